@@ -1,0 +1,31 @@
+# make demo: see it work.  make test: all tests.  make check: lint and types.  Each makes its environment first.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check cards bench clean
+
+demo: .venv/installed
+	$(BIN)/python -m zoo.tools.demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy zoo tools
+
+cards: .venv/installed
+	$(BIN)/python -m zoo.tools.cards
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/loop_overhead.py
+
+.venv/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev,demo]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info
