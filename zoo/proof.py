@@ -1,0 +1,69 @@
+"""The proof that frozen tensors did not move: a digest of each, taken before, during and after training."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.errors import FrozenError
+
+
+class Proof:
+    """Digests of a fixed set of tensors, recorded at named moments; a change is an error with the tensor's name.
+
+    Args:
+        tensors: Name → tensor, any dtype and device. The tensors are read again at each `check`.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._tensors = dict(tensors)
+        self.digests = {name: digest_tensor(tensor) for name, tensor in self._tensors.items()}
+        self.moments: list[dict[str, str]] = [{"when": "before the first step", "sha256": _join(self.digests)}]
+
+    def check(self, when: str) -> None:
+        """Digest all tensors again and record it.
+
+        Raises:
+            FrozenError: If one has changed since the beginning; the text names the first few.
+        """
+        now = {name: digest_tensor(tensor) for name, tensor in self._tensors.items()}
+        self.compare(now, when)
+
+    def compare(self, now: Mapping[str, str], when: str) -> None:
+        """Record digests that were taken elsewhere, for example of a file that was written."""
+        moved = [name for name, digest in self.digests.items() if now.get(name) != digest]
+        if moved:
+            more = f" and {len(moved) - 3} more" if len(moved) > 3 else ""
+            raise FrozenError(
+                f"frozen tensors changed {when}: {', '.join(moved[:3])}{more}. The plan gives them rate 0, so something "
+                "outside the optimizer writes to them (a hook, a custom layer, another optimizer). The run was stopped; "
+                "give them a rate above 0 if they are meant to change."
+            )
+        self.moments.append({"when": when, "sha256": _join({name: now[name] for name in self.digests})})
+
+    def continue_from(self, earlier: Mapping[str, Any]) -> None:
+        """Go on with the proof of an interrupted run: its tensors have to be these.
+
+        Args:
+            earlier: Its `digests` and `moments`.
+        """
+        now, self.digests, self.moments = self.digests, dict(earlier["digests"]), list(earlier["moments"])
+        self.compare(now, "when the run was resumed")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the proof as plain values: equal `sha256` at all moments says that nothing moved."""
+        return {"tensors": len(self.digests), "moments": self.moments, "digests": self.digests}
+
+
+def digest_tensor(tensor: Tensor) -> str:
+    """Return the SHA-256 of dtype, shape and bytes of a tensor, independent of its memory format and device."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+    digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _join(digests: Mapping[str, str]) -> str:
+    return hashlib.sha256("\n".join(f"{name} {value}" for name, value in digests.items()).encode()).hexdigest()
