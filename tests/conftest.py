@@ -1,0 +1,55 @@
+"""Before any test: an environment of its own, with a Hub on loopback instead of the real one.
+
+The Hub's client reads its environment once, when it is imported, so all of this happens while this file is imported.
+Under pytest-xdist each worker imports it and gets a server and folders of its own.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hub_server import HubServer
+
+assert "huggingface_hub" not in sys.modules, "the Hub's client was imported before its environment was set"
+
+HOME = Path(tempfile.mkdtemp(prefix="zoo-tests-"))
+(HOME / "hub").mkdir()
+HUB = HubServer(HOME / "hub")
+for name in list(os.environ):
+    if name.startswith(("HF_", "HUGGINGFACE_", "HUGGING_FACE_", "ZOO_")):
+        del os.environ[name]
+os.environ |= {
+    "HF_ENDPOINT": HUB.endpoint,
+    "HF_HOME": str(HOME / "huggingface"),
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_XET": "1",
+    "HF_HUB_DOWNLOAD_TIMEOUT": "2",
+    "HF_HUB_ETAG_TIMEOUT": "2",
+    "MPLBACKEND": "Agg",
+    "NO_PROXY": "127.0.0.1,localhost",
+    "TORCH_HOME": str(HOME / "torch"),
+}
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _serving() -> Iterator[None]:
+    with HUB:
+        yield
+
+
+@pytest.fixture
+def hub() -> HubServer:
+    """The Hub, healed, without repositories and requests; and an empty cache."""
+    HUB.reset()
+    shutil.rmtree(HOME / "huggingface", ignore_errors=True)
+    return HUB

@@ -1,0 +1,112 @@
+"""Model repositories as plain folders: the storage behind ``hub_server.py`` (standard library only).
+
+``Store.add`` fills them; a "/" in a revision name is written "%2F"::
+
+    <root>/<org>/<name>/<branch or tag>/<files>     its commit id is a digest of the contents
+    <root>/<org>/<name>/<40 hex digits>/<files>     an older commit, kept so that it stays downloadable
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+LFS_SUFFIXES = (".bin", ".ckpt", ".h5", ".npz", ".onnx", ".pkl", ".pt", ".pth", ".safetensors", ".tar", ".zip")
+LFS_MIN_SIZE = 10 * 1024 * 1024  # larger files are LFS whatever their suffix, as on the Hub
+COMMIT_ID = re.compile(r"[0-9a-f]{40}")
+
+
+class HubError(Exception):
+    """An error answer; ``code`` is the ``X-Error-Code`` by which the client picks its exception class."""
+
+    def __init__(self, status: int, message: str, code: str = "", commit: str = "") -> None:
+        super().__init__(message)
+        self.status, self.json = status, {"error": message}
+        headers = {"X-Error-Message": message, "X-Error-Code": code, "X-Repo-Commit": commit}
+        self.headers = {name: value for name, value in headers.items() if value}
+
+
+class FileEntry(NamedTuple):
+    """What the Hub tells about a file of a commit; ``oid`` is the git id of the file or of its LFS pointer."""
+
+    local: Path
+    size: int
+    oid: str
+    sha256: str
+    pointer_size: int | None  # None: a regular git file
+
+    @property
+    def etag(self) -> str:
+        return self.oid if self.pointer_size is None else self.sha256
+
+
+def is_lfs(path: str, size: int) -> bool:
+    return size > LFS_MIN_SIZE or path.lower().endswith(LFS_SUFFIXES)
+
+
+def describe(local: Path) -> FileEntry:
+    blob = local.read_bytes()
+    size, sha256, pointer_size = len(blob), hashlib.sha256(blob).hexdigest(), None
+    if is_lfs(local.name, size):
+        blob = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
+        pointer_size = len(blob)
+    oid = hashlib.sha1(b"blob %d\0" % len(blob) + blob).hexdigest()
+    return FileEntry(local, size, oid, sha256, pointer_size)
+
+
+def safe_path(path: str) -> str:
+    """``path``, if it stays below the folder it is joined to."""
+    if "\\" in path or any(part in ("", ".", "..") for part in path.split("/")):
+        raise HubError(400, f"Invalid path: {path!r}")
+    return path
+
+
+class Store:
+    """The repositories below one folder; every method may be called from any thread."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.lock = root, threading.RLock()
+
+    def add(self, repo_id: str, files: Mapping[str, bytes], revision: str = "main") -> str:
+        """Make a revision hold these files and no others; returns its commit id."""
+        with self.lock:
+            folder = self.root / safe_path(repo_id) / quote(revision, safe="")
+            shutil.rmtree(folder, ignore_errors=True)
+            for name, content in files.items():
+                (folder / safe_path(name)).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_bytes(content)
+            return self.resolve(repo_id, revision)[0]
+
+    def clear(self) -> None:
+        with self.lock:
+            for folder in self.root.iterdir():
+                shutil.rmtree(folder)
+
+    def exists(self, repo_id: str) -> bool:
+        return (self.root / safe_path(repo_id)).is_dir()
+
+    def revisions(self, repo_id: str) -> dict[str, Path]:
+        if not self.exists(repo_id):
+            raise HubError(404, "Repository not found", "RepoNotFound")
+        folders = (self.root / repo_id).iterdir()
+        return {unquote(path.name): path for path in sorted(folders) if path.is_dir()}
+
+    def resolve(self, repo_id: str, revision: str) -> tuple[str, dict[str, FileEntry]]:
+        """Commit id and files of a branch, tag or full commit id."""
+        with self.lock:
+            revisions, pinned = self.revisions(repo_id), COMMIT_ID.fullmatch(revision)
+            if folder := revisions.get(revision):
+                found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+                files = {path.relative_to(folder).as_posix(): describe(path) for path in found}
+                listing = [repo_id, *(f"{name} {entry.sha256}" for name, entry in sorted(files.items()))]
+                return revision if pinned else hashlib.sha1("\n".join(listing).encode()).hexdigest(), files
+            for name in revisions if pinned else ():
+                if not COMMIT_ID.fullmatch(name) and (head := self.resolve(repo_id, name))[0] == revision:
+                    return head
+        raise HubError(404, f"Invalid rev id: {revision}", "RevisionNotFound")

@@ -1,0 +1,311 @@
+"""Pretrained weights: where they are, whether they are what they should be, and what of them a model took.
+
+Only safetensors files are read. Weights that are known beforehand have a fixed commit and SHA-256, and a file with
+other content is refused; of any other repository the Hub's own digest is held against the content.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import InputError, WeightsError
+from zoo.hub_file import HubFile, fetch_file, fetch_if_there, get_endpoint
+from zoo.json_object import read_object
+from zoo.local_file import find_file, names_pickle
+from zoo.safetensors_file import read_tensors, sha256_file
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_FILENAME = "model.safetensors"
+_REPO = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(?:@(?P<revision>\S+))?", re.ASCII)
+_COMMERCIAL = {
+    "0bsd", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear", "bsl-1.0", "cc-by-3.0", "cc-by-4.0",
+    "cc0-1.0", "isc", "mit", "mit-0", "unlicense", "zlib",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Published weights of a model.
+
+    Attributes:
+        repo: Repository on the Hub, `org/name`.
+        revision: Commit, 40 hexadecimal digits; None if none is known, then the head of `main` is taken.
+        sha256: Of the file, 64 hexadecimal digits; None if it is not known.
+        filename: The file in the repository.
+        licence: SPDX identifier, lower case.
+        source: Who trained them, on what.
+        top1: Top-1 accuracy on the validation set of ImageNet-1k, per cent.
+        size: Of the file, in bytes.
+    """
+
+    repo: str
+    revision: str | None
+    sha256: str | None
+    filename: str = _FILENAME
+    licence: str
+    source: str = ""
+    top1: float | None = None
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        if not (match := _REPO.fullmatch(self.repo)) or match["revision"]:
+            raise InputError(f"weights: repo is {self.repo!r}; expected 'org/name'.")
+        for field, digits in {"revision": 40, "sha256": 64}.items():
+            value = getattr(self, field)
+            if value is not None and not re.fullmatch(f"[0-9a-f]{{{digits}}}", value):
+                raise InputError(f"weights of {self.repo}: {field} is {value!r}; expected {digits} hexadecimal digits.")
+        if not self.filename.endswith(".safetensors"):
+            raise InputError(f"weights of {self.repo}: filename is {self.filename!r}; expected a .safetensors file.")
+
+    @property
+    def pinned(self) -> bool:
+        """Whether both the commit and the SHA-256 are fixed."""
+        return self.revision is not None and self.sha256 is not None
+
+
+@dataclass(frozen=True)
+class Found:
+    """A safetensors file on this machine, and what is known of it.
+
+    Attributes:
+        path: The file.
+        config: Content of the `config.json` that belongs to it, unchecked except that it is an object; None if there
+            is none. Not fetched for weights that are known beforehand.
+        origin: Where it came from: a path, or the address of the repository.
+        revision: Commit it came from, 40 hexadecimal digits; None for local files.
+        sha256: Of its content, 64 hexadecimal digits.
+        licence: SPDX identifier, lower case, as recorded or as stated by `config`; None if nothing is stated.
+        pinned: Whether commit and SHA-256 were fixed beforehand, and it has them.
+    """
+
+    path: Path
+    config: dict[str, Any] | None
+    origin: str
+    revision: str | None
+    sha256: str
+    licence: str | None
+    pinned: bool
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What a model took from a file.
+
+    Attributes:
+        origin: As in `Found`; so are `sha256`, `revision`, `licence` and `pinned`.
+        loaded: Names of the tensors that now hold the file's values.
+        reinitialised: Names of the tensors of the head that were left as newly made.
+        unused: Names of the tensors of the file's head that were not taken.
+    """
+
+    origin: str
+    loaded: tuple[str, ...]
+    reinitialised: tuple[str, ...]
+    unused: tuple[str, ...]
+    sha256: str | None
+    revision: str | None
+    licence: str | None
+    pinned: bool
+
+    def __str__(self) -> str:
+        where = f" at {self.revision[:12]}" if self.revision else ""
+        digest = f", sha256 {self.sha256[:12]}" if self.sha256 else ""
+        state = "pinned" if self.pinned else "not pinned"
+        lines = [
+            f"{len(self.loaded)} tensors from {self.origin}{where}{digest}, {state}",
+            f"licence: {self.licence or 'not stated'}",
+        ]
+        lines += [f"newly made: {', '.join(self.reinitialised)}"] if self.reinitialised else []
+        lines += [f"not used: {', '.join(self.unused)}"] if self.unused else []
+        return "\n".join(lines)
+
+
+def find_weights(
+    pretrained: bool | str | Path,
+    known: Weights | None,
+    *,
+    name: str,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
+) -> Found:
+    """Bring a file of weights to this machine and check it.
+
+    Args:
+        pretrained: True for the known weights; the path of a safetensors file, or of a folder with `model.safetensors`
+            or a single other one; or `org/name`, `org/name@revision` of a repository. An existing path comes first.
+        known: The model's published weights, if there are any.
+        name: The model, named in errors.
+        cache_dir: Cache for downloads; None for the Hub client's own.
+        token: Access token; None for the saved one, False for none.
+
+    Raises:
+        WeightsError: They cannot be had, or are not what they should be.
+        InputError: `pretrained` is none of the above.
+    """
+    if not isinstance(pretrained, (bool, str, Path)) or pretrained is False:
+        raise InputError(
+            f"pretrained is {pretrained!r}; expected True, a path, or 'org/name' with or without '@revision'."
+        )
+    wanted = HubFile(
+        model=name, repo="", filename=_FILENAME, cache_dir=None if cache_dir is None else Path(cache_dir), token=token
+    )
+    if pretrained is True:
+        if known is None:
+            raise WeightsError(
+                f"no pretrained weights are known for {name}. Pass pretrained= a path, 'org/name' or False."
+            )
+        wanted = replace(wanted, repo=known.repo, filename=known.filename, revision=known.revision or "main")
+        return _find_on_hub(wanted, known)
+    path = os.path.expanduser(pretrained)
+    if str(pretrained) and os.path.exists(path):
+        return _find_locally(Path(path), known, name)
+    match = _REPO.fullmatch(pretrained) if isinstance(pretrained, str) else None
+    if match is None or names_pickle(match["repo"]) or match["repo"].endswith(".safetensors"):
+        raise WeightsError(
+            f"weights of {name}: there is no file or folder {str(pretrained)!r} (seen from {Path.cwd()}), and "
+            "'org/name' or 'org/name@revision' was expected for a repository."
+        )
+    hint = f"There is no local file or folder {pretrained!r} either."
+    return _find_on_hub(replace(wanted, repo=match["repo"], revision=match["revision"] or "main", hint=hint), None)
+
+
+def load_into(model: "nn.Module", found: Found, *, head: Sequence[str], keep_head: bool) -> LoadReport:
+    """Load a file into a model, all or nothing.
+
+    Names and shapes have to be equal, except for the head when it is not kept. Floating-point values are cast to the
+    type of the model's. A batch norm's counter `num_batches_tracked` may be missing, as in files of old versions.
+
+    Args:
+        model: Changed in place.
+        found: The file.
+        head: Prefixes of the names of the classification head.
+        keep_head: Whether to load the head; if not, it stays as it is.
+
+    Raises:
+        WeightsError: The file does not fit; the text names the first tensors. The model is unchanged.
+    """
+    tensors, own, head = read_tensors(found.path), model.state_dict(), tuple(head)
+    skipped = () if keep_head else head
+    taken = {name: tensor for name, tensor in tensors.items() if not name.startswith(skipped)}
+    problems = _compare(taken, {name: value for name, value in own.items() if not name.startswith(skipped)})
+    if problems:
+        advice = "Expected the weights of this architecture and size, with the same names."
+        if all(name.startswith(head) for names in problems.values() for name in names):
+            advice = "Only the head differs: ask for the file's number of classes, or for a new head."
+        listed = "; ".join(f"{len(names)} {what}: {_shorten(names)}" for what, names in problems.items())
+        raise WeightsError(f"{found.origin} does not fit {type(model).__name__}: {listed}. {advice}")
+    model.load_state_dict(own | {name: tensor.to(own[name].dtype) for name, tensor in taken.items()})
+    return LoadReport(
+        origin=found.origin,
+        loaded=tuple(name for name in own if name in taken),
+        reinitialised=tuple(name for name in own if name.startswith(skipped)),
+        unused=tuple(name for name in tensors if name.startswith(skipped)),
+        sha256=found.sha256,
+        revision=found.revision,
+        licence=found.licence,
+        pinned=found.pinned,
+    )
+
+
+def is_commercial(licence: str | None) -> bool:
+    """Whether a licence is known to allow commercial use, without conditions on one's own code.
+
+    Args:
+        licence: SPDX identifier in any case; anything else, and None, is not known to.
+    """
+    return licence is not None and licence.strip().lower() in _COMMERCIAL
+
+
+def _find_on_hub(wanted: HubFile, known: Weights | None) -> Found:
+    path, commit = fetch_file(wanted)
+    wanted = replace(wanted, revision=commit)  # whatever else is fetched belongs to the same commit
+    path, digest = _verify(path, wanted, known.sha256 if known else None)
+    config_path = fetch_if_there(replace(wanted, filename="config.json")) if known is None else None
+    config = None if config_path is None else _read_config(config_path, f"config.json of {wanted.repo}")
+    return Found(
+        path=path,
+        config=config,
+        origin=f"{get_endpoint()}/{wanted.repo}",
+        revision=commit,
+        sha256=digest,
+        licence=known.licence if known else _get_licence(config),
+        pinned=known is not None and known.pinned,
+    )
+
+
+def _verify(path: Path, wanted: HubFile, expected: str | None) -> tuple[Path, str]:
+    """Return the file and its SHA-256, downloaded once more if its content was wrong."""
+    stored_as = path.resolve().name  # in the cache, a large file goes by the digest that the Hub announced
+    expected = expected or (stored_as if re.fullmatch("[0-9a-f]{64}", stored_as) else None)
+    digest = sha256_file(path)
+    if expected in (None, digest):
+        return path, digest
+    wrong = (
+        f"weights of {wanted.model}: {wanted.filename} of {wanted.repo} at {wanted.revision}, from {get_endpoint()}, "
+        f"has the wrong content: its sha256 is {digest}, expected {expected}."
+    )
+    try:
+        path, _ = fetch_file(wanted, force=True)
+    except WeightsError as error:
+        raise WeightsError(f"{wrong} A new download failed. {error}") from error
+    digest_again = sha256_file(path)
+    if digest_again != expected:
+        what = "A new download has the same" if digest_again == digest else f"A new download has {digest_again}"
+        raise WeightsError(f"{wrong} {what}. Do not use the file; ask whoever runs the endpoint or the repository.")
+    return path, digest_again
+
+
+def _find_locally(path: Path, known: Weights | None, name: str) -> Found:
+    path = find_file(path, model=name)
+    try:
+        digest = sha256_file(path)
+    except OSError as error:
+        raise WeightsError(f"weights of {name}: {path} cannot be read: {error.strerror}.") from error
+    config_path = path.with_name("config.json")
+    config = _read_config(config_path, str(config_path)) if config_path.is_file() else None
+    licence = known.licence if known and known.sha256 == digest else _get_licence(config)
+    return Found(path, config, str(path), None, digest, licence, pinned=False)
+
+
+def _read_config(path: Path, origin: str) -> dict[str, Any]:
+    try:
+        return read_object(path)
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{origin} cannot be used: {error}. Repair or remove it.") from error
+
+
+def _get_licence(config: dict[str, Any] | None) -> str | None:
+    """Return the licence that a configuration states for its weights, in the places where it is commonly put."""
+    inner = (config or {}).get("pretrained_cfg")
+    places = [config or {}, inner if isinstance(inner, dict) else {}]
+    stated = [place.get(key) for place in places for key in ("licence", "license")]
+    return next((text.lower() for text in stated if isinstance(text, str) and 0 < len(text) <= 64), None)
+
+
+def _compare(taken: "Mapping[str, Tensor]", own: "Mapping[str, Tensor]") -> dict[str, list[str]]:
+    """Return what is wrong, as kind of problem to names; empty if everything fits."""
+    problems: dict[str, list[str]] = {
+        "missing": [name for name in own if name not in taken and not name.endswith("num_batches_tracked")],
+        "not expected": [name for name in taken if name not in own],
+        "of another shape": [],
+        "of another type": [],
+    }
+    for name, ours in own.items():
+        theirs = taken.get(name)
+        if theirs is None:
+            continue
+        if theirs.shape != ours.shape:
+            shapes = f"(file {list(theirs.shape)}, model {list(ours.shape)})"
+            problems["of another shape"].append(f"{name} {shapes}")
+        elif theirs.is_floating_point() != ours.is_floating_point():
+            problems["of another type"].append(f"{name} (file {theirs.dtype}, model {ours.dtype})")
+    return {what: names for what, names in problems.items() if names}
+
+
+def _shorten(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
