@@ -1,0 +1,201 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tools.preset_commands import app
+from zoo.errors import InputError, PresetError
+from zoo.preset import Preset, list_presets, load_preset, read_preset
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def output(*arguments: str | Path) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def error(*arguments: str | Path) -> str:
+    result = run(*arguments)
+    assert isinstance(result.exception, InputError), result.output
+    return str(result.exception)
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "preset.yaml").write_text(Preset(model="resnet18", lr=1e-3, seed=7).to_yaml(full=True))
+    return folder
+
+
+def test_list_names_each_preset_and_its_purpose() -> None:
+    lines = output("list").splitlines()
+    assert [line.split()[0] for line in lines] == list_presets()
+    for line in lines:
+        name, _, purpose = line.partition("  ")
+        assert purpose.strip() == read_preset(name).splitlines()[0].removeprefix("# ")
+
+
+@pytest.mark.parametrize("command", [["list"], ["show", "classify-heads", "--full"], ["show", "--fields"]])
+def test_looking_loads_no_framework(command: list[str]) -> None:
+    code = (
+        "import sys; from tools.preset_commands import app; app(sys.argv[1:], standalone_mode=False); "
+        "print([m for m in ('torch', 'timm', 'torchvision', 'matplotlib', 'accelerate') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60
+    )
+    assert done.stdout.endswith("[]\n")
+
+
+def test_show_prints_the_file() -> None:
+    assert output("show", "classify-heads") == read_preset("classify-heads")
+
+
+def test_show_full_adds_all_values() -> None:
+    shown = output("show", "classify-heads", "--full")
+    assert shown.startswith(read_preset("classify-heads"))
+    assert shown.endswith(load_preset("classify-heads").to_yaml(full=True))
+
+
+def test_show_fields_explains_every_field() -> None:
+    shown = output("show", "--fields")
+    assert [line.split()[0] for line in shown.splitlines() if line.startswith("  ") and line[2:3].strip()][1:] == list(
+        Preset.model_fields
+    )
+    assert "org/name[@revision]" in shown
+
+
+def test_show_needs_to_be_told_what() -> None:
+    assert error("show").startswith("no preset is named.")
+    assert "Did you mean 'classify-heads'" in error("show", "classify-head")
+
+
+def test_validate_reports_every_file_and_all_errors(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text("epochs: 3\n")
+    bad.write_text("epochs: 0\nbatch: 3\n")
+    result = run("validate", bad, good, "classify-full", tmp_path / "missing.yaml")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        f"preset '{bad}': 2 errors.",
+        "  line 1: epochs is 0; expected an integer, 1 or more.",
+        "  line 2: unknown key 'batch'. Did you mean 'batch_size'?",
+        f"{good}: OK",
+        "classify-full: OK",
+        f"preset '{tmp_path / 'missing.yaml'}' cannot be read: No such file or directory.",
+    ]
+    assert output("validate", good, *list_presets()).count("OK") == 1 + len(list_presets())
+
+
+def test_export_for_a_model(tmp_path: Path) -> None:
+    file = tmp_path / "my.yaml"
+    said = output(
+        "export", "ResNet18", "-o", file, "--set", "lr=5e-3", "--set", "optimizer_params={betas: [0.9, 0.99]}"
+    )
+    assert said == f"wrote {file}. Use it: zoo finetune DATA --preset {file}\n"
+    expected = load_preset("classify-heads").replace(
+        model="resnet18", lr=0.005, optimizer_params={"betas": [0.9, 0.99]}
+    )
+    assert load_preset(file) == expected
+    assert file.read_text().splitlines()[:2] == [
+        "# Fine-tunes resnet18. Fields that are not here have their default: zoo preset show --fields",
+        "# zoo finetune DATA --preset THIS_FILE",
+    ]
+
+
+def test_export_starts_from_another_preset() -> None:
+    written = output("export", "resnet18", "--preset", "classify-full")
+    assert "model: resnet18\n" in written
+    assert "mode: full\n" in written
+
+
+def test_export_of_an_unknown_model_or_preset() -> None:
+    assert "Did you mean 'resnet50'" in error("export", "resnet5")
+    assert "unknown preset 'nope'" in error("export", "resnet18", "--preset", "nope")
+
+
+def test_export_reports_all_wrong_settings() -> None:
+    text = error("export", "resnet18", "--set", "epochs=0", "--set", "lrr=1")
+    assert "2 errors" in text
+    assert "epochs is 0; expected an integer, 1 or more." in text
+    assert "unknown key 'lrr'. Did you mean 'lr'?" in text
+    assert "expected key=value" in error("export", "resnet18", "--set", "epochs")
+
+
+def test_export_from_a_run(finished: Path) -> None:
+    written = output("export", finished, "--set", "epochs=3")
+    assert written.endswith("model: resnet18\nlr: 0.001\nepochs: 3\nseed: 7\n")
+    assert "# Fine-tunes resnet18." in written
+
+
+def test_export_from_a_run_of_a_model_that_was_brought(finished: Path) -> None:
+    (finished / "preset.yaml").write_text("epochs: 3\n")
+    assert output("export", finished).startswith("# Fine-tunes a model that you bring.")
+
+
+def test_export_can_write_all_fields(finished: Path) -> None:
+    own = (finished / "preset.yaml").read_text()
+    assert output("export", finished, "--full").endswith(own)
+
+
+def test_export_from_a_run_takes_no_other_preset(finished: Path) -> None:
+    assert "its own preset is taken. Leave out --preset." in error("export", finished, "--preset", "classify-full")
+
+
+def test_export_from_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    assert "preset.yaml' cannot be read: No such file" in error("export", tmp_path)
+
+
+def test_export_from_a_damaged_run(finished: Path) -> None:
+    (finished / "preset.yaml").write_text("epochs: 0\n")
+    result = run("export", finished)
+    assert isinstance(result.exception, PresetError)
+    assert "line 1: epochs is 0" in str(result.exception)
+
+
+@pytest.mark.parametrize("full", [[], ["--full"]])
+def test_export_load_export_gives_identical_bytes(finished: Path, tmp_path: Path, full: list[str]) -> None:
+    first, second, third = (tmp_path / name for name in ("first.yaml", "second.yaml", "third.yaml"))
+    output("export", finished, "-o", first, "--set", "lr={default: 0, fc.: 1e-3}", *full)
+    output("export", "resnet18", "--preset", first, "-o", second, *full)
+    assert first.read_bytes() == second.read_bytes()
+    (finished / "preset.yaml").write_bytes(second.read_bytes())
+    output("export", finished, "-o", third, *full)
+    assert first.read_bytes() == third.read_bytes()
+
+
+def test_what_is_printed_is_what_is_written(finished: Path, tmp_path: Path) -> None:
+    file = tmp_path / "my.yaml"
+    output("export", finished, "-o", file)
+    assert output("export", finished) == output("export", finished, "-o", "-") == file.read_text()
+
+
+def test_export_overwrites_only_when_told(finished: Path, tmp_path: Path) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text("precious")
+    assert "exists. Choose another name, or replace it with --force." in error("export", finished, "-o", file)
+    assert file.read_text() == "precious"
+    output("export", finished, "-o", file, "--force")
+    assert load_preset(file).seed == 7
+
+
+def test_export_to_where_nothing_can_be_written(finished: Path, tmp_path: Path) -> None:
+    assert "cannot be written: No such file or directory" in error(
+        "export", finished, "-o", tmp_path / "no" / "my.yaml"
+    )
+    assert "cannot be written: Is a directory" in error("export", finished, "-o", tmp_path, "--force")
+
+
+def test_help_teaches_by_example() -> None:
+    assert "zoo preset export resnet50 -o my.yaml --set lr=0.005" in output("export", "--help")
+    for command in ("list", "show", "validate"):
+        assert f"zoo preset {command}" in output(command, "--help")

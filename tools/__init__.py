@@ -1,0 +1,1 @@
+"""Command lines: what users and maintainers run. They use the public names of `zoo`."""

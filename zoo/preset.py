@@ -1,0 +1,329 @@
+"""All options of a fine-tuning run as one checked, frozen value, and the YAML files that hold it.
+
+A preset file holds only what differs from the defaults below; meaning, unit, range and default of a field live here
+and nowhere else. Whatever is wrong with a file is reported at once, with line numbers.
+"""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    NonNegativeFloat,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+from zoo.errors import PresetError, did_you_mean
+from zoo.strict_yaml import KeyPath, Problem, read_yaml, write_yaml
+from zoo.wording import explain, in_words, shown
+
+MAX_BYTES = 100_000
+MOST_LISTED = 50
+SUFFIXES = (".yaml", ".yml")
+
+
+def _tuples_to_lists(value: Any) -> Any:
+    """Make Python values what YAML gives back, so that a run and its saved preset agree."""
+    if isinstance(value, dict):
+        return {key: _tuples_to_lists(item) for key, item in value.items()}
+    return [_tuples_to_lists(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+Params = Annotated[dict[str, JsonValue], BeforeValidator(_tuples_to_lists)]
+
+
+class Preset(BaseModel):
+    """Every option of a run; `zoo preset show --fields` prints them. Frozen: `replace` makes a changed one.
+
+    Raises:
+        PresetError: With unknown names, wrong types and values out of range, all at once.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    # The model
+    model: str | None = Field(default=None, description="name for zoo.get; null: the caller brings the model")
+    pretrained: bool | str | None = Field(
+        default=None,
+        description="weights, as for zoo.get: true, false, a path or org/name[@revision]; null: those of the model "
+        "that the caller brings; on the command line true",
+    )
+    init_seed: int = Field(default=0, ge=0, description="seed of newly made layers")
+
+    # What learns, and how fast
+    lr: NonNegativeFloat | dict[str, NonNegativeFloat] = Field(
+        default=0.01,
+        description="learning rate; or rates by prefix of the parameter names, with 'default' for the rest; 0 freezes",
+    )
+    mode: Literal["head", "low_lr", "full"] | None = Field(
+        default=None,
+        description="what learns under a single lr: the head alone, the rest slower, or all at one rate; null: head",
+    )
+    backbone_lr_factor: float = Field(default=0.1, gt=0, le=1, description="rate of the rest over lr, in mode low_lr")
+    optimizer: str = Field(default="AdamW", description="name of a torch.optim class")
+    optimizer_params: Params = Field(default={}, description="further arguments of the optimizer, such as momentum")
+    weight_decay: float = Field(default=0.01, ge=0, description="decay of the weights, as the optimizer defines it")
+    decay_norm_and_bias: bool = Field(default=False, description="decay norm layers, biases and all 1-D parameters too")
+    training_params: Params = Field(default={}, description="values handed to the model's own parameter-group hooks")
+
+    # How long, and along which curve
+    epochs: int = Field(default=10, ge=1, description="passes over the training images")
+    batch_size: int = Field(default=32, ge=1, description="images per batch and process")
+    accumulate: int = Field(default=1, ge=1, description="batches per optimizer step")
+    schedule: Literal["cosine", "constant"] = Field(default="cosine", description="shape of the rates after warm-up")
+    warmup_epochs: float = Field(default=0.5, ge=0, description="length of the linear rise at the start, epochs")
+    warmup_start: float = Field(default=0.1, ge=0, le=1, description="rate at the first step over the full rate")
+    final_lr_ratio: float = Field(default=0.01, ge=0, le=1, description="rate at the end of the cosine over full rate")
+
+    # How a step is taken
+    clip_grad_norm: float | None = Field(default=None, gt=0, description="longest gradient, as 2-norm; null: any")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="share of the target spread over all classes")
+    ema_decay: float | None = Field(
+        default=None, gt=0, lt=1, description="share that an average of the weights keeps at each step; null: none"
+    )
+    freeze_norm_stats: bool = Field(default=False, description="keep running statistics of norm layers, trained or not")
+
+    # What the model sees
+    image_size: int | None = Field(default=None, ge=8, le=4096, description="side of the input, px; null: the weights'")
+    crop_pct: float | None = Field(
+        default=None, gt=0, le=1, description="share of the short side that evaluation keeps; null: the weights'"
+    )
+    augment: Literal["none", "crop-flip", "trivial"] = Field(
+        default="crop-flip", description="changes to training images; trivial: crop-flip and one random operation more"
+    )
+    crop_scale_min: float = Field(default=0.35, gt=0, le=1, description="smallest random crop, share of the area")
+    flip_probability: float = Field(default=0.5, ge=0, le=1, description="chance of a left-right flip")
+    val_fraction: float = Field(default=0.2, gt=0, lt=1, description="share held out if no validation data is given")
+    skip_bad: bool = Field(default=False, description="leave out unreadable images instead of stopping")
+    seed: int = Field(default=0, ge=0, description="seed of split, order and augmentation")
+
+    # Where it runs, and what is kept
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="where it runs; auto: fastest")
+    precision: Literal["no", "bf16", "fp16"] = Field(default="no", description="mixed precision; no: float32 alone")
+    num_workers: int | None = Field(default=None, ge=0, description="processes that read images; null: chosen")
+    cache: Literal["auto", "off", "memory"] = Field(default="auto", description="keep the features of a frozen trunk")
+    evaluate_every: int = Field(default=1, ge=1, description="epochs from one evaluation to the next")
+    keep: Literal["last", "best"] = Field(default="last", description="epoch whose weights are kept; best: by top-1")
+
+    if not TYPE_CHECKING:  # type checkers keep the signature that the fields make
+
+        def __init__(self, /, **values: Any) -> None:
+            _fill(self, values, "preset")
+
+    @field_validator("lr")
+    @classmethod
+    def _has_default(cls, lr: float | dict[str, float]) -> float | dict[str, float]:
+        if isinstance(lr, dict) and "default" not in lr:
+            raise ValueError("lr has no 'default', the rate of all that no prefix matches. Add it; 0 freezes.")
+        return lr
+
+    @field_validator("mode")
+    @classmethod
+    def _one_plan(cls, mode: str | None, info: ValidationInfo) -> str | None:
+        if mode is not None and isinstance(info.data.get("lr"), dict):
+            raise ValueError(f"mode is {mode!r}, but lr already gives a rate to every prefix. Remove one of them.")
+        return mode
+
+    @field_validator("warmup_epochs")
+    @classmethod
+    def _ends_in_time(cls, warmup_epochs: float, info: ValidationInfo) -> float:
+        epochs = info.data.get("epochs")
+        if epochs is not None and warmup_epochs >= epochs:
+            raise ValueError(f"warmup_epochs is {warmup_epochs}; expected less than epochs, which is {epochs}.")
+        return warmup_epochs
+
+    def replace(self, **overrides: Any) -> "Preset":
+        """Return a preset with other values for some fields; None is a value, not 'as it was'."""
+        return Preset(**self.model_dump() | overrides)
+
+    def to_yaml(self, full: bool = False) -> str:
+        """Return the fields that differ from their defaults, or all of them, as YAML in the order of the class."""
+        values, defaults = self.model_dump(), Preset().model_dump()
+        return write_yaml({name: value for name, value in values.items() if full or value != defaults[name]})
+
+
+class PresetField(NamedTuple):
+    """What there is to know of one field, in words."""
+
+    name: str
+    expected: str
+    meaning: str
+    default: str
+
+
+def list_fields() -> list[PresetField]:
+    """Return all fields of `Preset` in the order of the class."""
+    defaults = Preset().model_dump()
+    return [
+        PresetField(
+            name=name,
+            expected=in_words(field.annotation, field.metadata),
+            meaning=field.description or "",
+            default=write_yaml({"": defaults[name]}).partition(":")[2].strip(),
+        )
+        for name, field in Preset.model_fields.items()
+    ]
+
+
+def presets_folder() -> Path:
+    """Return the folder of presets that belongs to this very copy of the package."""
+    package = Path(__file__).resolve().parent
+    inside = package / "presets"
+    return inside if inside.is_dir() else package.parent / "presets"
+
+
+def list_presets() -> list[str]:
+    """Return the names of all presets that come with the package."""
+    return sorted(path.stem for path in presets_folder().glob("*.yaml"))
+
+
+def load_preset(name_or_path: str | Path) -> Preset:
+    """Return the preset of that name, or of a `.yaml` file.
+
+    Raises:
+        PresetError: There is no such preset, or something in it is wrong.
+    """
+    return parse_preset(read_preset(name_or_path), str(name_or_path))
+
+
+def read_preset(name_or_path: str | Path) -> str:
+    """Return the text of a preset file, comments included, without a look at its meaning."""
+    try:
+        with _find(name_or_path).open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        text = f"preset '{name_or_path}' cannot be read: {error.strerror}.{_did_you_mean_preset(name_or_path)}"
+        raise PresetError(text) from error
+    if len(data) > MAX_BYTES:
+        raise PresetError(f"preset '{name_or_path}' is larger than {MAX_BYTES:,} bytes. Is it a preset?")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        text = f"preset '{name_or_path}' is not UTF-8 text (byte {error.start}). Save it as UTF-8."
+        raise PresetError(text) from error
+
+
+def parse_preset(text: str, origin: str) -> Preset:
+    """Return the preset that a YAML text describes.
+
+    Args:
+        text: Lines of `key: value`.
+        origin: Where the text comes from, for the errors.
+
+    Raises:
+        PresetError: With everything that is wrong, and the lines.
+    """
+    where = f"preset '{origin}'"
+    document = read_yaml(text)
+    values = document.value
+    if not isinstance(values, dict):
+        if document.problems:
+            raise _refusal(where, document.problems)
+        found = "is empty" if values is None else f"holds {shown(values)}"
+        raise PresetError(f"{where} {found}; expected lines such as 'epochs: 20', or {{}} for all defaults.")
+    preset = Preset.__new__(Preset)
+    _fill(preset, values, where, document.lines, document.problems)
+    return preset
+
+
+def parse_setting(setting: str) -> tuple[str, Any]:
+    """Return key and value of a text such as `lr=1e-3` or `lr={default: 0, head: 0.01}`; the value is read as YAML."""
+    key, equals, text = (part.strip() for part in setting.partition("="))
+    if not (key and equals):
+        raise PresetError(f"setting {setting!r} is not understood; expected key=value, such as lr=0.005.")
+    document = read_yaml(text)
+    if document.problems:
+        raise _refusal(f"setting {setting!r}", document.problems)
+    return key, document.value
+
+
+def _find(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path)
+    if path.suffix in SUFFIXES:
+        return path
+    if str(name_or_path) in list_presets():
+        return presets_folder() / f"{name_or_path}.yaml"
+    if path.is_file():
+        raise PresetError(f"preset '{name_or_path}' is a file without the ending .yaml. Rename it.")
+    if (path / "preset.yaml").is_file():
+        raise PresetError(f"preset '{name_or_path}' is the folder of a run. Its preset is '{path / 'preset.yaml'}'.")
+    raise PresetError(
+        f"unknown preset '{name_or_path}'.{_did_you_mean_preset(name_or_path)} "
+        f"zoo.list_presets() names all {len(list_presets())}; a file needs the ending .yaml."
+    )
+
+
+def _did_you_mean_preset(name_or_path: str | Path) -> str:
+    return did_you_mean(Path(name_or_path).stem, list_presets())
+
+
+def _fill(
+    preset: Preset,
+    values: Mapping[str, Any],
+    where: str,
+    lines: Mapping[KeyPath, int] | None = None,
+    problems: Sequence[Problem] = (),
+) -> None:
+    """Check `values` and put them into a new `preset`, or raise all that is wrong, also the `problems` known before."""
+    cause: ValidationError | None = None
+    found = list(problems)
+    try:
+        BaseModel.__init__(preset, **values)
+    except ValidationError as error:
+        cause = error
+        texts = explain(error, values, Preset.model_fields, _did_you_mean_field)
+        found += [Problem(lines[path] if lines else 0, text) for path, text in texts.items()]
+    if found:
+        raise _refusal(where, found) from cause
+
+
+def _refusal(where: str, problems: Sequence[Problem]) -> PresetError:
+    ordered = sorted(problems, key=lambda problem: problem.line)[:MOST_LISTED]
+    lines = [f"line {problem.line}: {problem.text}" if problem.line else problem.text for problem in ordered]
+    if len(problems) > MOST_LISTED:
+        lines.append(f"and {len(problems) - MOST_LISTED} more.")
+    return PresetError("\n  ".join([f"{where}: {len(problems)} error{'s' * (len(problems) > 1)}.", *lines]))
+
+
+# What other libraries call a field, where the names are too far apart to be found by their letters.
+_KNOWN_ELSEWHERE = {
+    "model": ("model_name", "arch", "architecture", "network"),
+    "lr": ("learning_rate", "initial_lr", "base_lr", "lr0", "max_lr"),
+    "optimizer": ("opt", "optim"),
+    "optimizer_params": ("momentum", "betas", "nesterov", "opt_args"),
+    "weight_decay": ("wd", "decay", "l2"),
+    "epochs": ("max_epochs", "num_epochs", "n_epochs", "num_train_epochs"),
+    "batch_size": ("batch", "bs", "train_batch_size", "per_device_train_batch_size"),
+    "accumulate": ("batch_accumulate", "gradient_accumulation_steps", "accumulate_grad_batches"),
+    "schedule": ("lr_mode", "lr_scheduler", "lr_scheduler_type", "scheduler"),
+    "warmup_epochs": ("warmup", "lr_warmup_epochs", "warmup_steps", "warmup_ratio"),
+    "warmup_start": ("warmup_initial_lr", "warmup_lr", "lr_start"),
+    "final_lr_ratio": ("cosine_final_lr_ratio", "lrf", "min_lr", "eta_min"),
+    "clip_grad_norm": ("max_grad_norm", "gradient_clip_val", "grad_clip", "max_norm"),
+    "label_smoothing": ("smoothing", "label_smoothing_factor"),
+    "ema_decay": ("ema", "model_ema", "model_ema_decay"),
+    "freeze_norm_stats": ("freeze_bn", "norm_eval", "bn_eval"),
+    "image_size": ("imgsz", "img_size", "input_size", "resolution", "size"),
+    "augment": ("aa", "aug", "augmentation", "auto_augment"),
+    "crop_scale_min": ("scale", "min_scale"),
+    "flip_probability": ("hflip", "fliplr"),
+    "val_fraction": ("val_split", "validation_split", "test_size"),
+    "seed": ("random_seed", "random_state"),
+    "precision": ("amp", "mixed_precision", "fp16", "bf16"),
+    "num_workers": ("workers", "dataloader_num_workers"),
+    "evaluate_every": ("val_interval", "eval_interval", "check_val_every_n_epoch", "run_validation_freq"),
+}
+_FIELD_OF = {foreign: field for field, names in _KNOWN_ELSEWHERE.items() for foreign in names}
+
+
+def _did_you_mean_field(key: str) -> str:
+    foreign = get_close_matches(key.lower(), _FIELD_OF, n=1, cutoff=0.85)
+    return f" Did you mean {_FIELD_OF[foreign[0]]!r}?" if foreign else did_you_mean(key, Preset.model_fields)
