@@ -1,0 +1,351 @@
+"""What a run says while it works: a bar on a terminal, and everywhere one line per epoch.
+
+Nothing here runs in the background: a bar is drawn by the call that brings its news, at most five times a second, so
+that a step that is not drawn costs well under a microsecond and no thread is alive when data workers are forked.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
+
+from rich import box
+from rich.console import Console
+from rich.live import Live
+from rich.measure import Measurement
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+REDRAW_SECONDS = 0.2
+BAR_COLUMNS = (8, 40)  # the narrowest bar worth drawing, and the widest
+MOST_GROUPS = 4  # more learning rates than this are shown as a range
+LONGEST_GROUP = 16  # letters of a group's name
+GAP = "  "
+
+
+class Progress:
+    """Says how a run goes; a context manager, so that no bar is left behind when the run fails.
+
+    Args:
+        enabled: False says nothing at all, for example in all processes but the first.
+        console: Where to print; by default standard output. Bars are drawn only if it is a terminal.
+    """
+
+    def __init__(self, *, enabled: bool = True, console: Console | None = None) -> None:
+        self._console = console or _standard_output()
+        self._enabled = enabled
+        self._bars = enabled and self._console.is_interactive
+        self._live: Live | None = None
+        self._next_draw = 0.0
+        self._epochs = self._epoch = self._steps_per_epoch = self._steps_before = 0
+        self._started = 0.0
+        self._groups: dict[str, None] = {}  # names of the groups that have ever moved, in order
+        self._widths: list[int] | None = None  # widths, once the lines have proved too long for the terminal
+        self._best = float("-inf")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._clear()
+
+    def say(self, text: str) -> None:
+        """Print one line, as it is: no markup, no wrapping."""
+        self._print(Text(self._clean(text)))
+
+    def table(self, rows: Sequence[Mapping[str, str]], *, title: str, totals: Mapping[str, str] | None = None) -> None:
+        """Print rows of texts as a table; its columns are the keys, in the order in which they appear.
+
+        Args:
+            rows: One mapping per row, from column to text; a missing key leaves the cell empty.
+            title: A line above the table.
+            totals: A last row, set apart.
+        """
+        if not self._enabled:
+            return
+        table = _build_table(rows, totals, self._clean)
+        self._print(Text(self._clean(title), style="bold"))
+        if self._console.is_interactive:
+            self._console.print(table)
+            return
+        width = Measurement.get(self._console, self._console.options.update(max_width=10_000), table).maximum
+        for line in self._console.render_lines(table, self._console.options.update(width=width), pad=False):
+            self._print(Text("".join(segment.text for segment in line).rstrip()))
+
+    @contextmanager
+    def counting(self, description: str, total: int = 0) -> Iterator[Callable[[int, int], None]]:
+        """Show a bar for something that is counted, such as checking files; without a terminal, say only that it began.
+
+        Args:
+            description: What is being done, for example `checking images`.
+            total: How many there are; 0 if that is not known yet.
+
+        Yields:
+            A function to call with the number done and the total.
+        """
+        if not self._bars:
+            self.say(f"{description} ({total:,})" if total else description)
+        started = monotonic()
+
+        def count(done: int, total: int) -> None:
+            if self._is_due():
+                left = (monotonic() - started) / max(done, 1) * (total - done)
+                facts = [_Cell("", f"{done:,}/{total:,}"), _Cell("left", format_seconds(left))]
+                self._draw(Text(self._clean(description)), done, total, facts)
+
+        try:
+            if total:
+                count(0, total)
+            yield count
+        finally:
+            self._clear()
+
+    def start(self, epochs: int, start_epoch: int = 0, steps_per_epoch: int = 0) -> None:
+        """Begin a run.
+
+        Args:
+            epochs: Epochs of the whole run.
+            start_epoch: Epochs that were done before, when a run is resumed.
+            steps_per_epoch: Calls of `step` in one epoch; 0 draws no bar.
+        """
+        self._epochs, self._epoch, self._steps_per_epoch = epochs, start_epoch + 1, steps_per_epoch
+        self._steps_before = start_epoch * steps_per_epoch
+        self._started = monotonic()
+        self._groups, self._widths, self._best = {}, None, float("-inf")
+
+    def step(self, step: int, loss: float | None, images_per_second: float, waiting: float) -> None:
+        """Move the bar of the epoch; nearly free, as it seldom draws.
+
+        Args:
+            step: Steps done in this epoch, from 1.
+            loss: Training loss; None if it is not at hand.
+            images_per_second: Speed of late.
+            waiting: Share of the time spent waiting for data, from 0 to 1.
+        """
+        if not self._steps_per_epoch or not self._is_due():
+            return
+        done = (self._epoch - 1) * self._steps_per_epoch + step - self._steps_before
+        still = self._epochs * self._steps_per_epoch - self._steps_before - done
+        facts = [
+            _Cell("", f"{step:>{len(str(self._steps_per_epoch))}}/{self._steps_per_epoch}"),
+            _Cell("loss", _format_loss(loss)),
+            _Cell("", f"{_format_speed(images_per_second):>5}", "img/s"),
+            _Cell("wait", f"{waiting:4.0%}".replace("%", " %")),
+            _Cell("left", format_seconds((monotonic() - self._started) / max(done, 1) * still)),
+        ]
+        name = _Cell("epoch", f"{self._epoch:>{len(str(self._epochs))}}/{self._epochs}")
+        self._draw(name.sentence(), step, self._steps_per_epoch, facts)
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        """Print the line of an epoch that is over.
+
+        Args:
+            record: `epoch` (from 1), `epochs`, `loss`, `lr` (rate of each group), `images_per_second`, `waiting`
+                (0 to 1), `seconds_left`, and, if the epoch was evaluated, `val_loss` and `top1` (0 to 1).
+        """
+        self._epoch = record["epoch"] + 1
+        if not self._enabled:
+            return
+        if record["epoch"] >= record["epochs"]:
+            self._clear()
+        self._best = max(self._best, record.get("top1") or 0.0)
+        self._groups |= dict.fromkeys(name for name, rate in record["lr"].items() if rate)
+        rates = {name: record["lr"].get(name, 0.0) for name in self._groups}
+        cells = self._describe(record, rates)
+        if self._widths is None and self._console.is_interactive and _length(cells) > self._console.width:
+            self._widths = []
+        if self._widths is None:
+            self._print(Text(GAP).join(cell.sentence() for cell in cells))
+            return
+        if sum(len(GAP) + cell.width for cell in cells) > self._console.width:
+            cells = self._describe(record, rates, short=True)
+        self._print_columns(cells)
+
+    def finish(self, facts: Mapping[str, str] | None = None) -> None:
+        """End the run: take the bar away and print what came of it.
+
+        Args:
+            facts: Lines of a name and a text, for example `{"best": "epoch 8, top-1 87.3 %", "folder": "runs/3"}`.
+        """
+        self._clear()
+        names = {name: self._clean(name) for name in facts or {}}
+        width = max(map(len, names.values()), default=0)
+        for name, text in (facts or {}).items():
+            self._print(Text.assemble((f"{names[name]:<{width}}", "dim"), GAP, self._clean(text)))
+
+    def _describe(self, record: Mapping[str, Any], rates: Mapping[str, float], *, short: bool = False) -> list["_Cell"]:
+        """The cells of an epoch's line, each as wide in every epoch."""
+        top1 = record.get("top1")
+        epochs = str(record["epochs"])
+        return [
+            _Cell("epoch", f"{record['epoch']:>{len(epochs)}}/{epochs}"),
+            _Cell("loss", _format_loss(record["loss"])),
+            _Cell("val", _format_loss(record.get("val_loss"))),
+            _Cell("top-1", _format_percent(top1), style="bold green" if top1 == self._best else "bold"),
+            *_describe_rates(rates, short=short),
+            _Cell("", f"{_format_speed(record['images_per_second']):>5}", "img/s"),
+            _Cell("wait", f"{record['waiting']:4.0%}".replace("%", " %")),
+            _Cell("left", format_seconds(record["seconds_left"])),
+        ]
+
+    def _print_columns(self, cells: Sequence["_Cell"]) -> None:
+        widths = [cell.width for cell in cells]
+        if self._widths is None or len(widths) != len(self._widths):
+            self._widths = widths
+            headings = (f"{cell.heading:>{width}}" for cell, width in zip(cells, widths, strict=True))
+            self._print(Text(GAP.join(headings), style="dim"))
+        values = (Text(f"{cell.value:>{width}}", cell.style) for cell, width in zip(cells, self._widths, strict=True))
+        self._print(Text(GAP).join(values))
+
+    def _is_due(self) -> bool:
+        if not self._bars:
+            return False
+        now = monotonic()
+        if now < self._next_draw:
+            return False
+        self._next_draw = now + REDRAW_SECONDS
+        return True
+
+    def _draw(self, name: Text, done: int, total: int, facts: Sequence["_Cell"]) -> None:
+        text = Text(GAP).join(fact.sentence() for fact in facts)
+        room = self._console.width - name.cell_len - text.cell_len - 2 * len(GAP)
+        line = Table.grid(padding=(0, len(GAP), 0, 0))
+        if room >= BAR_COLUMNS[0]:
+            width = min(room, BAR_COLUMNS[1])
+            bar = ProgressBar(total or None, done, width=width, complete_style="cyan", finished_style="cyan")
+            line.add_row(name, bar, text)
+        else:
+            line.add_row(Text.assemble(name, GAP, text, no_wrap=True, overflow="ellipsis"))
+        if self._live is None:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        self._live.update(line, refresh=True)
+
+    def _clear(self) -> None:
+        live, self._live = self._live, None
+        self._next_draw = 0.0
+        if live is not None:
+            live.stop()
+
+    def _clean(self, text: str) -> str:
+        """Names come from files: letters that the output cannot carry, or that would steer the terminal, become `?`."""
+        text = "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text)
+        return text.encode(self._console.encoding, "replace").decode(self._console.encoding)
+
+    def _print(self, line: Text) -> None:
+        if self._enabled:
+            self._console.print(line, soft_wrap=True, highlight=False)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One fact of a line: `label value unit`, or a value under a heading."""
+
+    label: str
+    value: str
+    unit: str = ""
+    style: str = ""
+    title: str = ""
+
+    @property
+    def heading(self) -> str:
+        return self.title or self.label or self.unit
+
+    @property
+    def width(self) -> int:
+        return max(len(self.value), len(self.heading))
+
+    def sentence(self) -> Text:
+        parts = [(self.label, "dim"), (self.value, self.style), (self.unit, "dim")]
+        return Text(" ").join(Text(text, style) for text, style in parts if text)
+
+
+def format_seconds(seconds: float | None) -> str:
+    """Write a time as `0:42`, `1:02:33` or `2 d 03:15`; `-` if it is not known."""
+    if seconds is None or not 0 <= seconds < float("inf"):
+        return "-"
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days} d {hour:02}:{minute:02}"
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def format_rate(rate: float) -> str:
+    """Write a learning rate in seven letters at most, if it is 1e-9 or more: `0.01`, `0.00976`, `9.05e-4`."""
+    if rate == 0 or 1e-3 <= abs(rate) < 1e4:
+        return f"{rate:.3g}"
+    digits, _, exponent = f"{rate:.2e}".partition("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def _standard_output() -> Console:
+    """Colours may be forced by the environment, for example in a build's log; bars are only for a real terminal."""
+    return Console(force_interactive=None if sys.stdout.isatty() else False)
+
+
+def _describe_rates(rates: Mapping[str, float], *, short: bool) -> list[_Cell]:
+    if len(rates) <= (1 if short else MOST_GROUPS):
+        cells: list[_Cell] = []
+        for name, rate in rates.items():
+            title = f"lr {_cut(name, LONGEST_GROUP)}"
+            label = title.removeprefix("lr ") if cells else title
+            cells.append(_Cell(label, f"{format_rate(rate):<7}", title=title))
+        return cells or [_Cell("lr", "0")]
+    low, high = format_rate(min(rates.values())), format_rate(max(rates.values()))
+    return [_Cell(f"lr of {len(rates)} groups", f"{low:>7} to {high:<7}")]
+
+
+def _format_loss(loss: float | None) -> str:
+    if loss is None:
+        return "    -"
+    size = abs(loss)
+    if size >= 1000 or 0 < size < 5e-4:
+        return f"{loss:>5.0e}"
+    return f"{loss:5.{3 if size < 10 else 2 if size < 100 else 1}f}"
+
+
+def _format_percent(share: float | None) -> str:
+    if share is None:
+        return "     -"
+    return " 100 %" if share >= 0.9995 else f"{100 * share:4.1f} %"
+
+
+def _format_speed(images_per_second: float) -> str:
+    return f"{images_per_second:.{1 if images_per_second < 10 else 0}f}"
+
+
+def _length(cells: Sequence[_Cell]) -> int:
+    return sum(len(GAP) + cell.sentence().cell_len for cell in cells) - len(GAP)
+
+
+def _cut(name: str, longest: int) -> str:
+    """The end of a long name: parameters' names differ there."""
+    return name if len(name) <= longest else f"..{name[2 - longest :]}"
+
+
+def _build_table(
+    rows: Sequence[Mapping[str, str]], totals: Mapping[str, str] | None, clean: Callable[[str], str]
+) -> Table:
+    table = Table(box=box.SIMPLE, pad_edge=False, show_edge=False, show_footer=totals is not None, header_style="dim")
+    names = dict.fromkeys(name for row in (*rows, totals or {}) for name in row)
+    for name in names:
+        texts = [row[name] for row in rows if row.get(name)]
+        numeric = bool(texts) and all(text[0] in "0123456789-+.<" for text in texts)
+        table.add_column(
+            Text(clean(name)),
+            footer=Text(clean((totals or {}).get(name, "")), style="bold"),
+            justify="right" if numeric else "left",
+            overflow="fold",
+            no_wrap=numeric,
+        )
+    for row in rows:
+        table.add_row(*(Text(clean(row.get(name, ""))) for name in names))
+    return table
