@@ -48,7 +48,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
-    """Return ` Did you mean 'a' or 'b'?`, or nothing if no option is close; the leading space joins it to a sentence."""
+    """Return ` Did you mean 'a' or 'b'?`, or nothing if no option is close; the space joins it to a sentence."""
     names = list(options)
     lowered = {name.lower(): name for name in names}
     close = [lowered[match] for match in get_close_matches(word.lower(), lowered, n=2, cutoff=0.6)]

@@ -239,16 +239,14 @@ def apply_plan(model: nn.Module, plan: Plan) -> None:
     for name, module in model.named_modules():
         module.__dict__.pop("train", None)
         if name in still:
-            module.training = False
-            module.train = functools.partial(_stay_in_eval, module)  # type: ignore[method-assign]
+            _keep_in_eval(module)
 
 
 def keep_norm_statistics(model: nn.Module) -> None:
     """Keep every norm layer with running statistics in eval mode through `.train()`; its weights may still learn."""
     for module in model.modules():
         if getattr(module, "running_mean", None) is not None:
-            module.training = False
-            module.train = functools.partial(_stay_in_eval, module)  # type: ignore[method-assign]
+            _keep_in_eval(module)
 
 
 def frozen_modules(model: nn.Module, plan: Plan) -> frozenset[str]:
@@ -380,7 +378,8 @@ def _model_rates(model: nn.Module, lr: float) -> dict[str, float]:
     rates = method(lr)
     if not isinstance(rates, Mapping) or "default" not in rates:
         raise PlanError(
-            f"get_finetune_lr_dict of {kind} returned {rates!r}; expected a mapping of prefixes to rates with 'default'."
+            f"get_finetune_lr_dict of {kind} returned {rates!r}; expected a mapping of prefixes to rates with "
+            "'default'."
         )
     return dict(rates)
 
@@ -404,6 +403,11 @@ def _top_level(names: Iterable[str]) -> str:
 def _short(rates: Mapping[str, Any]) -> str:
     text = str(dict(rates))
     return text if len(text) <= 120 else f"{text[:117]}…"
+
+
+def _keep_in_eval(module: nn.Module) -> None:
+    module.training = False
+    module.__dict__["train"] = functools.partial(_stay_in_eval, module)  # a partial, so that copies bind to the copy
 
 
 def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:

@@ -31,9 +31,11 @@ def build_optimizer(model: nn.Module, plan: Plan, *, name: str, params: Mapping[
     Raises:
         InputError: For an unknown optimizer or argument.
     """
-    kinds = {kind.__name__: kind for kind in vars(torch.optim).values() if inspect.isclass(kind)}
-    kinds = {key: kind for key, kind in kinds.items() if issubclass(kind, torch.optim.Optimizer)}
-    usable = {key.lower(): kind for key, kind in kinds.items() if key not in _NEED_MORE}
+    usable = {
+        key.lower(): kind
+        for key, kind in vars(torch.optim).items()
+        if inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer) and key not in _NEED_MORE
+    }
     if name.lower() not in usable:
         known = sorted(kind.__name__ for kind in usable.values())
         raise InputError(f"unknown optimizer {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}.")
@@ -59,9 +61,10 @@ def build_optimizer(model: nn.Module, plan: Plan, *, name: str, params: Mapping[
         for group in plan.trained
     ]
     try:
-        return kind(groups, lr=plan.trained[0].lr, **settings)
+        optimizer: torch.optim.Optimizer = kind(groups, **settings)
     except (TypeError, ValueError) as error:
         raise InputError(f"optimizer {kind.__name__} refuses {settings}: {error}.") from error
+    return optimizer
 
 
 def build_schedule(

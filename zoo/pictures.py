@@ -234,7 +234,9 @@ def _draw_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
         accuracy.text(0.5, 0.5, "not evaluated", ha="center", va="center", color=GREY, transform=accuracy.transAxes)
         return figure
     best, epoch = max(scores, key=lambda score: score[0])
-    accuracy.set(title=f"Accuracy: best top-1 {100 * best:.1f} %, epoch {epoch}", xlabel="epoch", ylabel="right, % of images")
+    accuracy.set(
+        title=f"Accuracy: best top-1 {100 * best:.1f} %, epoch {epoch}", xlabel="epoch", ylabel="right, % of images"
+    )
     accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=""))
     _draw_line(accuracy, records, "top5", "top-5, validation", GREEN)
     _draw_line(accuracy, records, "top1", "top-1, validation", VERMILION)

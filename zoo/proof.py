@@ -37,9 +37,9 @@ class Proof:
         if moved:
             more = f" and {len(moved) - 3} more" if len(moved) > 3 else ""
             raise FrozenError(
-                f"frozen tensors changed {when}: {', '.join(moved[:3])}{more}. The plan gives them rate 0, so something "
-                "outside the optimizer writes to them (a hook, a custom layer, another optimizer). The run was stopped; "
-                "give them a rate above 0 if they are meant to change."
+                f"frozen tensors changed {when}: {', '.join(moved[:3])}{more}. The plan gives them rate 0, so "
+                "something outside the optimizer writes to them (a hook, a custom layer, another optimizer). The run "
+                "was stopped; give them a rate above 0 if they are meant to change."
             )
         self.moments.append({"when": when, "sha256": _join({name: now[name] for name in self.digests})})
 
