@@ -1,0 +1,307 @@
+"""A timm classifier behind the one interface that every classifier of this package has.
+
+Shapes: `B` images, `H` and `W` their sides in pixels, `D` features, `C` classes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from zoo.decode import read_image
+from zoo.errors import InputError
+from zoo.preprocess import Preprocess, eval_transform
+from zoo.weights import LoadReport, is_commercial
+
+
+HEAD_STD = 0.01  # of a new head's weights, as torchvision's MobileNetV2 has it
+
+
+@dataclass(frozen=True)
+class Licence:
+    """Licences that bind a model: of its code, and of the weights it was loaded from or derived from (SPDX ids)."""
+
+    code: str
+    weights: str | None = None
+
+    @property
+    def commercial(self) -> bool:
+        """Whether the weights are known to allow commercial use; a model without loaded weights is free."""
+        return self.weights is None or is_commercial(self.weights)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a classifier says of one image.
+
+    Attributes:
+        source: The path, or the position in what was passed.
+        names: Class names, the most probable first.
+        probabilities: Their probabilities, 0 to 1.
+    """
+
+    source: str
+    names: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        """The most probable class."""
+        return self.names[0]
+
+    @property
+    def probability(self) -> float:
+        """How probable it is, 0 to 1."""
+        return self.probabilities[0]
+
+    def __str__(self) -> str:
+        pairs = zip(self.names, self.probabilities, strict=True)
+        return f"{self.source}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in pairs)
+
+
+class Classifier(nn.Module):
+    """A timm network as trunk and head, with its parameter names unchanged.
+
+    The network's own modules are shared, not nested: `layer4.0.conv1.weight` is called so here too. `forward` is
+    `head(trunk(images))`; exactly the parameters under `head_name` belong to the head.
+
+    Args:
+        network: A model of timm whose classifier is one linear layer.
+        drop_rate: Share of the features dropped before the classifier in training, 0 to 1.
+
+    Attributes:
+        preprocess: What the weights expect of an image.
+        classes: Class names, in the order of the outputs.
+        licence: Of the code, and of the weights that were loaded.
+        load_report: What was loaded from where; None for random weights.
+        config: What a checkpoint needs to build this model again: registry name, options, origin.
+    """
+
+    task = "classification"
+    preprocess: Preprocess
+    classes: tuple[str, ...]
+    licence: Licence
+    load_report: LoadReport | None
+    config: dict[str, Any]
+
+    def __init__(self, network: nn.Module, drop_rate: float = 0.0) -> None:
+        super().__init__()
+        self.__dict__["network"] = network  # a plain attribute: its modules appear once, under their own names
+        for registry in ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"):
+            self.__dict__[registry] = network.__dict__[registry]
+        self.head_name = _classifier_name(network)
+        self.drop_rate = drop_rate
+        self.preprocess, self.classes, self.load_report, self.config = Preprocess(), (), None, {}
+        self.licence = Licence("Apache-2.0")
+
+    @property
+    def num_classes(self) -> int:
+        """Number of outputs."""
+        return self._last_layer().out_features
+
+    @property
+    def num_features(self) -> int:
+        """Number of features of the trunk, `D`."""
+        return self._last_layer().in_features
+
+    @property
+    def head_prefixes(self) -> tuple[str, ...]:
+        """Prefixes of the head's parameters; all others belong to the trunk."""
+        inside = f"{self.head_name}."
+        clash = any(n.startswith(self.head_name) and not n.startswith(inside) for n, _ in self.named_parameters())
+        return (inside if clash else self.head_name,)
+
+    def trunk(self, images: Tensor) -> Tensor:
+        """Turn images `(B, 3, H, W)`, float32 and normalised, into pooled features `(B, D)`."""
+        network: Any = self.__dict__["network"]
+        features: Tensor = network.forward_head(network.forward_features(images), pre_logits=True)
+        return features
+
+    def head(self, features: Tensor) -> Tensor:
+        """Turn pooled features `(B, D)` into logits `(B, C)`."""
+        logits: Tensor = self._last_layer()(functional.dropout(features, self.drop_rate, self.training))
+        return logits
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Turn images `(B, 3, H, W)` into logits `(B, C)`."""
+        return self.head(self.trunk(images))
+
+    def reset_head(self) -> None:
+        """Make the head anew: weights from a normal distribution of deviation 0.01, biases 0.
+
+        timm's MobileNetV2 draws them by the number of classes instead, which for ten classes is thirty times as much
+        and costs a fine-tune of the head many epochs to unlearn.
+        """
+        last = self._last_layer()
+        nn.init.normal_(last.weight, std=HEAD_STD)
+        if last.bias is not None:
+            nn.init.zeros_(last.bias)
+
+    def loss(self, outputs: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+        """Return the mean cross-entropy of logits `(B, C)` and class indices `(B,)`, int64, in nats."""
+        return functional.cross_entropy(outputs, targets, label_smoothing=label_smoothing)
+
+    def get_finetune_lr_dict(self, lr: float) -> dict[str, float]:
+        """Return the rates of a fine-tune: the head learns at `lr`, the rest is frozen."""
+        return dict.fromkeys(self.head_prefixes, lr) | {"default": 0.0}
+
+    def initialize_param_groups(self, lr: float, training_params: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the groups to train, as the preset's `mode` says; override it to choose your own.
+
+        Called once, before the optimizer is made, when `lr` is one number and no mode was asked for.
+
+        Args:
+            lr: The preset's rate.
+            training_params: The preset's fields and your own, readable as `p["x"]` and `p.x`.
+
+        Returns:
+            Dictionaries with `named_params` (pairs of name and parameter), `lr` and, if wanted, `name`,
+            `weight_decay` and options of the optimizer. What is in no group is frozen.
+        """
+        rates = self.get_finetune_lr_dict(lr)
+        return [
+            {"name": key, "lr": rate, "named_params": [(n, p) for n, p in self.named_parameters() if n.startswith(key)]}
+            for key, rate in rates.items()
+            if rate > 0
+        ]
+
+    def update_param_groups(
+        self,
+        param_groups: list[dict[str, Any]],
+        lr: float,
+        epoch: int,
+        iter: int,
+        training_params: Mapping[str, Any],
+        total_batch: int,
+    ) -> list[dict[str, Any]]:
+        """Return the optimizer's groups for the next step; override it to set rates of your own.
+
+        Called before every optimizer step, after the schedule has multiplied each group's own rate. As it stands it
+        leaves that as it is.
+
+        Args:
+            param_groups: The optimizer's groups, each with `name`, `lr` and `initial_lr`.
+            lr: The preset's rate times the schedule.
+            epoch: From 0.
+            iter: Batch in the epoch, from 0.
+            training_params: As in `initialize_param_groups`.
+            total_batch: Batches per epoch.
+        """
+        return param_groups
+
+    def _last_layer(self) -> nn.Linear:
+        """Return the classifier; some networks have a module named like the method `head`, so attributes do not do."""
+        module: nn.Module = self
+        for name in self.head_name.split("."):
+            module = module._modules[name] or module
+        assert isinstance(module, nn.Linear)
+        return module
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """Set train or eval mode, also of the network that shares these modules."""
+        super().train(mode)
+        self.__dict__["network"].training = mode
+        return self
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Return timm's patterns that order the parameters in layers, for rates that fall with depth."""
+        network: Any = self.__dict__["network"]
+        patterns: dict[str, Any] = network.group_matcher(coarse=coarse)
+        return patterns
+
+    @torch.inference_mode()
+    def predict(
+        self, sources: Any, *, top_k: int = 5, batch_size: int = 32, image_size: int | None = None
+    ) -> list[Prediction]:
+        """Name what is on images, with the preprocessing that belongs to the weights.
+
+        Args:
+            sources: A path, an image (PIL, array `(H, W, 3)` uint8, tensor `(3, H, W)` uint8 or float 0 to 1), a batch
+                of them as one array or tensor of four dimensions, or a sequence of any of these. A folder stands for
+                the files in it.
+            top_k: How many names each answer has at most.
+            batch_size: Images per forward pass.
+            image_size: Side in pixels; None for the model's own.
+
+        Returns:
+            One `Prediction` per image, in order.
+        """
+        items = _expand(sources)
+        preprocess = self.preprocess.replace(image_size=image_size) if image_size else self.preprocess
+        transform = eval_transform(preprocess)
+        device = next(self.parameters()).device
+        was_training, answers = self.training, []
+        self.eval()
+        try:
+            for start in range(0, len(items), batch_size):
+                chunk = items[start : start + batch_size]
+                images = torch.stack([transform(read_image(image)) for _, image in chunk]).to(device)
+                best = self(images).softmax(-1).topk(min(top_k, self.num_classes), -1)
+                for (source, _), values, indices in zip(chunk, best.values.cpu(), best.indices.cpu(), strict=True):
+                    names = tuple(self.classes[index] for index in indices.tolist())
+                    answers.append(Prediction(source, names, tuple(values.tolist())))
+        finally:
+            self.train(was_training)
+        return answers
+
+
+def build_timm(name: str, *, num_classes: int, drop_rate: float = 0.0, **options: Any) -> Classifier:
+    """Build one of timm's classifiers, randomly initialised.
+
+    Args:
+        name: Its name in timm.
+        num_classes: Number of outputs.
+        drop_rate: As in `Classifier`.
+        options: Further arguments of timm's own builder.
+    """
+    import timm
+
+    model = Classifier(timm.create_model(name, pretrained=False, num_classes=num_classes, **options), drop_rate)
+    model.reset_head()
+    return model
+
+
+def _classifier_name(network: nn.Module) -> str:
+    """Return where the one linear layer at the end of a timm network is."""
+    get_classifier = getattr(network, "get_classifier", None)
+    last = get_classifier() if callable(get_classifier) else None
+    kind = type(network).__name__
+    if not isinstance(last, nn.Linear):
+        raise InputError(
+            f"the classifier of timm's {kind} is no single linear layer (it is: {type(last).__name__}), so features "
+            "and head cannot be told apart. Choose another model, or give it at least one class."
+        )
+    name = next((name for name, module in network.named_modules() if module is last), None)
+    if name is None:
+        raise InputError(f"the classifier of timm's {kind} is not one of its modules. Choose another model.")
+    return str(name)
+
+
+def _expand(sources: Any) -> list[tuple[str, Any]]:
+    """Return pairs of a label and one image for whatever `predict` was given."""
+    if isinstance(sources, (str, Path)):
+        path = Path(sources)
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+            if not files:
+                raise InputError(f"the folder {path} holds no files. Expected images to predict.")
+            return [(str(file), file) for file in files]
+        return [(str(path), path)]
+    if isinstance(sources, (np.ndarray, Tensor)):
+        batch: Iterable[Any] = sources if sources.ndim == 4 else [sources]
+        return [(f"image {index}", image) for index, image in enumerate(batch)]
+    if not isinstance(sources, Sequence):
+        return [("image 0", sources)]
+    if not sources:
+        raise InputError("there is nothing to predict: the sequence is empty. Pass at least one image.")
+    items: list[tuple[str, Any]] = []
+    for source in sources:
+        found = _expand(source)
+        is_named = isinstance(source, (str, Path))
+        items += found if is_named else [(f"image {len(items) + i}", image) for i, (_, image) in enumerate(found)]
+    return items

@@ -1,0 +1,229 @@
+"""The models: `get` finds a name's family, builds it and loads its weights.
+
+A family is one file here; the names in it begin with the file's name, so `get` opens one file and there is no list.
+"""
+
+import importlib
+import os
+import pkgutil
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import InputError, LicenceError, did_you_mean
+from zoo.model_config import ModelConfig
+from zoo.registry import Entry, entries
+from zoo.safetensors_file import read_shapes
+from zoo.weights import Found, find_weights, is_commercial, load_into
+
+if TYPE_CHECKING:
+    from zoo.classifier import Classifier
+
+
+def find_entry(name: str) -> Entry:
+    """Return what is known of a model; case, `-` and `_` do not matter, and `timm/<name>` reaches the rest of timm.
+
+    Raises:
+        InputError: If no model has that name; the text names the nearest ones.
+    """
+    if not isinstance(name, str):
+        raise InputError(f"a model name is a string, not {type(name).__name__}. zoo.list_models() names all.")
+    family, slash, rest = name.partition("/")
+    if slash and family in _families():
+        module = importlib.import_module(f"{__name__}.{family}")
+        if hasattr(module, "open_entry"):
+            entry: Entry = module.open_entry(rest)
+            return entry
+    wanted = _plain(name)
+    for family in sorted(_families(), key=len, reverse=True):
+        if wanted.startswith(_plain(family)):
+            importlib.import_module(f"{__name__}.{family}")
+            break
+    for entry in entries().values():
+        if wanted in map(_plain, (entry.name, *entry.aliases)):
+            return entry
+    known = list_models()
+    raise InputError(
+        f"unknown model {name!r}.{did_you_mean(name, known)} zoo.list_models() names all {len(known)}; "
+        "'timm/<name>' opens any classifier of timm."
+    )
+
+
+def list_models(
+    pattern: str = "*", *, task: str | None = None, pretrained: bool | None = None, commercial: bool | None = None
+) -> list[str]:
+    """Return the names of models, sorted.
+
+    Args:
+        pattern: Shell pattern, for example `resnet*`.
+        task: Only models for this task, for example `classification`.
+        pretrained: Only models with (True) or without (False) pretrained weights.
+        commercial: Only models whose weights are known to allow commercial use (True), or the others (False).
+    """
+    for family in _families():
+        importlib.import_module(f"{__name__}.{family}")
+    found = [
+        entry.name
+        for entry in entries().values()
+        if fnmatchcase(entry.name, pattern)
+        and task in (None, entry.task)
+        and pretrained in (None, entry.weights is not None)
+        and commercial in (None, entry.weights is None or is_commercial(entry.weights.licence))
+    ]
+    return sorted(found, key=_natural)
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Return all that is known of a model as plain values: parameters, input, weights, licences, score, paper."""
+    return find_entry(name).describe()
+
+
+def get(
+    name: str,
+    *,
+    pretrained: bool | str | os.PathLike[str] = False,
+    num_classes: int | None = None,
+    classes: Sequence[str] | None = None,
+    drop_rate: float = 0.0,
+    commercial: bool | None = None,
+    seed: int = 0,
+    cache_dir: str | None = None,
+    token: str | None = None,
+) -> "Classifier":
+    """Build a model, in eval mode on the CPU in float32.
+
+    Args:
+        name: A name of `zoo.list_models()`, or `timm/<name>` for any classifier of timm.
+        pretrained: True: the known weights, from the Hub at their pinned commit. A path: a safetensors file, or a
+            folder with one (and `config.json`), for example that of a run. `org/name[@revision]`: a Hub repository.
+        num_classes: Number of outputs; None: as the weights have. If it differs, the head is made anew.
+        classes: Their names, instead of their number. A head for other names is made anew.
+        drop_rate: Share of the features dropped before the classifier in training, 0 to 1.
+        commercial: True refuses weights that are not known to allow commercial use; None asks the environment
+            variable `ZOO_COMMERCIAL_ONLY`.
+        seed: Of new layers: the same call gives the same weights.
+        cache_dir: Where downloads are kept; None: the Hub client's own cache.
+        token: For private or gated repositories; None: the client's saved one.
+
+    Raises:
+        InputError: For an unknown name or a value out of range.
+        WeightsError: If the weights cannot be had, or do not fit.
+        LicenceError: If commercial use was asked for and the weights do not allow it.
+    """
+    entry = find_entry(name)
+    names = _check_classes(num_classes, classes)
+    if not 0 <= drop_rate < 1:
+        raise InputError(f"drop_rate is {drop_rate}; expected a share of the features, 0 <= drop_rate < 1.")
+    if not pretrained:
+        return _build(entry, ModelConfig(), None, names, num_classes, drop_rate, seed)
+    if pretrained is True:
+        _check_licence(entry.name, entry.weights.licence if entry.weights else None, commercial)
+    source = pretrained if isinstance(pretrained, (bool, str)) else Path(pretrained)
+    found = find_weights(source, entry.weights, name=entry.name, cache_dir=cache_dir, token=token)
+    config = ModelConfig.parse(found.config, found.origin).fitting(entry) if found.config else ModelConfig()
+    found = replace(found, licence=config.licence or found.licence)
+    _check_licence(entry.name, found.licence, commercial)
+    model = _build(entry, config, found, names, num_classes, drop_rate, seed)
+    model.config["origin"]["pretrained"] = pretrained if isinstance(pretrained, bool) else str(pretrained)
+    return model
+
+
+def from_config(config: ModelConfig) -> "Classifier":
+    """Build the model that a checkpoint's configuration describes, with weights still to be loaded."""
+    entry = find_entry(config.model or "")
+    config = config.fitting(entry)
+    drop_rate = float(config.options.get("drop_rate", 0.0))
+    return _build(
+        entry, config, None, config.names, config.num_classes, drop_rate, int(config.origin.get("init_seed") or 0)
+    )
+
+
+def _build(
+    entry: Entry,
+    config: ModelConfig,
+    found: Found | None,
+    classes: tuple[str, ...] | None,
+    num_classes: int | None,
+    drop_rate: float,
+    seed: int,
+) -> "Classifier":
+    import torch
+
+    from zoo.classifier import Licence
+
+    options = {key: value for key, value in config.options.items() if key != "drop_rate"}
+
+    def build(outputs: int) -> "Classifier":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model: Classifier = entry.build(num_classes=outputs, drop_rate=drop_rate, **options)
+        return model
+
+    theirs = config.num_classes or entry.num_classes
+    wanted = len(classes) if classes else num_classes or theirs
+    model = build(wanted)
+    if found and config.num_classes is None:  # a bare file: its head tells how many classes it has
+        theirs = next(iter(read_shapes(found.path).get(f"{model.head_name}.weight", ())), theirs)
+        if not classes and not num_classes and theirs != wanted:
+            wanted, model = theirs, build(theirs)
+    keep_head = wanted == theirs and classes in (None, config.names)
+    if found:
+        model.load_report = load_into(model, found, head=model.head_prefixes, keep_head=keep_head)
+    model.preprocess = config.preprocess_value or entry.preprocess
+    model.classes = classes or (config.names if keep_head else None) or _default_names(wanted, keep_head and found)
+    model.licence = Licence(entry.code_licence, found.licence if found else config.licence)
+    origin = {"weights": found.origin, "revision": found.revision, "sha256": found.sha256} if found else {}
+    options["drop_rate"] = drop_rate
+    model.config = config.derived(entry, options, model.licence.weights, init_seed=seed, **origin).model_dump()
+    return model.eval()
+
+
+def _default_names(num_classes: int, is_pretrained: object) -> tuple[str, ...]:
+    """Name the classes by ImageNet-1k where the weights are of it, else by number."""
+    if num_classes == 1000 and is_pretrained:
+        from timm.data import ImageNetInfo
+
+        return tuple(ImageNetInfo().index_to_description(index) for index in range(num_classes))
+    return tuple(str(index) for index in range(num_classes))
+
+
+def _check_classes(num_classes: int | None, classes: Sequence[str] | None) -> tuple[str, ...] | None:
+    whole = isinstance(num_classes, int) and not isinstance(num_classes, bool)
+    if num_classes is not None and not (whole and 1 <= num_classes <= 100_000):
+        raise InputError(f"num_classes is {num_classes!r}; expected a whole number from 1 to 100,000.")
+    if classes is None:
+        return None
+    if isinstance(classes, str) or not all(isinstance(name, str) and name for name in classes):
+        raise InputError(f"classes is {classes!r}; expected a sequence of names.")
+    names = tuple(classes)
+    if len(set(names)) != len(names) or not names:
+        raise InputError(f"classes holds {len(names)} names, {len(set(names))} different ones; expected each once.")
+    if num_classes not in (None, len(names)):
+        raise InputError(f"num_classes is {num_classes} and classes holds {len(names)} names. Pass one of the two.")
+    return names
+
+
+def _check_licence(name: str, licence: str | None, commercial: bool | None) -> None:
+    only = os.environ.get("ZOO_COMMERCIAL_ONLY", "") not in ("", "0") if commercial is None else commercial
+    if only and not is_commercial(licence):
+        raise LicenceError(
+            f"the weights of {name} have the licence {licence or 'unknown'}, which is not known to allow commercial "
+            "use, and commercial use was asked for (commercial=True or ZOO_COMMERCIAL_ONLY). Choose one of "
+            "zoo.list_models(commercial=True), or pretrained=False."
+        )
+
+
+def _families() -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(__path__)]
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
+
+
+def _natural(name: str) -> tuple[tuple[int, int | str], ...]:
+    """Order `resnet18` before `resnet101`."""
+    return tuple((0, int(part)) if part.isdigit() else (1, part) for part in re.findall(r"\d+|\D+", name))

@@ -1,0 +1,74 @@
+"""Names of models and what is known of each, as data that can be read without loading any framework."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from zoo.errors import InputError
+from zoo.preprocess import Preprocess
+from zoo.weights import Weights
+
+_ENTRIES: dict[str, "Entry"] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One model.
+
+    Attributes:
+        name: Registry name, as for `zoo.get`.
+        task: What it does, for example `classification`.
+        build: Makes the network, randomly initialised: `build(num_classes=..., **options)`.
+        summary: One line on what it is.
+        parameters: Millions of parameters, with the classes of its weights; None if not known before it is built.
+        preprocess: What its weights expect of an image.
+        weights: Where pretrained weights are; None if there are none.
+        num_classes: Classes of the weights, and of a new model if nothing else is said.
+        code_licence: Licence of the architecture's code.
+        paper: Where it was published.
+        aliases: Other names for it.
+        options: Keyword arguments of `build` that a saved configuration may set, and the values allowed.
+    """
+
+    name: str
+    task: str
+    build: Callable[..., Any]
+    summary: str
+    parameters: float | None
+    preprocess: Preprocess
+    weights: Weights | None
+    num_classes: int = 1000
+    code_licence: str = "Apache-2.0"
+    paper: str = ""
+    aliases: tuple[str, ...] = ()
+    options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the entry as plain values, for tables and cards."""
+        weights = None if self.weights is None else vars(self.weights) | {"pinned": self.weights.pinned}
+        left_out = ("build", "options", "preprocess", "weights")
+        facts = {key: value for key, value in vars(self).items() if key not in left_out}
+        return facts | {"aliases": list(self.aliases), "preprocess": self.preprocess.to_dict(), "weights": weights}
+
+
+def register(**facts: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register the decorated function as the builder of the model of its name.
+
+    Args:
+        facts: Fields of `Entry` except `name`, `build` and `summary` (the first line of the function's docstring).
+    """
+
+    def add(build: Callable[..., Any]) -> Callable[..., Any]:
+        summary = (build.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+        entry = Entry(name=build.__name__, build=build, summary=summary, **facts)
+        if entry.name in _ENTRIES:
+            raise InputError(f"a model named {entry.name!r} is registered already. Choose another name.")
+        _ENTRIES[entry.name] = entry
+        return build
+
+    return add
+
+
+def entries() -> Mapping[str, Entry]:
+    """Return what has been registered so far, by name."""
+    return dict(_ENTRIES)
