@@ -1,0 +1,187 @@
+import os
+import pickle
+import signal
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.data_loader import prepare_data_loader
+from accelerate.state import AcceleratorState
+from PIL import Image
+
+from image_files import make_picture
+from zoo.errors import DataError, InputError
+from zoo.loader import EpochSampler, ReadError, Samples, default_workers, make_loader
+from zoo.preprocess import Preprocess, eval_transform, train_transform
+
+SMALL = Preprocess(image_size=8)
+STILL, RANDOM = eval_transform(SMALL), train_transform(SMALL)
+
+
+class Pictures:
+    """Pictures in memory; some cannot be read."""
+
+    def __init__(self, count: int, bad: int | None = None) -> None:
+        self.count, self.bad = count, bad
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, index: int, /) -> tuple[Image.Image, int]:
+        if index == self.bad:
+            raise DataError(f"image 'cat/{index}.jpg': cut off. Repair it.")
+        return make_picture((20, 16), seed=index), index
+
+
+def targets(loader: Any) -> list[list[int]]:
+    return [batch.tolist() for _, batch in loader]
+
+
+def test_samples_repeat_for_an_epoch_and_differ_between_epochs() -> None:
+    samples = Samples(Pictures(3), RANDOM, seed=1)
+    first, target = samples[1, 0]
+    assert target == 1
+    assert len(samples) == 3
+    assert torch.equal(samples[1, 0][0], first)
+    assert torch.equal(samples[1][0], first)  # an index alone is epoch 0
+    assert not torch.equal(samples[1, 1][0], first)
+    assert not torch.equal(Samples(Pictures(3), RANDOM, seed=2)[1, 0][0], first)
+
+
+def test_samples_leave_the_generators_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("the GPU was seeded"))
+    before = torch.get_rng_state()
+    Samples(Pictures(3), RANDOM)[2, 5]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_order_of_an_epoch() -> None:
+    sampler = EpochSampler(50, shuffle=True, seed=3)
+    orders = []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        order = list(sampler)
+        assert {number for _, number in order} == {epoch}
+        orders.append([index for index, _ in order])
+    assert orders[0] == orders[2] != orders[1]
+    assert sorted(orders[0]) == list(range(50))
+    assert list(EpochSampler(3)) == [(0, 0), (1, 0), (2, 0)]
+
+
+def test_an_epoch_may_start_in_its_middle() -> None:
+    sampler = EpochSampler(10, shuffle=True, leave_out=1)
+    whole = list(sampler)
+    assert len(whole) == len(sampler) == 9
+    sampler.set_epoch(0, start=4)
+    assert list(sampler) == whole[4:]
+    assert len(sampler) == 9
+
+
+def test_batches() -> None:
+    images, numbers = next(iter(make_loader(Pictures(5), STILL, batch_size=4)))
+    assert (images.shape, images.dtype) == ((4, 3, 8, 8), torch.float32)
+    assert (numbers.tolist(), numbers.dtype) == ([0, 1, 2, 3], torch.int64)
+    assert torch.equal(images[2], STILL(make_picture((20, 16), seed=2)))
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "shuffle", "sizes"),
+    [(5, 4, False, [4, 1]), (5, 4, True, [4]), (6, 4, True, [4, 2]), (1, 4, True, [1]), (3, 1, True, [1, 1, 1])],
+)
+def test_in_training_no_last_batch_of_one(count: int, batch_size: int, shuffle: bool, sizes: list[int]) -> None:
+    loader = make_loader(Pictures(count), STILL, batch_size=batch_size, shuffle=shuffle)
+    assert [len(batch) for batch in targets(loader)] == sizes
+    assert len(loader) == len(sizes)
+
+
+@pytest.fixture
+def prepare() -> Iterator[Callable[[Any], Any]]:
+    yield Accelerator(cpu=True).prepare
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.parametrize("prepared_loader", [False, True], ids=["plain", "accelerate"])
+def test_the_number_of_workers_does_not_matter(prepared_loader: bool, prepare: Callable[[Any], Any]) -> None:
+    epochs: dict[int, list[Any]] = {}
+    for workers in (0, 2):
+        loader = make_loader(Pictures(9), RANDOM, batch_size=4, shuffle=True, seed=1, num_workers=workers)
+        sampler, prepared = loader.epoch_sampler, prepare(loader) if prepared_loader else loader
+        epochs[workers] = []
+        for epoch in (3, 4, 3):  # as after a resume: not from 0
+            sampler.set_epoch(epoch)
+            epochs[workers].append([(images.clone(), numbers.tolist()) for images, numbers in prepared])
+    for one, other in zip(epochs[0], epochs[2], strict=True):
+        assert [numbers for _, numbers in one] == [numbers for _, numbers in other]
+        assert all(torch.equal(a, b) for (a, _), (b, _) in zip(one, other, strict=True))
+    numbers = [[batch for _, batch in epoch] for epoch in epochs[0]]
+    assert numbers[0] == numbers[2] != numbers[1]
+
+
+@pytest.mark.usefixtures("prepare")
+def test_processes_share_an_epoch() -> None:
+    seen = []
+    for process in (0, 1):
+        loader = make_loader(Pictures(16), STILL, batch_size=4, shuffle=True)
+        sampler = loader.epoch_sampler
+        prepared = prepare_data_loader(loader, num_processes=2, process_index=process, put_on_device=False)
+        sampler.set_epoch(7)
+        seen.append([number for batch in targets(prepared) for number in batch])
+    assert len(seen[0]) == len(seen[1]) == 8
+    assert sorted(seen[0] + seen[1]) == list(range(16))
+
+
+def test_loading_leaves_the_generator_alone() -> None:
+    before = torch.get_rng_state()
+    targets(make_loader(Pictures(5), RANDOM, batch_size=2, shuffle=True))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_cannot_be_read_is_named(workers: int) -> None:
+    loader = make_loader(Pictures(3, bad=1), STILL, batch_size=2, num_workers=workers)
+    with pytest.raises(DataError) as caught:
+        targets(loader)
+    assert str(caught.value) == "image 'cat/1.jpg': cut off. Repair it."
+    traceback.clear_frames(caught.value.__traceback__)
+    del caught  # a loader that is left to the garbage collector takes 5 s to end
+
+
+def test_a_read_error_travels_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(ReadError("image 'a': gone.")))
+    assert (type(error), str(error)) == (ReadError, "image 'a': gone.")
+
+
+class Interrupting(Pictures):
+    """Its reader is asked to stop, as by Ctrl-C, which reaches all processes."""
+
+    def read(self, index: int, /) -> tuple[Image.Image, int]:
+        os.kill(os.getpid(), signal.SIGINT)
+        return super().read(index)
+
+
+def test_workers_leave_interrupts_to_the_main_process() -> None:
+    assert targets(make_loader(Interrupting(2), STILL, batch_size=2, num_workers=1)) == [[0, 1]]
+
+
+def test_wrong_arguments() -> None:
+    with pytest.raises(InputError, match="there are no images to load"):
+        make_loader(Pictures(0), STILL, batch_size=2)
+    with pytest.raises(InputError, match="batch_size is 0, num_workers 0; expected 1 or more"):
+        make_loader(Pictures(2), STILL, batch_size=0)
+
+
+def test_how_many_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    for cores, cpu, gpu in ((1, 0, 1), (2, 0, 2), (8, 2, 8), (64, 8, 8)):
+        monkeypatch.setattr(
+            "zoo.loader.os.sched_getaffinity", lambda process, cores=cores: set(range(cores)), raising=False
+        )
+        assert default_workers(10_000, accelerator=False) == cpu
+        assert default_workers(10_000, accelerator=True) == gpu
+        assert default_workers(100, accelerator=True) == 0
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "16")
+    assert default_workers(10_000, accelerator=True) == 4
+    assert default_workers(10_000) in (1, 4)

@@ -1,0 +1,74 @@
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from zoo.errors import DataError
+from zoo.user_loaders import check_first_batch, count_classes, is_loader
+
+IMAGES = torch.rand(6, 3, 8, 8)
+NUMBERS = torch.tensor([0, 1, 2, 0, 1, 2])
+
+
+class Batches:
+    """Any iterable of batches."""
+
+    def __init__(self, *batches: Any) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Any:
+        return iter(self.batches)
+
+
+def loader(**options: Any) -> Any:
+    return DataLoader(TensorDataset(IMAGES, NUMBERS), batch_size=4, **options)
+
+
+def test_what_is_a_loader() -> None:
+    assert is_loader(loader())
+    assert is_loader(Batches())
+    assert not any(map(is_loader, (TensorDataset(IMAGES), [1], (1, 2), {}, "a", None, iter([]))))
+
+
+def test_good_loaders_pass_and_leave_the_generator_alone() -> None:
+    before = torch.get_rng_state()
+    check_first_batch(loader(shuffle=True), "train", 3)
+    seen: list[int] = []
+    assert count_classes(loader(shuffle=True), "train", seen.append) == 3
+    assert seen == [4, 2]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("batch", "text"),
+    [
+        (
+            {"image": IMAGES, "label": NUMBERS},
+            "a batch of the loader train is a dict with the keys image, label; expected",
+        ),
+        (IMAGES, "a batch of the loader train is a Tensor; expected batches"),
+        ((IMAGES, NUMBERS, 1), "is a tuple; expected"),
+        ((IMAGES.byte(), NUMBERS), r"the images of the loader train are uint8 of shape \(6, 3, 8, 8\); expected"),
+        ((IMAGES.permute(0, 2, 3, 1), NUMBERS), r"images .* of shape \(6, 8, 8, 3\); expected"),
+        ((IMAGES[0], NUMBERS), r"images .* of shape \(3, 8, 8\)"),
+        (([1], NUMBERS), "images of the loader train are a list"),
+        ((IMAGES, NUMBERS.float()), r"the targets of the loader train are float32 of shape \(6,\); expected"),
+        ((IMAGES, NUMBERS[:4]), r"the targets .* of shape \(4,\)"),
+        ((IMAGES, NUMBERS + 1), "has targets from 1 to 3; expected 0 to 2"),
+        ((IMAGES, NUMBERS - 1), "has targets from -1 to 1; expected 0 to 2"),
+    ],
+)
+def test_wrong_batches(batch: Any, text: str) -> None:
+    with pytest.raises(DataError, match=text):
+        check_first_batch(Batches(batch), "train", 3)
+
+
+def test_empty_loaders() -> None:
+    with pytest.raises(DataError, match="the loader val gives no batch; expected"):
+        check_first_batch(Batches(), "val", 3)
+    with pytest.raises(DataError, match="the loader val gives no batch; expected"):
+        count_classes(Batches(), "val", print)

@@ -1,0 +1,184 @@
+"""Folders of images: which splits, which classes, which files. Nothing is opened here."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from zoo.errors import DataError
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+LIKE_SPLITS = ("train", "test", "val", "eval")  # how folders begin that are hardly classes
+NOT_DATA = {"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "@eadir"}  # what systems leave behind
+EXPECTED = (
+    "Expected train/<class>/<images> and val/<class>/<images>, or <class>/<images> alone (a part is then kept for val)."
+)
+
+Files = dict[str, list[str]]  # class -> sorted paths, relative to the root, with forward slashes
+
+
+def scan_folder(root: Path) -> dict[str, Files]:
+    """List the images of every split and class.
+
+    Args:
+        root: Holds `train`, `val` (or `valid`, `validation`), `test` with a folder per class, or the classes alone.
+
+    Returns:
+        Files by split (`train`, `val`, `test`; or `all` where the folder has no splits) and by class, both sorted.
+        Hidden files and what systems leave behind are passed over; everything else counts as an image.
+
+    Raises:
+        DataError: If there is no such folder, or its layout is none of these.
+    """
+    _check_root(root)
+    folders = list(_folders(root))
+    splits = _find_splits(root, folders)
+    if splits:
+        return {split: _scan_classes(root, folder) for split, folder in splits.items()}
+    _check_plain_classes(root, folders)
+    return {"all": _scan_classes(root, root)}
+
+
+def _check_root(root: Path) -> None:
+    if not root.exists():
+        hint = ""
+        if root.is_symlink():
+            hint = " It is a link to nothing."
+        elif not root.is_absolute():
+            hint = f" Looked in {Path.cwd()}."
+        raise DataError(
+            f"there is no folder {str(root)!r}.{hint} {EXPECTED} A data set of the Hugging Face Hub is passed as an "
+            "object: datasets.load_dataset(...)."
+        )
+    if not root.is_dir():
+        archive = root.suffix.lower() in {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"}
+        hint = "Unpack it and pass the folder." if archive else EXPECTED
+        raise DataError(f"{str(root)!r} is a file, not a folder of images. {hint}")
+
+
+def _find_splits(root: Path, folders: list[Path]) -> dict[str, Path]:
+    """Tell the folders that are splits: they have a split's name and hold folders."""
+    named: dict[str, list[Path]] = {}
+    for folder in folders:
+        if split := SPLIT_NAMES.get(folder.name.casefold()):
+            named.setdefault(split, []).append(folder)
+    if not named:
+        return {}
+    for split, same in named.items():
+        if len(same) > 1:
+            raise DataError(
+                f"{str(root)!r} holds both {_quote(same)}, and either could be {split}. Move away one of them."
+            )
+    splits = {split: same[0] for split, same in named.items()}
+    others = [folder for folder in folders if folder.name.casefold() not in SPLIT_NAMES]
+    with_classes = {split: folder for split, folder in splits.items() if any(_folders(folder))}
+    if not with_classes and others:
+        return {}  # trains, cars and planes: 'train' is a class
+    if splits.keys() == {"train"} and any(_has_files(folder) for folder in others):
+        raise DataError(
+            f"{str(root)!r} holds 'train', which looks like a split, beside {_quote(others)}, which look like classes. "
+            f"{EXPECTED} Move away what does not belong."
+        )
+    for split, folder in splits.items():
+        if split not in with_classes and not (split == "test" and with_classes):  # test images are often unlabelled
+            raise DataError(f"{str(folder)!r} {_what_instead(folder)}. {EXPECTED}")
+    return dict(sorted(with_classes.items()))
+
+
+def _check_plain_classes(root: Path, folders: list[Path]) -> None:
+    if not folders:
+        raise DataError(f"{str(root)!r} {_what_instead(root)}. {EXPECTED}")
+    inside = [{folder.name.casefold() for folder in _folders(child)} & SPLIT_NAMES.keys() for child in folders]
+    if len(folders) == 1:
+        only = folders[0]
+        hint = f" Did you mean {str(only)!r}?" if inside[0] or sum(1 for _ in _folders(only)) > 1 else ""
+        if hint or not _has_files(only):
+            raise DataError(f"{str(root)!r} holds the folder {only.name!r} alone.{hint} {EXPECTED}")
+    odd = [folder for folder in folders if folder.name.casefold().startswith(LIKE_SPLITS) and any(_folders(folder))]
+    if odd:
+        raise DataError(
+            f"{str(root)!r} holds {_quote(odd)}, by name and content splits and not classes. Rename them to train, val "
+            f"or test. {EXPECTED}"
+        )
+    if all(inside):
+        raise DataError(
+            f"in {str(root)!r} every class holds folders such as {min(inside[0])!r}: the splits are inside the "
+            f"classes. {EXPECTED}"
+        )
+
+
+def _scan_classes(root: Path, folder: Path) -> Files:
+    files: Files = {}
+    above = frozenset({_identify(root), _identify(folder)})
+    for child in _folders(folder):
+        try:
+            child.name.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"the name of class {child.name!r} is not valid UTF-8. Rename the folder.") from error
+        files[child.name] = sorted(_walk(root, child, above))
+    return files
+
+
+def _walk(root: Path, folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+    """Yield what is in a folder and its folders; a link back to a folder above is not followed."""
+    identity = _identify(folder)
+    if identity in above:
+        return
+    prefix = folder.relative_to(root).as_posix()
+    for entry in _list(folder):
+        if _is_folder(entry):
+            yield from _walk(root, Path(entry.path), above | {identity})
+        else:
+            yield f"{prefix}/{entry.name}"
+
+
+def _identify(folder: Path) -> tuple[int, int]:
+    place = folder.stat()
+    return place.st_dev, place.st_ino
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    """Yield the folders in a folder, sorted by name."""
+    yield from sorted(Path(entry.path) for entry in _list(folder) if _is_folder(entry))
+
+
+def _has_files(folder: Path) -> bool:
+    return any(not _is_folder(entry) for entry in _list(folder))
+
+
+def _list(folder: Path) -> list["os.DirEntry[str]"]:
+    """List what counts in a folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if entry.name[0] != "." and entry.name.casefold() not in NOT_DATA]
+    except OSError as error:
+        raise DataError(
+            f"the folder {str(folder)!r} cannot be listed ({error.strerror}). Give yourself the right to read it, or "
+            "move it away."
+        ) from error
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads in a circle: reading it will say so
+        return False
+
+
+def _what_instead(folder: Path) -> str:
+    count = len(_list(folder))
+    if not count:
+        return "is empty"
+    return f"holds {count:,} file{'s' * (count > 1)} but no folder for any class"
+
+
+def _quote(folders: list[Path]) -> str:
+    names = [repr(folder.name) for folder in folders[:4]] + ["..."] * (len(folders) > 4)
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,218 @@
+"""Labelled images by index, the check that all of them can be read, and a fair split in two."""
+
+import hashlib
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from PIL import Image
+
+from zoo.decode import find_fault, read_image
+from zoo.errors import DataError, InputError
+from zoo.labels import number_labels, plain_labels
+from zoo.sources import Reader, Split
+
+Finding: TypeAlias = tuple[Any, str | None]  # label, and why the sample cannot be used
+
+BATCH = 64  # samples that a thread checks at a time
+THREADS = min(16, 2 * (os.cpu_count() or 1))  # more than cores: some wait for the disk
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A sample that cannot be used.
+
+    Attributes:
+        name: The path of a file below the data's folder, or the place of a sample in its data set.
+        reason: What is wrong with it.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled images of one split.
+
+    Attributes:
+        reader: Gives what `read_image` takes, by position.
+        names: What to call each image: a path below the data's folder, or like `train[7]`.
+        targets: The class number of each.
+        positions: Where the reader finds each.
+    """
+
+    reader: Reader
+    names: tuple[str, ...]
+    targets: tuple[int, ...]
+    positions: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def read(self, index: int, /) -> tuple[Image.Image, int]:
+        """Return an image, RGB, and its class number.
+
+        Raises:
+            DataError: If it cannot be read (any more); the text names it.
+        """
+        try:
+            return read_image(self.reader(self.positions[index])[0]), self.targets[index]
+        except InputError as error:
+            raise DataError(
+                f"image {self.names[index]!r}: {error}. Check the data again; bad images are left out with "
+                "skip_bad=True (--skip-bad)."
+            ) from error
+
+    def subset(self, indices: Sequence[int]) -> "Images":
+        """Return some of the images, in the order of the indices."""
+        return replace(
+            self,
+            names=tuple(self.names[index] for index in indices),
+            targets=tuple(self.targets[index] for index in indices),
+            positions=tuple(self.positions[index] for index in indices),
+        )
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What reading every sample of a split once has shown.
+
+    Attributes:
+        good: Positions of the samples that can be used.
+        labels: Their labels.
+        problems: What is wrong with the others.
+    """
+
+    good: tuple[int, ...]
+    labels: tuple[int | str, ...]
+    problems: tuple[Problem, ...]
+
+
+def survey_splits(
+    splits: Mapping[str, Split], *, check: bool, on_progress: Callable[[int, int], None] | None = None
+) -> dict[str, Survey]:
+    """Read every sample once, files in several threads.
+
+    Args:
+        splits: What to look at.
+        check: Whether to decode; else only labels that are not known yet are read.
+        on_progress: Called with the number of samples seen and of all.
+
+    Returns:
+        What was found, by split.
+
+    Raises:
+        DataError: If a sample that can be read has a label that is neither a number nor a name.
+    """
+    wanted = {name: split for name, split in splits.items() if check or split.labels is None}
+    total, done = sum(len(split.names) for split in wanted.values()), 0
+
+    def count(samples: int) -> None:
+        nonlocal done
+        done += samples
+        if on_progress:
+            on_progress(done, total)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")  # what it warns of either reads well or becomes a fault
+        found = {name: list(_examine_all(split, check=check, count=count)) for name, split in wanted.items()}
+    return {
+        name: _conclude(split, found[name] if name in found else [(label, None) for label in split.labels or ()])
+        for name, split in splits.items()
+    }
+
+
+def number_images(split: Split, survey: Survey, classes: tuple[str, ...], origin: str) -> Images:
+    """Turn the usable samples of a split into images with class numbers.
+
+    Args:
+        split: Where the samples are.
+        survey: Which of them can be used.
+        classes: The names of the class numbers.
+        origin: Where the classes come from, for messages.
+
+    Raises:
+        DataError: If a label is out of range, or names no class.
+    """
+    names = tuple(split.names[position] for position in survey.good)
+    targets = number_labels(survey.labels, split.classes, classes, names=names, split=split.name, origin=origin)
+    return Images(split.reader, names, targets, survey.good)
+
+
+def pick_val(names: Sequence[str], targets: Sequence[int], *, fraction: float, seed: int) -> list[int]:
+    """Choose images for validation: the same share of every class, and never the last image of one.
+
+    The choice depends on names and seed alone, not on the order in which a file system lists files, and changes little
+    when images are added.
+
+    Args:
+        names: One for each image.
+        targets: Their class numbers.
+        fraction: The share to choose, between 0 and 1; at least one image of each class that has two.
+        seed: Decides the choice.
+
+    Returns:
+        Indices, ascending.
+    """
+    by_class: dict[int, list[int]] = {}
+    for index, target in enumerate(targets):
+        by_class.setdefault(target, []).append(index)
+    chosen: list[int] = []
+    for same in by_class.values():
+        count = min(max(1, round(len(same) * fraction)), len(same) - 1)
+        chosen += sorted(same, key=lambda index: _lot(seed, names[index]))[:count]
+    return sorted(chosen)
+
+
+def _lot(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}/".encode() + os.fsencode(name)).digest()
+
+
+def _examine_all(split: Split, *, check: bool, count: Callable[[int], None]) -> Iterator[Finding]:
+    """Yield label and fault of each sample, in order."""
+    size = len(split.names)
+    batches = [range(start, min(start + BATCH, size)) for start in range(0, size, BATCH)]
+    for results in _run(split, batches, check=check):
+        count(len(results))
+        yield from results
+
+
+def _run(split: Split, batches: list[range], *, check: bool) -> Iterator[list[Finding]]:
+    if not split.in_threads:
+        yield from (_examine(split, batch, check=check) for batch in batches)
+        return
+    running: deque[Future[list[Finding]]] = deque()
+    with ThreadPoolExecutor(THREADS) as pool:
+        for batch in batches:
+            running.append(pool.submit(_examine, split, batch, check=check))
+            if len(running) > 4 * THREADS:  # so that millions of files do not wait in memory
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+
+
+def _examine(split: Split, positions: range, *, check: bool) -> list[Finding]:
+    results: list[Finding] = []
+    for position in positions:
+        try:
+            source, label = split.reader(position)
+        except InputError as error:
+            results.append((None, str(error)))
+            continue
+        known = label if split.labels is None else split.labels[position]
+        results.append((known, find_fault(source) if check else None))
+    return results
+
+
+def _conclude(split: Split, findings: Sequence[Finding]) -> Survey:
+    good = tuple(position for position, (_, fault) in enumerate(findings) if fault is None)
+    labels = plain_labels([findings[i][0] for i in good], [split.names[i] for i in good], split.name)
+    problems = tuple(
+        Problem(name, fault) for name, (_, fault) in zip(split.names, findings, strict=True) if fault is not None
+    )
+    return Survey(good, tuple(labels), problems)

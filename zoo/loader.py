@@ -1,0 +1,197 @@
+"""From images to batches: which image comes when, transforms that repeat, and processes that load."""
+
+import hashlib
+import os
+import signal
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+
+from zoo.errors import DataError, InputError
+
+FEW_IMAGES = 500  # starting a process takes longer than loading these
+MOST_WORKERS = 8
+
+
+class Readable(Protocol):
+    """What batches are made of."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int, /) -> tuple[Image.Image, int]:
+        """Return the picture, RGB, and its class."""
+        ...
+
+
+class ReadError(DataError):
+    """An image could not be read while it was loaded.
+
+    A process that loads hands its errors over as text with its own traceback; only the message is kept of it.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text.rpartition(f"{__name__}.ReadError: ")[2].strip())
+
+
+class Samples(Dataset[tuple[Tensor, int]]):
+    """Images as tensors, for a `DataLoader`.
+
+    Args:
+        images: Gives pictures and targets.
+        transform: Turns a picture into a tensor; may draw from torch's default generator.
+        seed: An image of an epoch is changed in the same way whenever it is loaded, by whichever process.
+    """
+
+    def __init__(self, images: Readable, transform: Callable[[Image.Image], Tensor], seed: int = 0) -> None:
+        self.images, self.transform, self.seed = images, transform, seed
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, place: int | tuple[int, int]) -> tuple[Tensor, int]:
+        """Return tensor and target of an `(index, epoch)`; an index alone means epoch 0."""
+        index, epoch = place if isinstance(place, tuple) else (place, 0)
+        try:
+            picture, target = self.images.read(index)
+        except DataError as error:
+            raise ReadError(str(error)) from error
+        state = torch.get_rng_state()
+        # Not torch.manual_seed: it would seed the GPU too, and dropout would be the same in every step.
+        torch.default_generator.manual_seed(_mix(self.seed, epoch, index))
+        try:
+            return self.transform(picture), target
+        finally:
+            torch.set_rng_state(state)
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Order of the images in an epoch, as `(index, epoch)`: the same for the same seed and epoch, on any machine.
+
+    Args:
+        count: Number of images.
+        shuffle: Whether each epoch has an order of its own.
+        seed: Decides the orders.
+        leave_out: How many images at the end of each epoch's order are not used.
+    """
+
+    def __init__(self, count: int, *, shuffle: bool = False, seed: int = 0, leave_out: int = 0) -> None:
+        self.count, self.shuffle, self.seed, self.leave_out = count, shuffle, seed, leave_out
+        self.epoch, self.start = 0, 0
+
+    def set_epoch(self, epoch: int, *, start: int = 0) -> None:
+        """Choose the epoch of the next iteration, and how many of its images are passed over."""
+        self.epoch, self.start = epoch, start
+
+    def __len__(self) -> int:
+        """Return images per epoch; `start` does not change it."""
+        return self.count - self.leave_out
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch, order = self.epoch, list(range(self.count))
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(_mix(self.seed, epoch))
+            order = torch.randperm(self.count, generator=generator).tolist()
+        for index in order[self.start : len(self)]:
+            yield index, epoch
+
+
+class ImageLoader(DataLoader[tuple[Tensor, int]]):
+    """A loader of `(images, targets)`: `(B, 3, H, W)` float32 and `(B,)` int64.
+
+    Attributes:
+        epoch_sampler: Where the epoch is set. Take it before `accelerate` prepares the loader.
+    """
+
+    epoch_sampler: EpochSampler
+
+
+def make_loader(
+    images: Readable,
+    transform: Callable[[Image.Image], Tensor],
+    *,
+    batch_size: int,
+    shuffle: bool = False,
+    seed: int = 0,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+) -> ImageLoader:
+    """Make a loader whose batches do not depend on the number of processes that load.
+
+    Args:
+        images: Gives pictures and targets.
+        transform: Turns a picture into a tensor.
+        batch_size: Images per batch.
+        shuffle: For training: an order of its own for each epoch, and no last batch of a single image, which batch
+            norm cannot train on, if there are other batches.
+        seed: Decides orders and random changes.
+        num_workers: Processes that load; they live as long as the loader. 0: none.
+        pin_memory: Whether batches are put where a GPU fetches them faster.
+    """
+    if len(images) < 1:
+        raise InputError("there are no images to load; expected one or more.")
+    if batch_size < 1 or num_workers < 0:
+        raise InputError(f"batch_size is {batch_size}, num_workers {num_workers}; expected 1 or more, and 0 or more.")
+    single = shuffle and batch_size > 1 and len(images) > batch_size and len(images) % batch_size == 1
+    sampler = EpochSampler(len(images), shuffle=shuffle, seed=seed, leave_out=int(single))
+    loader = ImageLoader(
+        Samples(images, transform, seed),
+        batch_size=batch_size,
+        sampler=_Order(sampler),
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        persistent_workers=num_workers > 0,
+        collate_fn=_collate,
+        worker_init_fn=_start_worker,
+        generator=torch.Generator().manual_seed(_mix(seed)),  # so that torch's own stays as it is
+    )
+    loader.epoch_sampler = sampler
+    return loader
+
+
+def default_workers(n_images: int, *, accelerator: bool | None = None) -> int:
+    """Choose how many processes load images.
+
+    Args:
+        n_images: So few that starting processes takes longer than loading: none.
+        accelerator: Whether a GPU computes, so that the cores are free to load: one process per core, up to 8. Else
+            the network needs the cores, and every fourth one loads. None: whether this machine has one.
+    """
+    if n_images < FEW_IMAGES:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # set by launchers: their processes share the cores
+    free = torch.accelerator.is_available() if accelerator is None else accelerator
+    return min(max(1, cores), MOST_WORKERS) if free else min(cores // 4, MOST_WORKERS)
+
+
+class _Order(Sampler[tuple[int, int]]):
+    """The sampler without `set_epoch`: accelerate would call it with a count of its own, wrong after a resume."""
+
+    def __init__(self, sampler: EpochSampler) -> None:
+        self._sampler = sampler
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter(self._sampler)
+
+
+def _collate(samples: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+    images: Any = default_collate([image for image, _ in samples])  # in a worker, straight into shared memory
+    return images, torch.tensor([target for _, target in samples])
+
+
+def _start_worker(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides how to stop
+    warnings.filterwarnings("ignore", module="PIL")  # of damaged EXIF, from each process again
+
+
+def _mix(*numbers: int) -> int:
+    """Return a seed below 2**63 that tells all the numbers, in their order, apart."""
+    return int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:8]) >> 1
