@@ -128,7 +128,7 @@ def test_a_prefix_that_matches_nothing_names_near_ones_and_the_top_level():
 
 
 def test_a_prefix_whose_parameters_longer_ones_take_is_an_error():
-    with pytest.raises(PlanError, match="'conv' catches nothing, because longer keys take all.*'conv1', 'conv2'"):
+    with pytest.raises(PlanError, match=r"'conv' catches nothing, because longer keys take all.*'conv1', 'conv2'"):
         plan_lrs(Net(), {"conv": 0.1, "conv1": 0.2, "conv2": 0.3, "default": 0})
 
 
@@ -139,7 +139,7 @@ def test_a_key_that_is_no_text_is_refused(key):
 
 
 def test_default_is_required():
-    with pytest.raises(PlanError, match="has no 'default'. Add one"):
+    with pytest.raises(PlanError, match=r"has no 'default'. Add one"):
         plan_lrs(Net(), {"head": 0.1})
     with pytest.raises(PlanError, match="has no 'default'"):
         plan_lrs(Net(), {})
@@ -194,7 +194,7 @@ def test_an_unknown_mode_is_told():
 def test_a_finetune_mapping_without_default_is_refused():
     model = Net()
     model.get_finetune_lr_dict = lambda lr: {}
-    with pytest.raises(PlanError, match="returned {}; expected a mapping"):
+    with pytest.raises(PlanError, match=r"returned \{\}; expected a mapping"):
         choose_rates(model, 0.1)
 
 
@@ -308,7 +308,7 @@ def test_wrong_hook_groups_are_told(groups, text):
 def test_training_params_are_read_both_ways():
     params = TrainingParams({"multiply_backbone_lr": 0.1})
     assert params["multiply_backbone_lr"] == params.multiply_backbone_lr == 0.1
-    with pytest.raises(AttributeError, match="no training parameter 'multiply_backbone'. Did you mean 'multiply_back"):
+    with pytest.raises(AttributeError, match=r"no training parameter 'multiply_backbone'. Did you mean 'multiply_back"):
         _ = params.multiply_backbone
 
 

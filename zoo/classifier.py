@@ -18,7 +18,6 @@ from zoo.errors import InputError
 from zoo.preprocess import Preprocess, eval_transform
 from zoo.weights import LoadReport, is_commercial
 
-
 HEAD_STD = 0.01  # of a new head's weights, as torchvision's MobileNetV2 has it
 
 
@@ -232,10 +231,12 @@ class Classifier(nn.Module):
             One `Prediction` per image, in order.
         """
         items = _expand(sources)
+        if not items:
+            raise InputError("there is nothing to predict: no images were passed. Pass at least one.")
         preprocess = self.preprocess.replace(image_size=image_size) if image_size else self.preprocess
         transform = eval_transform(preprocess)
         device = next(self.parameters()).device
-        was_training, answers = self.training, []
+        modes, answers = [(module, module.training) for module in (*self.modules(), self.__dict__["network"])], []
         self.eval()
         try:
             for start in range(0, len(items), batch_size):
@@ -246,7 +247,8 @@ class Classifier(nn.Module):
                     names = tuple(self.classes[index] for index in indices.tolist())
                     answers.append(Prediction(source, names, tuple(values.tolist())))
         finally:
-            self.train(was_training)
+            for module, mode in modes:
+                module.training = mode
         return answers
 
 
@@ -295,10 +297,8 @@ def _expand(sources: Any) -> list[tuple[str, Any]]:
     if isinstance(sources, (np.ndarray, Tensor)):
         batch: Iterable[Any] = sources if sources.ndim == 4 else [sources]
         return [(f"image {index}", image) for index, image in enumerate(batch)]
-    if not isinstance(sources, Sequence):
+    if isinstance(sources, bytes) or not isinstance(sources, Sequence):
         return [("image 0", sources)]
-    if not sources:
-        raise InputError("there is nothing to predict: the sequence is empty. Pass at least one image.")
     items: list[tuple[str, Any]] = []
     for source in sources:
         found = _expand(source)

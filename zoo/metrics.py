@@ -79,11 +79,12 @@ class ClassificationMetrics:
         from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
         self.classes, count = tuple(classes), len(classes)
-        options: dict[str, Any] = {"num_classes": count, "average": "micro", "validate_args": False}
-        self._top1 = MulticlassAccuracy(**options, top_k=1).to(device)
-        self._top5 = MulticlassAccuracy(**options, top_k=min(5, count)).to(device)
-        self._confusion = MulticlassConfusionMatrix(num_classes=count, validate_args=False).to(device)
-        self._loss = MeanMetric().to(device)
+        # Each process is handed the batches of all processes, so they have nothing to add up between them.
+        options: dict[str, Any] = {"num_classes": count, "validate_args": False, "sync_on_compute": False}
+        self._top1 = MulticlassAccuracy(**options, average="micro", top_k=1).to(device)
+        self._top5 = MulticlassAccuracy(**options, average="micro", top_k=min(5, count)).to(device)
+        self._confusion = MulticlassConfusionMatrix(**options).to(device)
+        self._loss = MeanMetric(sync_on_compute=False).to(device)
         self.images = 0
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:

@@ -14,6 +14,8 @@ from zoo.preprocess import Preprocess
 from zoo.registry import Entry
 from zoo.version import VERSION
 
+MAX_CLASSES = 100_000
+SEEDS = (-(2**63), 2**64 - 1)  # that torch.manual_seed takes
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
@@ -36,7 +38,7 @@ class ModelConfig(BaseModel):
 
     model: Name | None = None
     task: Name = "classification"
-    num_classes: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    num_classes: Annotated[int, Field(ge=1, le=MAX_CLASSES)] | None = None
     classes: list[Name] | None = None
     options: dict[Name, bool | int | float | str] = Field(default_factory=dict)
     preprocess: dict[str, Any] | None = None
@@ -54,6 +56,14 @@ class ModelConfig(BaseModel):
         """The preprocessing, if the file tells it."""
         return Preprocess.from_dict(self.preprocess) if self.preprocess else None
 
+    @property
+    def init_seed(self) -> int:
+        """The seed that new layers were made with; 0 if the file does not tell it."""
+        seed = self.origin.get("init_seed")
+        if seed is not None and (type(seed) is not int or not SEEDS[0] <= seed <= SEEDS[1]):
+            raise ValueError(f"origin: init_seed is {seed!r}; expected an integer of 64 bits")
+        return int(seed or 0)
+
     @classmethod
     def parse(cls, raw: Mapping[str, Any], origin: str) -> "ModelConfig":
         """Read a configuration of either form.
@@ -66,17 +76,16 @@ class ModelConfig(BaseModel):
             WeightsError: Listing every key that is unknown, missing or out of range.
         """
         try:
-            known = _from_timm(raw) if "architecture" in raw else dict(raw)
-            config = cls.model_validate(known)
+            _check_object("it", raw)
+            config = cls.model_validate(_from_timm(raw) if "architecture" in raw else dict(raw))
             if config.classes and config.num_classes not in (None, len(config.classes)):
                 raise ValueError(f"num_classes is {config.num_classes} and there are {len(config.classes)} classes")
-            _ = config.preprocess_value
+            _ = config.preprocess_value, config.init_seed
         except ValidationError as error:
-            found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise WeightsError(_refusal(origin, found)) from error
-        except (TypeError, ValueError, AttributeError) as error:
+            raise WeightsError(_refusal(origin, _word(error))) from error
+        except ValueError as error:
             raise WeightsError(_refusal(origin, str(error))) from error
-        return config
+        return config.model_copy(update={"num_classes": len(config.classes)}) if config.classes else config
 
     def fitting(self, entry: Entry) -> "ModelConfig":
         """Return this configuration if it is one of the entry's model, with options that the entry allows.
@@ -89,7 +98,7 @@ class ModelConfig(BaseModel):
                 f"these weights are for {self.model}, not for {entry.name}. Ask for {self.model} instead."
             )
         for key, value in self.options.items():
-            is_share = type(value) in (int, float) and 0 <= float(value) < 1
+            is_share = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1
             allowed = is_share if key == "drop_rate" else value in entry.options.get(key, ())
             if not allowed:
                 raise WeightsError(
@@ -105,26 +114,41 @@ class ModelConfig(BaseModel):
 
 
 def _from_timm(raw: Mapping[str, Any]) -> dict[str, Any]:
-    facts: Mapping[str, Any] = raw.get("pretrained_cfg") or raw
-    sides = facts.get("input_size") or (3, 224, 224)
-    if len(sides) != 3 or sides[0] != 3 or sides[1] != sides[2]:
-        raise ValueError(f"input_size is {sides}; expected [3, side, side]")
-    known = Preprocess()
-    preprocess = Preprocess(
-        image_size=sides[1],
-        mean=tuple(facts.get("mean", known.mean)),
-        std=tuple(facts.get("std", known.std)),
-        interpolation=facts.get("interpolation", known.interpolation),
-        crop_pct=facts.get("crop_pct", known.crop_pct),
-    )
+    facts, options = raw.get("pretrained_cfg") or raw, raw.get("model_args") or {}
+    _check_object("pretrained_cfg", facts)
+    _check_object("model_args", options)
+    sides = facts.get("input_size") or [3, 224, 224]
+    if not isinstance(sides, list) or len(sides) != 3 or sides[0] != 3 or sides[1] != sides[2]:
+        raise ValueError(f"input_size is {sides!r}; expected [3, side, side]")
+    stated = {key: facts[key] for key in Preprocess().to_dict() if facts.get(key) is not None}
+    repeated = {"num_classes": (raw.get("num_classes"),), "in_chans": (3,), "img_size": (sides[1], sides[1:])}
     return {
         "model": raw["architecture"],
         "num_classes": raw.get("num_classes"),
         "classes": raw.get("label_names"),
-        "options": dict(raw.get("model_args") or {}),
-        "preprocess": preprocess.to_dict(),
+        "options": {key: value for key, value in options.items() if value not in repeated.get(key, ())},
+        "preprocess": Preprocess().to_dict() | stated | {"image_size": sides[1]},
         "licence": facts.get("license"),
     }
+
+
+def _check_object(name: str, value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} is a {type(value).__name__}; expected an object")
+
+
+def _word(error: ValidationError) -> str:
+    """Say what is wrong with each key, once for a key of which several types are allowed."""
+    found: dict[str, str] = {}
+    for problem in error.errors():
+        place = problem["loc"]
+        if problem["type"] == "extra_forbidden":
+            found[str(place[0])] = f"unknown key {place[0]!r}"
+        elif place[0] in ("options", "origin") and len(place) > 2:
+            found[str(place[1])] = f"{place[0]}.{place[1]}: Input should be a plain value"
+        else:
+            found[str(place)] = f"{'.'.join(map(str, place))}: {problem['msg']}"
+    return "; ".join(found.values())
 
 
 def _bare(name: str) -> str:
@@ -133,4 +157,4 @@ def _bare(name: str) -> str:
 
 
 def _refusal(origin: str, found: str) -> str:
-    return f"config.json of {origin}: {found}. Expected the file of a zoo run or of a timm model."
+    return f"config.json of {origin}: {found.rstrip('.')}. Expected the file of a zoo run or of a timm model."

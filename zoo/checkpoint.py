@@ -1,0 +1,255 @@
+"""A run is one folder: this file knows its names, and writes each of them whole or not at all.
+
+`model.safetensors` and `config.json` are the model; `preset.yaml`, `plan.json`, `data.json` and `environment.json` what
+it was made with; `metrics.jsonl`, `rates.csv`, `evaluation.json`, `proof.json` and `pictures/` what came out;
+`state.pt` is there as long as the run is not finished.
+"""
+
+import io
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from zoo.errors import InputError, WeightsError
+from zoo.model_config import ModelConfig
+from zoo.models import from_config
+from zoo.preset import Preset, load_preset
+from zoo.safetensors_file import save_tensors, sha256_file
+from zoo.weights import Found, load_into
+
+MAX_JSON_BYTES = 64_000_000
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: An existing run's folder; `RunFolder.create` makes a new one.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str] | None, default_name: str) -> "RunFolder":
+        """Make a new, empty folder; nothing that exists is ever written over.
+
+        Args:
+            path: Where; None: `runs/<default_name>`, with a number if that exists.
+            default_name: Name of the folder if no path is given.
+        """
+        if path is not None:
+            wanted = Path(path)
+            if wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
+                raise InputError(
+                    f"{wanted} exists and is not empty; a run is never written over. Choose another folder, or go on "
+                    "with that run by resuming it."
+                )
+            try:
+                wanted.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(
+                    f"the run folder {wanted} cannot be made: {error.strerror}. Choose another."
+                ) from error
+            return cls(wanted)
+        runs, number = Path("runs"), 1
+        while True:
+            wanted = runs / (default_name if number == 1 else f"{default_name}-{number}")
+            try:
+                wanted.mkdir(parents=True)
+            except OSError as error:
+                if not isinstance(error, FileExistsError) or not runs.is_dir():  # `runs` may be a link to nothing
+                    raise InputError(f"the run folder {wanted} cannot be made: {error.strerror}. Pass out=.") from error
+                number += 1
+            else:
+                return cls(wanted)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "RunFolder":
+        """Return an existing run's folder.
+
+        Raises:
+            InputError: If it is not one.
+        """
+        folder = cls(path)
+        if not folder.path.is_dir():
+            raise InputError(f"{folder.path} is not a folder. Expected the folder of a run.")
+        if not (folder.path / "config.json").is_file():
+            present = ", ".join(sorted(file.name for file in folder.path.iterdir())[:8]) or "nothing"
+            raise InputError(f"{folder.path} is not a run: it has no config.json (there is: {present}).")
+        return folder
+
+    def file(self, name: str) -> Path:
+        """Return where a file of the run is."""
+        return self.path / name
+
+    @property
+    def pictures(self) -> Path:
+        """The folder of pictures, made if needed."""
+        folder = self.path / "pictures"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write plain values."""
+        self.write_text(name, json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file."""
+        _write(self.file(name), text.encode())
+
+    def read_json(self, name: str) -> Any:
+        """Read plain values.
+
+        Raises:
+            InputError: If the file is missing, too large or not JSON.
+        """
+        path = self.file(name)
+        try:
+            if path.stat().st_size > MAX_JSON_BYTES:
+                raise ValueError(f"it has {path.stat().st_size:,} bytes, more than {MAX_JSON_BYTES:,}")
+            return json.loads(path.read_text("utf8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(f"{path} cannot be read: {error}. It is part of every run; use a whole folder.") from error
+
+    def write_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Write one line per epoch."""
+        self.write_text("metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Return one record per finished epoch."""
+        path = self.file("metrics.jsonl")
+        return [json.loads(line) for line in path.read_text("utf8").splitlines()] if path.is_file() else []
+
+    def write_rates(self, rates: Mapping[str, Sequence[float]]) -> None:
+        """Write the rate of every group at every optimizer step."""
+        names = list(rates)
+        lines = [",".join(["step", *(f'"{name}"' for name in names)])]
+        columns = (rates[name] for name in names)
+        lines += [",".join([str(step), *map(repr, row)]) for step, row in enumerate(zip(*columns, strict=True))]
+        self.write_text("rates.csv", "\n".join(lines) + "\n")
+
+    def save_model(self, model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> str:
+        """Write weights and configuration of a model; return the SHA-256 of the weights."""
+        config = model_config(model)
+        self.write_json("config.json", config.model_dump())
+        facts = {"format": "pt", "library": "zoo", "model": config.model or "", "licence": config.licence or ""}
+        return save_tensors(tensors, self.file("model.safetensors"), facts)
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Write what a resumed run needs: tensors and plain values only."""
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        _write(self.file("state.pt"), buffer.getbuffer())
+
+    def load_state(self) -> dict[str, Any]:
+        """Read what `save_state` wrote, as data only."""
+        path = self.file("state.pt")
+        if not path.is_file():
+            raise InputError(
+                f"{self.path} has no state.pt: the run is finished, or never began. zoo.load gives its model; a new "
+                "run can start from it with pretrained=."
+            )
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise InputError(
+                f"{path} cannot be read ({type(error).__name__}). The run cannot go on from it."
+            ) from error
+        return state
+
+    def drop_state(self) -> None:
+        """Remove the state of a finished run."""
+        self.file("state.pt").unlink(missing_ok=True)
+
+    def load_preset(self) -> Preset:
+        """Return the effective preset of the run."""
+        return load_preset(str(self.file("preset.yaml")))
+
+
+def model_config(model: nn.Module) -> ModelConfig:
+    """Return the configuration that a checkpoint of this model carries."""
+    facts = dict(getattr(model, "config", {}))
+    classes = getattr(model, "classes", None)
+    preprocess = getattr(model, "preprocess", None)
+    facts |= {"classes": list(classes) if classes else None, "num_classes": len(classes) if classes else None}
+    return ModelConfig(**facts | {"preprocess": preprocess.to_dict() if preprocess else None})
+
+
+def load_model(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Module:
+    """Return the model of a run or checkpoint folder, in eval mode: the same logits, bit for bit.
+
+    Args:
+        path: The folder.
+        model: A network to load into, for a run of a class that is not in the registry.
+    """
+    folder = RunFolder.open(path)
+    model, config = build_network(folder, model)
+    weights = folder.file("model.safetensors")
+    if not weights.is_file():
+        left = "it was interrupted; resume it" if folder.file("state.pt").is_file() else "the folder is not whole"
+        raise WeightsError(f"{folder.path} has no model.safetensors: {left}.")
+    found = Found(weights, None, str(folder.path), None, sha256_file(weights), config.licence, pinned=True)
+    load_into(model, found, head=(), keep_head=True)
+    return model.eval()
+
+
+def build_network(folder: RunFolder, model: nn.Module | None = None) -> tuple[nn.Module, ModelConfig]:
+    """Return the network of a run, its weights still to be loaded, and its configuration.
+
+    Args:
+        folder: The run's.
+        model: The network, if its class is not in the registry.
+    """
+    config = ModelConfig.parse(folder.read_json("config.json"), str(folder.path))
+    if model is None and config.model is None:
+        raise WeightsError(
+            f"{folder.path} holds a model of a class that is not in the registry. Build it yourself and pass it as "
+            "model=, for example zoo.load(folder, model=...)."
+        )
+    return model or from_config(config), config
+
+
+def describe_environment(device: str) -> dict[str, Any]:
+    """Return what the result may depend on: versions, processor, device, threads, command."""
+    packages = ("torch", "torchvision", "timm", "accelerate", "safetensors", "numpy", "pillow", "zoo-finetune")
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "versions": {name: _version(name) for name in packages},
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _write(path: Path, content: bytes | memoryview) -> None:
+    """Write a file under another name and move it to its place."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

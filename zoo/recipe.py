@@ -1,0 +1,278 @@
+"""The walk: model → preset → lr plan → training → a run in a folder."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from zoo.checkpoint import RunFolder, build_network, describe_environment, load_model, model_config
+from zoo.data import Data, open_data
+from zoo.errors import InputError
+from zoo.evaluation import evaluate
+from zoo.lr_plan import Mode, Plan, choose_rates, plan_hook_groups, plan_lrs
+from zoo.metrics import Evaluation
+from zoo.preset import Preset, load_preset
+from zoo.progress import Progress
+from zoo.training import Training, training_params
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: Where everything of it is.
+        model: The trained model, in eval mode.
+        plan: Which parameter learnt at which rate.
+        preset: The effective preset.
+        metrics: One record per epoch: `loss`, `val_loss`, `top1`, `top5` (0 to 1), `lr` of each group, speed.
+        evaluation: Scores of the model on the validation images; None if there were none.
+        proof: Digests of the frozen tensors at each moment.
+    """
+
+    folder: Path
+    model: Any
+    plan: Plan
+    preset: Preset
+    metrics: list[dict[str, Any]]
+    evaluation: Evaluation | None
+    proof: dict[str, Any]
+
+    def predict(self, sources: Any, **options: Any) -> Any:
+        """Name what is on images; see the model's own `predict`."""
+        return self.model.predict(sources, **options)
+
+    def evaluate(self, data: Any, **options: Any) -> Evaluation:
+        """Score the model on other data; see `zoo.evaluate`."""
+        return evaluate(self.model, data, **options)
+
+    def __str__(self) -> str:
+        return f"run in {self.folder}: {self.evaluation or 'not evaluated'}"
+
+
+def plan(
+    model: nn.Module,
+    lr: float | Mapping[str, float] | None = None,
+    *,
+    mode: Mode | None = None,
+    preset: str | Preset | None = None,
+    **overrides: Any,
+) -> Plan:
+    """Return which parameter of a model would learn at which rate, without changing the model.
+
+    Args:
+        model: Any module.
+        lr: One rate, or a mapping of prefixes to rates with `"default"`; 0 freezes. None: the preset's.
+        mode: `head`, `low_lr` or `full`, for one rate.
+        preset: A name of `zoo.list_presets()`, a YAML file, or a `Preset`; None: the defaults.
+        overrides: Other fields of the preset, for example `weight_decay=0.05`.
+
+    Raises:
+        PlanError: If the rates contradict each other or the model.
+    """
+    return _make_plan(model, _effective(preset, lr, mode, overrides))
+
+
+def finetune(
+    model: nn.Module,
+    data: Any,
+    lr: float | Mapping[str, float] | None = None,
+    *,
+    mode: Mode | None = None,
+    preset: str | Preset | None = None,
+    out: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    **overrides: Any,
+) -> Run:
+    """Fine-tune a model on labelled images and keep everything of the run in one folder.
+
+    Args:
+        model: A model of `zoo.get`, or any module together with a mapping as `lr`. It is trained in place.
+        data: A folder (`train/<class>/*`, `val/<class>/*`, or `<class>/*`), a pair of datasets or loaders, or a
+            Hugging Face dataset; or what `zoo.open_data` returned.
+        lr: One rate: the head learns at it and the rest is frozen, unless `mode` says otherwise; or a mapping of
+            prefixes to rates with `"default"`, used as it is; 0 freezes. None: the preset's.
+        mode: `head`; `low_lr`: the rest learns at `lr * backbone_lr_factor`; `full`: all at one rate.
+        preset: A name of `zoo.list_presets()`, a YAML file, or a `Preset`; None: the defaults.
+        out: The run's folder, which must not exist or be empty; None: a new one under `runs/`.
+        progress: Whether to show the plan, a bar, and a line per epoch.
+        overrides: Other fields of the preset, for example `epochs=5`; `zoo preset show --fields` lists them.
+
+    Returns:
+        The run: the trained model, its scores, the plan, the proof that what was frozen did not move.
+
+    Raises:
+        InputError: If data, preset, plan or model do not fit together; nothing has been written then.
+        FrozenError: If a frozen tensor changed.
+        Interrupted: After Ctrl-C, with everything saved; `zoo.resume` goes on.
+    """
+    effective = _effective(preset, lr, mode, overrides)
+    _check_model(model)
+    with Progress(enabled=progress and _is_main_process()) as show:
+        chosen = _make_plan(model, effective)
+        opened = _open(data, effective, show)
+        _match_classes(model, opened)
+        show.table(chosen.rows(), title=f"lr plan of {_name(model)}", totals=chosen.totals())
+        folder = _new_folder(out, model, opened)
+        training = Training(model, opened, effective, chosen, folder, show)
+        if training.is_main:
+            _write_beginning(folder, model, effective, chosen, opened, str(training.accelerator.device))
+        return _train(training)
+
+
+def resume(
+    folder: str | os.PathLike[str], data: Any = None, *, model: nn.Module | None = None, progress: bool = True
+) -> Run:
+    """Go on with a run that was interrupted; on the CPU the result is the uninterrupted run's, bit for bit.
+
+    Args:
+        folder: The run's folder.
+        data: The same data as before; None: from the path that the run began with.
+        model: A network of the run's class, if it is not one of the registry's.
+        progress: As in `finetune`.
+
+    Raises:
+        InputError: If the run is finished, the data has changed, or the folder is not a run.
+    """
+    place = RunFolder.open(folder)
+    preset, state, before = place.load_preset(), place.load_state(), place.read_json("data.json")
+    with Progress(enabled=progress and _is_main_process()) as show:
+        network, _ = build_network(place, model)
+        opened = _open(before["source"] if data is None else data, preset, show, classes=tuple(before["classes"]))
+        if opened.describe()["digest"] != before["digest"]:
+            raise InputError(
+                f"the data has changed since the run in {place.path} began: {before['source']}. A resumed run would be "
+                "another run; restore the data, or begin a new run from this one's weights with pretrained=."
+            )
+        chosen = _make_plan(network, preset)
+        show.say(f"resuming {place.path} after {state['position']['epoch']} of {preset.epochs} epochs")
+        return _train(Training(network, opened, preset, chosen, place, show, state))
+
+
+def load(folder: str | os.PathLike[str], model: nn.Module | None = None) -> Any:
+    """Return the model of a run, ready to predict: the same logits as when the run ended, bit for bit.
+
+    Args:
+        folder: The run's folder, or any folder with its `model.safetensors` and `config.json`.
+        model: A network of the run's class, if it is not one of the registry's.
+    """
+    return load_model(folder, model)
+
+
+def _effective(
+    preset: str | Preset | None, lr: float | Mapping[str, float] | None, mode: Mode | None, overrides: Mapping[str, Any]
+) -> Preset:
+    base = Preset() if preset is None else preset if isinstance(preset, Preset) else load_preset(preset)
+    given: dict[str, Any] = dict(overrides)
+    if lr is not None:
+        given["lr"] = dict(lr) if isinstance(lr, Mapping) else lr
+    if mode is not None:
+        given["mode"] = mode
+    return base.replace(**given) if given else base
+
+
+def _make_plan(model: nn.Module, preset: Preset) -> Plan:
+    decay: dict[str, Any] = {"weight_decay": preset.weight_decay, "decay_norm_and_bias": preset.decay_norm_and_bias}
+    hook = getattr(model, "initialize_param_groups", None)
+    if callable(hook) and preset.mode is None and not isinstance(preset.lr, Mapping):
+        return plan_hook_groups(model, hook(preset.lr, training_params(preset)), lr=preset.lr, **decay)
+    rates = choose_rates(model, preset.lr, mode=preset.mode, backbone_lr_factor=preset.backbone_lr_factor)
+    return plan_lrs(model, rates, **decay)
+
+
+def _open(data: Any, preset: Preset, show: Progress, classes: tuple[str, ...] | None = None) -> Data:
+    with show.counting("checking images") as count:
+        opened = open_data(
+            data,
+            classes=classes,
+            val_fraction=preset.val_fraction,
+            seed=preset.seed,
+            skip_bad=preset.skip_bad,
+            on_progress=count,
+        )
+    if opened.train is None and opened.loaders is None:
+        raise InputError(f"{opened.source} has no images to train on. Expected train/<class>/* or <class>/*.")
+    counts = ", ".join(f"{len(images):,} {name}" for name in ("train", "val") if (images := getattr(opened, name)))
+    show.say(f"data: {opened.source}: {len(opened.classes)} classes, images: {counts or 'from loaders'}")
+    if opened.skipped:
+        show.say(f"left out {len(opened.skipped)} bad files; data.json names them")
+    return opened
+
+
+def _match_classes(model: Any, data: Data) -> None:
+    """Give the model the data's class names, if it has as many outputs."""
+    outputs = getattr(model, "num_classes", None)
+    if outputs is not None and outputs != len(data.classes):
+        name = getattr(model, "config", {}).get("model", "...")
+        raise InputError(
+            f"the data has {len(data.classes)} classes and the model {outputs} outputs. Make the model with "
+            f"zoo.get({name!r}, num_classes={len(data.classes)}, ...)."
+        )
+    model.classes = data.classes
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, nn.Module):
+        hint = f" Pass zoo.get({model!r}, ...)." if isinstance(model, str) else ""
+        raise InputError(f"model is a {type(model).__name__}; expected a model of zoo.get or any nn.Module.{hint}")
+
+
+def _name(model: Any) -> str:
+    known: dict[str, Any] = getattr(model, "config", {})
+    return known.get("model") or type(model).__name__
+
+
+def _new_folder(out: str | os.PathLike[str] | None, model: nn.Module, data: Data) -> RunFolder:
+    if not _is_main_process():  # the other processes write nothing
+        return RunFolder(out or "runs")
+    words = [_name(model), Path(data.source).name, datetime.now().strftime("%Y%m%d-%H%M%S")]
+    return RunFolder.create(out, re.sub(r"[^\w.-]+", "-", "-".join(words)))
+
+
+def _is_main_process() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _write_beginning(
+    folder: RunFolder, model: nn.Module, preset: Preset, chosen: Plan, data: Data, device: str
+) -> None:
+    origin: dict[str, Any] = getattr(model, "config", {})
+    made = origin.get("origin", {})
+    known = preset.replace(
+        model=origin.get("model") or preset.model,
+        pretrained=made.get("pretrained", preset.pretrained),
+        init_seed=made.get("init_seed", preset.init_seed),
+    )
+    folder.write_text("preset.yaml", known.to_yaml(full=True))
+    folder.write_json("config.json", model_config(model).model_dump())
+    folder.write_json("plan.json", {"digest": chosen.digest, **chosen.to_dict()})
+    folder.write_json("data.json", data.describe())
+    folder.write_json("environment.json", describe_environment(device))
+
+
+def _train(training: Training) -> Run:
+    training.run()
+    evaluation, records = training.evaluation, training.records
+    facts = {"folder": str(training.folder.path), "pictures": str(training.folder.path / "pictures")}
+    if evaluation is not None:
+        weights = "moving average" if training.ema is not None else "best epoch" if training.best else "last epoch"
+        facts = {"result": f"{evaluation} (val, {weights})"} | facts
+        training.show.table(evaluation.rows()[:30], title="scores per class")
+    count = len(training.proof.digests)
+    if count:
+        facts["proof"] = f"{count} frozen tensors unchanged at {len(training.proof.moments)} moments"
+    training.show.finish(facts)
+    return Run(
+        folder=training.folder.path,
+        model=training.model,
+        plan=training.plan,
+        preset=training.preset,
+        metrics=records,
+        evaluation=evaluation,
+        proof=training.proof.to_dict(),
+    )

@@ -1,0 +1,441 @@
+"""One run from its first step to its last: freezing with proof, steps, scores, checkpoints, and a stop at any time."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.checkpoint import RunFolder
+from zoo.data import Data
+from zoo.errors import InputError, Interrupted
+from zoo.evaluation import Miss, make_accelerator, score
+from zoo.features import FeatureBatches, HeadOnly, compute_features, why_not_cached
+from zoo.loader import EpochSampler, default_workers, make_loader
+from zoo.loop import EpochResult, Position, fit
+from zoo.lr_plan import Plan, TrainingParams, apply_plan, frozen_tensors, keep_norm_statistics
+from zoo.metrics import Evaluation
+from zoo.optim import build_optimizer, build_schedule, set_rates
+from zoo.preprocess import Preprocess, eval_transform, train_transform
+from zoo.preset import Preset
+from zoo.progress import Progress
+from zoo.proof import Proof, digest_tensor
+from zoo.report import draw_run
+from zoo.safetensors_file import read_tensors
+
+STEPS_PER_VOTE = 8  # how often several processes ask each other whether to stop, which makes a GPU wait
+
+
+class LoaderBatches:
+    """A loader of images as batches that can be started at any batch.
+
+    Args:
+        loader: Prepared by the accelerator.
+        sampler: Gives the order of each epoch; None for a loader that the user brought, whose first batches are then
+            loaded and thrown away when a run is resumed in the middle of an epoch.
+        images_per_batch: Of all processes together.
+    """
+
+    def __init__(self, loader: Any, sampler: EpochSampler | None, images_per_batch: int) -> None:
+        self.loader, self.sampler, self.images_per_batch = loader, sampler, images_per_batch
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Iterate over one epoch, from a batch on."""
+        if self.sampler is not None:
+            self.sampler.set_epoch(epoch, start=start_batch * self.images_per_batch)
+            yield from self.loader
+            return
+        for batch, pair in enumerate(self.loader):
+            if batch >= start_batch:
+                yield pair
+
+
+class Training:
+    """Everything that one run needs while it runs.
+
+    Args:
+        model: Changed in place.
+        data: Opened data.
+        preset: The effective preset.
+        plan: Made of the model and the preset.
+        folder: Where the run is kept.
+        show: Where it says how it goes.
+        state: What `RunFolder.load_state` gave, for a run that goes on.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Data,
+        preset: Preset,
+        plan: Plan,
+        folder: RunFolder,
+        show: Progress,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.model, self.data, self.preset, self.plan, self.folder, self.show = model, data, preset, plan, folder, show
+        self.classes = data.classes
+        self.accelerator = make_accelerator(preset.device, preset.precision)
+        self.is_main = self.accelerator.is_main_process
+        self.steps_per_vote = 1 if self.accelerator.num_processes == 1 else STEPS_PER_VOTE
+        if state:
+            model.load_state_dict(state["model"])
+        apply_plan(model, plan)
+        if preset.freeze_norm_stats:
+            keep_norm_statistics(model)
+        model.to(self.accelerator.device)
+        optimizer = build_optimizer(model, plan, name=preset.optimizer, params=preset.optimizer_params)
+        self.preprocess = _effective_preprocess(model, preset)
+        self._make_batches()
+        self.optimizer = self.accelerator.prepare(optimizer)
+        self.ema = self._make_ema()
+        self.proof = Proof(frozen_tensors(model, plan))
+        self.steps_per_epoch = -(-len(self.batches) // preset.accumulate)
+        self.schedule = build_schedule(
+            preset.schedule,
+            steps=preset.epochs * self.steps_per_epoch,
+            warmup_steps=round(preset.warmup_epochs * self.steps_per_epoch),
+            warmup_start=preset.warmup_start,
+            final_lr_ratio=preset.final_lr_ratio,
+        )
+        self.position = Position()
+        self.records: list[dict[str, Any]] = []
+        self.rates: dict[str, list[float]] = {group["name"]: [] for group in self.optimizer.param_groups}
+        self.best: dict[str, Tensor] | None = None
+        self.best_top1 = -1.0
+        self.evaluation: Evaluation | None = None
+        self.misses: list[Miss] = []
+        if state:
+            self._restore(state)
+
+    def run(self) -> None:
+        """Train to the end and write everything; raises `Interrupted` if it is asked to stop before."""
+        preset, position = self.preset, self.position
+        self.show.start(preset.epochs, position.epoch, self.steps_per_epoch)
+        self._save_state()
+        began = time.perf_counter() - sum(record["seconds"] for record in self.records)
+        with StopRequest() as stop:
+            results = fit(
+                self.network,
+                self.batches,
+                self.optimizer,
+                self.accelerator,
+                loss=self._loss,
+                epochs=preset.epochs,
+                position=position,
+                before_step=self._set_rates,
+                after_step=lambda where, value: self._after_step(where, value, stop),
+                accumulate=preset.accumulate,
+                clip_grad_norm=preset.clip_grad_norm,
+                seed=preset.seed,
+            )
+            finished = position.epoch
+            for result in results:
+                finished = result.epoch
+                self._finish_epoch(result, began)
+                if finished < preset.epochs and self._agree(stop.asked):
+                    break
+            if finished < preset.epochs:
+                self._stop()
+        self._finish()
+
+    def _make_batches(self) -> None:
+        """Choose where batches come from: the user's loaders, images, or features that are kept."""
+        preset, data, model = self.preset, self.data, self.model
+        self.network: Any = self.accelerator.prepare(model)
+        self.val_batches: Any = None
+        if data.loaders:
+            train, val = data.loaders
+            train_loader, self.val_batches = self.accelerator.prepare(train), val and self.accelerator.prepare(val)
+            self.batches: Any = LoaderBatches(train_loader, None, 1)
+            return
+        assert data.train is not None
+        test = eval_transform(self.preprocess)
+        workers = default_workers(len(data.train)) if preset.num_workers is None else preset.num_workers
+        options: dict[str, Any] = {
+            "batch_size": preset.batch_size,
+            "num_workers": workers,
+            "pin_memory": self.accelerator.device.type == "cuda",
+        }
+        if data.val is not None:
+            self.val_batches = self.accelerator.prepare(make_loader(data.val, test, **options))
+        if self._keeps_features():
+            self._keep_features(test, options)
+            return
+        transform = train_transform(
+            self.preprocess,
+            augment=preset.augment,
+            crop_scale_min=preset.crop_scale_min,
+            flip_probability=preset.flip_probability,
+        )
+        loader = make_loader(data.train, transform, shuffle=True, seed=preset.seed, **options)
+        sampler = loader.epoch_sampler
+        per_step = preset.batch_size * self.accelerator.num_processes
+        self.batches = LoaderBatches(self.accelerator.prepare(loader), sampler, per_step)
+
+    def _keeps_features(self) -> bool:
+        preset, train = self.preset, self.data.train
+        if preset.cache == "off" or train is None:
+            return False
+        reason = why_not_cached(
+            self.model,
+            self.plan,
+            augmented=preset.augment != "none",
+            epochs=preset.epochs,
+            images=len(train) + len(self.data.val or ()),
+            processes=self.accelerator.num_processes,
+        )
+        if reason and preset.cache == "memory":
+            raise InputError(f"cache='memory' is not possible: {reason}. Use cache='auto' or 'off'.")
+        return reason is None
+
+    def _keep_features(self, transform: Callable[..., Tensor], options: Mapping[str, Any]) -> None:
+        """Run the frozen trunk once over all images; from then on only the head runs."""
+        model, train, val = self.model, self.data.train, self.data.val
+        assert train is not None
+        total, done = len(train) + len(val or ()), 0
+        with self.show.counting("features of the frozen trunk", total) as count, self.accelerator.autocast():
+            loader = self.accelerator.prepare(make_loader(train, transform, **options))
+            features, targets = compute_features(model, loader, on_batch=lambda images: count(images, total))
+            done = len(train)
+            shuffled = make_loader(train, transform, shuffle=True, seed=self.preset.seed, **options)
+            sampler, size = shuffled.epoch_sampler, self.preset.batch_size
+            self.batches = FeatureBatches(features, targets, sampler, size)
+            if val is not None:
+                kept = compute_features(model, self.val_batches, on_batch=lambda images: count(done + images, total))
+                self.val_batches = FeatureBatches(*kept, EpochSampler(len(val)), 1024)
+        self.accelerator.unwrap_model(self.network, keep_fp32_wrapper=False)
+        self.network = self.accelerator.prepare(HeadOnly(model))
+        megabytes = total * features.shape[1] * 4 / 1e6
+        self.show.say(f"kept the features of {total:,} images ({megabytes:.1f} MB): each epoch runs the head only")
+
+    def _make_ema(self) -> Any:
+        if self.preset.ema_decay is None:
+            return None
+        from timm.utils import ModelEmaV3
+
+        return ModelEmaV3(self.model, decay=self.preset.ema_decay)
+
+    def _loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the model's own loss, or cross-entropy for a module that has none."""
+        expected = (len(targets), len(self.classes))
+        if outputs.shape != expected:
+            raise InputError(
+                f"the model gives outputs of shape {tuple(outputs.shape)} for {len(targets)} images; expected "
+                f"{expected}: one number for each of the {len(self.classes)} classes."
+            )
+        own: Callable[..., Tensor] = getattr(self.model, "loss", nn.functional.cross_entropy)
+        return own(outputs, targets, label_smoothing=self.preset.label_smoothing)
+
+    def _set_rates(self, position: Position) -> None:
+        """Set every group's rate for the next step: its own times the schedule, then what the model's hook says."""
+        factor = self.schedule(position.step)
+        set_rates(self.optimizer, factor)
+        hook = getattr(self.model, "update_param_groups", None)
+        lr = self.preset.lr
+        if callable(hook) and not isinstance(lr, Mapping):
+            groups = hook(
+                self.optimizer.param_groups,
+                lr * factor,
+                position.epoch,
+                position.batch,
+                training_params(self.preset),
+                len(self.batches),
+            )
+            for group, wanted in zip(self.optimizer.param_groups, groups, strict=True):
+                group["lr"] = wanted["lr"]
+        for group in self.optimizer.param_groups:
+            self.rates[group["name"]].append(float(group["lr"]))
+
+    def _after_step(self, position: Position, loss: float | None, stop: "StopRequest") -> bool:
+        if self.ema is not None:
+            self.ema.update(self.model)
+        if position.step == 1:
+            self.proof.check("after the first step")
+        step = position.step - position.epoch * self.steps_per_epoch
+        seconds = max(position.seconds, 1e-9)
+        self.show.step(step, loss, position.images / seconds, min(1.0, position.waiting / seconds))
+        at_end = position.batch == len(self.batches)
+        return not at_end and position.step % self.steps_per_vote == 0 and self._agree(stop.asked)
+
+    def _agree(self, asked: bool) -> bool:
+        """Whether any process was asked to stop: all must leave the loop after the same step, or they wait forever."""
+        if self.accelerator.num_processes == 1:
+            return asked
+        votes = torch.tensor(float(asked), device=self.accelerator.device)
+        return float(self.accelerator.reduce(votes, "sum")) > 0
+
+    def _finish_epoch(self, result: EpochResult, began: float) -> None:
+        preset = self.preset
+        self.proof.check(f"after epoch {result.epoch}")
+        last = {name: rates[-1] for name, rates in self.rates.items()}
+        frozen = {group.name: 0.0 for group in self.plan.groups if group.frozen}
+        record: dict[str, Any] = {"epoch": result.epoch, "epochs": preset.epochs, "step": result.step}
+        record |= {"loss": result.loss, "lr": last | frozen, "images_per_second": result.images_per_second}
+        record |= {"waiting": result.waiting}
+        is_last = result.epoch == preset.epochs
+        if self.val_batches is not None and (is_last or result.epoch % preset.evaluate_every == 0):
+            self.evaluation, self.misses = self._evaluate()
+            record |= {"val_loss": self.evaluation.loss, "top1": self.evaluation.top1, "top5": self.evaluation.top5}
+            if self.evaluation.top1 > self.best_top1:
+                self.best_top1 = self.evaluation.top1
+                if preset.keep == "best":
+                    self.best = {name: value.cpu().clone() for name, value in self._final().state_dict().items()}
+        elapsed = time.perf_counter() - began
+        record["seconds"] = elapsed - sum(earlier["seconds"] for earlier in self.records)
+        record["seconds_left"] = elapsed / result.epoch * (preset.epochs - result.epoch)
+        self.records.append(record)
+        self.show.epoch(record | {"lr": _shown_rates(record["lr"])})
+        if self.is_main:
+            self.folder.write_metrics(self.records)
+        if not is_last:
+            self._save_state()
+
+    def _final(self) -> nn.Module:
+        """The weights that are scored and kept: their moving average if there is one."""
+        final: nn.Module = self.model if self.ema is None else self.ema.module
+        return final
+
+    def _evaluate(self) -> tuple[Evaluation, list[Miss]]:
+        network: nn.Module = self.network
+        if self.ema is not None:
+            network = HeadOnly(self.ema.module) if isinstance(self.batches, FeatureBatches) else self.ema.module
+        return score(network, self.val_batches, self.accelerator, self.classes)
+
+    def _save_state(self) -> None:
+        if not self.is_main:
+            return
+        scaler = self.accelerator.scaler
+        self.folder.save_state(
+            {
+                "model": self.model.state_dict(),
+                "ema": None if self.ema is None else self.ema.module.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": None if scaler is None else scaler.state_dict(),
+                "position": asdict(self.position),
+                "rates": self.rates,
+                "records": self.records,
+                "best": self.best,
+                "best_top1": self.best_top1,
+                "plan": self.plan.digest,
+                "proof": {"digests": self.proof.digests, "moments": self.proof.moments},
+            }
+        )
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        if state["plan"] != self.plan.digest:
+            raise InputError(
+                f"the plan of the run in {self.folder.path} cannot be made again: the model's groups have changed "
+                "since. Resume with the same code, or begin a new run."
+            )
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(state["ema"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.position = Position(**state["position"])
+        self.rates, self.records = state["rates"], state["records"]
+        self.best, self.best_top1 = state["best"], state["best_top1"]
+        self.proof.continue_from(state["proof"])
+
+    def _stop(self) -> None:
+        """Save where the run stands, between two steps, and say how to go on."""
+        self._save_state()
+        if self.is_main:
+            self.folder.save_model(self.model, self._final().state_dict())
+            self._write_results("interrupted")
+        where = self.position
+        batch = f" and {where.batch} of {len(self.batches)} batches" if where.batch else ""
+        raise Interrupted(
+            f"stopped after {where.epoch} of {self.preset.epochs} epochs{batch}; everything is saved. "
+            f"Go on with: zoo finetune --resume {self.folder.path}"
+        )
+
+    def _finish(self) -> None:
+        final = self.best or self._final().state_dict()
+        self.model.load_state_dict(final)
+        if self.best is not None and self.val_batches is not None:
+            self.ema = None
+            self.evaluation, self.misses = self._evaluate()
+        self.accelerator.wait_for_everyone()
+        self.accelerator.unwrap_model(self.network, keep_fp32_wrapper=False)
+        self.model.eval()
+        if not self.is_main:
+            return
+        self.folder.save_model(self.model, self.model.state_dict())
+        written = {
+            name: digest_tensor(value) for name, value in read_tensors(self.folder.file("model.safetensors")).items()
+        }
+        self.proof.compare(self.proof.digests | _only(written, self.proof.digests), "in model.safetensors")
+        self._write_results("finished")
+        images = None if self.data.loaders else self.data.val
+        draw_run(self.folder, self.records, self.rates, self.steps_per_epoch, self.evaluation, self.misses, images)
+        self.folder.drop_state()
+
+    def _write_results(self, status: str) -> None:
+        folder = self.folder
+        folder.write_metrics(self.records)
+        folder.write_rates(self.rates)
+        folder.write_json("proof.json", self.proof.to_dict())
+        if self.evaluation is not None:
+            folder.write_json("evaluation.json", self.evaluation.to_dict())
+        folder.write_json("run.json", {"status": status, **asdict(self.position)})
+
+
+class StopRequest(AbstractContextManager["StopRequest"]):
+    """Turns the first Ctrl-C (or SIGTERM) into a wish that the loop reads; a second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+def training_params(preset: Preset) -> TrainingParams:
+    """Return what the model's hooks may read: the preset's fields, and over them the user's own."""
+    return TrainingParams(preset.model_dump() | preset.training_params)
+
+
+def _shown_rates(rates: Mapping[str, float]) -> dict[str, float]:
+    """Leave out the half of a group that has no decay, where its rate is that of the other half."""
+    return {
+        name: rate
+        for name, rate in rates.items()
+        if rates.get(name.removesuffix(" (no decay)")) != rate or not name.endswith(" (no decay)")
+    }
+
+
+def _effective_preprocess(model: Any, preset: Preset) -> Preprocess:
+    """Return the weights' preprocessing with the preset's size and crop, and keep it with the model."""
+    preprocess: Preprocess = getattr(model, "preprocess", None) or Preprocess()
+    changes = {"image_size": preset.image_size, "crop_pct": preset.crop_pct}
+    preprocess = preprocess.replace(**{key: value for key, value in changes.items() if value is not None})
+    model.preprocess = preprocess
+    return preprocess
+
+
+def _only(values: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in values.items() if name in names}
