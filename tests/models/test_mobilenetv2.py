@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from models.contract import ClassifierContract
 
 import zoo
+from models.contract import ClassifierContract
 from zoo.errors import WeightsError
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -44,7 +44,7 @@ class TestPretrained:
         assert model.load_report.reinitialised == model.load_report.unused == ()
 
     def test_it_knows_what_is_on_a_photo(self, model):
-        """Two photos of scikit-learn: the summer palace in Beijing and a flower that ImageNet's classes come near to."""
+        """Two photos of scikit-learn: the summer palace in Beijing, and a flower."""
         photos = pytest.importorskip("sklearn.datasets").load_sample_images().images
         palace, flower = model.predict(photos)
         assert palace.name == "palace"

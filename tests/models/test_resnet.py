@@ -1,7 +1,7 @@
 import pytest
-from models.contract import ClassifierContract
 
 import zoo
+from models.contract import ClassifierContract
 
 
 class TestResNet(ClassifierContract):

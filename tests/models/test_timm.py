@@ -1,8 +1,8 @@
 import pytest
 import torch
-from models.contract import ClassifierContract
 
 import zoo
+from models.contract import ClassifierContract
 from zoo.errors import InputError
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import InputError, LicenceError, did_you_mean
-from zoo.model_config import ModelConfig
+from zoo.model_config import MAX_CLASSES, ModelConfig
 from zoo.registry import Entry, entries
 from zoo.safetensors_file import read_shapes
 from zoo.weights import Found, find_weights, is_commercial, load_into
@@ -117,11 +117,11 @@ def get(
     names = _check_classes(num_classes, classes)
     if not 0 <= drop_rate < 1:
         raise InputError(f"drop_rate is {drop_rate}; expected a share of the features, 0 <= drop_rate < 1.")
-    if not pretrained:
+    if pretrained is False or pretrained is None:
         return _build(entry, ModelConfig(), None, names, num_classes, drop_rate, seed)
     if pretrained is True:
         _check_licence(entry.name, entry.weights.licence if entry.weights else None, commercial)
-    source = pretrained if isinstance(pretrained, (bool, str)) else Path(pretrained)
+    source: Any = Path(pretrained) if isinstance(pretrained, os.PathLike) else pretrained
     found = find_weights(source, entry.weights, name=entry.name, cache_dir=cache_dir, token=token)
     config = ModelConfig.parse(found.config, found.origin).fitting(entry) if found.config else ModelConfig()
     found = replace(found, licence=config.licence or found.licence)
@@ -136,9 +136,7 @@ def from_config(config: ModelConfig) -> "Classifier":
     entry = find_entry(config.model or "")
     config = config.fitting(entry)
     drop_rate = float(config.options.get("drop_rate", 0.0))
-    return _build(
-        entry, config, None, config.names, config.num_classes, drop_rate, int(config.origin.get("init_seed") or 0)
-    )
+    return _build(entry, config, None, config.names, config.num_classes, drop_rate, config.init_seed)
 
 
 def _build(
@@ -167,14 +165,14 @@ def _build(
     model = build(wanted)
     if found and config.num_classes is None:  # a bare file: its head tells how many classes it has
         theirs = next(iter(read_shapes(found.path).get(f"{model.head_name}.weight", ())), theirs)
-        if not classes and not num_classes and theirs != wanted:
+        if not classes and not num_classes and theirs != wanted and 1 <= theirs <= MAX_CLASSES:
             wanted, model = theirs, build(theirs)
     keep_head = wanted == theirs and classes in (None, config.names)
     if found:
         model.load_report = load_into(model, found, head=model.head_prefixes, keep_head=keep_head)
     model.preprocess = config.preprocess_value or entry.preprocess
     model.classes = classes or (config.names if keep_head else None) or _default_names(wanted, keep_head and found)
-    model.licence = Licence(entry.code_licence, found.licence if found else config.licence)
+    model.licence = Licence(entry.code_licence, found.licence or "unknown" if found else config.licence)
     origin = {"weights": found.origin, "revision": found.revision, "sha256": found.sha256} if found else {}
     options["drop_rate"] = drop_rate
     model.config = config.derived(entry, options, model.licence.weights, init_seed=seed, **origin).model_dump()
@@ -192,11 +190,15 @@ def _default_names(num_classes: int, is_pretrained: object) -> tuple[str, ...]:
 
 def _check_classes(num_classes: int | None, classes: Sequence[str] | None) -> tuple[str, ...] | None:
     whole = isinstance(num_classes, int) and not isinstance(num_classes, bool)
-    if num_classes is not None and not (whole and 1 <= num_classes <= 100_000):
-        raise InputError(f"num_classes is {num_classes!r}; expected a whole number from 1 to 100,000.")
+    if num_classes is not None and not (whole and 1 <= num_classes <= MAX_CLASSES):
+        raise InputError(f"num_classes is {num_classes!r}; expected a whole number from 1 to {MAX_CLASSES:,}.")
     if classes is None:
         return None
-    if isinstance(classes, str) or not all(isinstance(name, str) and name for name in classes):
+    if (
+        isinstance(classes, str)
+        or not isinstance(classes, Sequence)
+        or not all(isinstance(name, str) and name for name in classes)
+    ):
         raise InputError(f"classes is {classes!r}; expected a sequence of names.")
     names = tuple(classes)
     if len(set(names)) != len(names) or not names:

@@ -16,7 +16,7 @@ FACTS: dict[str, Any] = {
     "task": "classification",
     "preprocess": Preprocess(crop_pct=0.875),
     "paper": "https://arxiv.org/abs/1801.04381",
-    "options": {"pad_type": ("", "same")},
+    "options": {"global_pool": ("avg", "max", "avgmax", "catavgmax"), "pad_type": ("", "same")},
 }
 
 

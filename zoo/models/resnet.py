@@ -16,6 +16,7 @@ FACTS: dict[str, Any] = {
     "task": "classification",
     "preprocess": Preprocess(crop_pct=0.95),
     "paper": "https://arxiv.org/abs/1512.03385",
+    "options": {"global_pool": ("avg", "max", "avgmax", "catavgmax")},
 }
 
 

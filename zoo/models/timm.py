@@ -49,6 +49,7 @@ def open_entry(name: str) -> Entry:
             std=tuple(config.std),
             interpolation=config.interpolation,
             crop_pct=config.crop_pct,
+            crop_mode=config.crop_mode,
         ),
         weights=Weights(
             repo=config.hf_hub_id, revision=None, sha256=None, licence=config.license or "unknown", source="timm"
@@ -57,7 +58,10 @@ def open_entry(name: str) -> Entry:
         else None,
         num_classes=config.num_classes,
         paper=config.paper_ids or "",
-        options={"pad_type": ("", "same")},
+        options={
+            "global_pool": ("avg", "max", "avgmax", "catavgmax", "map", "token"),
+            "pad_type": ("", "same"),
+        },
     )
 
 

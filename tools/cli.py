@@ -1,0 +1,298 @@
+"""The command `zoo`: everything that the package does, from a terminal."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+import typer
+
+import zoo
+from zoo.errors import InputError, Interrupted, ZooError
+from zoo.preset import Preset, load_preset, parse_setting
+
+from .preset_commands import app as preset_app
+
+if TYPE_CHECKING:
+    from zoo.data import Data
+
+app = typer.Typer(
+    name="zoo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    help="Fine-tune pretrained vision models.\n\nBegin with: zoo finetune resnet18 path/to/images",
+)
+app.add_typer(preset_app)
+
+Lr = Annotated[
+    str | None,
+    typer.Option(metavar="RATE", help="One rate, or rates by prefix: 'fc=0.01,layer4=0.001,default=0' (0 freezes)."),
+]
+Mode = Annotated[str | None, typer.Option(help="head: the head learns. low_lr: the rest at a tenth. full: all.")]
+PresetName = Annotated[str | None, typer.Option("--preset", help="A name of `zoo preset list`, or a .yaml file.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Any field of `zoo preset show --fields`; may be repeated."),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(metavar="SOURCE", help="Local file, folder or org/name[@revision], instead of the known weights."),
+]
+Fresh = Annotated[bool, typer.Option("--no-pretrained", help="Begin with random weights.")]
+
+
+@app.command()
+def models(
+    pattern: Annotated[str, typer.Argument(help="Shell pattern, for example 'resnet*'.")] = "*",
+    commercial: Annotated[bool, typer.Option("--commercial", help="Only weights that allow commercial use.")] = False,
+    names: Annotated[bool, typer.Option("--names", help="Print the names only.")] = False,
+) -> None:
+    r"""List the models: size, score and licence of their weights.
+
+    Any other classifier of timm is open as timm/NAME.
+
+    \b
+    Examples:
+      zoo models
+      zoo models 'mobilenet*' --commercial
+    """
+    found = zoo.list_models(pattern, commercial=True if commercial else None)
+    if not found:
+        raise InputError(f"no model fits {pattern!r}. zoo models lists all.")
+    if names:
+        typer.echo("\n".join(found))
+        return
+    rows = []
+    for name in found:
+        facts = zoo.describe(name)
+        weights = facts["weights"] or {}
+        rows.append(
+            {
+                "model": name,
+                "task": facts["task"],
+                "million parameters": f"{facts['parameters']:.2f}",
+                "input": f"{facts['preprocess']['image_size']} px",
+                "top-1": f"{weights['top1']} %" if weights.get("top1") else "-",
+                "weights": weights.get("repo", "none"),
+                "licence": weights.get("licence", "-"),
+                "pinned": "yes" if weights.get("pinned") else "no",
+            }
+        )
+    _table(rows, title="models")
+
+
+@app.command()
+def describe(name: Annotated[str, typer.Argument(help="A name of `zoo models`, or timm/NAME.")]) -> None:
+    """Tell all that is known of a model: input, weights, licences, score, paper, what a fine-tune trains.
+
+    Example: zoo describe resnet50
+    """
+    facts = zoo.describe(name)
+    weights, preprocess = facts.pop("weights"), facts.pop("preprocess")
+    for key, value in facts.items():
+        if value not in (None, "", []):
+            typer.echo(f"{key:<14} {', '.join(value) if isinstance(value, list) else value}")
+    typer.echo(f"{'preprocess':<14} {', '.join(f'{key} {value}' for key, value in preprocess.items())}")
+    for key, value in (weights or {"weights": "none"}).items():
+        if value not in (None, ""):
+            typer.echo(f"{'weights ' + key:<14} {value}")
+    typer.echo("fine-tune      " + str(zoo.get(name).get_finetune_lr_dict(0.01)) + "  # for lr=0.01")
+
+
+@app.command()
+def plan(
+    model: Annotated[str, typer.Argument(help="A name of `zoo models`, or timm/NAME.")],
+    lr: Lr = None,
+    mode: Mode = None,
+    preset: PresetName = None,
+    settings: Settings = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as data, with all parameter names.")] = False,
+) -> None:
+    r"""Show which part of a model would learn at which rate, before anything runs.
+
+    \b
+    Examples:
+      zoo plan resnet18
+      zoo plan resnet50 --lr 'fc=0.01,layer4=0.001,default=0'
+      zoo plan mobilenetv2_100 --preset classify-low-lr
+    """
+    chosen = _preset(preset, lr, mode, settings)
+    result = zoo.plan(zoo.get(model), preset=chosen)
+    if as_json:
+        typer.echo(json.dumps({"digest": result.digest, **result.to_dict()}, indent=1, default=str))
+    else:
+        _table(result.rows(), title=f"lr plan of {model}", totals=result.totals())
+
+
+@app.command()
+def finetune(
+    model_and_data: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MODEL] DATA", help="A model's name (or the preset's) and a folder of images."),
+    ] = None,
+    lr: Lr = None,
+    mode: Mode = None,
+    preset: PresetName = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side in pixels; else the weights' own.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
+    settings: Settings = None,
+    weights: Weights = None,
+    no_pretrained: Fresh = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The run's folder; else a new one in runs/.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
+) -> None:
+    r"""Fine-tune a model on a folder of images: train/<class>/*, val/<class>/* or just <class>/*.
+
+    By default the head learns and the rest is frozen, which is proven in the run. Ctrl-C saves; --resume goes on.
+
+    \b
+    Examples:
+      zoo finetune resnet18 flowers
+      zoo finetune resnet50 flowers --mode low_lr --lr 0.005 --epochs 15
+      zoo finetune mobilenetv2_100 flowers --preset classify-full --set ema_decay=0.999
+      zoo finetune resnet18 flowers --lr 'fc=0.01,layer4=0.001,default=0' -o runs/flowers
+      zoo finetune --resume runs/flowers
+    """
+    words = list(model_and_data or [])
+    if resume is not None:
+        zoo.resume(resume, words[-1] if words else None)
+        return
+    given = {"epochs": epochs, "batch_size": batch_size, "image_size": image_size, "seed": seed, "device": device}
+    given |= {"skip_bad": skip_bad or None, "pretrained": weights or (False if no_pretrained else None)}
+    chosen = _preset(preset, lr, mode, settings, **given)
+    if not words or len(words) > 2 or (len(words) == 1 and chosen.model is None):
+        raise InputError(
+            f"expected a model and a folder, got {' '.join(words) or 'nothing'}. For example: zoo finetune resnet18 "
+            "path/to/images; the model may also stand in the preset."
+        )
+    name = words[0] if len(words) == 2 else str(chosen.model)
+    zoo.describe(name)  # an unknown name is told before the images are read
+    data = _open(words[-1], chosen)
+    chosen = chosen.replace(pretrained=True if chosen.pretrained is None else chosen.pretrained)
+    made = zoo.get(name, pretrained=chosen.pretrained or False, num_classes=len(data.classes), seed=chosen.init_seed)
+    if made.load_report is not None:
+        typer.echo(f"weights: {made.load_report}")
+    zoo.finetune(made, data, preset=chosen, out=out)
+
+
+@app.command()
+def evaluate(
+    model_or_run: Annotated[str, typer.Argument(help="The folder of a run, or a model's name.")],
+    data: Annotated[str, typer.Argument(help="A folder of images with classes.")],
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    batch_size: Annotated[int, typer.Option(help="Images per step.")] = 64,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all scores as data.")] = False,
+) -> None:
+    r"""Score a run on images: top-1, top-5, precision and recall per class.
+
+    \b
+    Examples:
+      zoo evaluate runs/flowers flowers --split test
+      zoo evaluate runs/flowers flowers --json
+    """
+    model = _load(model_or_run)
+    options: dict[str, Any] = {"split": split, "batch_size": batch_size, "device": device, "skip_bad": skip_bad}
+    result = zoo.evaluate(model, data, progress=not as_json, **options)
+    if as_json:
+        typer.echo(json.dumps(result.to_dict(), indent=1))
+    else:
+        _table(result.rows(), title="scores per class")
+        typer.echo(str(result))
+
+
+@app.command()
+def predict(
+    model_or_run: Annotated[str, typer.Argument(help="The folder of a run, or a model's name.")],
+    sources: Annotated[list[str], typer.Argument(help="Images, or folders of images.")],
+    top: Annotated[int, typer.Option(help="Names per image.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answers as data.")] = False,
+) -> None:
+    r"""Name what is on images.
+
+    \b
+    Examples:
+      zoo predict runs/flowers photo.jpg
+      zoo predict mobilenetv2_100 photos/ --top 5
+    """
+    answers = _load(model_or_run).predict(sources, top_k=top)
+    if as_json:
+        typer.echo(json.dumps([vars(answer) for answer in answers], indent=1))
+    else:
+        typer.echo("\n".join(map(str, answers)))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0, 1 for a check that failed, 2 for wrong input, 130 after Ctrl-C."""
+    try:
+        result = app(list(sys.argv[1:] if argv is None else argv), prog_name="zoo", standalone_mode=False)
+    except Interrupted as stopped:
+        typer.echo(f"\n{stopped}", err=True)
+        return 130
+    except (click.Abort, KeyboardInterrupt):
+        typer.echo("stopped", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except ZooError as error:
+        typer.secho(f"error: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
+        return 2
+    except BrokenPipeError:
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _preset(preset: str | None, lr: str | None, mode: str | None, settings: list[str] | None, **given: Any) -> Preset:
+    start = load_preset(preset) if preset else Preset()
+    changes = dict(parse_setting(setting) for setting in settings or [])
+    changes |= {key: value for key, value in (given | {"mode": mode}).items() if value is not None}
+    if lr is not None:
+        changes["lr"] = _rates(lr)
+    return start.replace(**changes)
+
+
+def _rates(text: str) -> float | dict[str, float]:
+    try:
+        if "=" not in text:
+            return float(text)
+        pairs = (part.partition("=") for part in text.split(","))
+        return {key.strip(): float(value) for key, _, value in pairs}
+    except ValueError:
+        raise InputError(
+            f"--lr is {text!r}; expected a number such as 0.01, or rates by prefix: 'fc=0.01,layer4=0.001,default=0'."
+        ) from None
+
+
+def _open(path: str, preset: Preset) -> "Data":
+    from zoo.progress import Progress
+
+    with Progress() as show, show.counting("checking images") as count:
+        return zoo.open_data(
+            path, val_fraction=preset.val_fraction, seed=preset.seed, skip_bad=preset.skip_bad, on_progress=count
+        )
+
+
+def _load(model_or_run: str) -> Any:
+    if Path(model_or_run).exists():
+        return zoo.load(model_or_run)
+    return zoo.get(model_or_run, pretrained=True)
+
+
+def _table(rows: list[dict[str, str]], *, title: str, totals: dict[str, str] | None = None) -> None:
+    from zoo.progress import Progress
+
+    Progress().table(rows, title=title, totals=totals)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
