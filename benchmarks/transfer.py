@@ -25,8 +25,14 @@ from zoo.features import compute_features
 from zoo.loader import make_loader
 from zoo.preprocess import eval_transform
 
-HEADS: dict[str, Any] = {"preset": "classify-heads", "epochs": 50, "batch_size": 64, "evaluate_every": 50}
-LONG: dict[str, Any] = {"epochs": 6, "batch_size": 32, "evaluate_every": 6, "augment": "none"}
+HEADS: dict[str, Any] = {
+    "preset": "classify-heads",
+    "epochs": 50,
+    "batch_size": 64,
+    "weight_decay": 1e-4,
+    "evaluate_every": 50,
+}
+LONG: dict[str, Any] = {"epochs": 4, "batch_size": 32, "evaluate_every": 4, "augment": "none"}
 MODES: dict[str, dict[str, Any]] = {
     "heads": {"preset": "classify-heads"},
     "low_lr, norms in eval": {"preset": "classify-low-lr", "freeze_norm_stats": True} | LONG,

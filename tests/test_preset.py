@@ -421,7 +421,7 @@ def test_every_field_is_explained() -> None:
         assert not field.meaning.endswith(".")
         assert field.expected
     found = {field.name: field for field in fields}
-    assert found["augment"].default == "crop-flip"
+    assert found["augment"].default == "auto"
     assert found["precision"].default == "'no'"
     assert found["image_size"].expected == "an integer, 8 to 4096, or null"
 

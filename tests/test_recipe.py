@@ -4,13 +4,12 @@ import signal
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 import zoo
+from coloured_folder import write_coloured
 from zoo.errors import FrozenError, InputError, PlanError, PresetError, TrainingError
 from zoo.safetensors_file import read_tensors
 
@@ -18,22 +17,9 @@ TINY = {"epochs": 2, "batch_size": 4, "image_size": 32, "num_workers": 0, "progr
 NAME = "timm/resnet10t"
 
 
-def write_images(folder, classes=("ant", "bee", "cat"), train=6, val=3):
-    """Noise around one colour per class."""
-    random = np.random.default_rng(0)
-    for split, count in (("train", train), ("val", val)):
-        for number, name in enumerate(classes):
-            place = folder / split / name
-            place.mkdir(parents=True)
-            for index in range(count):
-                pixels = random.integers(0, 60, (40, 40, 3)) + np.eye(3, dtype=int)[number % 3] * 150
-                Image.fromarray(pixels.astype(np.uint8)).save(place / f"{index}.png")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    return write_images(tmp_path_factory.mktemp("images"))
+    return write_coloured(tmp_path_factory.mktemp("images"), train=6, val=3)
 
 
 @pytest.fixture
@@ -58,7 +44,7 @@ def test_a_run_has_all_its_files_and_says_what_it_did(model, images, tmp_path):
         "pictures/curves.png", "pictures/rates.png", "pictures/confusion.png", "pictures/mistakes.png",
     }  # fmt: skip
     assert json.loads((run.folder / "run.json").read_text())["status"] == "finished"
-    assert json.loads((run.folder / "data.json").read_text())["classes"] == ["ant", "bee", "cat"]
+    assert json.loads((run.folder / "data.json").read_text())["classes"] == ["blue", "green", "red"]
     assert len((run.folder / "metrics.jsonl").read_text().splitlines()) == 2
     assert len((run.folder / "rates.csv").read_text().splitlines()) == 1 + 2 * 5
     assert run.evaluation.top1 == run.metrics[-1]["top1"]
@@ -112,7 +98,7 @@ def test_load_gives_the_same_logits_bit_for_bit(model, images, tmp_path):
     batch = torch.randn(3, 3, 32, 32)
     loaded = zoo.load(run.folder)
     assert torch.equal(loaded(batch), run.model(batch))
-    assert loaded.classes == ("ant", "bee", "cat")
+    assert loaded.classes == ("blue", "green", "red")
     assert loaded.preprocess.image_size == 32
     assert zoo.evaluate(run.folder, images, device="cpu", progress=False).to_dict() == run.evaluation.to_dict()
 
@@ -192,14 +178,14 @@ def test_a_run_that_was_killed_goes_on_from_its_last_epoch(images, tmp_path):
 
 
 def test_a_finished_run_and_changed_data_are_not_resumed(model, tmp_path):
-    images = write_images(tmp_path / "images")
+    images = write_coloured(tmp_path / "images", train=6, val=3)
     run = zoo.finetune(model, images, lr=0.05, out=tmp_path / "run", **TINY)
     with pytest.raises(InputError, match=r"has no state.pt: the run is finished"):
         zoo.resume(run.folder)
     out = tmp_path / "stopped"
     code = STOPPED.format(step=3, signal="INT", name=NAME, images=str(images), out=str(out), options=TINY)
     subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
-    os.remove(images / "train" / "ant" / "0.png")
+    os.remove(images / "train" / "red" / "00.png")
     with pytest.raises(InputError, match="the data has changed since the run"):
         zoo.resume(out, progress=False)
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
 import zoo
@@ -17,6 +16,8 @@ from .preset_commands import app as preset_app
 
 if TYPE_CHECKING:
     from zoo.data import Data
+
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]  # of whichever click this typer brings
 
 app = typer.Typer(
     name="zoo",
@@ -238,12 +239,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Interrupted as stopped:
         typer.echo(f"\n{stopped}", err=True)
         return 130
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         typer.echo("stopped", err=True)
         return 130
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
+    except USAGE_ERROR as error:
+        shown: Any = error
+        shown.show()
+        return 2
     except ZooError as error:
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
         return 2

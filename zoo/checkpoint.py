@@ -161,12 +161,12 @@ class RunFolder:
                 "run can start from it with pretrained=."
             )
         try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            return dict(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:
             raise InputError(
-                f"{path} cannot be read ({type(error).__name__}). The run cannot go on from it."
+                f"{path} cannot be read ({type(error).__name__}): it is damaged, or holds more than tensors and "
+                "plain values, which is not allowed. The run cannot go on from it; begin a new one."
             ) from error
-        return state
 
     def drop_state(self) -> None:
         """Remove the state of a finished run."""

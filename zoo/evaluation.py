@@ -72,6 +72,12 @@ def evaluate(
             opened = open_data(
                 data, classes=model.classes, skip_bad=skip_bad, evaluation=True, only=split, on_progress=count
             )
+        if opened.classes != tuple(model.classes):  # it was opened before, by zoo.open_data
+            raise DataError(
+                f"the data was opened with other classes ({len(opened.classes)}, first {opened.classes[0]!r}) than the "
+                f"model's ({len(model.classes)}, first {model.classes[0]!r}). Pass what it was opened from, and they "
+                "are matched by name."
+            )
         splits: dict[str, Any] = {"train": opened.train, "val": opened.val, "test": opened.test}
         if opened.loaders:
             splits = dict(zip(("train", "val"), opened.loaders, strict=True))
@@ -129,11 +135,14 @@ def make_accelerator(device: str = "auto", precision: str = "no") -> Accelerator
     alone = not PartialState._shared_state or PartialState().num_processes == 1
     AcceleratorState._reset_state(reset_partial_state=alone)  # another run in this process may have chosen differently
     try:
-        return Accelerator(cpu=device == "cpu", mixed_precision=precision)
+        accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
+        if precision == "fp16" and accelerator.device.type == "cpu":
+            raise ValueError("it needs a GPU")  # accelerate would take float32 without a word
     except ValueError as error:
         raise InputError(
             f"precision {precision!r} does not work on this device: {error}. Try 'no' or 'bf16'."
         ) from error
+    return accelerator
 
 
 def _counted(batches: Any, count: Any) -> Iterable[Any]:

@@ -59,12 +59,8 @@ def why_not_cached(
     model: nn.Module, plan: Plan, *, augmented: bool, epochs: int, images: int, processes: int
 ) -> str | None:
     """Return why features cannot be kept, or None if they can."""
-    prefixes = tuple(getattr(model, "head_prefixes", ()))
-    if not (callable(getattr(model, "trunk", None)) and prefixes):
-        return "the model has no trunk and head"
-    learning = [name for group in plan.trained for name in group.names if not name.startswith(prefixes)]
-    if learning:
-        return f"the trunk learns ({learning[0]})"
+    if why := why_not_frozen(model, plan):
+        return why
     if augmented:
         return "the images are augmented anew in each epoch"
     if processes > 1:
@@ -75,6 +71,15 @@ def why_not_cached(
     if needed > _free_memory() * MEMORY_SHARE:
         return f"the features need {needed / 2**30:.1f} GiB of memory"
     return None
+
+
+def why_not_frozen(model: nn.Module, plan: Plan) -> str | None:
+    """Return why a model's trunk does not stay as it is under a plan, or None if all of it is frozen."""
+    prefixes = tuple(getattr(model, "head_prefixes", ()))
+    if not (callable(getattr(model, "trunk", None)) and prefixes):
+        return "the model has no trunk and head"
+    learning = [name for group in plan.trained for name in group.names if not name.startswith(prefixes)]
+    return f"the trunk learns ({learning[0]})" if learning else None
 
 
 def compute_features(

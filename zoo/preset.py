@@ -68,9 +68,9 @@ class Preset(BaseModel):
         description="what learns under a single lr: the head alone, the rest slower, or all at one rate; null: head",
     )
     backbone_lr_factor: float = Field(default=0.1, gt=0, le=1, description="rate of the rest over lr, in mode low_lr")
-    optimizer: str = Field(default="AdamW", description="name of a torch.optim class")
+    optimizer: str = Field(default="SGD", description="name of a torch.optim class; SGD has momentum 0.9 unless told")
     optimizer_params: Params = Field(default={}, description="further arguments of the optimizer, such as momentum")
-    weight_decay: float = Field(default=0.01, ge=0, description="decay of the weights, as the optimizer defines it")
+    weight_decay: float = Field(default=1e-4, ge=0, description="decay of the weights, as the optimizer defines it")
     decay_norm_and_bias: bool = Field(default=False, description="decay norm layers, biases and all 1-D parameters too")
     training_params: Params = Field(default={}, description="values handed to the model's own parameter-group hooks")
 
@@ -96,8 +96,10 @@ class Preset(BaseModel):
     crop_pct: float | None = Field(
         default=None, gt=0, le=1, description="share of the short side that evaluation keeps; null: the weights'"
     )
-    augment: Literal["none", "crop-flip", "trivial"] = Field(
-        default="crop-flip", description="changes to training images; trivial: crop-flip and one random operation more"
+    augment: Literal["auto", "none", "crop-flip", "trivial"] = Field(
+        default="auto",
+        description="changes to training images; auto: none if the trunk is frozen, else crop-flip; trivial: crop-flip "
+        "and one random operation more",
     )
     crop_scale_min: float = Field(default=0.35, gt=0, le=1, description="smallest random crop, share of the area")
     flip_probability: float = Field(default=0.5, ge=0, le=1, description="chance of a left-right flip")

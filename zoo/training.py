@@ -16,7 +16,7 @@ from zoo.checkpoint import RunFolder
 from zoo.data import Data
 from zoo.errors import InputError, Interrupted
 from zoo.evaluation import Miss, make_accelerator, score
-from zoo.features import FeatureBatches, HeadOnly, compute_features, why_not_cached
+from zoo.features import FeatureBatches, HeadOnly, compute_features, why_not_cached, why_not_frozen
 from zoo.loader import EpochSampler, default_workers, make_loader
 from zoo.loop import EpochResult, Position, fit
 from zoo.lr_plan import Plan, TrainingParams, apply_plan, frozen_tensors, keep_norm_statistics
@@ -95,6 +95,9 @@ class Training:
         model.to(self.accelerator.device)
         optimizer = build_optimizer(model, plan, name=preset.optimizer, params=preset.optimizer_params)
         self.preprocess = _effective_preprocess(model, preset)
+        self.augment: Any = preset.augment
+        if preset.augment == "auto":
+            self.augment = "crop-flip" if why_not_frozen(model, plan) else "none"
         self._make_batches()
         self.optimizer = self.accelerator.prepare(optimizer)
         self.ema = self._make_ema()
@@ -173,7 +176,7 @@ class Training:
             return
         transform = train_transform(
             self.preprocess,
-            augment=preset.augment,
+            augment=self.augment,
             crop_scale_min=preset.crop_scale_min,
             flip_probability=preset.flip_probability,
         )
@@ -189,7 +192,7 @@ class Training:
         reason = why_not_cached(
             self.model,
             self.plan,
-            augmented=preset.augment != "none",
+            augmented=self.augment != "none",
             epochs=preset.epochs,
             images=len(train) + len(self.data.val or ()),
             processes=self.accelerator.num_processes,

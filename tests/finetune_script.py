@@ -1,0 +1,77 @@
+"""What each process of `test_multiprocess.py` runs: a whole run; scores by hand; a run that is stopped and resumed.
+
+Arguments: the folder of images, images per batch and process, and a folder for what comes out.
+"""
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from accelerate.state import PartialState
+
+import zoo
+import zoo.training
+from zoo.errors import Interrupted
+from zoo.evaluation import make_accelerator, score
+from zoo.loader import make_loader
+from zoo.preprocess import eval_transform
+
+LAST = int(os.environ.get("WORLD_SIZE", "1")) - 1
+RANK = int(os.environ.get("RANK", "0"))
+
+
+def finetune(data: str, batch_size: int, out: Path, model: Any) -> Any:
+    return zoo.finetune(
+        model,
+        data,
+        0.03,
+        mode="full",
+        out=out,
+        batch_size=batch_size,
+        image_size=32,
+        epochs=2,
+        optimizer="SGD",
+        optimizer_params={"momentum": 0.0},
+        device="cpu",
+        num_workers=0,
+    )
+
+
+def ask_to_stop(groups: list[Any], lr: float, epoch: int, batch: int, *rest: Any) -> list[Any]:
+    """Stand in for the model's hook, which is called before every step: ask the last process alone, at the first."""
+    if RANK == LAST and (epoch, batch) == (0, 0):
+        os.kill(os.getpid(), signal.SIGTERM)
+    return groups
+
+
+def main(data: str, batch_size: str, out: str) -> None:
+    place = Path(out) / f"of-{RANK}"  # the folder of the first process is the only one that is made
+    run = finetune(data, int(batch_size), place, zoo.get("timm/test_convnext", num_classes=3))
+    report = {"records": run.metrics, "evaluation": run.evaluation.to_dict()}
+    report["again"] = run.evaluate(data, batch_size=3, device="cpu", progress=False).to_dict()
+
+    accelerator = make_accelerator("cpu")
+    loader = make_loader(zoo.open_data(data).val, eval_transform(run.model.preprocess), batch_size=4)
+    network, batches = accelerator.prepare(run.model, loader)
+    _, misses = score(network, batches, accelerator, run.model.classes)
+    report["misses"] = [dataclasses.astuple(miss) for miss in misses]
+
+    zoo.training.STEPS_PER_VOTE = 2
+    model = zoo.get("timm/test_convnext", num_classes=3)
+    model.update_param_groups = ask_to_stop
+    try:
+        finetune(data, int(batch_size), Path(out) / f"stopped-{RANK}", model)
+    except Interrupted:
+        PartialState().wait_for_everyone()  # the first process has saved
+        stopped = Path(out) / "stopped-0"
+        report["stopped"] = json.loads((stopped / "run.json").read_text())
+        report["resumed"] = zoo.resume(stopped, progress=False).evaluation.to_dict()
+    Path(out, f"report-{RANK}.json").write_text(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,114 @@
+import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
+
+import zoo
+from zoo.checkpoint import RunFolder, build_network, load_model, model_config
+from zoo.errors import InputError, WeightsError
+from zoo.preprocess import Preprocess
+from zoo.safetensors_file import sha256_file
+
+TINY = "timm/test_efficientnet"
+IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return zoo.get(TINY, classes=["ant", "bee", "cat"], drop_rate=0.25, seed=4)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunFolder.create(tmp_path / "run", "unused")
+
+
+def test_a_saved_model_comes_back_bit_by_bit(run, model):
+    digest = run.save_model(model, model.state_dict())
+    assert digest == sha256_file(run.file("model.safetensors"))
+    loaded = load_model(run.path)
+    ours, theirs = model.state_dict(), loaded.state_dict()
+    assert list(ours) == list(theirs)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    with torch.no_grad():
+        assert torch.equal(loaded(IMAGES), model(IMAGES))
+    assert (loaded.classes, loaded.drop_rate) == (("ant", "bee", "cat"), 0.25)
+    assert (loaded.config, loaded.preprocess, loaded.training) == (model.config, model.preprocess, False)
+    assert model_config(loaded) == model_config(model)
+    with safe_open(run.file("model.safetensors"), "pt") as file:
+        assert file.metadata() == {"format": "pt", "library": "zoo", "licence": "", "model": TINY}
+
+
+@pytest.mark.parametrize("change", [{}, {"pad_type": "same"}])
+def test_options_and_preprocessing_come_back(run, model, change):
+    run.save_model(model, model.state_dict())
+    config = run.read_json("config.json")
+    config["options"] |= change
+    config["preprocess"]["image_size"] = 32
+    config["licence"] = "cc-by-nc-4.0"
+    run.write_json("config.json", config)
+    first = load_model(run.path)
+    assert first.preprocess == model.preprocess.replace(image_size=32)
+    assert first.licence.commercial is False
+    with torch.no_grad():
+        assert torch.equal(first(IMAGES), model(IMAGES)) is not bool(change)
+        other = RunFolder.create(run.path.parent / "other", "unused")
+        other.save_model(first, first.state_dict())
+        assert torch.equal(load_model(other.path)(IMAGES), first(IMAGES))
+
+
+def test_a_run_without_weights(run, model):
+    run.write_json("config.json", model_config(model).model_dump())
+    with pytest.raises(WeightsError, match=r"has no model\.safetensors: the folder is not whole"):
+        load_model(run.path)
+    run.save_state({})
+    with pytest.raises(WeightsError, match=r"has no model\.safetensors: it was interrupted; resume it"):
+        load_model(run.path)
+
+
+def test_weights_of_another_shape(run, model):
+    run.save_model(model, zoo.get(TINY, num_classes=4).state_dict())
+    with pytest.raises(WeightsError, match=r"classifier\.weight \(file \[4, 256\], model \[3, 256\]\)"):
+        load_model(run.path)
+
+
+def test_a_class_of_ones_own_has_to_be_brought(run):
+    torch.manual_seed(0)
+    own = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten())
+    own.classes, own.preprocess = ("ant", "bee"), Preprocess(image_size=16)
+    run.save_model(own, own.state_dict())
+    with pytest.raises(WeightsError, match=r"not in the registry\. Build it yourself and pass it as model="):
+        load_model(run.path)
+    other = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten())
+    assert load_model(run.path, model=other) is other
+    assert torch.equal(other(IMAGES), own(IMAGES))
+    config = build_network(run, other)[1]
+    assert (config.names, config.preprocess_value, config.model) == (own.classes, own.preprocess, None)
+    assert model_config(nn.Linear(2, 2)).classes is None
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"model": "timm/../../etc"}, "timm has no model"),
+        ({"model": "os.system"}, "unknown model 'os.system'"),
+        ({"task": ["x"]}, r"config\.json of .*run: task: Input should be a valid string"),
+        ({"code": "import os"}, r"config\.json of .*run: unknown key 'code'"),
+        ({"options": {"checkpoint_path": "/etc/passwd"}}, "sets the option checkpoint_path='/etc/passwd'"),
+        ({"options": {"drop_rate": 2}}, "sets the option drop_rate=2"),
+        ({"origin": {"init_seed": "now"}}, "init_seed is 'now'"),
+        ({"num_classes": 10**9}, "num_classes: Input should be less than"),
+    ],
+)
+def test_hostile_configurations(run, model, change, text):
+    run.save_model(model, model.state_dict())
+    run.write_json("config.json", run.read_json("config.json") | change)
+    with pytest.raises((InputError, WeightsError), match=text):
+        load_model(run.path)
+
+
+@pytest.mark.parametrize("content", ["[1]", "5", "null", "{", "[" * 100_000, '{"num_classes": NaN}'])
+def test_configurations_that_are_none(run, content):
+    run.write_text("config.json", content)
+    with pytest.raises((InputError, WeightsError), match=r"config\.json"):
+        load_model(run.path)

@@ -1,0 +1,164 @@
+import shutil
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import zoo
+from coloured_folder import write_coloured
+from zoo.errors import DataError, InputError
+from zoo.evaluation import make_accelerator, score
+from zoo.preprocess import Preprocess
+
+
+class Colours(nn.Module):
+    """Knows a colour when it sees one: the logits are the means of the channels, in the order of its classes."""
+
+    preprocess = Preprocess(image_size=8, mean=(0.0, 0.0, 0.0), std=(0.1, 0.1, 0.1), crop_pct=1.0)
+
+    def __init__(self, *classes):
+        super().__init__()
+        self.classes = classes
+        self.channels = [("red", "green", "blue").index(name) for name in classes]
+
+    def forward(self, images):
+        return images.mean((2, 3))[:, self.channels]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_coloured(tmp_path_factory.mktemp("data"), train=5, val=3, test=2)
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    model = zoo.get("timm/test_resnet", num_classes=3)
+    out = tmp_path_factory.mktemp("runs") / "run"
+    return zoo.finetune(model, data, 0.01, out=out, epochs=1, image_size=32, device="cpu", progress=False)
+
+
+def evaluate(model, data, **options):
+    return zoo.evaluate(model, data, device="cpu", progress=False, **options)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_every_image_is_scored_once(data, batch_size):
+    result = evaluate(Colours("blue", "green", "red"), data, batch_size=batch_size)
+    assert (result.top1, result.images) == (1.0, 9)
+    assert result.confusion == ((3, 0, 0), (0, 3, 0), (0, 0, 3))
+
+
+@pytest.mark.parametrize(("split", "images"), [("train", 15), ("val", 9), ("test", 6)])
+def test_splits(data, split, images):
+    assert evaluate(Colours("blue", "green", "red"), data, split=split).images == images
+
+
+@pytest.mark.parametrize("order", [("red", "green", "blue"), ("green", "red", "blue")])
+def test_classes_are_matched_by_name(data, order):
+    result = evaluate(Colours(*order), data)
+    assert result.classes == order
+    assert result.top1 == 1.0
+
+
+def test_a_folder_of_some_of_the_classes_is_scored_whole(data, tmp_path):
+    for name in ("blue", "red"):
+        shutil.copytree(data / "val" / name, tmp_path / name)
+    result = evaluate(Colours("red", "green", "blue"), tmp_path)
+    assert (result.top1, result.images) == (1.0, 6)
+    assert result.confusion == ((3, 0, 0), (0, 0, 0), (0, 0, 3))
+
+
+def test_classes_that_the_model_does_not_know_are_told(data):
+    with pytest.raises(DataError, match=r"val has classes that .* lacks: 'red' \(3 images\)"):
+        evaluate(Colours("blue", "green"), data)
+
+
+def test_a_split_that_is_not_there_is_told(data, tmp_path):
+    model, alone = Colours("blue", "green", "red"), write_coloured(tmp_path, val=1)
+    with pytest.raises(InputError, match=r"'valid'.* expected train, val or test\."):
+        evaluate(model, data, split="valid")
+    for source in (alone, zoo.open_data(alone)):
+        with pytest.raises(DataError, match=r"the data has no split 'train'; it has val\."):
+            evaluate(model, source, split="train")
+
+
+def test_data_that_was_opened_before_must_have_the_models_classes(data):
+    opened = zoo.open_data(data)
+    assert evaluate(Colours("blue", "green", "red"), opened).top1 == 1.0
+    with pytest.raises(DataError, match=r"other classes \(3, first 'blue'\) than the model's \(3, first 'red'\)\."):
+        evaluate(Colours("red", "green", "blue"), opened)
+
+
+def test_a_model_its_run_and_its_folder_have_the_same_scores(data, run):
+    for model in (run, run.model, run.folder, str(run.folder), zoo.load(run.folder)):
+        assert evaluate(model, data) == run.evaluation
+    assert run.evaluate(data, split="test", device="cpu", progress=False).images == 6
+    with pytest.raises(InputError, match="a run or its folder, not list"):
+        evaluate([run], data)
+
+
+def loader_of(*targets):
+    """One pixel per image, whose colour is its class; the last batch is smaller."""
+    colours = nn.functional.one_hot(torch.tensor(targets), 3).float()[:, :, None, None]
+    return DataLoader(TensorDataset(colours, torch.tensor(targets)), batch_size=4)
+
+
+def test_loaders_are_used_as_they_are():
+    model = Colours("red", "green", "blue")
+    pair = (loader_of(0, 1, 2), loader_of(0, 1, 1, 2, 2, 2))
+    assert evaluate(model, pair).confusion == ((1, 0, 0), (0, 2, 0), (0, 0, 3))
+    assert evaluate(model, pair, split="train").images == 3
+    assert evaluate(model, pair[1]).images == 6
+    for data, split, has in ((pair, "test", "train, val"), (pair[1], "train", "val")):
+        with pytest.raises(DataError, match=rf"the data has no split '{split}'; it has {has}\."):
+            evaluate(model, data, split=split)
+
+
+def test_the_shape_of_the_outputs_is_checked():
+    model = Colours("red", "green")
+    model.classes = ("red", "green", "blue")
+    with pytest.raises(InputError, match=r"outputs of shape \(3, 2\); expected \(B, 3\)"):
+        evaluate(model, loader_of(0, 1, 1))
+
+
+def test_misses_are_the_wrong_ones_and_the_most_confident_come_first():
+    logits = torch.tensor([[4.0, 0, 0], [0, 3, 0], [0, 9, 0], [0, 0, 1], [2, 0, 0]])
+    targets = torch.tensor([0, 0, 2, 1, 2])
+    batches = [(logits[:2], targets[:2]), (logits[2:], targets[2:])]
+    result, misses = score(nn.Identity(), batches, make_accelerator("cpu"), ("a", "b", "c"))
+    found = [(miss.index, miss.target, miss.predicted) for miss in misses]
+    assert found == [(2, 2, 1), (1, 0, 1), (4, 2, 0), (3, 1, 2)]
+    assert [miss.confidence for miss in misses] == pytest.approx(logits[[2, 1, 4, 3]].softmax(1).amax(1).tolist())
+    assert (result.top1, result.images) == (pytest.approx(0.2), 5)
+    assert result.loss == pytest.approx(float(nn.functional.cross_entropy(logits, targets)))
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps", "tpu"])
+def test_a_device_that_is_not_there_is_told(monkeypatch, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(InputError, match=rf"device '{device}' is not available to torch .*; this machine has: cpu\."):
+        make_accelerator(device)
+
+
+def test_runs_of_different_precision_follow_each_other():
+    images = torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
+    outputs = {}
+    for precision in ("no", "bf16", "no"):
+        accelerator = make_accelerator("cpu", precision)
+        assert accelerator.mixed_precision == precision
+        torch.manual_seed(0)
+        network = accelerator.prepare(nn.Linear(16, 4))
+        outputs[precision] = network(images)
+        assert outputs[precision].dtype == torch.float32
+        accelerator.backward(outputs[precision].sum())
+        assert network.weight.grad.dtype == torch.float32
+    difference = float((outputs["no"] - outputs["bf16"]).detach().abs().max())
+    assert 1e-4 < difference < 0.05
+
+
+def test_a_precision_that_the_device_cannot_do_is_told():
+    with pytest.raises(InputError, match=r"precision 'fp16' does not work on this device: .* Try 'no' or 'bf16'\."):
+        make_accelerator("cpu", "fp16")
+    assert make_accelerator("cpu").mixed_precision == "no"

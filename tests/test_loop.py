@@ -1,0 +1,237 @@
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from zoo.errors import DataError, TrainingError
+from zoo.evaluation import make_accelerator
+from zoo.loop import EpochResult, Position, fit, run_batches
+
+
+class Batches:
+    """Batches in memory, in an order of its own for each epoch; `length` may lie."""
+
+    def __init__(self, images=24, size=4, length=None):
+        generator = torch.Generator().manual_seed(0)
+        self.images = torch.randn(images, 6, generator=generator)
+        self.targets = torch.randint(3, (images,), generator=generator)
+        self.size, self.length = size, length
+
+    def __len__(self):
+        return self.length or -(-len(self.images) // self.size)
+
+    def epoch(self, epoch, start_batch=0):
+        order = torch.randperm(len(self.images), generator=torch.Generator().manual_seed(epoch))
+        for rows in order.split(self.size)[start_batch:]:
+            yield self.images[rows], self.targets[rows]
+
+
+def make_network(dropout=0.0):
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, 3))
+
+
+def train(network, batches, *, position=None, optimizer=None, lr=0.1, epochs=1, stop_after=None, **options):
+    """Run to the end, or until some step; return what each epoch gave."""
+    settings = {
+        "loss": functional.cross_entropy,
+        "before_step": lambda position: None,
+        "after_step": lambda position, loss: position.step == stop_after,
+        "position": position or Position(),
+    }
+    optimizer = optimizer or torch.optim.SGD(network.parameters(), lr=lr)
+    return list(fit(network, batches, optimizer, make_accelerator("cpu"), epochs=epochs, **settings | options))
+
+
+def train_by_hand(network, batches, *, epochs=1, lr=0.1, clip=None):
+    optimizer = torch.optim.SGD(network.parameters(), lr=lr)
+    network.train()
+    for epoch in range(epochs):
+        for images, targets in batches.epoch(epoch):
+            optimizer.zero_grad()
+            functional.cross_entropy(network(images), targets).backward()
+            if clip is not None:
+                nn.utils.clip_grad_norm_(network.parameters(), clip)
+            optimizer.step()
+    return network
+
+
+def assert_same(one, other, *, tolerance=0.0):
+    for (name, first), second in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
+        torch.testing.assert_close(first, second, rtol=0, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("images", [24, 22])
+def test_it_is_the_loop_that_one_writes_by_hand(images):
+    network = make_network()
+    train(network, Batches(images), epochs=3)
+    assert_same(network, train_by_hand(make_network(), Batches(images), epochs=3))
+
+
+def test_gradients_are_clipped_all_together():
+    network = make_network()
+    train(network, Batches(), clip_grad_norm=0.05)
+    assert_same(network, train_by_hand(make_network(), Batches(), clip=0.05))
+    network = make_network()
+    before = nn.utils.parameters_to_vector(network.parameters()).detach()
+    train(network, Batches(4), lr=1.0, clip_grad_norm=0.05)
+    moved = nn.utils.parameters_to_vector(network.parameters()).detach() - before
+    assert float(moved.norm()) == pytest.approx(0.05, rel=1e-3)
+
+
+@pytest.mark.parametrize(("images", "steps"), [(24, 2), (32, 3)])  # 32: the last window has two batches of three
+def test_accumulated_batches_are_one_big_batch(images, steps):
+    network, position = make_network(), Position()
+    train(network, Batches(images, size=4), accumulate=3, position=position)
+    assert position.step == steps
+    assert_same(network, train_by_hand(make_network(), Batches(images, size=12)), tolerance=1e-6)
+
+
+def test_a_loss_that_is_no_number_stops_the_run():
+    batches = Batches()
+    batches.images[int(torch.randperm(24, generator=torch.Generator().manual_seed(0))[9])] = math.nan
+    position = Position()
+    with pytest.raises(TrainingError, match=r"the loss is nan after optimizer step 3 in epoch 1\. .*a tenth of it"):
+        train(make_network(), batches, position=position)
+    assert position.step == 3
+
+
+def test_a_loader_that_ends_early_is_told():
+    with pytest.raises(TrainingError, match="the training data ended after 6 of 8 batches"):
+        train(make_network(), Batches(24, size=4, length=8))
+
+
+@pytest.mark.parametrize("batch", [torch.zeros(3, 6), 7, (torch.zeros(2, 6), torch.zeros(2), None)])
+def test_batches_that_are_no_pairs_are_told(batch):
+    batches = Batches()
+    batches.epoch = lambda epoch, start_batch: iter([batch])
+    with pytest.raises(TrainingError, match="a batch is not a pair of images and targets"):
+        train(make_network(), batches)
+
+
+def test_errors_of_the_loader_keep_their_text():
+    def fail(epoch, start_batch):
+        raise DataError("image 'cat/7.jpg': cut off")
+        yield
+
+    batches = Batches()
+    batches.epoch = fail
+    with pytest.raises(DataError, match=r"^image 'cat/7\.jpg': cut off$"):
+        train(make_network(), batches)
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 6, 7, 9])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(stop_after, accumulate):
+    options = {"epochs": 3, "seed": 5, "accumulate": accumulate}
+    straight, whole = make_network(dropout=0.5), Position()
+    results = train(straight, Batches(22), position=whole, **options)
+
+    network, position = make_network(dropout=0.5), Position()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    first = train(network, Batches(22), position=position, optimizer=optimizer, stop_after=stop_after, **options)
+    assert position.step == stop_after
+    steps_per_epoch = 6 // accumulate
+    assert (position.epoch, position.batch) == (
+        (stop_after - 1) // steps_per_epoch,
+        ((stop_after - 1) % steps_per_epoch + 1) * accumulate,
+    )
+    torch.manual_seed(99)  # what happens in between does not matter
+    rest = train(network, Batches(22), position=Position(**vars(position)), optimizer=optimizer, **options)
+    assert_same(network, straight)
+    assert [result.loss for result in first + rest] == [result.loss for result in results]
+    assert [result.step for result in first + rest] == [result.step for result in results]
+
+
+def test_dropout_depends_on_the_seed_and_changes_from_step_to_step():
+    masks = []
+    network = make_network(dropout=0.5)
+    network[2].register_forward_hook(lambda module, inputs, output: masks.append(output == 0))
+    network[1] = nn.Sigmoid()  # never 0, so that only dropout makes zeros
+    for seed in (0, 0, 1):
+        train(network, Batches(8), epochs=2, seed=seed)
+    zero, again, other = masks[:4], masks[4:8], masks[8:]
+    assert all(torch.equal(a, b) for a, b in zip(zero, again, strict=True))
+    assert len({mask.numpy().tobytes() for mask in zero + other}) == 8
+
+
+def test_the_result_of_an_epoch():
+    position, network = Position(), make_network()
+    results = train(network, Batches(22), lr=0.0, epochs=2, position=position)
+    data = Batches(22)
+    mean = float(functional.cross_entropy(network(data.images), data.targets).detach())
+    assert [(result.epoch, result.step) for result in results] == [(1, 6), (2, 12)]
+    for result in results:
+        assert isinstance(result, EpochResult)
+        assert result.loss == pytest.approx(mean, rel=1e-5)  # over images: the last batch has two of four
+        assert result.seconds > 0
+        assert result.images_per_second == pytest.approx(22 / result.seconds)
+        assert 0 < result.waiting < 1
+    assert position == Position(epoch=2, step=12)
+
+
+def test_hooks_are_called_once_for_each_step():
+    before, after = [], []
+    train(
+        make_network(),
+        Batches(20),
+        accumulate=2,
+        epochs=2,
+        before_step=lambda position: before.append((position.epoch, position.step)),
+        after_step=lambda position, loss: after.append((position.epoch, position.step, position.batch, loss)),
+    )
+    assert before == [(0, 0), (0, 1), (0, 2), (1, 3), (1, 4), (1, 5)]
+    assert [entry[:3] for entry in after] == [(0, 1, 2), (0, 2, 4), (0, 3, 5), (1, 4, 2), (1, 5, 4), (1, 6, 5)]
+    assert all(math.isfinite(loss) for *_, loss in after)
+
+
+def test_rates_set_before_a_step_hold_for_it():
+    network = make_network()
+    before = copy.deepcopy(network)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+
+    def set_rate(position):
+        optimizer.param_groups[0]["lr"] = 0.0
+
+    train(network, Batches(), optimizer=optimizer, before_step=set_rate)
+    assert_same(network, before)
+
+
+def test_frozen_parameters_get_no_gradient_and_the_network_learns_in_train_mode():
+    network, modes = make_network(), []
+    network.eval()
+    network[0].requires_grad_(False)
+    network.register_forward_pre_hook(lambda module, inputs: modes.append(module.training))
+    before = network[0].weight.clone()
+    train(network, Batches(8), clip_grad_norm=1.0)
+    assert modes == [True, True]
+    assert torch.equal(network[0].weight, before)
+    assert network[0].weight.grad is None
+
+
+def test_scoring_is_in_eval_mode_without_gradients():
+    network, batches = make_network(dropout=0.9).train(), Batches(10)
+    seen = list(run_batches(network, batches.epoch(0), make_accelerator("cpu")))
+    assert [len(targets) for _, targets in seen] == [4, 4, 2]
+    assert not network.training
+    for (outputs, targets), (images, expected) in zip(seen, batches.epoch(0), strict=True):
+        assert not outputs.requires_grad
+        assert torch.equal(outputs, network(images))
+        assert torch.equal(targets, expected)
+
+
+def test_scoring_leaves_gradients_on_for_its_caller():
+    for _ in run_batches(make_network(), Batches().epoch(0), make_accelerator("cpu")):
+        assert not torch.is_inference_mode_enabled()
+
+
+def test_scoring_takes_every_image_of_a_loader_with_a_sampler_of_its_own():
+    data = torch.utils.data.TensorDataset(torch.randn(9, 6), torch.arange(9))
+    accelerator = make_accelerator("cpu")
+    loader = accelerator.prepare(torch.utils.data.DataLoader(data, batch_size=4, sampler=[8, 7, 6, 5, 4, 3, 2]))
+    seen = [target for _, targets in run_batches(make_network(), loader, accelerator) for target in targets.tolist()]
+    assert seen == [8, 7, 6, 5, 4, 3, 2]

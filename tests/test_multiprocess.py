@@ -1,0 +1,126 @@
+"""Two processes train as one does with batches of twice the size, on the CPU, over loopback."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+import zoo
+from coloured_folder import write_coloured
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "tests" / "finetune_script.py"
+SECONDS = 240
+PER_CLASS = {"train": 16, "val": 7}  # 3 classes: 48 are 3 steps of 16; 21 are no multiple of any batch
+WRONG = {"green/01.png": "blue/05.png", "blue/00.png": "red/03.png"}  # copied into val of another class
+
+pytestmark = pytest.mark.slow
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def start(count, *arguments):
+    """Start so many processes of the script with the variables that launchers set."""
+    variables = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    if count > 1:
+        variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "GLOO_SOCKET_IFNAME": "lo"}
+        variables |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    command = [sys.executable, "-W", "error", "-W", "ignore:Grad strides", str(SCRIPT), *map(str, arguments)]
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} if count > 1 else {} for rank in range(count)]
+    return [subprocess.Popen(command, env=os.environ | variables | rank, cwd=ROOT, **output) for rank in ranks]
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    """The folders `one` and `two`, of one process with batches of 16 and of two with batches of 8; and their output."""
+    root = tmp_path_factory.mktemp("runs")
+    data = write_coloured(root / "data", **PER_CLASS)
+    for true, said in WRONG.items():
+        shutil.copy(data / "val" / true, data / "val" / said)
+    processes, texts = [], {}
+    try:
+        for name, count, batch_size in (("one", 1, 16), ("two", 2, 8)):
+            (root / name).mkdir()
+            processes += start(count, data, batch_size, root / name)
+        for name, process in zip(("one", "two", "second of two"), processes, strict=True):
+            texts[name], _ = process.communicate(timeout=SECONDS)
+            assert process.returncode == 0, f"{name}: {texts[name]}"
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    return root, texts
+
+
+@pytest.fixture(scope="module")
+def reports(outcome):
+    root, _ = outcome
+    return [
+        json.loads((root / name).read_text())
+        for name in ("one/report-0.json", "two/report-0.json", "two/report-1.json")
+    ]
+
+
+@pytest.mark.parametrize("run", ["of-0", "stopped-0"])
+def test_the_weights_are_those_of_one_process(outcome, run):
+    root, _ = outcome
+    one, two = (load_file(root / name / run / "model.safetensors") for name in ("one", "two"))
+    begin = zoo.get("timm/test_convnext", num_classes=3).state_dict()
+    assert max(float((one[name] - begin[name]).abs().max()) for name in one) > 0.01
+    for name, value in one.items():
+        assert float((value - two[name]).abs().max()) < 1e-4, name
+
+
+def test_the_scores_of_every_epoch_are_equal(reports):
+    one, two, second = (report["records"] for report in reports)
+    assert [record["step"] for record in one] == [record["step"] for record in two] == [3, 6]
+    for expected, record, other in zip(one, two, second, strict=True):
+        for key in ("loss", "val_loss", "top1", "top5"):
+            assert record[key] == pytest.approx(expected[key], abs=1e-5)
+            assert other[key] == record[key]
+        assert other["lr"] == record["lr"] == expected["lr"]
+
+
+@pytest.mark.parametrize("key", ["evaluation", "again", "resumed"])
+def test_every_image_is_counted_once(reports, key):
+    one, two, second = (report[key] for report in reports)
+    assert one["top1"] == pytest.approx(19 / 21)
+    assert two["images"] == sum(map(sum, two["confusion"])) == 3 * PER_CLASS["val"]
+    assert second == two
+    assert two["confusion"] == one["confusion"]
+    assert two["loss"] == pytest.approx(one["loss"], abs=1e-5)
+
+
+def test_misses_are_the_same_images(reports):
+    one, two, second = (report["misses"] for report in reports)
+    assert sorted(miss[:3] for miss in one) == [[5, 0, 1], [17, 2, 0]]  # place, true class, predicted one
+    assert second == two
+    assert [miss[:3] for miss in two] == [miss[:3] for miss in one]
+    assert [miss[3] for miss in two] == pytest.approx([miss[3] for miss in one], abs=1e-5)
+
+
+def test_a_process_that_is_asked_to_stop_stops_all_after_the_same_step(reports):
+    one, two, second = (report["stopped"] for report in reports)
+    assert (one["status"], one["epoch"], one["batch"], one["step"]) == ("interrupted", 0, 1, 1)
+    assert (two["status"], two["epoch"], two["batch"], two["step"]) == ("interrupted", 0, 2, 2)
+    assert second == two
+
+
+def test_the_first_process_alone_writes_and_speaks(outcome):
+    root, texts = outcome
+    assert {path.name for path in (root / "two").iterdir()} == {"of-0", "stopped-0", "report-0.json", "report-1.json"}
+    made = {path.relative_to(root / "one") for path in (root / "one" / "of-0").rglob("*")}
+    assert {path.relative_to(root / "two") for path in (root / "two" / "of-0").rglob("*")} == made
+    assert "epoch 2/2" in texts["two"]
+    assert texts["second of two"] == ""

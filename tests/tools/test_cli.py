@@ -1,0 +1,139 @@
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import zoo
+from coloured_folder import write_coloured
+from tools.cli import main
+
+FAST = ["--set", "num_workers=0", "--epochs", "1", "--batch-size", "4", "--image-size", "32", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return write_coloured(tmp_path_factory.mktemp("images"), train=6, val=3)
+
+
+@pytest.fixture(scope="module")
+def run(images, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["finetune", "timm/resnet10t", str(images), "--no-pretrained", "-o", str(folder), *FAST]) == 0
+    return folder
+
+
+def call(capsys, *argv):
+    """Return exit code, standard output and standard error."""
+    code = main([str(word) for word in argv])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.mark.parametrize("command", ["models", "describe", "plan", "finetune", "evaluate", "predict", "preset"])
+def test_every_command_has_help_with_an_example(capsys, command):
+    code, out, _ = call(capsys, command, "--help")
+    assert code == 0
+    assert f"zoo {command}" in out
+    assert "Example" in out or "export" in out
+
+
+def test_models_are_listed_with_licence_and_score(capsys):
+    code, out, _ = call(capsys, "models")
+    assert code == 0
+    lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert set(zoo.list_models()) <= set(lines)
+    assert "80.38 %" in lines["resnet50"]
+    assert "apache-2.0" in lines["resnet50"]
+    assert call(capsys, "models", "mobile*", "--names")[1].split() == zoo.list_models("mobile*")
+    assert call(capsys, "models", "vgg*")[0] == 2
+
+
+def test_describe_tells_weights_and_groups(capsys):
+    code, out, _ = call(capsys, "describe", "resnet18")
+    assert code == 0
+    assert re.search(r"weights revision +b9c542640ca0", out)
+    assert "{'fc': 0.01, 'default': 0.0}" in out
+
+
+def test_plan_as_table_and_as_data(capsys):
+    code, out, _ = call(capsys, "plan", "resnet18", "--lr", "fc=0.01,layer4=0.001,default=0")
+    assert code == 0
+    assert re.search(r"layer4 +trained +5 +8,388,608 +0.001", out)
+    assert re.search(r"total +76.19% trained", out)
+    code, out, _ = call(capsys, "plan", "resnet18", "--json")
+    assert {group["name"] for group in json.loads(out)["groups"]} == {"default", "fc", "fc (no decay)"}
+
+
+def test_finetune_evaluate_predict(capsys, images, run):
+    code, out, _ = call(capsys, "evaluate", run, images, "--device", "cpu", "--json")
+    assert code == 0
+    scores = json.loads(out)
+    assert scores["images"] > 0
+    assert scores["top1"] == json.loads((run / "evaluation.json").read_text())["top1"]
+    code, out, _ = call(capsys, "predict", run, images / "val", "--top", "2", "--json")
+    answers = json.loads(out)
+    assert len(answers) == scores["images"]
+    assert len(answers[0]["names"]) == 2
+    code, out, _ = call(capsys, "predict", run, next((images / "val").rglob("*.png")))
+    assert code == 0
+    assert "%" in out
+
+
+def test_a_preset_exported_from_a_run_repeats_it(capsys, images, run, tmp_path):
+    preset = tmp_path / "my.yaml"
+    assert call(capsys, "preset", "export", run, "-o", preset)[0] == 0
+    assert call(capsys, "preset", "validate", preset)[0] == 0
+    assert call(capsys, "finetune", images, "--preset", preset, "-o", tmp_path / "again")[0] == 0
+    first, second = (folder / "model.safetensors" for folder in (run, tmp_path / "again"))
+    assert first.read_bytes() == second.read_bytes()
+    again = tmp_path / "again.yaml"
+    assert call(capsys, "preset", "export", tmp_path / "again", "-o", again)[0] == 0
+    assert again.read_bytes() == preset.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["finetune"], "expected a model and a folder, got nothing"),
+        (["finetune", "resnet18"], "expected a model and a folder, got resnet18"),
+        (["finetune", "resnet1", "."], "unknown model 'resnet1'. Did you mean 'resnet18'"),
+        (["finetune", "resnet18", "/no/such/folder"], "there is no folder '/no/such/folder'"),
+        (["finetune", "resnet18", ".", "--lr", "fast"], "--lr is 'fast'; expected a number such as 0.01"),
+        (["finetune", "resnet18", ".", "--lr", "fc=0.1"], "default"),
+        (["finetune", "resnet18", ".", "--lr", "-1"], "lr is -1.0"),
+        (["finetune", "resnet18", ".", "--set", "epoch=3"], "unknown key 'epoch'. Did you mean 'epochs'"),
+        (["finetune", "resnet18", ".", "--preset", "classify-head"], "Did you mean 'classify-heads'"),
+        (["finetune", "resnet18", ".", "--epochs", "many"], "Invalid value for '--epochs'"),
+        (["finetune", "resnet18", ".", "--epoch", "3"], "No such option"),
+        (["finetune", "--resume", "/no/such/run"], "/no/such/run is not a folder"),
+        (["plan", "resnet18", "--lr", "fs=0.1,default=0"], "key 'fs' matches no parameter"),
+        (["evaluate", "/", "/"], "/ is not a run: it has no config.json"),
+        (["predict", "tests", "x.jpg"], "is not a run"),
+        (["describe", "resnet"], "unknown model 'resnet'"),
+        (["frobnicate"], "No such command"),
+    ],
+)
+def test_wrong_input_is_one_message_and_exit_code_2(capsys, argv, text):
+    code, _, err = call(capsys, *argv)
+    assert code == 2
+    assert text in " ".join(err.split())
+    assert "Traceback" not in err
+
+
+def test_without_a_network_the_message_names_the_ways_out(capsys, hub, images):
+    hub.fail(".*", reset=True, times=None)
+    code, _, err = call(capsys, "finetune", "resnet18", images, *FAST)
+    assert code == 2
+    assert all(way in err for way in ("HF_HUB_OFFLINE=1", "pretrained= the path", "pretrained=False")), err
+
+
+def test_the_module_runs_as_a_program():
+    done = subprocess.run(
+        [sys.executable, "-m", "zoo.tools.cli", "describe", "nothing"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: unknown model 'nothing'")
+    assert Path(zoo.__file__).parent.name == "zoo"
