@@ -162,7 +162,7 @@ def test_a_run_that_was_stopped_goes_on_as_the_same_run(images, tmp_path, step, 
     assert [[r[k] for k in keys] for r in resumed.metrics] == [[r[k] for k in keys] for r in whole.metrics]
 
 
-def test_a_run_that_was_killed_goes_on_from_its_last_epoch(images, tmp_path):
+def test_a_run_that_was_killed_goes_on_from_what_it_saved_last(images, tmp_path):
     options = TINY | {"epochs": 3}
     out = tmp_path / "killed"
     code = STOPPED.format(step=7, signal="KILL", name=NAME, images=str(images), out=str(out), options=options)

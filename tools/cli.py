@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     help="Fine-tune pretrained vision models.\n\nBegin with: zoo finetune resnet18 path/to/images",
 )
@@ -164,7 +166,8 @@ def finetune(
     """
     words = list(model_and_data or [])
     if resume is not None:
-        zoo.resume(resume, words[-1] if words else None)
+        with _saying_how_to_go_on():
+            zoo.resume(resume, words[-1] if words else None)
         return
     given = {"epochs": epochs, "batch_size": batch_size, "image_size": image_size, "seed": seed, "device": device}
     given |= {"skip_bad": skip_bad or None, "pretrained": weights or (False if no_pretrained else None)}
@@ -181,7 +184,8 @@ def finetune(
     made = zoo.get(name, pretrained=chosen.pretrained or False, num_classes=len(data.classes), seed=chosen.init_seed)
     if made.load_report is not None:
         typer.echo(f"weights: {made.load_report}")
-    zoo.finetune(made, data, preset=chosen, out=out)
+    with _saying_how_to_go_on():
+        zoo.finetune(made, data, preset=chosen, out=out)
 
 
 @app.command()
@@ -236,9 +240,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, 1 for a check that failed, 2 for wrong input, 130 after Ctrl-C."""
     try:
         result = app(list(sys.argv[1:] if argv is None else argv), prog_name="zoo", standalone_mode=False)
-    except Interrupted as stopped:
-        typer.echo(f"\n{stopped}", err=True)
-        return 130
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("stopped", err=True)
         return 130
@@ -252,6 +253,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 1
     return result if isinstance(result, int) else 0
+
+
+@contextmanager
+def _saying_how_to_go_on() -> Iterator[None]:
+    """Print what an interrupted run says; typer would swallow it."""
+    try:
+        yield
+    except Interrupted as stopped:
+        typer.echo(str(stopped), err=True)
+        raise typer.Exit(130) from None
 
 
 def _preset(preset: str | None, lr: str | None, mode: str | None, settings: list[str] | None, **given: Any) -> Preset:

@@ -116,7 +116,7 @@ def finetune(
     with Progress(enabled=progress and _is_main_process()) as show:
         chosen = _make_plan(model, effective)
         opened = _open(data, effective, show)
-        _match_classes(model, opened)
+        _match_classes(model, opened, show)
         show.table(chosen.rows(), title=f"lr plan of {_name(model)}", totals=chosen.totals())
         folder = _new_folder(out, model, opened)
         training = Training(model, opened, effective, chosen, folder, show)
@@ -154,14 +154,14 @@ def resume(
         return _train(Training(network, opened, preset, chosen, place, show, state))
 
 
-def load(folder: str | os.PathLike[str], model: nn.Module | None = None) -> Any:
+def load(run: Run | str | os.PathLike[str], model: nn.Module | None = None) -> Any:
     """Return the model of a run, ready to predict: the same logits as when the run ended, bit for bit.
 
     Args:
-        folder: The run's folder, or any folder with its `model.safetensors` and `config.json`.
+        run: A run, its folder, or any folder with its `model.safetensors` and `config.json`.
         model: A network of the run's class, if it is not one of the registry's.
     """
-    return load_model(folder, model)
+    return load_model(run.folder if isinstance(run, Run) else run, model)
 
 
 def _effective(
@@ -186,15 +186,12 @@ def _make_plan(model: nn.Module, preset: Preset) -> Plan:
 
 
 def _open(data: Any, preset: Preset, show: Progress, classes: tuple[str, ...] | None = None) -> Data:
-    with show.counting("checking images") as count:
-        opened = open_data(
-            data,
-            classes=classes,
-            val_fraction=preset.val_fraction,
-            seed=preset.seed,
-            skip_bad=preset.skip_bad,
-            on_progress=count,
-        )
+    if isinstance(data, Data):
+        opened = data
+    else:
+        options: dict[str, Any] = {"val_fraction": preset.val_fraction, "seed": preset.seed}
+        with show.counting("checking images") as count:
+            opened = open_data(data, classes=classes, skip_bad=preset.skip_bad, on_progress=count, **options)
     if opened.train is None and opened.loaders is None:
         raise InputError(f"{opened.source} has no images to train on. Expected train/<class>/* or <class>/*.")
     counts = ", ".join(f"{len(images):,} {name}" for name in ("train", "val") if (images := getattr(opened, name)))
@@ -204,7 +201,7 @@ def _open(data: Any, preset: Preset, show: Progress, classes: tuple[str, ...] | 
     return opened
 
 
-def _match_classes(model: Any, data: Data) -> None:
+def _match_classes(model: Any, data: Data, show: Progress) -> None:
     """Give the model the data's class names, if it has as many outputs."""
     outputs = getattr(model, "num_classes", None)
     if outputs is not None and outputs != len(data.classes):
@@ -213,6 +210,10 @@ def _match_classes(model: Any, data: Data) -> None:
             f"the data has {len(data.classes)} classes and the model {outputs} outputs. Make the model with "
             f"zoo.get({name!r}, num_classes={len(data.classes)}, ...)."
         )
+    known = getattr(model, "classes", ())
+    kept = getattr(model, "load_report", None) is not None and not model.load_report.reinitialised
+    if kept and known and known != data.classes:
+        show.say(f"the head was trained for other classes ({known[0]}, …) and starts from there")
     model.classes = data.classes
 
 

@@ -32,6 +32,9 @@ from zoo.safetensors_file import read_tensors
 STEPS_PER_VOTE = 8  # how often several processes ask each other whether to stop, which makes a GPU wait
 
 
+STATE_SECONDS = 10.0  # epochs may be short: a run that is killed loses no more than this, or one epoch
+
+
 class LoaderBatches:
     """A loader of images as batches that can be started at any batch.
 
@@ -110,7 +113,8 @@ class Training:
             warmup_start=preset.warmup_start,
             final_lr_ratio=preset.final_lr_ratio,
         )
-        self.position = Position()
+        self.hook_params = training_params(preset)
+        self.position, self.saved = Position(), 0.0
         self.records: list[dict[str, Any]] = []
         self.rates: dict[str, list[float]] = {group["name"]: [] for group in self.optimizer.param_groups}
         self.best: dict[str, Tensor] | None = None
@@ -251,7 +255,7 @@ class Training:
                 lr * factor,
                 position.epoch,
                 position.batch,
-                training_params(self.preset),
+                self.hook_params,
                 len(self.batches),
             )
             for group, wanted in zip(self.optimizer.param_groups, groups, strict=True):
@@ -300,7 +304,7 @@ class Training:
         self.show.epoch(record | {"lr": _shown_rates(record["lr"])})
         if self.is_main:
             self.folder.write_metrics(self.records)
-        if not is_last:
+        if not is_last and time.perf_counter() - self.saved > STATE_SECONDS:
             self._save_state()
 
     def _final(self) -> nn.Module:
@@ -315,6 +319,7 @@ class Training:
         return score(network, self.val_batches, self.accelerator, self.classes)
 
     def _save_state(self) -> None:
+        self.saved = time.perf_counter()
         if not self.is_main:
             return
         scaler = self.accelerator.scaler

@@ -2,7 +2,9 @@ import json
 import pkgutil
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 
 import zoo
 import zoo.models
@@ -173,6 +175,16 @@ def test_the_drop_rate_is_kept_in_the_configuration():
 def test_a_configuration_of_an_unknown_model():
     with pytest.raises(InputError, match=r"unknown model 'os\.system'"):
         from_config(ModelConfig(model="os.system"))
+
+
+def test_weights_of_a_thousand_classes_bring_the_names_of_imagenet(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(timm.data, "ImageNetInfo", lambda info=timm.data.ImageNetInfo: made.append(info()) or made[-1])
+    save_file(zoo.get(TINY).state_dict(), tmp_path / "model.safetensors")
+    model = zoo.get(TINY, pretrained=tmp_path)
+    assert (model.classes[0], model.classes[970], len(model.classes)) == ("tench", "alp", 1000)
+    assert len(made) == 1  # it is slow
+    assert zoo.get(TINY, pretrained=tmp_path, num_classes=3).classes == ("0", "1", "2")
 
 
 # ---- commercial use

@@ -137,3 +137,23 @@ def test_the_module_runs_as_a_program():
     assert done.returncode == 2
     assert done.stderr.startswith("error: unknown model 'nothing'")
     assert Path(zoo.__file__).parent.name == "zoo"
+
+
+def test_ctrl_c_saves_says_how_to_go_on_and_resume_goes_on(images, tmp_path):
+    code = (
+        "import os, signal, sys, zoo.training\n"
+        "after = zoo.training.Training._after_step\n"
+        "def stop(self, position, *rest):\n"
+        "    if position.step == 2: os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return after(self, position, *rest)\n"
+        "zoo.training.Training._after_step = stop\n"
+        "from zoo.tools.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    out = str(tmp_path / "run")
+    argv = ["finetune", "timm/resnet10t", str(images), "--no-pretrained", "--mode", "full", "-o", out, *FAST]
+    done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert f"Go on with: zoo finetune --resume {out}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert main(["finetune", "--resume", out]) == 0
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"

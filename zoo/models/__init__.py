@@ -184,7 +184,8 @@ def _default_names(num_classes: int, is_pretrained: object) -> tuple[str, ...]:
     if num_classes == 1000 and is_pretrained:
         from timm.data import ImageNetInfo
 
-        return tuple(ImageNetInfo().index_to_description(index) for index in range(num_classes))
+        info = ImageNetInfo()  # reads its tables from disk: once, not once for every class
+        return tuple(info.index_to_description(index) for index in range(num_classes))
     return tuple(str(index) for index in range(num_classes))
 
 
