@@ -81,6 +81,7 @@ def test_a_class_of_ones_own_has_to_be_brought(run):
         load_model(run.path)
     other = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten())
     assert load_model(run.path, model=other) is other
+    assert not other.training
     assert torch.equal(other(IMAGES), own(IMAGES))
     config = build_network(run, other)[1]
     assert (config.names, config.preprocess_value, config.model) == (own.classes, own.preprocess, None)
