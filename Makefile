@@ -9,7 +9,7 @@ demo: .venv/installed
 	$(BIN)/python -m zoo.tools.demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 check: .venv/installed
 	$(BIN)/ruff check .

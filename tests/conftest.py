@@ -32,6 +32,7 @@ os.environ |= {
     "HF_HUB_DOWNLOAD_TIMEOUT": "2",
     "HF_HUB_ETAG_TIMEOUT": "2",
     "MPLBACKEND": "Agg",
+    "OMP_NUM_THREADS": "1",  # tiny networks: threads cost more than they bring, and workers share the cores
     "NO_PROXY": "127.0.0.1,localhost",
     "TORCH_HOME": str(HOME / "torch"),
 }

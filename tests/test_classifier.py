@@ -7,6 +7,7 @@ import timm
 import torch
 from torch import nn
 
+import zoo
 from image_files import make_picture, write_picture
 from zoo.classifier import Classifier, Licence, Prediction, build_timm
 from zoo.errors import InputError
@@ -247,3 +248,15 @@ def test_a_network_of_timm_keeps_its_names_and_layers():
     model.load_state_dict(network.state_dict())
     assert model.group_matcher() == network.group_matcher()
     assert model.group_matcher(coarse=True) == network.group_matcher(coarse=True) != model.group_matcher()
+
+
+def test_a_size_that_a_network_refuses_is_told():
+    model = zoo.get("timm/vit_tiny_patch16_224", num_classes=2)
+    with pytest.raises(InputError, match=r"VisionTransformer refuses images of 64 x 64 px: .* Leave out image_size"):
+        model.predict(torch.zeros(3, 64, 64), image_size=64)
+
+
+@pytest.mark.parametrize("options", [{"top_k": 0}, {"batch_size": 0}])
+def test_counts_below_one_are_told(options):
+    with pytest.raises(InputError, match="expected 1 or more of each"):
+        zoo.get("timm/resnet10t", num_classes=2).predict(torch.zeros(3, 64, 64), **options)

@@ -21,8 +21,9 @@ import torch
 from torch import nn
 
 from zoo.errors import InputError, WeightsError
-from zoo.model_config import ModelConfig
+from zoo.model_config import ModelConfig, known_config
 from zoo.models import from_config
+from zoo.preprocess import Preprocess
 from zoo.preset import Preset, load_preset
 from zoo.safetensors_file import save_tensors, sha256_file
 from zoo.weights import Found, load_into
@@ -179,9 +180,10 @@ class RunFolder:
 
 def model_config(model: nn.Module) -> ModelConfig:
     """Return the configuration that a checkpoint of this model carries."""
-    facts = dict(getattr(model, "config", {}))
+    facts = dict(known_config(model))
     classes = getattr(model, "classes", None)
     preprocess = getattr(model, "preprocess", None)
+    preprocess = preprocess if isinstance(preprocess, Preprocess) else None
     facts |= {"classes": list(classes) if classes else None, "num_classes": len(classes) if classes else None}
     return ModelConfig(**facts | {"preprocess": preprocess.to_dict() if preprocess else None})
 

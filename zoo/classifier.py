@@ -118,7 +118,11 @@ class Classifier(nn.Module):
     def trunk(self, images: Tensor) -> Tensor:
         """Turn images `(B, 3, H, W)`, float32 and normalised, into pooled features `(B, D)`."""
         network: Any = self.__dict__["network"]
-        features: Tensor = network.forward_head(network.forward_features(images), pre_logits=True)
+        try:
+            features: Tensor = network.forward_head(network.forward_features(images), pre_logits=True)
+        except AssertionError as error:  # of networks with a fixed input size
+            kind, size = type(network).__name__, f"{images.shape[-2]} x {images.shape[-1]} px"
+            raise InputError(f"timm's {kind} refuses images of {size}: {error} Leave out image_size.") from error
         return features
 
     def head(self, features: Tensor) -> Tensor:
@@ -230,6 +234,8 @@ class Classifier(nn.Module):
         Returns:
             One `Prediction` per image, in order.
         """
+        if min(top_k, batch_size) < 1:
+            raise InputError(f"top_k is {top_k}, batch_size {batch_size}; expected 1 or more of each.")
         items = _expand(sources)
         if not items:
             raise InputError("there is nothing to predict: no images were passed. Pass at least one.")

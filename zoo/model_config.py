@@ -113,6 +113,12 @@ class ModelConfig(BaseModel):
         return ModelConfig(model=entry.name, task=entry.task, options=dict(options), licence=licence, origin=facts)
 
 
+def known_config(model: Any) -> dict[str, Any]:
+    """Return the configuration that this package gave a model; empty for a module of somebody else's."""
+    facts = getattr(model, "config", None)
+    return facts if isinstance(facts, dict) and "zoo" in facts else {}
+
+
 def _from_timm(raw: Mapping[str, Any]) -> dict[str, Any]:
     facts, options = raw.get("pretrained_cfg") or raw, raw.get("model_args") or {}
     _check_object("pretrained_cfg", facts)

@@ -16,6 +16,7 @@ from zoo.errors import InputError
 from zoo.evaluation import evaluate
 from zoo.lr_plan import Mode, Plan, choose_rates, plan_hook_groups, plan_lrs
 from zoo.metrics import Evaluation
+from zoo.model_config import known_config
 from zoo.preset import Preset, load_preset
 from zoo.progress import Progress
 from zoo.training import Training, training_params
@@ -204,11 +205,10 @@ def _open(data: Any, preset: Preset, show: Progress, classes: tuple[str, ...] | 
 def _match_classes(model: Any, data: Data, show: Progress) -> None:
     """Give the model the data's class names, if it has as many outputs."""
     outputs = getattr(model, "num_classes", None)
-    if outputs is not None and outputs != len(data.classes):
-        name = getattr(model, "config", {}).get("model", "...")
+    if isinstance(outputs, int) and outputs != len(data.classes):
         raise InputError(
             f"the data has {len(data.classes)} classes and the model {outputs} outputs. Make the model with "
-            f"zoo.get({name!r}, num_classes={len(data.classes)}, ...)."
+            f"zoo.get({_name(model)!r}, num_classes={len(data.classes)}, ...)."
         )
     known = getattr(model, "classes", ())
     kept = getattr(model, "load_report", None) is not None and not model.load_report.reinitialised
@@ -224,8 +224,7 @@ def _check_model(model: Any) -> None:
 
 
 def _name(model: Any) -> str:
-    known: dict[str, Any] = getattr(model, "config", {})
-    return known.get("model") or type(model).__name__
+    return known_config(model).get("model") or type(model).__name__
 
 
 def _new_folder(out: str | os.PathLike[str] | None, model: nn.Module, data: Data) -> RunFolder:
@@ -242,7 +241,7 @@ def _is_main_process() -> bool:
 def _write_beginning(
     folder: RunFolder, model: nn.Module, preset: Preset, chosen: Plan, data: Data, device: str
 ) -> None:
-    origin: dict[str, Any] = getattr(model, "config", {})
+    origin = known_config(model)
     made = origin.get("origin", {})
     known = preset.replace(
         model=origin.get("model") or preset.model,

@@ -438,10 +438,12 @@ def _shown_rates(rates: Mapping[str, float]) -> dict[str, float]:
 
 def _effective_preprocess(model: Any, preset: Preset) -> Preprocess:
     """Return the weights' preprocessing with the preset's size and crop, and keep it with the model."""
-    preprocess: Preprocess = getattr(model, "preprocess", None) or Preprocess()
+    own = getattr(model, "preprocess", None)
     changes = {"image_size": preset.image_size, "crop_pct": preset.crop_pct}
+    preprocess = own if isinstance(own, Preprocess) else Preprocess()
     preprocess = preprocess.replace(**{key: value for key, value in changes.items() if value is not None})
-    model.preprocess = preprocess
+    if own is None or isinstance(own, Preprocess):
+        model.preprocess = preprocess
     return preprocess
 
 

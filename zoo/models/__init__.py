@@ -115,8 +115,10 @@ def get(
     """
     entry = find_entry(name)
     names = _check_classes(num_classes, classes)
-    if not 0 <= drop_rate < 1:
-        raise InputError(f"drop_rate is {drop_rate}; expected a share of the features, 0 <= drop_rate < 1.")
+    if not isinstance(drop_rate, (int, float)) or not 0 <= drop_rate < 1:
+        raise InputError(f"drop_rate is {drop_rate!r}; expected a share of the features, 0 <= drop_rate < 1.")
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InputError(f"seed is {seed!r}; expected a whole number from 0 to 2**63 - 1.")
     if pretrained is False or pretrained is None:
         return _build(entry, ModelConfig(), None, names, num_classes, drop_rate, seed)
     if pretrained is True:
