@@ -202,7 +202,9 @@ def load_model(path: str | os.PathLike[str], model: nn.Module | None = None) -> 
         left = "it was interrupted; resume it" if folder.file("state.pt").is_file() else "the folder is not whole"
         raise WeightsError(f"{folder.path} has no model.safetensors: {left}.")
     found = Found(weights, None, str(folder.path), None, sha256_file(weights), config.licence, pinned=True)
-    load_into(model, found, head=(), keep_head=True)
+    report = load_into(model, found, head=(), keep_head=True)
+    if known_config(model):
+        model.load_report = report  # type: ignore[assignment]
     return model.eval()
 
 

@@ -14,6 +14,7 @@ from zoo.checkpoint import RunFolder, build_network, describe_environment, load_
 from zoo.data import Data, open_data
 from zoo.errors import InputError
 from zoo.evaluation import evaluate
+from zoo.features import why_not_frozen
 from zoo.lr_plan import Mode, Plan, choose_rates, plan_hook_groups, plan_lrs
 from zoo.metrics import Evaluation
 from zoo.model_config import known_config
@@ -118,6 +119,8 @@ def finetune(
         chosen = _make_plan(model, effective)
         opened = _open(data, effective, show)
         _match_classes(model, opened, show)
+        if known_config(model) and not getattr(model, "load_report", None) and not why_not_frozen(model, chosen):
+            show.say("note: the frozen trunk has random weights; pass pretrained=True, or train it with mode='full'")
         show.table(chosen.rows(), title=f"lr plan of {_name(model)}", totals=chosen.totals())
         folder = _new_folder(out, model, opened)
         training = Training(model, opened, effective, chosen, folder, show)

@@ -30,8 +30,6 @@ from zoo.report import draw_run
 from zoo.safetensors_file import read_tensors
 
 STEPS_PER_VOTE = 8  # how often several processes ask each other whether to stop, which makes a GPU wait
-
-
 STATE_SECONDS = 10.0  # epochs may be short: a run that is killed loses no more than this, or one epoch
 
 
