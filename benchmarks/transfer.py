@@ -32,7 +32,7 @@ HEADS: dict[str, Any] = {
     "weight_decay": 1e-4,
     "evaluate_every": 50,
 }
-LONG: dict[str, Any] = {"epochs": 4, "batch_size": 32, "evaluate_every": 4, "augment": "none"}
+LONG: dict[str, Any] = {"epochs": 3, "batch_size": 32, "evaluate_every": 3, "augment": "none"}
 MODES: dict[str, dict[str, Any]] = {
     "heads": {"preset": "classify-heads"},
     "low_lr, norms in eval": {"preset": "classify-low-lr", "freeze_norm_stats": True} | LONG,

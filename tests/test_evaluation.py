@@ -162,3 +162,12 @@ def test_a_precision_that_the_device_cannot_do_is_told():
     with pytest.raises(InputError, match=r"precision 'fp16' does not work on this device: .* Try 'no' or 'bf16'\."):
         make_accelerator("cpu", "fp16")
     assert make_accelerator("cpu").mixed_precision == "no"
+
+
+def test_a_loader_whose_classes_have_another_order_is_refused():
+    dataset = TensorDataset(torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]))
+    dataset.classes = ["red", "green"]
+    with pytest.raises(
+        DataError, match=r"numbers its classes as red, green and the model as green, red\. Pass the data set"
+    ):
+        evaluate(Colours("green", "red"), DataLoader(dataset))

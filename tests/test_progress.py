@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from zoo import progress as module
-from zoo.progress import Progress, format_rate, format_seconds
+from zoo.progress import Progress, format_rate, format_seconds, is_main_process
 
 PLAN = [
     {"group": "head", "state": "trained", "parameters": "5,130", "lr": "0.01"},
@@ -352,3 +352,11 @@ def test_format_rate(rate, text):
 def test_importing_brings_no_torch():
     code = "import sys, zoo.progress; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize(("rank", "expected"), [(None, True), ("0", True), ("3", False)])
+def test_one_process_prints(monkeypatch, rank, expected):
+    monkeypatch.delenv("RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("RANK", rank)
+    assert is_main_process() == expected

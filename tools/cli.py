@@ -164,6 +164,8 @@ def finetune(
       zoo finetune resnet18 flowers --lr 'fc=0.01,layer4=0.001,default=0' -o runs/flowers
       zoo finetune --resume runs/flowers
     """
+    from zoo.progress import is_main_process
+
     words = list(model_and_data or [])
     if resume is not None:
         with _saying_how_to_go_on():
@@ -182,7 +184,7 @@ def finetune(
     data = _open(words[-1], chosen)
     chosen = chosen.replace(pretrained=True if chosen.pretrained is None else chosen.pretrained)
     made = zoo.get(name, pretrained=chosen.pretrained or False, num_classes=len(data.classes), seed=chosen.init_seed)
-    if made.load_report is not None:
+    if made.load_report is not None and is_main_process():
         typer.echo(f"weights: {made.load_report}")
     with _saying_how_to_go_on():
         zoo.finetune(made, data, preset=chosen, out=out)
@@ -287,9 +289,9 @@ def _rates(text: str) -> float | dict[str, float]:
 
 
 def _open(path: str, preset: Preset) -> "Data":
-    from zoo.progress import Progress
+    from zoo.progress import Progress, is_main_process
 
-    with Progress() as show, show.counting("checking images") as count:
+    with Progress(enabled=is_main_process()) as show, show.counting("checking images") as count:
         return zoo.open_data(
             path, val_fraction=preset.val_fraction, seed=preset.seed, skip_bad=preset.skip_bad, on_progress=count
         )

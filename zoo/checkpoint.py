@@ -90,6 +90,11 @@ class RunFolder:
             raise InputError(f"{folder.path} is not a run: it has no config.json (there is: {present}).")
         return folder
 
+    def discard_if_empty(self) -> None:
+        """Remove the folder of a run that did not begin."""
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
+
     def file(self, name: str) -> Path:
         """Return where a file of the run is."""
         return self.path / name

@@ -266,7 +266,13 @@ def _open_loaders(
 ) -> Data:
     named = {name: loader for name, loader in zip(("train", "val"), loaders, strict=True) if loader is not None}
     base, first = next(iter(named.items()))
-    classes = given or known_classes(getattr(first, "dataset", None))
+    own = known_classes(getattr(first, "dataset", None))
+    classes = given or own
+    if given and own and given != own:
+        raise DataError(
+            f"the loader numbers its classes as {_first(own)} and the model as {_first(given)}. Pass the data set "
+            "instead of the loader: its classes are matched by name."
+        )
     if classes is None:
         total, done = len(getattr(first, "dataset", first)), 0
 
@@ -281,6 +287,10 @@ def _open_loaders(
         for name, loader in named.items():
             check_first_batch(loader, name, len(classes))
     return Data(None, None, None, classes, f"loader {type(first).__name__}", loaders=loaders)
+
+
+def _first(classes: Sequence[str]) -> str:
+    return ", ".join(classes[:3]) + (", …" if len(classes) > 3 else "")
 
 
 def _lines(images: Images) -> list[bytes]:

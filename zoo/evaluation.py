@@ -16,7 +16,7 @@ from zoo.loader import default_workers, make_loader
 from zoo.loop import run_batches
 from zoo.metrics import ClassificationMetrics, Evaluation
 from zoo.preprocess import eval_transform
-from zoo.progress import Progress
+from zoo.progress import Progress, is_main_process
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def evaluate(
     model: Any = getattr(model_or_run, "model", model_or_run)
     if not (callable(model) and hasattr(model, "preprocess")):
         raise InputError(f"expected a model of zoo.get, a run or its folder, not {type(model).__name__}.")
-    with Progress(enabled=progress) as show:
+    with Progress(enabled=progress and is_main_process()) as show:
         with show.counting("checking images") as count:
             opened = open_data(
                 data, classes=model.classes, skip_bad=skip_bad, evaluation=True, only=split, on_progress=count

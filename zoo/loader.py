@@ -62,7 +62,7 @@ class Samples(Dataset[tuple[Tensor, int]]):
             raise ReadError(str(error)) from error
         state = torch.get_rng_state()
         # Not torch.manual_seed: it would seed the GPU too, and dropout would be the same in every step.
-        torch.default_generator.manual_seed(_mix(self.seed, epoch, index))
+        torch.default_generator.manual_seed(mix_seeds(self.seed, epoch, index))
         try:
             return self.transform(picture), target
         finally:
@@ -94,7 +94,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch, order = self.epoch, list(range(self.count))
         if self.shuffle:
-            generator = torch.Generator().manual_seed(_mix(self.seed, epoch))
+            generator = torch.Generator().manual_seed(mix_seeds(self.seed, epoch))
             order = torch.randperm(self.count, generator=generator).tolist()
         for index in order[self.start : len(self)]:
             yield index, epoch
@@ -147,7 +147,7 @@ def make_loader(
         persistent_workers=num_workers > 0,
         collate_fn=_collate,
         worker_init_fn=_start_worker,
-        generator=torch.Generator().manual_seed(_mix(seed)),  # so that torch's own stays as it is
+        generator=torch.Generator().manual_seed(mix_seeds(seed)),  # so that torch's own stays as it is
     )
     loader.epoch_sampler = sampler
     return loader
@@ -192,6 +192,6 @@ def _start_worker(worker: int) -> None:
     warnings.filterwarnings("ignore", module="PIL")  # of damaged EXIF, from each process again
 
 
-def _mix(*numbers: int) -> int:
+def mix_seeds(*numbers: int) -> int:
     """Return a seed below 2**63 that tells all the numbers, in their order, apart."""
     return int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:8]) >> 1

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from zoo.errors import TrainingError
+from zoo.loader import mix_seeds
 
 REPORT_SECONDS = 0.2
 
@@ -123,7 +124,7 @@ def fit(
             position.waiting += time.perf_counter() - asked
             window = min(accumulate, count - batch // accumulate * accumulate)
             is_step = (batch + 1) % accumulate == 0 or batch + 1 == count
-            torch.manual_seed(_mix(seed, position.epoch, batch, accelerator.process_index))
+            torch.manual_seed(mix_seeds(seed, position.epoch, batch, accelerator.process_index))
             with nullcontext() if is_step else accelerator.no_sync(network):
                 value = loss(network(images), targets)
                 accelerator.backward(value / window)
@@ -204,11 +205,3 @@ def _check_finite(loss: float, position: Position) -> None:
             f"the loss is {loss} after optimizer step {position.step} in epoch {position.epoch + 1}. The rate is "
             "probably too high: try a tenth of it, a longer warm-up, or clip_grad_norm=1.0."
         )
-
-
-def _mix(*numbers: int) -> int:
-    """Return one seed of several numbers, different for different ones."""
-    value = 0
-    for number in numbers:
-        value = (value ^ (number + 0x9E3779B97F4A7C15 + (value << 6) + (value >> 2))) & 0x7FFF_FFFF_FFFF_FFFF
-    return value

@@ -4,6 +4,7 @@ Nothing here runs in the background: a bar is drawn by the call that brings its 
 that a step that is not drawn costs well under a microsecond and no thread is alive when data workers are forked.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -264,6 +265,11 @@ class _Cell:
     def sentence(self) -> Text:
         parts = [(self.label, "dim"), (self.value, self.style), (self.unit, "dim")]
         return Text(" ").join(Text(text, style) for text, style in parts if text)
+
+
+def is_main_process() -> bool:
+    """Whether this process, of those that a launcher started, is the one that writes and prints."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def format_seconds(seconds: float | None) -> str:

@@ -19,7 +19,7 @@ from zoo.lr_plan import Mode, Plan, choose_rates, plan_hook_groups, plan_lrs
 from zoo.metrics import Evaluation
 from zoo.model_config import known_config
 from zoo.preset import Preset, load_preset
-from zoo.progress import Progress
+from zoo.progress import Progress, is_main_process
 from zoo.training import Training, training_params
 
 
@@ -115,7 +115,7 @@ def finetune(
     """
     effective = _effective(preset, lr, mode, overrides)
     _check_model(model)
-    with Progress(enabled=progress and _is_main_process()) as show:
+    with Progress(enabled=progress and is_main_process()) as show:
         chosen = _make_plan(model, effective)
         opened = _open(data, effective, show)
         _match_classes(model, opened, show)
@@ -123,7 +123,11 @@ def finetune(
             show.say("note: the frozen trunk has random weights; pass pretrained=True, or train it with mode='full'")
         show.table(chosen.rows(), title=f"lr plan of {_name(model)}", totals=chosen.totals())
         folder = _new_folder(out, model, opened)
-        training = Training(model, opened, effective, chosen, folder, show)
+        try:
+            training = Training(model, opened, effective, chosen, folder, show)
+        except BaseException:
+            folder.discard_if_empty()
+            raise
         if training.is_main:
             _write_beginning(folder, model, effective, chosen, opened, str(training.accelerator.device))
         return _train(training)
@@ -132,7 +136,9 @@ def finetune(
 def resume(
     folder: str | os.PathLike[str], data: Any = None, *, model: nn.Module | None = None, progress: bool = True
 ) -> Run:
-    """Go on with a run that was interrupted; on the CPU the result is the uninterrupted run's, bit for bit.
+    """Go on with a run that was interrupted; the result is the uninterrupted run's, bit for bit.
+
+    That holds on the CPU, with one process, for images and data sets; a loader of your own orders its batches itself.
 
     Args:
         folder: The run's folder.
@@ -145,7 +151,7 @@ def resume(
     """
     place = RunFolder.open(folder)
     preset, state, before = place.load_preset(), place.load_state(), place.read_json("data.json")
-    with Progress(enabled=progress and _is_main_process()) as show:
+    with Progress(enabled=progress and is_main_process()) as show:
         network, _ = build_network(place, model)
         opened = _open(before["source"] if data is None else data, preset, show, classes=tuple(before["classes"]))
         if opened.describe()["digest"] != before["digest"]:
@@ -231,14 +237,10 @@ def _name(model: Any) -> str:
 
 
 def _new_folder(out: str | os.PathLike[str] | None, model: nn.Module, data: Data) -> RunFolder:
-    if not _is_main_process():  # the other processes write nothing
+    if not is_main_process():  # the other processes write nothing
         return RunFolder(out or "runs")
     words = [_name(model), Path(data.source).name, datetime.now().strftime("%Y%m%d-%H%M%S")]
     return RunFolder.create(out, re.sub(r"[^\w.-]+", "-", "-".join(words)))
-
-
-def _is_main_process() -> bool:
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _write_beginning(

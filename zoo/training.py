@@ -152,6 +152,7 @@ class Training:
             if finished < preset.epochs:
                 self._stop()
         self._finish()
+        self.accelerator.wait_for_everyone()
 
     def _make_batches(self) -> None:
         """Choose where batches come from: the user's loaders, images, or features that are kept."""
