@@ -25,7 +25,7 @@ STEPS = [
     {"classifier", "model_config"},
     {"models", "optim"},
     {"features", "loop", "checkpoint"},
-    {"evaluation"},
+    {"evaluation", "batches"},
     {"report"},
     {"training"},
     {"recipe"},

@@ -10,7 +10,7 @@ import zoo
 from coloured_folder import write_coloured
 from zoo.errors import InputError
 from zoo.preset import Preset
-from zoo.training import LoaderBatches, StopRequest, training_params
+from zoo.training import StopRequest, training_params
 
 TINY = {"epochs": 2, "batch_size": 4, "image_size": 32, "num_workers": 0, "progress": False, "device": "cpu"}
 NAME = "timm/resnet10t"
@@ -50,13 +50,6 @@ def test_hooks_read_the_presets_fields_and_the_users_own():
     params = training_params(Preset(epochs=7, training_params={"multiply_backbone_lr": 0.1}))
     assert params.epochs == params["epochs"] == 7
     assert params.multiply_backbone_lr == 0.1
-
-
-def test_a_loader_of_the_users_own_is_started_anew_or_from_a_batch_on():
-    batches = LoaderBatches([("a", 1), ("b", 2), ("c", 3)], None, 1)
-    assert len(batches) == 3
-    assert list(batches.epoch(0)) == [("a", 1), ("b", 2), ("c", 3)]
-    assert list(batches.epoch(1, start_batch=2)) == [("c", 3)]
 
 
 def test_loaders_train_and_evaluate(tmp_path):

@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from types import FrameType
@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.batches import make_supply
 from zoo.checkpoint import RunFolder
 from zoo.data import Data
 from zoo.errors import InputError, Interrupted
 from zoo.evaluation import Miss, make_accelerator, score
-from zoo.features import FeatureBatches, HeadOnly, compute_features, why_not_cached, why_not_frozen
-from zoo.loader import EpochSampler, default_workers, make_loader
+from zoo.features import FeatureBatches, HeadOnly
 from zoo.loop import EpochResult, Position, fit
 from zoo.lr_plan import Plan, TrainingParams, apply_plan, frozen_tensors, keep_norm_statistics
 from zoo.metrics import Evaluation
 from zoo.optim import build_optimizer, build_schedule, set_rates
-from zoo.preprocess import Preprocess, eval_transform, train_transform
+from zoo.preprocess import Preprocess
 from zoo.preset import Preset
 from zoo.progress import Progress
 from zoo.proof import Proof, digest_tensor
@@ -31,33 +31,6 @@ from zoo.safetensors_file import read_tensors
 
 STEPS_PER_VOTE = 8  # how often several processes ask each other whether to stop, which makes a GPU wait
 STATE_SECONDS = 10.0  # epochs may be short: a run that is killed loses no more than this, or one epoch
-
-
-class LoaderBatches:
-    """A loader of images as batches that can be started at any batch.
-
-    Args:
-        loader: Prepared by the accelerator.
-        sampler: Gives the order of each epoch; None for a loader that the user brought, whose first batches are then
-            loaded and thrown away when a run is resumed in the middle of an epoch.
-        images_per_batch: Of all processes together.
-    """
-
-    def __init__(self, loader: Any, sampler: EpochSampler | None, images_per_batch: int) -> None:
-        self.loader, self.sampler, self.images_per_batch = loader, sampler, images_per_batch
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Iterate over one epoch, from a batch on."""
-        if self.sampler is not None:
-            self.sampler.set_epoch(epoch, start=start_batch * self.images_per_batch)
-            yield from self.loader
-            return
-        for batch, pair in enumerate(self.loader):
-            if batch >= start_batch:
-                yield pair
 
 
 class Training:
@@ -95,11 +68,9 @@ class Training:
             keep_norm_statistics(model)
         model.to(self.accelerator.device)
         optimizer = build_optimizer(model, plan, name=preset.optimizer, params=preset.optimizer_params)
-        self.preprocess = _effective_preprocess(model, preset)
-        self.augment: Any = preset.augment
-        if preset.augment == "auto":
-            self.augment = "crop-flip" if why_not_frozen(model, plan) else "none"
-        self._make_batches()
+        preprocess = _effective_preprocess(model, preset)
+        supply = make_supply(model, data, preset, plan, preprocess, self.accelerator, show)
+        self.network, self.batches, self.val_batches = supply.network, supply.train, supply.val
         self.optimizer = self.accelerator.prepare(optimizer)
         self.ema = self._make_ema()
         self.proof = Proof(frozen_tensors(model, plan))
@@ -154,76 +125,6 @@ class Training:
         self._finish()
         self.accelerator.wait_for_everyone()
 
-    def _make_batches(self) -> None:
-        """Choose where batches come from: the user's loaders, images, or features that are kept."""
-        preset, data, model = self.preset, self.data, self.model
-        self.network: Any = self.accelerator.prepare(model)
-        self.val_batches: Any = None
-        if data.loaders:
-            train, val = data.loaders
-            train_loader, self.val_batches = self.accelerator.prepare(train), val and self.accelerator.prepare(val)
-            self.batches: Any = LoaderBatches(train_loader, None, 1)
-            return
-        assert data.train is not None
-        test = eval_transform(self.preprocess)
-        workers = default_workers(len(data.train)) if preset.num_workers is None else preset.num_workers
-        options: dict[str, Any] = {
-            "batch_size": preset.batch_size,
-            "num_workers": workers,
-            "pin_memory": self.accelerator.device.type == "cuda",
-        }
-        if data.val is not None:
-            self.val_batches = self.accelerator.prepare(make_loader(data.val, test, **options))
-        if self._keeps_features():
-            self._keep_features(test, options)
-            return
-        transform = train_transform(
-            self.preprocess,
-            augment=self.augment,
-            crop_scale_min=preset.crop_scale_min,
-            flip_probability=preset.flip_probability,
-        )
-        loader = make_loader(data.train, transform, shuffle=True, seed=preset.seed, **options)
-        sampler = loader.epoch_sampler
-        per_step = preset.batch_size * self.accelerator.num_processes
-        self.batches = LoaderBatches(self.accelerator.prepare(loader), sampler, per_step)
-
-    def _keeps_features(self) -> bool:
-        preset, train = self.preset, self.data.train
-        if preset.cache == "off" or train is None:
-            return False
-        reason = why_not_cached(
-            self.model,
-            self.plan,
-            augmented=self.augment != "none",
-            epochs=preset.epochs,
-            images=len(train) + len(self.data.val or ()),
-            processes=self.accelerator.num_processes,
-        )
-        if reason and preset.cache == "memory":
-            raise InputError(f"cache='memory' is not possible: {reason}. Use cache='auto' or 'off'.")
-        return reason is None
-
-    def _keep_features(self, transform: Callable[..., Tensor], options: Mapping[str, Any]) -> None:
-        """Run the frozen trunk once over all images; from then on only the head runs."""
-        model, train, val = self.model, self.data.train, self.data.val
-        assert train is not None
-        total, done = len(train) + len(val or ()), 0
-        with self.show.counting("features of the frozen trunk", total) as count, self.accelerator.autocast():
-            loader = self.accelerator.prepare(make_loader(train, transform, **options))
-            features, targets = compute_features(model, loader, on_batch=lambda images: count(images, total))
-            done = len(train)
-            shuffled = make_loader(train, transform, shuffle=True, seed=self.preset.seed, **options)
-            sampler, size = shuffled.epoch_sampler, self.preset.batch_size
-            self.batches = FeatureBatches(features, targets, sampler, size)
-            if val is not None:
-                kept = compute_features(model, self.val_batches, on_batch=lambda images: count(done + images, total))
-                self.val_batches = FeatureBatches(*kept, EpochSampler(len(val)), 1024)
-        self.accelerator.unwrap_model(self.network, keep_fp32_wrapper=False)
-        self.network = self.accelerator.prepare(HeadOnly(model))
-        megabytes = total * features.shape[1] * 4 / 1e6
-        self.show.say(f"kept the features of {total:,} images ({megabytes:.1f} MB): each epoch runs the head only")
-
     def _make_ema(self) -> Any:
         if self.preset.ema_decay is None:
             return None
@@ -257,6 +158,11 @@ class Training:
                 self.hook_params,
                 len(self.batches),
             )
+            if len(groups) != len(self.optimizer.param_groups):
+                raise InputError(
+                    f"update_param_groups returned {len(groups)} groups of {len(self.optimizer.param_groups)}. "
+                    "Expected all of them, in their order, with new rates."
+                )
             for group, wanted in zip(self.optimizer.param_groups, groups, strict=True):
                 group["lr"] = wanted["lr"]
         for group in self.optimizer.param_groups:
