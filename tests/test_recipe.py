@@ -301,3 +301,10 @@ def test_a_name_is_not_a_model(images):
         InputError, match=r"model is a str; expected a model of zoo.get.*Pass zoo.get\('resnet18', ...\)"
     ):
         zoo.finetune("resnet18", images)
+
+
+@pytest.mark.parametrize(("mode", "cache"), [("head", "memory"), ("full", "off")])
+def test_what_was_chosen_is_in_the_runs_preset(model, images, tmp_path, mode, cache):
+    run = zoo.finetune(model, images, lr=0.05, mode=mode, out=tmp_path / "run", **TINY)
+    assert run.preset.cache == "auto"
+    assert zoo.load_preset(run.folder / "preset.yaml").cache == cache

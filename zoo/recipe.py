@@ -129,7 +129,7 @@ def finetune(
             folder.discard_if_empty()
             raise
         if training.is_main:
-            _write_beginning(folder, model, effective, chosen, opened, str(training.accelerator.device))
+            _write_beginning(training)
         return _train(training)
 
 
@@ -243,21 +243,22 @@ def _new_folder(out: str | os.PathLike[str] | None, model: nn.Module, data: Data
     return RunFolder.create(out, re.sub(r"[^\w.-]+", "-", "-".join(words)))
 
 
-def _write_beginning(
-    folder: RunFolder, model: nn.Module, preset: Preset, chosen: Plan, data: Data, device: str
-) -> None:
+def _write_beginning(training: Training) -> None:
+    """Write what the run is made with, and into the preset what was chosen: a repeated run then chooses the same."""
+    folder, model, preset = training.folder, training.model, training.preset
     origin = known_config(model)
     made = origin.get("origin", {})
     known = preset.replace(
         model=origin.get("model") or preset.model,
         pretrained=made.get("pretrained", preset.pretrained),
         init_seed=made.get("init_seed", preset.init_seed),
+        cache="memory" if training.keeps_features else "off",
     )
     folder.write_text("preset.yaml", known.to_yaml(full=True))
     folder.write_json("config.json", model_config(model).model_dump())
-    folder.write_json("plan.json", {"digest": chosen.digest, **chosen.to_dict()})
-    folder.write_json("data.json", data.describe())
-    folder.write_json("environment.json", describe_environment(device))
+    folder.write_json("plan.json", {"digest": training.plan.digest, **training.plan.to_dict()})
+    folder.write_json("data.json", training.data.describe())
+    folder.write_json("environment.json", describe_environment(str(training.accelerator.device)))
 
 
 def _train(training: Training) -> Run:

@@ -93,6 +93,11 @@ class Training:
         if state:
             self._restore(state)
 
+    @property
+    def keeps_features(self) -> bool:
+        """Whether only the head runs, on features that are kept."""
+        return isinstance(self.batches, FeatureBatches)
+
     def run(self) -> None:
         """Train to the end and write everything; raises `Interrupted` if it is asked to stop before."""
         preset, position = self.preset, self.position
@@ -220,7 +225,7 @@ class Training:
     def _evaluate(self) -> tuple[Evaluation, list[Miss]]:
         network: nn.Module = self.network
         if self.ema is not None:
-            network = HeadOnly(self.ema.module) if isinstance(self.batches, FeatureBatches) else self.ema.module
+            network = HeadOnly(self.ema.module) if self.keeps_features else self.ema.module
         return score(network, self.val_batches, self.accelerator, self.classes)
 
     def _save_state(self) -> None:
