@@ -67,6 +67,8 @@ class Training:
         if preset.freeze_norm_stats:
             keep_norm_statistics(model)
         model.to(self.accelerator.device)
+        if all(parameter.ndim < 5 for parameter in model.parameters()):
+            model.to(memory_format=torch.channels_last)
         optimizer = build_optimizer(model, plan, name=preset.optimizer, params=preset.optimizer_params)
         preprocess = _effective_preprocess(model, preset)
         supply = make_supply(model, data, preset, plan, preprocess, self.accelerator, show)
@@ -286,7 +288,7 @@ class Training:
             self.evaluation, self.misses = self._evaluate()
         self.accelerator.wait_for_everyone()
         self.accelerator.unwrap_model(self.network, keep_fp32_wrapper=False)
-        self.model.eval()
+        self.model.eval().to(memory_format=torch.contiguous_format)
         if not self.is_main:
             return
         self.folder.save_model(self.model, self.model.state_dict())
