@@ -178,7 +178,7 @@ def computed(monkeypatch):
         counts.append(len(features))
         return features, targets
 
-    monkeypatch.setattr("zoo.training.compute_features", compute)
+    monkeypatch.setattr("zoo.batches.compute_features", compute)
     return counts
 
 
