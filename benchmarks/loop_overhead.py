@@ -124,7 +124,7 @@ def report(chosen: argparse.Namespace, runs: dict[str, list[float]]) -> None:
         "benchmark": "loop_overhead",
         "date": now.isoformat(timespec="seconds"),
         "hardware": hardware,
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "commit": commit,

@@ -138,7 +138,7 @@ def keep(chosen: argparse.Namespace, results: list[dict[str, Any]]) -> None:
         "benchmark": f"transfer {chosen.what}",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": hardware,
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "torch": torch.__version__,
         "model": chosen.model,
         "data": chosen.data.name,
