@@ -51,6 +51,7 @@ def main() -> None:
     options.add_argument("--image-size", type=int, default=128)
     options.add_argument("--per-class", type=int, nargs="+", default=None)
     options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--case", help="only the cases with this word in their name")
     chosen = options.parse_args()
     counts = chosen.per_class or ([20, 100, 500] if chosen.what == "heads" else [100])
     weights = {"pretrained": str(chosen.weights), "random": False}
@@ -59,6 +60,7 @@ def main() -> None:
         if chosen.what == "heads"
         else [(name, str(chosen.weights), settings) for name, settings in MODES.items()]
     )
+    cases = [case for case in cases if not chosen.case or chosen.case in case[0]]
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for count in counts:
@@ -147,7 +149,8 @@ def keep(chosen: argparse.Namespace, results: list[dict[str, Any]]) -> None:
         "results": results,
     }
     folder = Path(__file__).parent / "results"
-    name = f"{facts['date'][:10]}-transfer-{chosen.what}-{hardware.replace(' ', '-')}.json"
+    counts = "-".join(sorted({f"{result['per_class']}" for result in results}, key=int))
+    name = f"{facts['date'][:10]}-transfer-{chosen.what}-{counts}-{hardware.replace(' ', '-')}.json"
     (folder / name).write_text(json.dumps(facts, indent=1) + "\n")
 
 
