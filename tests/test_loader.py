@@ -14,7 +14,7 @@ from PIL import Image
 
 from image_files import make_picture
 from zoo.errors import DataError, InputError
-from zoo.loader import EpochSampler, ReadError, Samples, default_workers, make_loader
+from zoo.loader import EpochSampler, ReadError, Samples, default_workers, lay_channels_last, make_loader
 from zoo.preprocess import Preprocess, eval_transform, train_transform
 
 SMALL = Preprocess(image_size=8)
@@ -185,3 +185,11 @@ def test_how_many_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "16")
     assert default_workers(10_000, accelerator=True) == 4
     assert default_workers(10_000) in (1, 4)
+
+
+def test_images_are_laid_channels_last_and_features_are_left_alone():
+    images, features = torch.randn(2, 3, 4, 4), torch.randn(2, 5)
+    laid = lay_channels_last(images)
+    assert torch.equal(laid, images)
+    assert laid.is_contiguous(memory_format=torch.channels_last)
+    assert lay_channels_last(features) is features

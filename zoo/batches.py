@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
@@ -12,7 +11,7 @@ from zoo.data import Data
 from zoo.errors import InputError
 from zoo.features import FeatureBatches, HeadOnly, compute_features, why_not_cached, why_not_frozen
 from zoo.images import Images
-from zoo.loader import EpochSampler, default_workers, make_loader
+from zoo.loader import EpochSampler, default_workers, lay_channels_last, make_loader
 from zoo.lr_plan import Plan
 from zoo.preprocess import Preprocess, eval_transform, train_transform
 from zoo.preset import Preset
@@ -42,7 +41,7 @@ class LoaderBatches:
         if self.sampler is not None:
             self.sampler.set_epoch(epoch, start=start_batch * self.images_per_batch)
             for images, targets in self.loader:
-                yield images.contiguous(memory_format=torch.channels_last), targets
+                yield lay_channels_last(images), targets
             return
         for batch, pair in enumerate(self.loader):
             if batch >= start_batch:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.loader import EpochSampler
+from zoo.loader import EpochSampler, lay_channels_last
 from zoo.lr_plan import Plan
 
 MEMORY_SHARE = 0.25  # of what the machine has free
@@ -99,8 +99,7 @@ def compute_features(
     model.eval()
     with torch.no_grad():
         for images, labels in batches:
-            images = images.contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU
-            features.append(model.trunk(images).float())
+            features.append(model.trunk(lay_channels_last(images)).float())
             targets.append(labels)
             done += len(labels)
             if on_batch:

@@ -169,6 +169,11 @@ def default_workers(n_images: int, *, accelerator: bool | None = None) -> int:
     return min(max(1, cores), MOST_WORKERS) if free else min(cores // 4, MOST_WORKERS)
 
 
+def lay_channels_last(images: Tensor) -> Tensor:
+    """Return images `(B, C, H, W)` laid out channels last, which convolutions are faster with; others as they are."""
+    return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
+
+
 class _Order(Sampler[tuple[int, int]]):
     """The sampler without `set_epoch`: accelerate would call it with a count of its own, wrong after a resume."""
 

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from zoo.errors import TrainingError
-from zoo.loader import mix_seeds
+from zoo.loader import lay_channels_last, mix_seeds
 
 REPORT_SECONDS = 0.2
 
@@ -159,7 +159,7 @@ def run_batches(
     network.eval()
     for images, targets in batches:
         with torch.inference_mode():
-            outputs = network(images)
+            outputs = network(lay_channels_last(images))
             if accelerator.num_processes > 1:  # else nothing to gather; and what it cuts is wrong for user's samplers
                 outputs, targets = accelerator.gather_for_metrics((outputs, targets))
         yield outputs, targets
