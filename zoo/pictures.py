@@ -1,53 +1,47 @@
-"""Pictures of a run: curves, learning rates, confusion matrix, mistakes; plain values in, one PNG out.
-
-All share one look: white ground, one grey for everything that is not data, and colours that stay apart for
-colour-blind eyes. Names are drawn as they are, never read as mathematics.
-
-Source: the palette is Okabe and Ito's, https://jfly.uni-koeln.de/color/
-"""
+"""Pictures of a run: curves, learning rates, confusion matrix, mistakes; plain values in, one PNG out."""
 
 import os
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unicodedata import east_asian_width
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.font_manager import fontManager
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 from PIL import Image
 
+from zoo.canvas import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    LOG_FROM,
+    MOST_POINTS,
+    PALE,
+    SHADES,
+    VERMILION,
+    arranged,
+    entitle,
+    format_rate,
+    line_colours,
+    measure,
+    place,
+    save,
+    say,
+)
+from zoo.canvas import columns as _columns
+from zoo.canvas import look as _look
+from zoo.canvas import shorten as _shorten
 from zoo.errors import InputError
 
 Counts = npt.NDArray[np.float64]
 
-DOTS_PER_INCH = 150
-BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
-LINES = (BLUE, VERMILION, GREEN, "#CC79A7", "#E69F00", "#56B4E9")
-INK, GREY, PALE = "#222222", "#6B6B6B", "#E6E6E6"
-SHADES = LinearSegmentedColormap.from_list("zoo", ["#FFFFFF", "#BBD7EA", "#4B9CCB", BLUE, "#003F66"])
-FALLBACK_FONTS = (
-    "Noto Sans CJK JP",
-    "Noto Sans CJK SC",
-    "Hiragino Sans",
-    "PingFang SC",
-    "Microsoft YaHei",
-    "Malgun Gothic",
-)
-
-MOST_POINTS = 2000  # of one line; more cannot be seen
 MOST_LEGEND_LINES = 20
-LOG_FROM = 20  # ratio of the groups' highest rates from which they need a logarithmic axis
 MOST_CLASSES_WITH_COUNTS = 20
 MOST_TICKS = 50
 MOST_PAIRS = 20
@@ -85,7 +79,7 @@ def draw_curves(records: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
         The path.
     """
     with _look():
-        return _save(_draw_curves(records), path)
+        return save(_draw_curves(records), path)
 
 
 def draw_rates(rates: Mapping[str, Sequence[float]], path: str | Path, *, steps_per_epoch: int) -> Path:
@@ -103,7 +97,7 @@ def draw_rates(rates: Mapping[str, Sequence[float]], path: str | Path, *, steps_
         The path.
     """
     with _look():
-        return _save(_draw_rates(rates, steps_per_epoch), path)
+        return save(_draw_rates(rates, steps_per_epoch), path)
 
 
 def draw_confusion(matrix: npt.ArrayLike, classes: Sequence[str], path: str | Path) -> Path:
@@ -131,7 +125,7 @@ def draw_confusion(matrix: npt.ArrayLike, classes: Sequence[str], path: str | Pa
     if not np.issubdtype(counts.dtype, np.number) or not (np.isfinite(counts) & (counts >= 0)).all():
         raise InputError("confusion matrix has values that are no counts; expected numbers, 0 or more.")
     with _look():
-        return _save(_draw_confusion(counts.astype(np.float64), classes), path)
+        return save(_draw_confusion(counts.astype(np.float64), classes), path)
 
 
 def draw_mistakes(mistakes: Sequence[Mistake], path: str | Path) -> Path:
@@ -145,82 +139,13 @@ def draw_mistakes(mistakes: Sequence[Mistake], path: str | Path) -> Path:
         The path.
     """
     with _look():
-        return _save(_draw_mistakes(mistakes), path)
-
-
-@contextmanager
-def _look() -> Iterator[None]:
-    """The common look, whatever the user's own matplotlib settings are; both come back afterwards."""
-    installed = set(fontManager.get_font_names())
-    settings: Any = {
-        "font.family": ["DejaVu Sans", *(name for name in FALLBACK_FONTS if name in installed)],
-        "font.size": 9,
-        "text.parse_math": False,
-        "text.color": INK,
-        "axes.titlesize": 10,
-        "axes.titlelocation": "left",
-        "axes.titlepad": 8,
-        "axes.labelcolor": GREY,
-        "axes.edgecolor": "#B0B0B0",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": PALE,
-        "xtick.color": GREY,
-        "ytick.color": GREY,
-        "legend.frameon": False,
-        "lines.linewidth": 1.8,
-        "savefig.dpi": DOTS_PER_INCH,
-    }
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(settings)
-        # Letters that no installed font has are drawn as boxes: that is no reason to stop a run.
-        warnings.filterwarnings("ignore", message=r"Glyph \d+ .*missing from")
-        warnings.filterwarnings("ignore", message=r"Matplotlib currently does not support")
-        yield
-
-
-def _save(figure: Figure, path: str | Path) -> Path:
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        figure.savefig(partial, format="png")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
-
-
-def _arranged(width: float, height: float, title: str) -> Figure:
-    """A figure, sizes in inches, in which matplotlib finds the places of what is drawn."""
-    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
-    figure.suptitle(title, x=0.12 / width, ha="left", fontsize=12, fontweight="bold")
-    return figure
-
-
-def _entitle(figure: Figure, title: str) -> None:
-    """The same title for a figure in which every place is given."""
-    width, height = figure.get_size_inches()
-    figure.text(0.12 / width, 1 - 0.1 / height, title, va="top", fontsize=12, fontweight="bold")
-
-
-def _place(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Axes in inches from the lower left corner."""
-    across, up = figure.get_size_inches()
-    return figure.add_axes((left / across, bottom / up, width / across, height / up))
-
-
-def _say(figure: Figure, text: str) -> Figure:
-    figure.text(0.5, 0.45, text, ha="center", va="center", fontsize=14, color=GREY)
-    return figure
+        return save(_draw_mistakes(mistakes), path)
 
 
 def _draw_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
-    figure = _arranged(9, 3.8, "Training")
+    figure = arranged(9, 3.8, "Training")
     if not records:
-        return _say(figure, "no epochs")
+        return say(figure, "no epochs")
     loss, accuracy = figure.subplots(1, 2)
     loss.set(title="Loss", xlabel="epoch", ylabel="loss")
     _draw_line(loss, records, "loss", "training", BLUE)
@@ -273,10 +198,10 @@ def _number_epochs(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
 
 def _draw_rates(rates: Mapping[str, Sequence[float]], steps_per_epoch: int) -> Figure:
     lines = min(len(rates), MOST_LEGEND_LINES + 1)
-    figure = _arranged(9, max(4, 0.2 * lines + 0.7), "Learning rates")
+    figure = arranged(9, max(4, 0.2 * lines + 0.7), "Learning rates")
     steps = max(map(len, rates.values()), default=0)
     if not steps:
-        return _say(figure, "no steps")
+        return say(figure, "no steps")
     axes = figure.subplots()
     axes.set(xlabel="optimizer step", ylabel="learning rate")
     curves: dict[tuple[float, ...], list[str]] = {}
@@ -285,8 +210,8 @@ def _draw_rates(rates: Mapping[str, Sequence[float]], steps_per_epoch: int) -> F
     moving = sorted((curve for curve in curves if any(curve)), key=max, reverse=True)
     peaks = [max(curve) for curve in moving]
     logarithmic = bool(peaks) and peaks[0] > LOG_FROM * peaks[-1]
-    for curve, colour in zip(moving, _line_colours(len(moving)), strict=True):
-        _draw_rate(axes, curve, f"{_join(curves[curve])}: {_format_rate(max(curve))}", colour, logarithmic=logarithmic)
+    for curve, colour in zip(moving, line_colours(len(moving)), strict=True):
+        _draw_rate(axes, curve, f"{_join(curves[curve])}: {format_rate(max(curve))}", colour, logarithmic=logarithmic)
     frozen = [name for curve, names in curves.items() if not any(curve) for name in names]
     if frozen:
         span = [] if moving else [1, steps]
@@ -299,7 +224,7 @@ def _draw_rates(rates: Mapping[str, Sequence[float]], steps_per_epoch: int) -> F
         axes.set_ylim(bottom=0)
     else:
         axes.set_yticks([0])
-    axes.yaxis.set_major_formatter(FuncFormatter(_format_rate))
+    axes.yaxis.set_major_formatter(FuncFormatter(format_rate))
     _number_steps(axes, steps, max(steps_per_epoch, 1))
     _list_groups(figure, axes)
     return figure
@@ -311,12 +236,6 @@ def _draw_rate(axes: Axes, curve: Sequence[float], label: str, colour: Any, *, l
     if logarithmic:
         values[values <= 0] = np.nan
     axes.plot(chosen + 1, values, color=colour, label=label, marker="o" if len(curve) == 1 else "")
-
-
-def _line_colours(number: int) -> Sequence[Any]:
-    if number <= len(LINES):
-        return LINES[:number]
-    return list(matplotlib.colormaps["cividis"](np.linspace(0, 0.88, number)))
 
 
 def _number_steps(axes: Axes, steps: int, steps_per_epoch: int) -> None:
@@ -351,10 +270,6 @@ def _join(names: Sequence[str]) -> str:
     return f"{_shorten(names[0], 26)} + {len(names) - 1} more"
 
 
-def _format_rate(rate: float, position: int | None = None) -> str:
-    return f"{rate:.3g}".replace("e-0", "e-")
-
-
 def _draw_confusion(counts: Counts, classes: Sequence[str]) -> Figure:
     number = len(classes)
     crowded = number > MOST_CLASSES_WITH_COUNTS
@@ -366,37 +281,26 @@ def _draw_confusion(counts: Counts, classes: Sequence[str]) -> Figure:
     size, side = (7, 7.5) if crowded else (9, max(2.8, 0.42 * number))
     shown = range(0, number, -(-number // MOST_TICKS))
     names = [_shorten(classes[i], 22) for i in shown]
-    beside = _measure(figure, names, size)
+    beside = measure(figure, names, size)
     slant = 90 if crowded else 40 if beside > 0.95 * side / number else 0
     below = 0.15 + (beside - 0.15) * np.sin(np.deg2rad(slant))
-    left, bottom, listed = beside + 0.42, below + 0.4, _measure(figure, confusions, 8) if crowded else 0
+    left, bottom, listed = beside + 0.42, below + 0.4, measure(figure, confusions, 8) if crowded else 0
     panel = listed + 2.2 if crowded else 0
     figure.set_size_inches(max(left + side + 1.3 + panel, 5.6), bottom + side + (0.8 if crowded else 0.55))
     total, right = counts.sum(), np.trace(counts)
     score = f"{100 * right / total:.1f} % of {total:,.0f} images right" if total else "no images"
-    _entitle(figure, f"Confusion matrix: {score}")
+    entitle(figure, f"Confusion matrix: {score}")
 
-    axes = _place(figure, left, bottom, side, side)
-    _draw_shares(axes, counts, rows, _place(figure, left + side + 0.2, bottom + 0.2 * side, 0.14, 0.6 * side))
+    axes = place(figure, left, bottom, side, side)
+    _draw_shares(axes, counts, rows, place(figure, left + side + 0.2, bottom + 0.2 * side, 0.14, 0.6 * side))
     axes.set(xlabel="predicted", ylabel="true")
     axes.set_yticks(shown, names, fontsize=size)
     axes.set_xticks(shown, names, fontsize=size, rotation=slant, rotation_mode="anchor" if slant else "default")
     for label in axes.get_xticklabels() if slant else ():
         label.set(ha="right", va="center" if crowded else "top")
     if crowded:
-        _draw_pairs(_place(figure, left + side + 1.3 + listed, bottom, 1.6, side), counts, rows, pairs, confusions)
+        _draw_pairs(place(figure, left + side + 1.3 + listed, bottom, 1.6, side), counts, rows, pairs, confusions)
     return figure
-
-
-def _measure(figure: Figure, texts: Sequence[str], size: float) -> float:
-    """The width of the longest text, in inches."""
-    probe = figure.text(0, 0, "", fontsize=size)
-    widths = [0.0]
-    for text in texts:
-        probe.set_text(text)
-        widths.append(probe.get_window_extent().width / figure.dpi)
-    probe.remove()
-    return max(widths)
 
 
 def _draw_shares(axes: Axes, counts: Counts, rows: Counts, key: Axes) -> None:
@@ -455,10 +359,10 @@ def _draw_mistakes(mistakes: Sequence[Mistake]) -> Figure:
     width, height = 1.75 * columns + 0.1, 0.7 + max(2.2 * lines, 1)
     figure = Figure(figsize=(width, height))
     of = f" of {len(mistakes):,}" if len(mistakes) > len(worst) else ""
-    _entitle(figure, f"Most confident mistakes: {len(worst)}{of}" if worst else "Most confident mistakes")
+    entitle(figure, f"Most confident mistakes: {len(worst)}{of}" if worst else "Most confident mistakes")
     if not worst:
-        return _say(figure, "no mistakes")
-    sheet = _place(figure, 0, 0, width, height)
+        return say(figure, "no mistakes")
+    sheet = place(figure, 0, 0, width, height)
     sheet.set_axis_off()
     sheet.set(xlim=(0, width), ylim=(0, height), autoscale_on=False)
     sheet.text(0.12, height - 0.36, "taken for, with what confidence / true class / file", color=GREY, va="top", size=8)
@@ -495,21 +399,3 @@ def _fit(image: Image.Image) -> Image.Image:
         image.resize((width, height), way, reducing_gap=2.0), ((THUMBNAIL - width) // 2, (THUMBNAIL - height) // 2)
     )
     return square
-
-
-def _shorten(name: str, longest: int) -> str:
-    """A name on one line in so many columns at most; what is too long loses its middle."""
-    name = " ".join(name.encode("utf-8", "replace").decode().split())
-    if _columns(name) <= longest:
-        return name
-    head, tail = name, ""
-    while _columns(head) > longest - longest // 3 - 1:
-        head = head[:-1]
-    while _columns(name[-len(tail) - 1 :]) <= longest // 3:
-        tail = name[-len(tail) - 1 :]
-    return f"{head}…{tail}"
-
-
-def _columns(name: str) -> int:
-    """How wide a name is drawn, in letters: those of East Asia are twice as wide."""
-    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in name)
