@@ -86,6 +86,7 @@ def fit(
     position: Position,
     before_step: Callable[[Position], None],
     after_step: Callable[[Position, float | None], bool],
+    adjust_gradients: Callable[[], None] | None = None,
     accumulate: int = 1,
     clip_grad_norm: float | None = None,
     seed: int = 0,
@@ -103,6 +104,7 @@ def fit(
         before_step: Called before each optimizer step, to set the rates.
         after_step: Called after each optimizer step with the loss (None if it was not fetched from the device); True
             stops the loop before the next.
+        adjust_gradients: Called before each optimizer step with the gradients of the whole step at hand, clipped.
         accumulate: Batches per optimizer step; their gradients are averaged.
         clip_grad_norm: Largest norm of all gradients together.
         seed: Of dropout and the like.
@@ -135,6 +137,8 @@ def fit(
             before_step(position)
             if clip_grad_norm is not None:
                 accelerator.clip_grad_norm_(parameters, clip_grad_norm)
+            if adjust_gradients is not None:
+                adjust_gradients()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             position.step, position.batch = position.step + 1, batch + 1

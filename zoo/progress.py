@@ -5,6 +5,7 @@ that a step that is not drawn costs well under a microsecond and no thread is al
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ BAR_COLUMNS = (8, 40)  # the narrowest bar worth drawing, and the widest
 MOST_GROUPS = 4  # more learning rates than this are shown as a range
 LONGEST_GROUP = 16  # letters of a group's name
 GAP = "  "
+NUMBER = re.compile(r"[-+<]? ?[\d.,]+(e[-+]?\d+)?( ?%)?|-")
 
 
 class Progress:
@@ -344,7 +346,7 @@ def _build_table(
     names = dict.fromkeys(name for row in (*rows, totals or {}) for name in row)
     for name in names:
         texts = [row[name] for row in rows if row.get(name)]
-        numeric = bool(texts) and all(text[0] in "0123456789-+.<" for text in texts)
+        numeric = bool(texts) and all(NUMBER.fullmatch(text) for text in texts)
         table.add_column(
             Text(clean(name)),
             footer=Text(clean((totals or {}).get(name, "")), style="bold"),

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from zoo.errors import DataError
 
-EXPECTED = "expected batches (images, targets): (B, 3, H, W) floating point, and (B,) int64"
+EXPECTED = "expected batches (images, targets): (B, C, H, W) floating point, and (B,) int64"
 
 
 def is_loader(source: object) -> bool:
@@ -60,11 +60,17 @@ def _batches(loader: Any, name: str) -> Iterator[Tensor]:
             keys = f" with the keys {', '.join(map(str, batch))}" if isinstance(batch, dict) else ""
             raise DataError(f"a batch of the loader {name} is a {type(batch).__name__}{keys}; {EXPECTED}.")
         images, targets = batch
-        if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        if not isinstance(images, Tensor) or not _are_images(images):
             raise DataError(f"the images of the loader {name} are {_describe(images)}; {EXPECTED}.")
         if not isinstance(targets, Tensor) or targets.dtype != torch.int64 or targets.shape != images.shape[:1]:
             raise DataError(f"the targets of the loader {name} are {_describe(targets)}; {EXPECTED}.")
         yield targets
+
+
+def _are_images(images: Tensor) -> bool:
+    """Whether a tensor can be a batch of images: any number of channels, but not with the channels last."""
+    last = images.ndim == 4 and images.shape[-1] == 3 and images.shape[1] > 4
+    return images.ndim == 4 and images.is_floating_point() and not last
 
 
 def _check_range(targets: Tensor, name: str, classes: int | None) -> None:
