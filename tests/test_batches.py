@@ -7,7 +7,7 @@ from zoo.batches import LoaderBatches, make_supply
 from zoo.errors import InputError
 from zoo.evaluation import make_accelerator
 from zoo.features import FeatureBatches, HeadOnly
-from zoo.lr_plan import apply_plan
+from zoo.freezing import apply_plan
 from zoo.preset import Preset
 from zoo.progress import Progress
 

@@ -11,7 +11,8 @@ import zoo
 from image_files import make_picture, write_picture
 from zoo.classifier import Classifier, Licence, Prediction, build_timm
 from zoo.errors import InputError
-from zoo.lr_plan import apply_plan, plan_lrs
+from zoo.freezing import apply_plan
+from zoo.grouping import plan_lrs
 from zoo.preprocess import Preprocess, eval_transform
 
 

@@ -8,7 +8,7 @@ import torch
 
 import zoo
 from zoo.checkpoint import RunFolder, load_model
-from zoo.lr_plan import apply_plan, frozen_tensors
+from zoo.freezing import apply_plan, frozen_tensors
 
 
 @functools.cache
