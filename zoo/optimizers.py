@@ -1,0 +1,428 @@
+"""Optimizers by name, and three that behave as those of other frameworks do where torch's do not.
+
+A name is looked up in `torch.optim` first, then in timm, then here, then among those that users registered. Case and
+separators do not count. Names never import code: a class of one's own is passed as a class, or registered.
+"""
+
+import functools
+import inspect
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from zoo.errors import InputError, did_you_mean
+
+Kind = TypeVar("Kind", bound=type[Optimizer])
+
+SGD_WEIGHT_DECAY = 1e-4  # constructors of SGD have no decay and no momentum; these are what image classifiers use
+SGD_MOMENTUM = 0.9
+_FIELDS = ("params", "lr", "weight_decay")  # set by fields of the preset
+_REFUSED = {
+    "lbfgs": "LBFGS runs the model several times per step, which the training loop does not do. Take 'SGD' or 'AdamW'.",
+    "sparseadam": "SparseAdam takes sparse gradients only, and image models have dense ones. Take 'Adam'.",
+    "adahessian": "AdaHessian needs second derivatives, which the training loop does not compute. Take 'AdamW'.",
+}
+_CAVEATS = {
+    "rprop": "Rprop uses the rate for its first step only and then finds steps of its own: schedules do not reach it.",
+    "asgd": "ASGD uses a new rate one step late.",
+}
+_LEFT_TO_TIMM = "muon"  # torch's takes matrices alone; timm's updates convolutions too, and the rest as AdamW does
+_registered: dict[str, type[Optimizer]] = {}  # by the name as it was given
+
+
+def find_optimizer(name: str) -> type[Optimizer]:
+    """Return the optimizer class of a name, such as `AdamW`, `adam_w`, `RMS-prop`, `rmsproptf` or `lamb`.
+
+    Where torch and timm both know a name (`sgd`, `rmsprop`, `nadam`, `adafactor`) it is torch's, except `muon`. A name
+    by which timm means a class with other arguments (`nesterovw`, `lambc`) gives a subclass that has them.
+
+    Raises:
+        InputError: For an unknown name, one that contains a path, and optimizers that cannot work here.
+    """
+    if not isinstance(name, str) or re.search(r"[./:\\]", name):
+        raise InputError(
+            f"optimizer {name!r} is not a name; names never import code. Pass the class itself, or register it with "
+            "@register_optimizer() and use its name."
+        )
+    key = _key(name)
+    if key in _REFUSED:
+        raise InputError(f"optimizer {name!r} cannot be used: {_REFUSED[key]}")
+    if key.startswith("lookahead"):
+        raise InputError(
+            f"optimizer {name!r} cannot be used: Lookahead wraps another optimizer and keeps weights of its own, which "
+            f"rates per group do not reach. Take {name[len('lookahead') :].lstrip('_- ') or 'AdamW'!r} alone."
+        )
+    found = _torch_kinds().get(key) or _timm_kind(key) or _own_kinds().get(key)
+    if found is None and key == _LEFT_TO_TIMM:
+        raise InputError(f"optimizer {name!r} comes from timm here, and the installed one has none. Update timm.")
+    if found is None:
+        names = list_optimizers()
+        raise InputError(
+            f"unknown optimizer {name!r}.{did_you_mean(name, names)} "
+            f"zoo.optimizers.list_optimizers() names all {len(names)}."
+        )
+    return found
+
+
+def list_optimizers() -> list[str]:
+    """Return every name that can be used here, each once, without regard to case in alphabetical order."""
+    timm_names = {name for name, info in _timm_entries().items() if _is_installed(info) and name not in _REFUSED}
+    theirs = timm_names - set(_torch_kinds())
+    ours = [kind.__name__ for kind in _OWN]
+    return sorted([*(kind.__name__ for kind in _torch_kinds().values()), *theirs, *ours, *_registered], key=str.lower)
+
+
+def register_optimizer(name: str | None = None) -> Callable[[Kind], Kind]:
+    """Make an optimizer class usable by name, in presets too; used as a decorator with parentheses.
+
+    Args:
+        name: Its name; the class's own if none is given.
+
+    Raises:
+        InputError: For what is no optimizer class with a rate, and for a name that something else has.
+    """
+    if name is not None and not isinstance(name, str):
+        raise InputError("register_optimizer is used with parentheses: @register_optimizer() or with a name in them.")
+
+    def register(kind: Kind) -> Kind:
+        label = name or kind.__name__
+        arguments(kind)
+        key = _key(label)
+        known = _torch_kinds().get(key) or _timm_kind(key) or _own_kinds().get(key)
+        if not key or key in _REFUSED or (known is not None and _place(known) != _place(kind)):
+            owner = "nothing" if known is None else _place(known)
+            raise InputError(f"register_optimizer: the name {label!r} means {owner}. Register it by another name.")
+        _registered[label] = kind
+        return kind
+
+    return register
+
+
+def default_weight_decay(optimizer: str | type[Optimizer]) -> float:
+    """Return the decay that holds if nobody names one: 1e-4 for SGD, else the constructor's own, else 0."""
+    kind = find_optimizer(optimizer) if isinstance(optimizer, str) else optimizer
+    if kind is torch.optim.SGD:
+        return SGD_WEIGHT_DECAY
+    argument = inspect.signature(kind).parameters.get("weight_decay")
+    return 0.0 if argument is None or argument.default in (argument.empty, None) else float(argument.default)
+
+
+def default_params(optimizer: str | type[Optimizer]) -> dict[str, Any]:
+    """Return what is added to the constructor's own defaults: momentum 0.9 for SGD."""
+    kind = find_optimizer(optimizer) if isinstance(optimizer, str) else optimizer
+    return {"momentum": SGD_MOMENTUM} if kind is torch.optim.SGD else {}
+
+
+def check_params(optimizer: str | type[Optimizer], params: Mapping[str, Any]) -> None:
+    """Check an optimizer's further arguments by making one of a single small parameter.
+
+    Raises:
+        InputError: For an argument that it does not have, one that a field of the preset sets, or a value that it
+            refuses.
+    """
+    kind = find_optimizer(optimizer) if isinstance(optimizer, str) else optimizer
+    accepted = arguments(kind)
+    for key in params:
+        if key in _FIELDS:
+            raise InputError(f"optimizer_params: {key!r} is set by the preset's own field {key!r}. Remove it here.")
+        if accepted is not None and key not in accepted:
+            near = did_you_mean(key, accepted) or f" It has: {', '.join(sorted(accepted))}."
+            raise InputError(f"optimizer_params: {kind.__name__} has no argument {key!r}.{near}")
+    make_optimizer(kind, [{"params": [torch.zeros(2, 2, requires_grad=True)]}], lr=0.1, **params)
+
+
+def arguments(kind: type[Optimizer]) -> frozenset[str] | None:
+    """Return the constructor's arguments other than parameters, rate and decay; None if it takes any.
+
+    Raises:
+        InputError: If it is no optimizer class, or takes no rate.
+    """
+    if not (inspect.isclass(kind) and issubclass(kind, Optimizer)):
+        raise InputError(f"{kind!r} is no optimizer class; expected a subclass of torch.optim.Optimizer.")
+    found = inspect.signature(kind).parameters
+    if any(argument.kind is argument.VAR_KEYWORD for argument in found.values()):
+        return None
+    if "lr" not in found:
+        raise InputError(f"{kind.__name__} takes no argument 'lr', so no part can have a rate of its own.")
+    return frozenset(found) - set(_FIELDS)
+
+
+def takes_weight_decay(kind: type[Optimizer]) -> bool:
+    """Whether the constructor takes a weight decay."""
+    found = inspect.signature(kind).parameters
+    return "weight_decay" in found or any(argument.kind is argument.VAR_KEYWORD for argument in found.values())
+
+
+def make_optimizer(kind: type[Optimizer], groups: Iterable[dict[str, Any]], **settings: Any) -> Optimizer:
+    """Call a constructor and tell in one sentence what it refuses."""
+    try:
+        return kind(cast(Any, groups), **settings)
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        shown = {key: value for key, value in settings.items() if key != "lr"}
+        raise InputError(f"optimizer {kind.__name__} refuses {shown}: {error}") from error
+
+
+def couples_decay(kind: type[Optimizer], params: Mapping[str, Any]) -> bool:
+    """Whether an optimizer adds `weight_decay * w` to the gradient before it does anything else with it.
+
+    Found by trying: such an optimizer takes the gradient `-weight_decay * w` for no gradient at all. Numbers are powers
+    of two, so that nothing is rounded.
+    """
+    if not takes_weight_decay(kind):
+        return False
+    ends = []
+    for decay in (0.5, 0.0):
+        weight = torch.tensor([[1.0, 2.0], [-4.0, 8.0]], requires_grad=True)
+        optimizer = make_optimizer(kind, [{"params": [weight], "weight_decay": decay}], lr=0.25, **params)
+        for _ in range(8):  # RAdam is plain SGD, to which both kinds of decay are the same, for five
+            weight.grad = -decay * weight.detach()
+            optimizer.step()
+        ends.append(weight.detach())
+    return torch.equal(*ends)
+
+
+def rate_caveat(optimizer: str | type[Optimizer]) -> str | None:
+    """Return in what way an optimizer does not follow its rate at once, or None if it does."""
+    kind = find_optimizer(optimizer) if isinstance(optimizer, str) else optimizer
+    return _CAVEATS.get(kind.__name__.lower()) if kind.__module__.startswith("torch.") else None
+
+
+class _ElementwiseOptimizer(Optimizer):
+    """What the optimizers below share: decay is settled here, the update of one parameter is their own."""
+
+    coupled_decay = True
+
+    def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
+        for name, value in defaults.items():
+            numbers = value if isinstance(value, list | tuple) else [value]
+            if any(not 0.0 <= number < (1.0 if name == "betas" else math.inf) for number in numbers):
+                raise ValueError(f"{name} is {value}; expected 0 or more{', below 1' if name == 'betas' else ''}")
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Update every parameter that has a gradient; return what the closure returns."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                gradient = parameter.grad
+                if self.coupled_decay and group["weight_decay"] != 0:
+                    gradient = gradient.add(parameter, alpha=group["weight_decay"])
+                self._update(parameter, gradient, self.state[parameter], group)
+        return loss
+
+    def _update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+
+class MindSporeAdam(_ElementwiseOptimizer):
+    """Adam as `mindspore.nn.Adam` computes it: epsilon is added outside the bias correction.
+
+    `w -= lr * sqrt(1 - b2**t) / (1 - b1**t) * m / (sqrt(v) + eps)`, where `torch.optim.Adam` divides by
+    `sqrt(v) / sqrt(1 - b2**t) + eps`. Decay is added to the gradient.
+
+    Args:
+        params: Parameters or groups.
+        lr: Rate, a number or a 0-dim tensor.
+        betas: Factors of the running means of gradients and squared gradients.
+        eps: Added to the root of the mean of squares.
+        weight_decay: Decay.
+
+    Source:
+        Measured with MindSpore 2.10.0 on CPU. Its options `use_nesterov` and `use_amsgrad` are not offered.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    def _update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        beta1, beta2 = group["betas"]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float64)  # on the CPU, as torch's: it is no part of the update
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        step, mean, square = state["step"], state["exp_avg"], state["exp_avg_sq"]
+        step += 1
+        mean.lerp_(gradient, 1 - beta1)
+        square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        correction = (1 - beta2**step).sqrt() / (1 - beta1**step)
+        parameter.sub_(mean / square.sqrt().add_(group["eps"]) * correction * group["lr"])
+
+
+class AdamWeightDecay(_ElementwiseOptimizer):
+    """Adam as `mindspore.nn.AdamWeightDecay` computes it: decoupled decay, and no bias correction.
+
+    `w -= lr * (m / (sqrt(v) + eps) + weight_decay * w)`. The shares of a new gradient, `1 - b1` and `1 - b2`, are
+    differences of float32 numbers there, and here: 0.0010000467 for 0.999.
+
+    Args:
+        params: Parameters or groups.
+        lr: Rate, a number or a 0-dim tensor.
+        betas: Factors of the running means of gradients and squared gradients.
+        eps: Added to the root of the mean of squares.
+        weight_decay: Decay, multiplied by the rate.
+
+    Source:
+        Measured with MindSpore 2.10.0 on CPU.
+    """
+
+    coupled_decay = False
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    def _update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        if not state:
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        mean, square = state["exp_avg"], state["exp_avg_sq"]
+        beta1, beta2 = group["betas"]
+        share1, share2 = _float32_complement(beta1), _float32_complement(beta2)
+        mean.mul_(beta1).add_(gradient, alpha=share1)
+        square.mul_(beta2).addcmul_(gradient, gradient, value=share2)
+        update = mean / square.sqrt().add_(group["eps"])
+        if group["weight_decay"] != 0:
+            update.add_(parameter, alpha=group["weight_decay"])
+        parameter.sub_(update.mul_(group["lr"]))
+
+
+class OneFlowSGD(_ElementwiseOptimizer):
+    """SGD as `oneflow.optim.SGD` computes it: the momentum buffer starts at zero, so the first step is damped too.
+
+    `buffer = momentum * buffer + (1 - dampening) * g; w -= lr * buffer`, with `g + momentum * buffer` in place of the
+    buffer for Nesterov's momentum. `torch.optim.SGD` starts with `buffer = g`. Decay is added to the gradient.
+
+    Args:
+        params: Parameters or groups.
+        lr: Rate, a number or a 0-dim tensor.
+        momentum: Factor of the buffer; with 0 there is none, and dampening has no effect.
+        dampening: Share of the gradient that is kept out of the buffer.
+        weight_decay: Decay.
+        nesterov: Look ahead; needs momentum and no dampening.
+
+    Source:
+        Measured with OneFlow 0.9.0 on CPU. Its option `maximize` is not offered.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        if nesterov and (momentum == 0 or dampening != 0):
+            raise ValueError("nesterov needs a momentum above 0 and no dampening")
+        defaults = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
+        super().__init__(params, defaults | {"nesterov": nesterov})
+
+    def _update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        momentum = group["momentum"]
+        if momentum != 0:
+            if not state:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
+            buffer = state["momentum_buffer"].mul_(momentum).add_(gradient, alpha=1 - group["dampening"])
+            gradient = gradient.add(buffer, alpha=momentum) if group["nesterov"] else buffer
+        parameter.sub_(gradient * group["lr"])
+
+
+_OWN = (MindSporeAdam, AdamWeightDecay, OneFlowSGD)
+
+
+def _key(name: str) -> str:
+    """Return what counts of a name: letters and digits, in lower case."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _place(kind: type[Optimizer]) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+@functools.cache
+def _torch_kinds() -> dict[str, type[Optimizer]]:
+    kinds = [kind for kind in vars(torch.optim).values() if inspect.isclass(kind) and issubclass(kind, Optimizer)]
+    usable = {_key(kind.__name__): kind for kind in kinds if kind is not Optimizer}
+    return {key: kind for key, kind in usable.items() if key not in _REFUSED and key != _LEFT_TO_TIMM}
+
+
+def _own_kinds() -> dict[str, type[Optimizer]]:
+    return {_key(kind.__name__): kind for kind in _OWN} | {_key(name): kind for name, kind in _registered.items()}
+
+
+@functools.cache
+def _timm_entries() -> dict[str, Any]:
+    """Return what timm knows of its optimizers, by the key of the name."""
+    from timm.optim import get_optimizer_info
+    from timm.optim import list_optimizers as timm_names
+
+    return {_key(name): get_optimizer_info(name) for name in timm_names()}
+
+
+def _is_installed(info: Any) -> bool:
+    """Whether the class is there: those of Apex and bitsandbytes are named only, and need a GPU."""
+    return inspect.isclass(info.opt_class)
+
+
+@functools.cache
+def _timm_kind(key: str) -> type[Optimizer] | None:
+    info = _timm_entries().get(key)
+    if info is None:
+        return None
+    if not _is_installed(info):
+        raise InputError(
+            f"optimizer {info.name!r} is {info.opt_class}, which neither torch nor timm brings. Import that class and "
+            "pass it as the optimizer."
+        )
+    kind: type[Optimizer] = info.opt_class
+    found = inspect.signature(kind).parameters
+    bound = {name: value for name, value in (info.defaults or {}).items() if found[name].default != value}
+    if bound.get("nesterov") and "momentum" in found and found["momentum"].default == 0:
+        bound["momentum"] = SGD_MOMENTUM  # timm's too; without momentum its constructor refuses Nesterov's
+    return _bind(kind, key, bound) if bound else kind
+
+
+def _bind(kind: type[Optimizer], name: str, bound: Mapping[str, Any]) -> type[Optimizer]:
+    """Return a subclass whose constructor has other defaults."""
+
+    def construct(self: Optimizer, params: Any, **settings: Any) -> None:
+        kind.__init__(self, params, **{**bound, **settings})
+
+    changed = ", ".join(f"{key}={value}" for key, value in bound.items())
+    body = {"__init__": construct, "__signature__": inspect.signature(partial(kind, **bound))}
+    made = type(name, (kind,), {**body, "__doc__": f"{kind.__name__} of timm with {changed}.", "__module__": __name__})
+    return cast(type[Optimizer], made)
+
+
+def _float32_complement(beta: float) -> float:
+    return _round_to_float32(1.0 - _round_to_float32(beta))
+
+
+def _round_to_float32(number: float) -> float:
+    """Round to 24 binary digits by Veltkamp's splitting: a call that makes a tensor would break a compiled step."""
+    scaled = number * (2**29 + 1)
+    return scaled - (scaled - number)
