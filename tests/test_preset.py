@@ -15,13 +15,17 @@ from zoo.preset import (
     Preset,
     list_fields,
     list_presets,
+    list_settings,
     load_preset,
     parse_preset,
     parse_setting,
     presets_folder,
     read_preset,
 )
+from zoo.rate_spec import Settings
 
+CHOICES = ("mode", "compat", "unmatched", "augment", "device", "precision", "cache", "keep")
+RATES = {"default": 0.0, "fc": 0.1}
 NAMES = sorted(path.stem for path in (Path(__file__).parent.parent / "presets").glob("*.yaml"))
 
 
@@ -94,7 +98,8 @@ def test_replace_reports_all_at_once_with_near_names() -> None:
             "  epochs is -1; expected an integer, 1 or more.",
             "  unknown key 'learning_rate'. Did you mean 'lr'?",
             "  unknown key 'augmnt'. Did you mean 'augment'?",
-            "  lr is True; expected a number, 0 or more, or a mapping of names to a number, 0 or more.",
+            "  lr is True; expected a number, 0 or more, or a mapping of names to a number, 0 or more, or to settings "
+            "(lr, lr_scale, schedule, ...).",
         ]
     )
 
@@ -122,7 +127,14 @@ def test_replace_reports_all_at_once_with_near_names() -> None:
         *(("init_seed", value) for value in (-1, None)),
         *(("num_workers", value) for value in (-1, 1.0)),
         *(("evaluate_every", value) for value in (0, None)),
-        *(("warmup_epochs", value) for value in (-0.1, None)),
+        *(("warmup_epochs", value) for value in (-0.1, True, "1")),
+        *(("warmup_steps", value) for value in (-1, 1.0, True)),
+        *(("warmup_start_lr", value) for value in (-1e-9, math.inf)),
+        *(("cooldown_epochs", value) for value in (-1, None)),
+        *(("layer_decay", value) for value in (0, -0.5, 1.1, "0.75")),
+        *(("first_lr", value) for value in (0, -1, math.nan)),
+        *(("unfreeze", value) for value in (None, 3, [3], "layer4")),
+        *(("order", value) for value in (None, "fc.weight", {"a": 1})),
         *(("skip_bad", value) for value in (1, "yes", None)),
         *(("decay_norm_and_bias", value) for value in (0, "no")),
         *(("freeze_norm_stats", value) for value in (1, None)),
@@ -131,9 +143,10 @@ def test_replace_reports_all_at_once_with_near_names() -> None:
         *(("optimizer", value) for value in (None, 3)),
         *(("model", value) for value in (3, True, ["resnet18"])),
         *(("pretrained", value) for value in (1, 0.5, ["x"])),
-        *((name, "x") for name in ("mode", "schedule", "augment", "device", "precision", "cache", "keep")),
-        *((name, None) for name in ("schedule", "augment", "device", "precision", "cache", "keep")),
+        *((name, "x") for name in CHOICES),
+        *((name, None) for name in CHOICES if name not in ("mode", "compat")),
         *((name, False) for name in ("precision", "cache")),
+        *((name, None) for name in ("gradient_centralization", "compile")),
     ],
 )
 def test_values_out_of_range_or_of_a_wrong_type(field: str, value: object) -> None:
@@ -172,6 +185,94 @@ def test_rates_and_a_mode_exclude_each_other() -> None:
 
 def test_warm_up_ends_before_training() -> None:
     assert complaint(epochs=2, warmup_epochs=2) == "warmup_epochs is 2.0; expected less than epochs, which is 2."
+    assert complaint(epochs=2, cooldown_epochs=2) == "cooldown_epochs is 2; expected less than epochs, which is 2."
+    assert complaint(epochs=3, warmup_epochs=1.5, cooldown_epochs=1.5) == (
+        "cooldown_epochs is 1.5, after 1.5 of warm-up; expected less than epochs, which is 3."
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"lr": RATES, "layer_decay": 0.5}, "layer_decay is 0.5, but lr already gives a rate to every prefix. Remove"),
+        ({"lr": RATES, "first_lr": 1e-5}, "first_lr is 1e-05, but lr already gives a rate to every prefix. Remove"),
+        ({"mode": "head", "layer_decay": 0.5}, "layer_decay is 0.5, but mode is 'head', where one layer learns. Use"),
+        ({"mode": "head", "first_lr": 0.5}, "first_lr is 0.5, but mode is 'head', where one layer learns. Use mode"),
+        ({"mode": "low_lr", "first_lr": 0.5}, "first_lr and mode 'low_lr' both say how slow the first layers are."),
+        ({"layer_decay": 0.5, "first_lr": 0.5}, "first_lr and layer_decay both say how rates fall with depth. Remove"),
+        ({"warmup_epochs": 1, "warmup_steps": 5}, "warmup_steps is 5 and warmup_epochs is 1. Set one of them to null."),
+        ({"warmup_epochs": 0, "warmup_steps": 5}, "warmup_steps is 5 and warmup_epochs is 0. Set one of them to null."),
+        ({"warmup_start_lr": 0.001, "warmup_start": 0.5}, "warmup_start_lr is 0.001 and warmup_start is 0.5. Remove"),
+        ({"schedule": "one_cycle", "warmup_epochs": 1}, "warmup_epochs is 1, but the schedule one_cycle has a rise of"),
+        ({"schedule": {"kind": "one_cycle"}, "warmup_steps": 5}, "warmup_steps is 5, but the schedule one_cycle has a"),
+        (
+            {"schedule": {"kind": "cosine", "warmup_steps": 3}, "warmup_epochs": 1},
+            "warmup_epochs is 1, and schedule.warmup_steps is 3. Remove one of them.",
+        ),
+        (
+            {"schedule": {"kind": "cosine", "warmup_start": 0.3}, "warmup_start_lr": 0.001},
+            "warmup_start_lr is 0.001, and schedule.warmup_start is 0.3. Remove one of them.",
+        ),
+        (
+            {"schedule": {"kind": "cosine", "cooldown_epochs": 1}, "cooldown_epochs": 2},
+            "cooldown_epochs is 2, and schedule.cooldown_epochs is 1. Remove one of them.",
+        ),
+        (
+            {"schedule": {"kind": "cosine", "final_ratio": 0.2}, "final_lr_ratio": 0.1},
+            "final_lr_ratio is 0.1, and schedule.final_ratio is 0.2. Remove one of them.",
+        ),
+        (
+            {"compat": "super-gradients", "warmup_start": 0.5},
+            "warmup_start has no meaning with compat 'super-gradients'. Use warmup_start_lr.",
+        ),
+        (
+            {"lr": {"default": 0.1, "fc": {"clip_grad_norm": 1.0}}, "clip_grad_norm": 2},
+            "clip_grad_norm is 2, and lr.fc has one of its own: it would be clipped twice. Remove one of them.",
+        ),
+    ],
+)
+def test_two_fields_that_contradict_each_other(values: dict[str, Any], text: str) -> None:
+    assert complaint(**values).startswith(text)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"mode": "low_lr", "layer_decay": 0.5},
+        {"mode": "full", "first_lr": 1e-5},
+        {"schedule": "one_cycle", "warmup_epochs": 0},
+        {"schedule": {"kind": "cosine", "warmup_epochs": 1}, "cooldown_epochs": 1},
+        {"schedule": {"kind": "cosine", "warmup_epochs": None}, "warmup_epochs": 1},
+        {"warmup_start_lr": 1e-3, "warmup_start": 0.1},
+        {"compat": "super-gradients", "warmup_epochs": 3, "warmup_steps": 20, "warmup_start_lr": 1e-3},
+        {"lr": {"default": 0.1, "fc": {"weight_decay": 0.0}}, "clip_grad_norm": 2},
+        {"lr": 0.1, "clip_grad_norm": 2},
+    ],
+)
+def test_fields_that_go_together(values: dict[str, Any]) -> None:
+    preset = Preset(**values)
+    assert preset.replace() == preset
+
+
+def test_contradictions_are_told_with_all_else() -> None:
+    text = (
+        "compat: torch\nlr:\n  default: 0\n  '@nrm': 0.1\n  fc:\n    lr_scal: 2\n"
+        "    schedule: {kind: cosine, power: 2}\n"
+        "layer_decay: 0.5\nunfreeze: {soon: fc}\nepochs: 3\nschedule:\n  kind: step\n  gamma: -1\n  every: 2\n"
+        "warmup_epochs: 1\nwarmup_steps: 5\n"
+    )
+    assert refusal(text) == [
+        "preset 'x.yaml': 8 errors.",
+        "  line 1: compat is 'torch'; expected 'super-gradients', or null.",
+        "  line 4: lr: key '@nrm' names the unknown kind of layer 'nrm'. Did you mean 'norm'? Known: conv, norm, "
+        "linear, bias.",
+        "  line 6: unknown key 'lr.fc.lr_scal'. Did you mean 'lr_scale'?",
+        "  line 7: lr.fc.schedule: unknown key 'power'.",
+        "  line 9: unfreeze: 'soon' is no whole number of epochs. Expected for example {3: [layer4]}.",
+        "  line 13: schedule: gamma is -1; expected a number, above 0.",
+        "  line 14: schedule: unknown key 'every'. Did you mean 'every_steps'?",
+        "  line 16: warmup_steps is 5 and warmup_epochs is 1. Set one of them to null.",
+    ]
 
 
 def test_what_is_no_plain_value_is_named() -> None:
@@ -187,14 +288,15 @@ def test_errors_are_of_this_package() -> None:
 
 
 def test_all_errors_of_a_file_at_once_in_the_order_of_the_lines() -> None:
+    rate = "a number, 0 or more, or settings (lr, lr_scale, schedule, ...)"
     rates = "lr:\n  default: 0.1\n  head: -1\n  neck: fast\n"
     text = f"learing_rate: 1\nepochs: -1\n# comment\n{rates}epochs: 3\nskip_bad: no\n"
     assert refusal(text) == [
         "preset 'x.yaml': 6 errors.",
         "  line 1: unknown key 'learing_rate'. Did you mean 'lr'?",
         "  line 2: epochs is -1; expected an integer, 1 or more.",
-        "  line 6: lr.head is -1; expected a number, 0 or more.",
-        "  line 7: lr.neck is 'fast'; expected a number, 0 or more.",
+        f"  line 6: lr.head is -1; expected {rate}.",
+        f"  line 7: lr.neck is 'fast'; expected {rate}.",
         "  line 8: epochs is given again, first on line 2. Remove one of them.",
         "  line 9: skip_bad is 'no'; expected true or false.",
     ]
@@ -358,6 +460,15 @@ VARIED = [
     Preset(pretrained=False, image_size=128, num_workers=0, ema_decay=0.999, warmup_epochs=0),
     Preset(optimizer="SGD", optimizer_params={"momentum": 0.9, "nested": {"a": [1, 2.0, None, True, "no", "1e3"]}}),
     Preset(training_params={"text": "two\nlines", "empty": {}, "list": [[], [0.1]]}),
+    Preset(
+        lr=1e-3, layer_decay=0.75, mode="low_lr", backbone_lr_factor=0.5, gradient_centralization=True, compile=True
+    ),
+    Preset(mode="full", first_lr=1e-6, weight_decay=None, order=["fc.weight", "no", "1e3", "a: b", "#c"]),
+    Preset(unfreeze={3: "layer4", "06": ("layer3", "no"), 9: ["default"]}, unmatched="warn"),  # type: ignore[dict-item]
+    Preset(warmup_steps=5, warmup_start_lr=1e-5, cooldown_epochs=0.5, final_lr_ratio=0.1),
+    Preset(warmup_epochs=0.0, warmup_start=1),
+    Preset(compat="super-gradients", warmup_epochs=3, warmup_steps=7, warmup_start_lr=0, schedule="cosine"),
+    Preset(schedule={"kind": "multistep", "milestones": (3, 6.5), "gamma": 1e-3, "warmup_epochs": 1}),
 ]
 
 
@@ -424,6 +535,18 @@ def test_every_field_is_explained() -> None:
     assert found["augment"].default == "auto"
     assert found["precision"].default == "'no'"
     assert found["image_size"].expected == "an integer, 8 to 4096, or null"
+    assert found["unfreeze"].expected == "a mapping of epochs to a prefix, or to a list of prefixes"
+    assert found["schedule"].expected.startswith("a name, or a mapping with 'kind'; in Python also a function")
+    assert found["order"].expected == "a list of texts"
+
+
+def test_every_setting_of_a_key_of_lr_is_explained() -> None:
+    settings = {field.name: field for field in list_settings()}
+    assert list(settings) == list(Settings.model_fields)
+    assert settings["lr"].expected == "a number, 0 or more, or a list of numbers, 0 or more, or null"
+    assert settings["clip_grad_norm"].expected == "a number, above 0, or null"
+    assert settings["decay_every"].expected == "settings (steps, factor, start), or null"
+    assert settings["lr_scale"].default == "1.0"
 
 
 def test_importing_loads_no_framework() -> None:

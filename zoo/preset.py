@@ -11,33 +11,34 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    JsonValue,
     NonNegativeFloat,
     ValidationError,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
     field_validator,
 )
+from pydantic.fields import FieldInfo
 
 from zoo.errors import PresetError, did_you_mean
+from zoo.rate_fields import (
+    Params,
+    check_rates,
+    check_schedule,
+    check_unfreezing,
+    rates_for_file,
+    schedule_for_file,
+)
+from zoo.rate_spec import Settings
 from zoo.strict_yaml import KeyPath, Problem, read_yaml, write_yaml
-from zoo.wording import explain, in_words, shown
+from zoo.wording import Words, explain, in_words, shown
 
 MAX_BYTES = 100_000
 MOST_LISTED = 50
 SUFFIXES = (".yaml", ".yml")
-
-
-def _tuples_to_lists(value: Any) -> Any:
-    """Make Python values what YAML gives back, so that a run and its saved preset agree."""
-    if isinstance(value, dict):
-        return {key: _tuples_to_lists(item) for key, item in value.items()}
-    return [_tuples_to_lists(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-Params = Annotated[dict[str, JsonValue], BeforeValidator(_tuples_to_lists)]
+SCHEDULE = "a name, or a mapping with 'kind'; in Python also a function of the step, or a torch scheduler"
+UNFREEZING = "a mapping of epochs to a prefix, or to a list of prefixes"
 
 
 class Preset(BaseModel):
@@ -58,29 +59,63 @@ class Preset(BaseModel):
     )
     init_seed: int = Field(default=0, ge=0, description="seed of newly made layers")
 
-    # What learns, and how fast
-    lr: NonNegativeFloat | dict[str, NonNegativeFloat] = Field(
+    # What learns, and how fast; compat comes first, because it decides what a schedule may say
+    compat: Literal["super-gradients"] | None = Field(
+        default=None, description="super-gradients: its exact sequence of rates, to repeat old runs; null: ours"
+    )
+    lr: NonNegativeFloat | dict[str, NonNegativeFloat | Settings] = Field(
         default=0.01,
-        description="learning rate; or rates by prefix of the parameter names, with 'default' for the rest; 0 freezes",
+        description="learning rate; or rates, or settings (listed below), by prefix of the parameter names and kind of "
+        "layer (backbone, @norm, backbone@norm), with 'default' for the rest; 0 freezes",
     )
     mode: Literal["head", "low_lr", "full"] | None = Field(
         default=None,
-        description="what learns under a single lr: the head alone, the rest slower, or all at one rate; null: head",
+        description="what learns under a single lr: the head alone, the rest slower, or all at one rate; null: head, "
+        "or all if rates fall with depth or the model does not know its head",
     )
-    backbone_lr_factor: float = Field(default=0.1, gt=0, le=1, description="rate of the rest over lr, in mode low_lr")
-    optimizer: str = Field(default="SGD", description="name of a torch.optim class; SGD has momentum 0.9 unless told")
+    backbone_lr_factor: float = Field(
+        default=0.1, gt=0, le=1, description="rate of the rest over lr, in mode low_lr and for what is unfrozen later"
+    )
+    layer_decay: float | None = Field(
+        default=None, gt=0, le=1, description="factor of the rate from each layer to the one before it; null: none"
+    )
+    first_lr: float | None = Field(
+        default=None, gt=0, description="rate of the first layer, lr being that of the last; geometric in between"
+    )
+    unfreeze: Annotated[dict[str, str | list[str]], Words(UNFREEZING)] = Field(
+        default={}, description="epochs that pass before a part learns, and its prefixes: {3: layer4, 6: default}"
+    )
+    optimizer: str = Field(
+        default="SGD", description="name in torch.optim, timm or registered; SGD has momentum 0.9 unless told"
+    )
     optimizer_params: Params = Field(default={}, description="further arguments of the optimizer, such as momentum")
-    weight_decay: float = Field(default=1e-4, ge=0, description="decay of the weights, as the optimizer defines it")
+    weight_decay: float | None = Field(
+        default=None, ge=0, description="decay of the weights; null: the optimizer's own default, 1e-4 for SGD"
+    )
     decay_norm_and_bias: bool = Field(default=False, description="decay norm layers, biases and all 1-D parameters too")
+    gradient_centralization: bool = Field(default=False, description="subtract the mean of each gradient of rank 2+")
+    order: list[str] = Field(default=[], description="names of all parameters that learn, as the optimizer has them")
+    unmatched: Literal["error", "warn", "ignore"] = Field(
+        default="error", description="what to do about a key of lr that matches no parameter"
+    )
     training_params: Params = Field(default={}, description="values handed to the model's own parameter-group hooks")
 
     # How long, and along which curve
     epochs: int = Field(default=10, ge=1, description="passes over the training images")
     batch_size: int = Field(default=32, ge=1, description="images per batch and process")
     accumulate: int = Field(default=1, ge=1, description="batches per optimizer step")
-    schedule: Literal["cosine", "constant"] = Field(default="cosine", description="shape of the rates after warm-up")
-    warmup_epochs: float = Field(default=0.5, ge=0, description="length of the linear rise at the start, epochs")
+    schedule: Annotated[Any, Words(SCHEDULE)] = Field(
+        default="cosine", description="shape of the rates after warm-up; `zoo schedules` lists names and settings"
+    )
+    warmup_epochs: float | None = Field(
+        default=None, ge=0, description="length of the rise at the start, epochs; null: 0.5 if nothing else is said"
+    )
+    warmup_steps: int | None = Field(default=None, ge=0, description="or its length in optimizer steps")
     warmup_start: float = Field(default=0.1, ge=0, le=1, description="rate at the first step over the full rate")
+    warmup_start_lr: float | None = Field(
+        default=None, ge=0, description="or the highest group's rate at the first step; the others keep their ratio"
+    )
+    cooldown_epochs: float = Field(default=0.0, ge=0, description="epochs at the end that keep the last rate")
     final_lr_ratio: float = Field(default=0.01, ge=0, le=1, description="rate at the end of the cosine over full rate")
 
     # How a step is taken
@@ -89,6 +124,7 @@ class Preset(BaseModel):
     ema_decay: float | None = Field(
         default=None, gt=0, lt=1, description="share that an average of the weights keeps at each step; null: none"
     )
+    compile: bool = Field(default=False, description="compile the training step with torch.compile")
     freeze_norm_stats: bool = Field(default=False, description="keep running statistics of norm layers, trained or not")
 
     # What the model sees
@@ -120,12 +156,20 @@ class Preset(BaseModel):
         def __init__(self, /, **values: Any) -> None:
             _fill(self, values, "preset")
 
-    @field_validator("lr")
+    @field_validator("lr", mode="wrap")
     @classmethod
-    def _has_default(cls, lr: float | dict[str, float]) -> float | dict[str, float]:
-        if isinstance(lr, dict) and "default" not in lr:
-            raise ValueError("lr has no 'default', the rate of all that no prefix matches. Add it; 0 freezes.")
-        return lr
+    def _rates(cls, lr: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        return check_rates(lr, handler, info.data.get("compat"))
+
+    @field_validator("unfreeze", mode="wrap")
+    @classmethod
+    def _unfreezing(cls, unfreeze: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        return check_unfreezing(unfreeze, handler)
+
+    @field_validator("schedule")
+    @classmethod
+    def _known_schedule(cls, schedule: Any, info: ValidationInfo) -> Any:
+        return check_schedule(schedule, info.data.get("compat"))
 
     @field_validator("mode")
     @classmethod
@@ -134,22 +178,101 @@ class Preset(BaseModel):
             raise ValueError(f"mode is {mode!r}, but lr already gives a rate to every prefix. Remove one of them.")
         return mode
 
-    @field_validator("warmup_epochs")
+    @field_validator("layer_decay", "first_lr")
     @classmethod
-    def _ends_in_time(cls, warmup_epochs: float, info: ValidationInfo) -> float:
-        epochs = info.data.get("epochs")
-        if epochs is not None and warmup_epochs >= epochs:
-            raise ValueError(f"warmup_epochs is {warmup_epochs}; expected less than epochs, which is {epochs}.")
-        return warmup_epochs
+    def _one_fall(cls, value: float | None, info: ValidationInfo) -> float | None:
+        name, mode = str(info.field_name), info.data.get("mode")
+        if value is None:
+            return value
+        if isinstance(info.data.get("lr"), dict):
+            raise ValueError(f"{name} is {value:g}, but lr already gives a rate to every prefix. Remove one of them.")
+        if mode == "head":
+            raise ValueError(f"{name} is {value:g}, but mode is 'head', where one layer learns. Use mode 'full'.")
+        if name == "first_lr" and mode == "low_lr":
+            raise ValueError("first_lr and mode 'low_lr' both say how slow the first layers are. Use mode 'full'.")
+        if name == "first_lr" and info.data.get("layer_decay") is not None:
+            raise ValueError("first_lr and layer_decay both say how rates fall with depth. Remove one of them.")
+        return value
+
+    @field_validator("warmup_epochs", "warmup_steps")
+    @classmethod
+    def _one_warmup(cls, value: float | None, info: ValidationInfo) -> float | None:
+        name, data = str(info.field_name), info.data
+        if value is not None and name == "warmup_epochs" and value >= data.get("epochs", value + 1):
+            raise ValueError(f"warmup_epochs is {value}; expected less than epochs, which is {data['epochs']}.")
+        if value is None or data.get("compat"):
+            return value
+        if value and _kind(data.get("schedule")) == "one_cycle":
+            raise ValueError(f"{name} is {value:g}, but the schedule one_cycle has a rise of its own. Remove it.")
+        _refuse_if_said(data.get("schedule"), ("warmup_epochs", "warmup_steps"), name, value)
+        if name == "warmup_steps" and (other := data.get("warmup_epochs")) is not None:
+            raise ValueError(f"warmup_steps is {value} and warmup_epochs is {other:g}. Set one of them to null.")
+        return value
+
+    @field_validator("warmup_start")
+    @classmethod
+    def _has_an_effect(cls, start: float, info: ValidationInfo) -> float:
+        compat = info.data.get("compat")
+        if compat and start != _default("warmup_start"):
+            raise ValueError(f"warmup_start has no meaning with compat {compat!r}. Use warmup_start_lr.")
+        return start
+
+    @field_validator("warmup_start_lr")
+    @classmethod
+    def _one_start(cls, start: float | None, info: ValidationInfo) -> float | None:
+        if start is None or info.data.get("compat"):
+            return start
+        ratio = info.data.get("warmup_start", _default("warmup_start"))
+        if ratio != _default("warmup_start"):
+            raise ValueError(f"warmup_start_lr is {start:g} and warmup_start is {ratio:g}. Remove one of them.")
+        _refuse_if_said(info.data.get("schedule"), ("warmup_start", "warmup_start_lr"), "warmup_start_lr", start)
+        return start
+
+    @field_validator("cooldown_epochs")
+    @classmethod
+    def _ends_in_time(cls, cooldown: float, info: ValidationInfo) -> float:
+        epochs, warmup = info.data.get("epochs"), info.data.get("warmup_epochs") or 0.0
+        if cooldown and epochs and not info.data.get("compat"):
+            _refuse_if_said(info.data.get("schedule"), ("cooldown_epochs",), "cooldown_epochs", cooldown)
+            if warmup + cooldown >= epochs:
+                what = f"{cooldown:g}, after {warmup:g} of warm-up" if warmup else f"{cooldown:g}"
+                raise ValueError(f"cooldown_epochs is {what}; expected less than epochs, which is {epochs}.")
+        return cooldown
+
+    @field_validator("final_lr_ratio")
+    @classmethod
+    def _one_end(cls, ratio: float, info: ValidationInfo) -> float:
+        schedule = info.data.get("schedule")
+        if ratio != _default("final_lr_ratio"):
+            _refuse_if_said(schedule, ("final_ratio",), "final_lr_ratio", ratio)
+        return ratio
+
+    @field_validator("clip_grad_norm")
+    @classmethod
+    def _one_clip(cls, clip: float | None, info: ValidationInfo) -> float | None:
+        lr = info.data.get("lr")
+        keys = lr.items() if isinstance(lr, dict) else ()
+        own = [key for key, value in keys if isinstance(value, Settings) and value.clip_grad_norm is not None]
+        if clip is not None and own:
+            raise ValueError(
+                f"clip_grad_norm is {clip:g}, and lr.{own[0]} has one of its own: it would be clipped twice. Remove "
+                "one of them."
+            )
+        return clip
 
     def replace(self, **overrides: Any) -> "Preset":
         """Return a preset with other values for some fields; None is a value, not 'as it was'."""
-        return Preset(**self.model_dump() | overrides)
+        return Preset(**{name: getattr(self, name) for name in Preset.model_fields} | overrides)
 
     def to_yaml(self, full: bool = False) -> str:
-        """Return the fields that differ from their defaults, or all of them, as YAML in the order of the class."""
-        values, defaults = self.model_dump(), Preset().model_dump()
-        return write_yaml({name: value for name, value in values.items() if full or value != defaults[name]})
+        """Return the fields that differ from their defaults, or all of them, as YAML in the order of the class.
+
+        A schedule that is a function leaves its name; `zoo.register_schedule` makes it one that can be read back.
+        """
+        values: dict[str, Any] = {name: getattr(self, name) for name in Preset.model_fields}
+        values["lr"] = rates_for_file(self.lr, self.compat)
+        values["schedule"] = schedule_for_file(self.schedule, self.compat)
+        return write_yaml({name: value for name, value in values.items() if full or value != _default(name)})
 
 
 class PresetField(NamedTuple):
@@ -163,16 +286,12 @@ class PresetField(NamedTuple):
 
 def list_fields() -> list[PresetField]:
     """Return all fields of `Preset` in the order of the class."""
-    defaults = Preset().model_dump()
-    return [
-        PresetField(
-            name=name,
-            expected=in_words(field.annotation, field.metadata),
-            meaning=field.description or "",
-            default=write_yaml({"": defaults[name]}).partition(":")[2].strip(),
-        )
-        for name, field in Preset.model_fields.items()
-    ]
+    return [_describe(name, field) for name, field in Preset.model_fields.items()]
+
+
+def list_settings() -> list[PresetField]:
+    """Return all settings that one key of `lr` may have."""
+    return [_describe(name, field) for name, field in Settings.model_fields.items()]
 
 
 def presets_folder() -> Path:
@@ -267,6 +386,30 @@ def _did_you_mean_preset(name_or_path: str | Path) -> str:
     return did_you_mean(Path(name_or_path).stem, list_presets())
 
 
+def _describe(name: str, field: FieldInfo) -> PresetField:
+    return PresetField(
+        name=name,
+        expected=in_words(field.annotation, field.metadata),
+        meaning=field.description or "",
+        default=write_yaml({"": field.default}).partition(":")[2].strip(),
+    )
+
+
+def _default(name: str) -> Any:
+    return Preset.model_fields[name].default
+
+
+def _kind(schedule: Any) -> Any:
+    return schedule.get("kind") if isinstance(schedule, dict) else schedule
+
+
+def _refuse_if_said(schedule: Any, keys: Sequence[str], name: str, value: float) -> None:
+    """Refuse a field about the whole run that the run's own schedule contradicts."""
+    said = [key for key in keys if isinstance(schedule, dict) and schedule.get(key) is not None]
+    if said:
+        raise ValueError(f"{name} is {value:g}, and schedule.{said[0]} is {schedule[said[0]]}. Remove one of them.")
+
+
 def _fill(
     preset: Preset,
     values: Mapping[str, Any],
@@ -282,7 +425,7 @@ def _fill(
     except ValidationError as error:
         cause = error
         texts = explain(error, values, Preset.model_fields, _did_you_mean_field)
-        found += [Problem(lines[path] if lines else 0, text) for path, text in texts.items()]
+        found += [Problem(lines.get(path, 0) if lines else 0, text) for path, text in texts]
     if found:
         raise _refusal(where, found) from cause
 
@@ -306,8 +449,13 @@ _KNOWN_ELSEWHERE = {
     "batch_size": ("batch", "bs", "train_batch_size", "per_device_train_batch_size"),
     "accumulate": ("batch_accumulate", "gradient_accumulation_steps", "accumulate_grad_batches"),
     "schedule": ("lr_mode", "lr_scheduler", "lr_scheduler_type", "scheduler"),
-    "warmup_epochs": ("warmup", "lr_warmup_epochs", "warmup_steps", "warmup_ratio"),
-    "warmup_start": ("warmup_initial_lr", "warmup_lr", "lr_start"),
+    "warmup_epochs": ("warmup", "lr_warmup_epochs", "warmup_ratio"),
+    "warmup_steps": ("lr_warmup_steps", "num_warmup_steps"),
+    "warmup_start_lr": ("warmup_initial_lr", "warmup_lr", "lr_start"),
+    "cooldown_epochs": ("lr_cooldown_epochs", "cooldown"),
+    "layer_decay": ("layerwise_lr_decay", "llrd", "layer_lr_decay"),
+    "gradient_centralization": ("grad_centralization", "gc"),
+    "compile": ("torch_compile", "torchcompile"),
     "final_lr_ratio": ("cosine_final_lr_ratio", "lrf", "min_lr", "eta_min"),
     "clip_grad_norm": ("max_grad_norm", "gradient_clip_val", "grad_clip", "max_norm"),
     "label_smoothing": ("smoothing", "label_smoothing_factor"),
