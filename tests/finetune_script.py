@@ -24,13 +24,14 @@ LAST = int(os.environ.get("WORLD_SIZE", "1")) - 1
 RANK = int(os.environ.get("RANK", "0"))
 
 
-def finetune(data: str, batch_size: int, out: Path, model: Any) -> Any:
+def finetune(data: str, batch_size: int, out: Path, model: Any, *callbacks: zoo.Callback) -> Any:
     return zoo.finetune(
         model,
         data,
         0.03,
         mode="full",
         out=out,
+        callbacks=callbacks,
         batch_size=batch_size,
         image_size=32,
         epochs=2,
@@ -41,11 +42,12 @@ def finetune(data: str, batch_size: int, out: Path, model: Any) -> Any:
     )
 
 
-def ask_to_stop(groups: list[Any], lr: float, epoch: int, batch: int, *rest: Any) -> list[Any]:
-    """Stand in for the model's hook, which is called before every step: ask the last process alone, at the first."""
-    if RANK == LAST and (epoch, batch) == (0, 0):
-        os.kill(os.getpid(), signal.SIGTERM)
-    return groups
+class AskToStop(zoo.Callback):
+    """Ask the last process alone, at the first step."""
+
+    def on_step_end(self, run: Any) -> None:
+        if RANK == LAST and run.step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main(data: str, batch_size: str, out: str) -> None:
@@ -62,9 +64,8 @@ def main(data: str, batch_size: str, out: str) -> None:
 
     zoo.training.STEPS_PER_VOTE = 2
     model = zoo.get("timm/test_convnext", num_classes=3)
-    model.update_param_groups = ask_to_stop
     try:
-        finetune(data, int(batch_size), Path(out) / f"stopped-{RANK}", model)
+        finetune(data, int(batch_size), Path(out) / f"stopped-{RANK}", model, AskToStop())
     except Interrupted:
         PartialState().wait_for_everyone()  # the first process has saved
         stopped = Path(out) / "stopped-0"

@@ -8,9 +8,10 @@ from torch import nn
 
 import zoo
 from coloured_folder import write_coloured
-from zoo.errors import InputError
+from zoo.errors import InputError, Interrupted, PlanError, TrainingError
+from zoo.planning import training_params
 from zoo.preset import Preset
-from zoo.training import StopRequest, training_params
+from zoo.training import StopRequest
 
 TINY = {"epochs": 2, "batch_size": 4, "image_size": 32, "num_workers": 0, "progress": False, "device": "cpu"}
 NAME = "timm/resnet10t"
@@ -115,3 +116,182 @@ def test_mixed_rates_show_each_group_once(images, tmp_path, capsys):
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch "))
     assert line.count("layer4") == line.count("fc") == 1
     assert "no decay" not in line
+
+
+class Parts(nn.Module):
+    """Two convolutions with norms, and a head; `spare` is not used by forward()."""
+
+    def __init__(self, spare=False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+        self.second = nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.ReLU())
+        self.head = nn.Linear(4, 3)
+        if spare:
+            self.haed = nn.Linear(4, 3)
+
+    def forward(self, images):
+        return self.head(self.second(self.first(images)).mean((2, 3)))
+
+    def get_finetune_lr_dict(self, lr):
+        return {"head": lr, "default": 0}
+
+
+class Watch(zoo.Callback):
+    """Keeps a copy of all tensors at the start of each epoch, and may interrupt the run in the middle of one."""
+
+    def __init__(self, interrupt_at=None):
+        self.states, self.interrupt_at = {}, interrupt_at
+
+    def on_epoch_start(self, run):
+        self.states[run.epoch] = {name: value.clone() for name, value in run.model.state_dict().items()}
+
+    def on_step_end(self, run):
+        if run.step == self.interrupt_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+GRADUAL = {"lr": 0.1, "unfreeze": {"1": "second", "2": "default"}, "epochs": 4, "backbone_lr_factor": 0.5}
+
+
+def moved(before, after, prefix):
+    names = [name for name in before if name.startswith(prefix)]
+    return [name for name in names if not torch.equal(before[name], after[name])], names
+
+
+def test_parts_begin_to_learn_when_their_epoch_comes_and_not_before(images, tmp_path):
+    watch = Watch()
+    run = zoo.finetune(Parts(), images, out=tmp_path / "run", callbacks=watch, **TINY | GRADUAL)
+    states = [*watch.states.values(), run.model.state_dict()]
+    assert moved(states[0], states[1], "second")[0] == moved(states[0], states[2], "first")[0] == []
+    for before, after, prefix in ((1, 2, "second"), (2, 3, "first"), (0, 1, "head")):
+        changed, names = moved(states[before], states[after], prefix)
+        assert changed == names  # norm statistics too
+    assert all(run.metrics[epoch]["lr"]["second"] > 0 for epoch in (1, 2, 3))
+    assert run.metrics[0]["lr"]["second"] == 0
+    whens = [moment["when"] for moment in run.proof["moments"]]
+    assert "before epoch 2, in which 7 tensors begin to learn" in whens
+    assert run.proof["tensors"] == 0
+
+
+def test_the_optimizer_knows_every_group_from_the_first_step(images, tmp_path):
+    class Look(zoo.Callback):
+        def on_step_end(self, run):
+            assert set(run.rates) == {group.name for group in run.plan.groups}
+
+    run = zoo.finetune(Parts(), images, out=tmp_path / "run", callbacks=Look(), **TINY | GRADUAL)
+    rates = (run.folder / "rates.csv").read_text().splitlines()
+    assert len(rates) == 1 + run.plan.clock.steps
+    for step, line in enumerate(rates[1:]):
+        planned = run.plan.rates(step)
+        names = [name.strip('"') for name in rates[0].split(",")[1:]]
+        assert [float(value) for value in line.split(",")[1:]] == [planned[name] for name in names]
+
+
+@pytest.mark.parametrize("step", [3, 5, 7, 12])
+def test_a_run_interrupted_around_an_unfreeze_point_is_the_same_run(images, tmp_path, step):
+    options = TINY | GRADUAL | {"optimizer": "AdamW", "lr": 0.01, "augment": "none"}
+    whole = zoo.finetune(Parts(), images, out=tmp_path / "whole", **options)
+    assert whole.plan.clock.steps_per_epoch == 5
+    with pytest.raises(Interrupted):
+        zoo.finetune(Parts(), images, out=tmp_path / "cut", callbacks=Watch(step), **options)
+    resumed = zoo.resume(tmp_path / "cut", model=Parts(), progress=False)
+    assert all(torch.equal(value, resumed.model.state_dict()[name]) for name, value in whole.model.state_dict().items())
+    for name in ("rates.csv", "proof.json"):
+        mine, other = (tmp_path / place / name for place in ("cut", "whole"))
+        if name == "rates.csv":
+            assert mine.read_text() == other.read_text()
+
+
+def test_a_new_head_on_a_misspelt_attribute_is_found(images, tmp_path):
+    rates = {"first": 1e-3, "haed": 0.1, "default": 1e-3}
+    with pytest.raises(TrainingError, match=r"'haed' is to learn, but none of its parameters .*got a gradient"):
+        zoo.finetune(Parts(spare=True), images, lr=rates, out=tmp_path / "a", **TINY)
+    with pytest.raises(TrainingError, match=r"the loss does not depend on anything that learns: haed.weight, haed"):
+        zoo.finetune(Parts(spare=True), images, lr={"haed": 0.1, "default": 0}, out=tmp_path / "b", **TINY)
+
+
+def test_single_parameters_without_gradient_are_named(images, tmp_path, capsys):
+    zoo.finetune(Parts(spare=True), images, lr={"default": 0.1}, out=tmp_path / "a", **TINY | {"progress": True})
+    assert "note: no gradient in the first step for haed.bias, haed.weight" in capsys.readouterr().out
+
+
+def test_an_optimizer_that_is_brought_is_kept(images, tmp_path):
+    model = Parts()
+    groups = [{"params": model.head.parameters(), "lr": 0.1}, {"params": model.second.parameters(), "momentum": 0.5}]
+    brought = torch.optim.SGD(groups, lr=0.01, momentum=0.9)
+    run = zoo.finetune(model, images, optimizer=brought, out=tmp_path / "run", schedule="constant", **TINY)
+    assert [(group.name, group.lr) for group in run.plan.trained] == [("group 1", 0.01), ("group 0", 0.1)]
+    assert [group["momentum"] for group in brought.param_groups] == [0.9, 0.5]
+    assert [len(group["params"]) for group in brought.param_groups] == [2, 4]
+    first = Parts().state_dict()
+    assert moved(first, run.model.state_dict(), "first")[0] == []
+    changed, names = moved(first, run.model.state_dict(), "head")
+    assert changed == names
+    for clash in ({"lr": 0.1}, {"mode": "full"}, {"weight_decay": 0.1}):
+        with pytest.raises(
+            PlanError, match=f"the optimizer brings its own groups and rates, and {next(iter(clash))} was"
+        ):
+            zoo.finetune(model, images, optimizer=brought, out=tmp_path / "no", **clash, **TINY)
+    with pytest.raises(PlanError, match=r"'group 0' holds a parameter of shape \(3, 4\) that is not one of Parts's"):
+        zoo.finetune(Parts(), images, optimizer=brought, out=tmp_path / "no", **TINY)
+
+
+def test_an_optimizer_class_is_made_of_the_plan(images, tmp_path):
+    class Steps(torch.optim.SGD):
+        taken = 0
+
+        def step(self, closure=None):
+            Steps.taken += 1
+            return super().step(closure)
+
+    run = zoo.finetune(Parts(), images, lr=0.1, optimizer=Steps, out=tmp_path / "run", **TINY)
+    assert Steps.taken == run.plan.clock.steps
+    assert run.preset.optimizer == "Steps"
+
+
+def test_gradients_are_clipped_and_centralized_group_by_group(images, tmp_path):
+    class Norms(zoo.Callback):
+        def __init__(self):
+            self.before = None
+
+        def on_epoch_start(self, run):
+            self.before = {name: value.clone() for name, value in run.model.named_parameters()}
+
+        def on_step_end(self, run):
+            if run.step == 1:
+                self.after = {name: value.clone() for name, value in run.model.named_parameters()}
+
+    norms = Norms()
+    rates = {"first": {"lr": 1.0, "clip_grad_norm": 1e-3}, "second": {"lr": 1.0, "gradient_centralization": True}}
+    options = {"schedule": "constant", "warmup_epochs": 0, "weight_decay": 0, "optimizer_params": {"momentum": 0}}
+    zoo.finetune(
+        Parts(),
+        images,
+        lr=rates | {"default": 1.0},
+        out=tmp_path / "run",
+        callbacks=norms,
+        **options,
+        **TINY | {"epochs": 1},
+    )
+    steps = {name: norms.before[name] - norms.after[name] for name in norms.before}
+    length = torch.cat([step.flatten() for name, step in steps.items() if name.startswith("first")]).norm()
+    assert length <= 1.01e-3
+    assert steps["second.0.weight"].mean((1, 2, 3)).abs().max() < 1e-7
+    assert steps["second.0.weight"].abs().max() > 1e-4
+    assert steps["head.weight"].mean(1).abs().max() > 1e-4
+
+
+def test_a_function_as_schedule_is_kept_as_the_list_of_its_factors(images, tmp_path):
+    options = TINY | {"epochs": 3, "lr": {"head": 0.1, "default": {"lr": 0.01, "schedule": lambda step: 0.9**step}}}
+    options |= {"schedule": lambda step, clock: 1 - step / clock.steps}
+    whole = zoo.finetune(Parts(), images, out=tmp_path / "whole", **options)
+    with pytest.raises(Interrupted):
+        zoo.finetune(Parts(), images, out=tmp_path / "cut", callbacks=Watch(7), **options)
+    resumed = zoo.resume(tmp_path / "cut", model=Parts(), progress=False)
+    assert all(torch.equal(value, resumed.model.state_dict()[name]) for name, value in whole.model.state_dict().items())
+    again = zoo.finetune(
+        Parts(), images, out=tmp_path / "again", progress=False, preset=str(whole.folder / "preset.yaml")
+    )
+    assert (again.folder / "rates.csv").read_text() == (whole.folder / "rates.csv").read_text()
+    assert again.plan.digest == whole.plan.digest

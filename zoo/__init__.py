@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 from zoo.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from zoo.callbacks import Callback as Callback
     from zoo.data import open_data as open_data
     from zoo.errors import ZooError as ZooError
     from zoo.evaluation import evaluate as evaluate
     from zoo.models import describe as describe
     from zoo.models import get as get
     from zoo.models import list_models as list_models
+    from zoo.models import register_model as register_model
+    from zoo.optimizers import register_optimizer as register_optimizer
     from zoo.preset import Preset as Preset
     from zoo.preset import list_presets as list_presets
     from zoo.preset import load_preset as load_preset
@@ -23,8 +26,10 @@ if TYPE_CHECKING:
     from zoo.recipe import load as load
     from zoo.recipe import plan as plan
     from zoo.recipe import resume as resume
+    from zoo.schedule import register_schedule as register_schedule
 
 _ROOMS = {
+    "Callback": "callbacks",
     "Preset": "preset",
     "Run": "recipe",
     "ZooError": "errors",
@@ -38,6 +43,9 @@ _ROOMS = {
     "load_preset": "preset",
     "open_data": "data",
     "plan": "recipe",
+    "register_model": "models",
+    "register_optimizer": "optimizers",
+    "register_schedule": "schedule",
     "resume": "recipe",
 }
 

@@ -29,6 +29,7 @@ from zoo.safetensors_file import save_tensors, sha256_file
 from zoo.weights import Found, load_into
 
 MAX_JSON_BYTES = 64_000_000
+BEGINNING = ("preset.yaml", "config.json", "plan.json", "data.json", "environment.json", "state.pt")  # before step 1
 
 
 class RunFolder:
@@ -90,9 +91,13 @@ class RunFolder:
             raise InputError(f"{folder.path} is not a run: it has no config.json (there is: {present}).")
         return folder
 
-    def discard_if_empty(self) -> None:
-        """Remove the folder of a run that did not begin."""
-        if self.path.is_dir() and not any(self.path.iterdir()):
+    def discard(self) -> None:
+        """Remove the folder of a run that took no step; what is not one of a run's own files stays, and so does it."""
+        if not self.path.is_dir():
+            return
+        for name in BEGINNING:
+            self.file(name).unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
             self.path.rmdir()
 
     def file(self, name: str) -> Path:

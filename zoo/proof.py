@@ -1,7 +1,7 @@
 """The proof that frozen tensors did not move: a digest of each, taken before, during and after training."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -42,6 +42,14 @@ class Proof:
                 "was stopped; give them a rate above 0 if they are meant to change."
             )
         self.moments.append({"when": when, "sha256": _join({name: now[name] for name in self.digests})})
+
+    def release(self, names: Iterable[str], when: str) -> None:
+        """Check all tensors a last time and let go of those that learn from now on."""
+        self.check(when)
+        for name in names:
+            self._tensors.pop(name, None)
+            self.digests.pop(name, None)
+        self.moments.append({"when": f"{when}, those still frozen", "sha256": _join(self.digests)})
 
     def continue_from(self, earlier: Mapping[str, Any]) -> None:
         """Go on with the proof of an interrupted run: its tensors have to be these.

@@ -2,25 +2,36 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
+from zoo.callbacks import Callback, check_callbacks
 from zoo.checkpoint import RunFolder, build_network, describe_environment, load_model, model_config
+from zoo.classifier import Classifier
 from zoo.data import Data, open_data
-from zoo.errors import InputError
+from zoo.errors import InputError, PlanError, ZooError
 from zoo.evaluation import evaluate
 from zoo.features import why_not_frozen
-from zoo.lr_plan import Mode, Plan, choose_rates, plan_hook_groups, plan_lrs
+from zoo.grouping import Mode
+from zoo.lr_plan import Plan
 from zoo.metrics import Evaluation
 from zoo.model_config import known_config
+from zoo.planning import make_plan
 from zoo.preset import Preset, load_preset
 from zoo.progress import Progress, is_main_process
-from zoo.training import Training, training_params
+from zoo.rate_spec import Settings
+from zoo.schedule import Clock, to_plain
+from zoo.training import Training
+
+OF_THE_PLAN = frozenset(
+    {"lr", "mode", "layer_decay", "first_lr", "unfreeze", "weight_decay", "optimizer_params", "order"}
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,10 @@ class Run:
 
     def predict(self, sources: Any, **options: Any) -> Any:
         """Name what is on images; see the model's own `predict`."""
+        if not callable(getattr(self.model, "predict", None)):
+            raise InputError(
+                f"{type(self.model).__name__} has no predict(); run.model(images) gives its outputs for tensors."
+            )
         return self.model.predict(sources, **options)
 
     def evaluate(self, data: Any, **options: Any) -> Evaluation:
@@ -63,21 +78,30 @@ def plan(
     *,
     mode: Mode | None = None,
     preset: str | Preset | None = None,
+    steps_per_epoch: int | None = None,
+    optimizer: Any = None,
     **overrides: Any,
 ) -> Plan:
-    """Return which parameter of a model would learn at which rate, without changing the model.
+    """Return which parameter of a model would learn when and at which rate, without changing the model.
+
+    `print` it for the table, `plan.plot("plan.png")` for the picture, `plan.rates(step)` for the rates of any step.
 
     Args:
         model: Any module.
-        lr: One rate, or a mapping of prefixes to rates with `"default"`; 0 freezes. None: the preset's.
+        lr: One rate, or a mapping of keys to rates or settings with `"default"`; 0 freezes. None: the preset's.
         mode: `head`, `low_lr` or `full`, for one rate.
         preset: A name of `zoo.list_presets()`, a YAML file, or a `Preset`; None: the defaults.
-        overrides: Other fields of the preset, for example `weight_decay=0.05`.
+        steps_per_epoch: Optimizer steps in one epoch: images / (batch_size × accumulate), rounded up. None: not known
+            yet, 100 are assumed for rates and pictures; `finetune` knows it from the data.
+        optimizer: Name, class, or an instance whose own groups are the plan.
+        overrides: Other fields of the preset, for example `weight_decay=0.05` or `layer_decay=0.75`.
 
     Raises:
         PlanError: If the rates contradict each other or the model.
     """
-    return _make_plan(model, _effective(preset, lr, mode, overrides))
+    _check_model(model)
+    effective, own = _effective(preset, lr, mode, overrides, optimizer)
+    return make_plan(model, effective, steps_per_epoch=steps_per_epoch, optimizer=own)
 
 
 def finetune(
@@ -89,20 +113,24 @@ def finetune(
     preset: str | Preset | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    optimizer: Any = None,
+    callbacks: Callback | Sequence[Callback] = (),
     **overrides: Any,
 ) -> Run:
     """Fine-tune a model on labelled images and keep everything of the run in one folder.
 
     Args:
-        model: A model of `zoo.get`, or any module together with a mapping as `lr`. It is trained in place.
+        model: A model of `zoo.get`, or any module. It is trained in place.
         data: A folder (`train/<class>/*`, `val/<class>/*`, or `<class>/*`), a pair of datasets or loaders, or a
             Hugging Face dataset; or what `zoo.open_data` returned.
         lr: One rate: the head learns at it and the rest is frozen, unless `mode` says otherwise; or a mapping of
-            prefixes to rates with `"default"`, used as it is; 0 freezes. None: the preset's.
+            keys to rates or settings with `"default"`, used as it is; 0 freezes. None: the preset's.
         mode: `head`; `low_lr`: the rest learns at `lr * backbone_lr_factor`; `full`: all at one rate.
         preset: A name of `zoo.list_presets()`, a YAML file, or a `Preset`; None: the defaults.
         out: The run's folder, which must not exist or be empty; None: a new one under `runs/`.
         progress: Whether to show the plan, a bar, and a line per epoch.
+        optimizer: Name of an optimizer, or a class; or an instance, whose own groups and rates are then the plan.
+        callbacks: Objects of classes derived from `zoo.Callback`.
         overrides: Other fields of the preset, for example `epochs=5`; `zoo preset show --fields` lists them.
 
     Returns:
@@ -113,28 +141,51 @@ def finetune(
         FrozenError: If a frozen tensor changed.
         Interrupted: After Ctrl-C, with everything saved; `zoo.resume` goes on.
     """
-    effective = _effective(preset, lr, mode, overrides)
+    effective, own = _effective(preset, lr, mode, overrides, optimizer)
     _check_model(model)
     with Progress(enabled=progress and is_main_process()) as show:
-        chosen = _make_plan(model, effective)
+        chosen = make_plan(model, effective, optimizer=own)
         opened = _open(data, effective, show)
         _match_classes(model, opened, show)
         if known_config(model) and not getattr(model, "load_report", None) and not why_not_frozen(model, chosen):
             show.say("note: the frozen trunk has random weights; pass pretrained=True, or train it with mode='full'")
+        if own is None and _learns_whole(model, effective):
+            show.say(
+                f"note: {_name(model)} does not say which part is its head, so all of it learns at one rate; pass a "
+                "mapping as lr to choose"
+            )
+        if chosen.hook is None and own is None and _brings_hooks(model):
+            show.say(
+                f"note: the param-group hooks of {_name(model)} are not asked, because the preset says itself what "
+                "learns; leave out mode, mapping and layer_decay to have them asked"
+            )
         show.table(chosen.rows(), title=f"lr plan of {_name(model)}", totals=chosen.totals())
         folder = _new_folder(out, model, opened)
         try:
-            training = Training(model, opened, effective, chosen, folder, show)
+            training = Training(
+                model, opened, effective, chosen, folder, show, optimizer=own, callbacks=check_callbacks(callbacks)
+            )
         except BaseException:
-            folder.discard_if_empty()
+            folder.discard()
             raise
         if training.is_main:
             _write_beginning(training)
-        return _train(training)
+        try:
+            return _train(training)
+        except ZooError:
+            if training.is_main and training.position.step == 0:
+                folder.discard()
+            raise
 
 
 def resume(
-    folder: str | os.PathLike[str], data: Any = None, *, model: nn.Module | None = None, progress: bool = True
+    folder: str | os.PathLike[str],
+    data: Any = None,
+    *,
+    model: nn.Module | None = None,
+    progress: bool = True,
+    optimizer: Any = None,
+    callbacks: Callback | Sequence[Callback] = (),
 ) -> Run:
     """Go on with a run that was interrupted; the result is the uninterrupted run's, bit for bit.
 
@@ -145,6 +196,8 @@ def resume(
         data: The same data as before; None: from the path that the run began with.
         model: A network of the run's class, if it is not one of the registry's.
         progress: As in `finetune`.
+        optimizer: The class or instance that the run began with, if it was one; an instance of the resumed `model`.
+        callbacks: As in `finetune`.
 
     Raises:
         InputError: If the run is finished, the data has changed, or the folder is not a run.
@@ -159,9 +212,13 @@ def resume(
                 f"the data has changed since the run in {place.path} began: {before['source']}. A resumed run would be "
                 "another run; restore the data, or begin a new run from this one's weights with pretrained=."
             )
-        chosen = _make_plan(network, preset)
+        chosen = make_plan(network, preset, optimizer=optimizer)
         show.say(f"resuming {place.path} after {state['position']['epoch']} of {preset.epochs} epochs")
-        return _train(Training(network, opened, preset, chosen, place, show, state))
+        return _train(
+            Training(
+                network, opened, preset, chosen, place, show, state, optimizer, callbacks=check_callbacks(callbacks)
+            )
+        )
 
 
 def load(run: Run | str | os.PathLike[str], model: nn.Module | None = None) -> Any:
@@ -175,24 +232,31 @@ def load(run: Run | str | os.PathLike[str], model: nn.Module | None = None) -> A
 
 
 def _effective(
-    preset: str | Preset | None, lr: float | Mapping[str, float] | None, mode: Mode | None, overrides: Mapping[str, Any]
-) -> Preset:
+    preset: str | Preset | None,
+    lr: float | Mapping[str, Any] | None,
+    mode: Mode | None,
+    overrides: Mapping[str, Any],
+    optimizer: Any = None,
+) -> tuple[Preset, Any]:
+    """Return the effective preset, and the user's own optimizer if it is a class or an instance."""
     base = Preset() if preset is None else preset if isinstance(preset, Preset) else load_preset(preset)
     given: dict[str, Any] = dict(overrides)
     if lr is not None:
         given["lr"] = dict(lr) if isinstance(lr, Mapping) else lr
     if mode is not None:
         given["mode"] = mode
-    return base.replace(**given) if given else base
-
-
-def _make_plan(model: nn.Module, preset: Preset) -> Plan:
-    decay: dict[str, Any] = {"weight_decay": preset.weight_decay, "decay_norm_and_bias": preset.decay_norm_and_bias}
-    hook = getattr(model, "initialize_param_groups", None)
-    if callable(hook) and preset.mode is None and not isinstance(preset.lr, Mapping):
-        return plan_hook_groups(model, hook(preset.lr, training_params(preset)), lr=preset.lr, **decay)
-    rates = choose_rates(model, preset.lr, mode=preset.mode, backbone_lr_factor=preset.backbone_lr_factor)
-    return plan_lrs(model, rates, **decay)
+    own = None if optimizer is None or isinstance(optimizer, str) else optimizer
+    if isinstance(own, torch.optim.Optimizer):
+        clash = sorted(OF_THE_PLAN & given.keys())
+        if clash:
+            raise PlanError(
+                f"the optimizer brings its own groups and rates, and {', '.join(clash)} was given as well. Leave that "
+                "out, or pass the optimizer's class."
+            )
+    if optimizer is not None:
+        kind = type(own) if isinstance(own, torch.optim.Optimizer) else own
+        given["optimizer"] = optimizer if kind is None else getattr(kind, "__name__", kind)
+    return (base.replace(**given) if given else base), own
 
 
 def _open(data: Any, preset: Preset, show: Progress, classes: tuple[str, ...] | None = None) -> Data:
@@ -232,6 +296,22 @@ def _check_model(model: Any) -> None:
         raise InputError(f"model is a {type(model).__name__}; expected a model of zoo.get or any nn.Module.{hint}")
 
 
+def _learns_whole(model: nn.Module, preset: Preset) -> bool:
+    """Whether one rate goes to all parameters because nothing says otherwise."""
+    says = ("get_finetune_lr_dict", "initialize_param_groups")
+    free = preset.mode is None and preset.layer_decay is None and preset.first_lr is None
+    return free and not isinstance(preset.lr, Mapping) and not any(hasattr(model, name) for name in says)
+
+
+def _brings_hooks(model: nn.Module) -> bool:
+    """Whether a model has a param-group hook that is not the one of every classifier."""
+    for name in ("initialize_param_groups", "update_param_groups"):
+        hook = getattr(model, name, None)
+        if callable(hook) and getattr(hook, "__func__", hook) is not getattr(Classifier, name):
+            return True
+    return False
+
+
 def _name(model: Any) -> str:
     return known_config(model).get("model") or type(model).__name__
 
@@ -253,12 +333,26 @@ def _write_beginning(training: Training) -> None:
         pretrained=made.get("pretrained", preset.pretrained),
         init_seed=made.get("init_seed", preset.init_seed),
         cache="memory" if training.keeps_features else "off",
+        schedule=to_plain(preset.schedule, training.plan.clock),
+        lr=_plain_rates(preset.lr, training.plan.clock),
     )
     folder.write_text("preset.yaml", known.to_yaml(full=True))
     folder.write_json("config.json", model_config(model).model_dump())
     folder.write_json("plan.json", {"digest": training.plan.digest, **training.plan.to_dict()})
     folder.write_json("data.json", training.data.describe())
     folder.write_json("environment.json", describe_environment(str(training.accelerator.device)))
+
+
+def _plain_rates(lr: Any, clock: Clock) -> Any:
+    """Return rates whose settings hold no code."""
+    if not isinstance(lr, Mapping):
+        return lr
+    return {
+        key: value.model_copy(update={"schedule": to_plain(value.schedule, clock)})
+        if isinstance(value, Settings) and value.schedule is not None
+        else value
+        for key, value in lr.items()
+    }
 
 
 def _train(training: Training) -> Run:

@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from types import FrameType
@@ -13,21 +13,27 @@ import torch
 from torch import Tensor, nn
 
 from zoo.batches import make_supply
+from zoo.callbacks import Callback, LiveRun, Moment, call
 from zoo.checkpoint import RunFolder
+from zoo.compiling import StepCompiler
 from zoo.data import Data
-from zoo.errors import InputError, Interrupted
+from zoo.errors import InputError, Interrupted, TrainingError
 from zoo.evaluation import Miss, make_accelerator, score
 from zoo.features import FeatureBatches, HeadOnly
+from zoo.freezing import apply_plan, check_reached, frozen_tensors, keep_norm_statistics
+from zoo.gradients import centralize_gradients, clip_groups
+from zoo.live_rates import LiveRates
 from zoo.loop import EpochResult, Position, fit
-from zoo.lr_plan import Plan, TrainingParams, apply_plan, frozen_tensors, keep_norm_statistics
+from zoo.lr_plan import Plan
 from zoo.metrics import Evaluation
-from zoo.optim import build_optimizer, build_schedule, set_rates
+from zoo.optim import build_optimizer, load_optimizer_state, set_rates
 from zoo.preprocess import Preprocess
 from zoo.preset import Preset
 from zoo.progress import Progress
 from zoo.proof import Proof, digest_tensor
 from zoo.report import draw_run
 from zoo.safetensors_file import read_tensors
+from zoo.schedule import Clock
 
 STEPS_PER_VOTE = 8  # how often several processes ask each other whether to stop, which makes a GPU wait
 STATE_SECONDS = 10.0  # epochs may be short: a run that is killed loses no more than this, or one epoch
@@ -44,6 +50,8 @@ class Training:
         folder: Where the run is kept.
         show: Where it says how it goes.
         state: What `RunFolder.load_state` gave, for a run that goes on.
+        optimizer: A class or an instance of the user's, instead of the one that the preset names.
+        callbacks: Called at the five moments of a run.
     """
 
     def __init__(
@@ -55,39 +63,44 @@ class Training:
         folder: RunFolder,
         show: Progress,
         state: Mapping[str, Any] | None = None,
+        optimizer: Any = None,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
-        self.model, self.data, self.preset, self.plan, self.folder, self.show = model, data, preset, plan, folder, show
+        self.model, self.data, self.preset, self.folder, self.show = model, data, preset, folder, show
         self.classes = data.classes
         self.accelerator = make_accelerator(preset.device, preset.precision)
         self.is_main = self.accelerator.is_main_process
         self.steps_per_vote = 1 if self.accelerator.num_processes == 1 else STEPS_PER_VOTE
         if state:
             model.load_state_dict(state["model"])
-        apply_plan(model, plan)
-        if preset.freeze_norm_stats:
-            keep_norm_statistics(model)
+        self.position = Position(**state["position"]) if state else Position()
+        between = self.position.batch == 0 and self.position.epoch > 0  # what is next to learn is let go later
+        epoch = self.position.epoch - between
+        self._freeze(plan, epoch)
         model.to(self.accelerator.device)
         if all(parameter.ndim < 5 for parameter in model.parameters()):
             model.to(memory_format=torch.channels_last)
-        optimizer = build_optimizer(model, plan, name=preset.optimizer, params=preset.optimizer_params)
+        own = optimizer or preset.optimizer
+        made = build_optimizer(model, plan, optimizer=own, params=preset.optimizer_params, tensor_rates=preset.compile)
+        self.model_loss: Callable[..., Tensor] = getattr(model, "loss", nn.functional.cross_entropy)
+        self.compiler = StepCompiler(show.say, stages=len(plan.unfreeze_epochs) + 1) if preset.compile else None
+        if self.compiler is not None:
+            self.compiler.compile_optimizer(made, plan)
+            self.model_loss = self.compiler.compile_loss(self.model_loss)
         preprocess = _effective_preprocess(model, preset)
         supply = make_supply(model, data, preset, plan, preprocess, self.accelerator, show)
         self.network, self.batches, self.val_batches = supply.network, supply.train, supply.val
-        self.optimizer = self.accelerator.prepare(optimizer)
+        self.optimizer = self.accelerator.prepare(made)
         self.ema = self._make_ema()
-        self.proof = Proof(frozen_tensors(model, plan))
         self.steps_per_epoch = -(-len(self.batches) // preset.accumulate)
-        self.schedule = build_schedule(
-            preset.schedule,
-            steps=preset.epochs * self.steps_per_epoch,
-            warmup_steps=round(preset.warmup_epochs * self.steps_per_epoch),
-            warmup_start=preset.warmup_start,
-            final_lr_ratio=preset.final_lr_ratio,
-        )
-        self.hook_params = training_params(preset)
-        self.position, self.saved = Position(), 0.0
+        clock = Clock(preset.epochs, self.steps_per_epoch, preset.accumulate, len(self.batches))
+        self.plan = plan.at(clock)
+        self.proof = Proof(frozen_tensors(model, plan, epoch))
+        self.live_rates = LiveRates(self.plan)
+        self.saved = 0.0
         self.records: list[dict[str, Any]] = []
-        self.rates: dict[str, list[float]] = {group["name"]: [] for group in self.optimizer.param_groups}
+        self.callbacks = callbacks
+        self.live = LiveRun(model, self.plan, folder.path, preset.epochs, live_rates=self.live_rates)
         self.best: dict[str, Tensor] | None = None
         self.best_top1 = -1.0
         self.evaluation: Evaluation | None = None
@@ -102,35 +115,71 @@ class Training:
 
     def run(self) -> None:
         """Train to the end and write everything; raises `Interrupted` if it is asked to stop before."""
-        preset, position = self.preset, self.position
-        self.show.start(preset.epochs, position.epoch, self.steps_per_epoch)
+        self.show.start(self.preset.epochs, self.position.epoch, self.steps_per_epoch)
         self._save_state()
+        self._tell("on_start")
         began = time.perf_counter() - sum(record["seconds"] for record in self.records)
         with StopRequest() as stop:
-            results = fit(
-                self.network,
-                self.batches,
-                self.optimizer,
-                self.accelerator,
-                loss=self._loss,
-                epochs=preset.epochs,
-                position=position,
-                before_step=self._set_rates,
-                after_step=lambda where, value: self._after_step(where, value, stop),
-                accumulate=preset.accumulate,
-                clip_grad_norm=preset.clip_grad_norm,
-                seed=preset.seed,
-            )
-            finished = position.epoch
-            for result in results:
-                finished = result.epoch
-                self._finish_epoch(result, began)
-                if finished < preset.epochs and self._agree(stop.asked):
+            for last in (*self.plan.unfreeze_epochs, self.preset.epochs):
+                if self.position.epoch < last and not self._train_until(last, began, stop):
                     break
-            if finished < preset.epochs:
+            if self.position.epoch < self.preset.epochs and not self.live.stopped:
                 self._stop()
         self._finish()
         self.accelerator.wait_for_everyone()
+
+    def _train_until(self, last: int, began: float, stop: "StopRequest") -> bool:
+        """Train until an epoch is over; return False if the run was asked to stop before."""
+        preset, position = self.preset, self.position
+        if position.batch == 0 and position.epoch in self.plan.unfreeze_epochs:
+            self._unfreeze(position.epoch)
+        results = fit(
+            self.network if self.compiler is None else self.compiler.compile_network(self.network),
+            self.batches,
+            self.optimizer,
+            self.accelerator,
+            loss=self._loss,
+            epochs=last,
+            position=position,
+            before_step=self._before_step,
+            after_step=lambda where, value: self._after_step(where, value, stop),
+            adjust_gradients=self._adjust_gradients if self.plan.adjusts_gradients else None,
+            accumulate=preset.accumulate,
+            clip_grad_norm=preset.clip_grad_norm,
+            seed=preset.seed,
+        )
+        if position.batch == 0:
+            self._tell("on_epoch_start")
+        for result in results:
+            self._finish_epoch(result, began)
+            if self.live.stopped or (result.epoch < preset.epochs and self._agree(stop.asked)):
+                return False
+            if result.epoch < last:
+                self._tell("on_epoch_start")
+        return position.epoch == last
+
+    def _freeze(self, plan: Plan, epoch: int) -> None:
+        apply_plan(self.model, plan, epoch)
+        if self.preset.freeze_norm_stats:
+            keep_norm_statistics(self.model)
+
+    def _unfreeze(self, epoch: int) -> None:
+        """Let the groups learn whose epoch has come; the proof holds for them until now."""
+        before = set(self.proof.digests)
+        self._freeze(self.plan, epoch)
+        names = sorted(before - set(frozen_tensors(self.model, self.plan, epoch)))
+        self.proof.release(names, f"before epoch {epoch + 1}, in which {len(names)} tensors begin to learn")
+        groups = [group.key for group in self.plan.trained if group.unfreeze_at == epoch]
+        self.show.say(f"epoch {epoch + 1}: {', '.join(dict.fromkeys(groups))} learn from now on")
+        if self.accelerator.num_processes > 1:  # its gradients are gathered only for what learnt when it was wrapped
+            self.network = self.accelerator.prepare(self.accelerator.unwrap_model(self.network))
+
+    def _tell(self, moment: Moment) -> None:
+        if not self.callbacks:
+            return
+        live, position = self.live, self.position
+        live.epoch, live.step, live.metrics = position.epoch, position.step, self.records
+        call(self.callbacks, moment, live)
 
     def _make_ema(self) -> Any:
         if self.preset.ema_decay is None:
@@ -147,44 +196,42 @@ class Training:
                 f"the model gives outputs of shape {tuple(outputs.shape)} for {len(targets)} images; expected "
                 f"{expected}: one number for each of the {len(self.classes)} classes."
             )
-        own: Callable[..., Tensor] = getattr(self.model, "loss", nn.functional.cross_entropy)
-        return own(outputs, targets, label_smoothing=self.preset.label_smoothing)
-
-    def _set_rates(self, position: Position) -> None:
-        """Set every group's rate for the next step: its own times the schedule, then what the model's hook says."""
-        factor = self.schedule(position.step)
-        set_rates(self.optimizer, factor)
-        hook = getattr(self.model, "update_param_groups", None)
-        lr = self.preset.lr
-        if callable(hook) and not isinstance(lr, Mapping):
-            groups = hook(
-                self.optimizer.param_groups,
-                lr * factor,
-                position.epoch,
-                position.batch,
-                self.hook_params,
-                len(self.batches),
+        value = self.model_loss(outputs, targets, label_smoothing=self.preset.label_smoothing)
+        if not value.requires_grad:
+            names = [name for group in self.plan.trained for name in group.names]
+            raise TrainingError(
+                f"the loss does not depend on anything that learns: {', '.join(names[:3])}. Is that part used in "
+                "forward()? A new layer has to be assigned to the attribute that forward() calls."
             )
-            if len(groups) != len(self.optimizer.param_groups):
-                raise InputError(
-                    f"update_param_groups returned {len(groups)} groups of {len(self.optimizer.param_groups)}. "
-                    "Expected all of them, in their order, with new rates."
-                )
-            for group, wanted in zip(self.optimizer.param_groups, groups, strict=True):
-                group["lr"] = wanted["lr"]
-        for group in self.optimizer.param_groups:
-            self.rates[group["name"]].append(float(group["lr"]))
+        return value
+
+    def _before_step(self, position: Position) -> None:
+        """Set every group's rate and decay for the next step."""
+        if position.step == 0:
+            check_reached(self.model, self.plan, self.show.say)
+        self.live.rates = self.live_rates.take(position.step)
+        set_rates(self.optimizer, self.live.rates, self.plan.weight_decays(position.step))
+
+    def _adjust_gradients(self) -> None:
+        if self.preset.clip_grad_norm is None:
+            self.accelerator.unscale_gradients()
+        clip_groups(self.optimizer)
+        centralize_gradients(self.optimizer)
 
     def _after_step(self, position: Position, loss: float | None, stop: "StopRequest") -> bool:
         if self.ema is not None:
             self.ema.update(self.model)
         if position.step == 1:
             self.proof.check("after the first step")
+        self.live.loss = loss
+        self._tell("on_step_end")
         step = position.step - position.epoch * self.steps_per_epoch
         seconds = max(position.seconds, 1e-9)
         self.show.step(step, loss, position.images / seconds, min(1.0, position.waiting / seconds))
         at_end = position.batch == len(self.batches)
-        return not at_end and position.step % self.steps_per_vote == 0 and self._agree(stop.asked)
+        if at_end:
+            return False
+        return self.live.stopped or (position.step % self.steps_per_vote == 0 and self._agree(stop.asked))
 
     def _agree(self, asked: bool) -> bool:
         """Whether any process was asked to stop: all must leave the loop after the same step, or they wait forever."""
@@ -196,7 +243,7 @@ class Training:
     def _finish_epoch(self, result: EpochResult, began: float) -> None:
         preset = self.preset
         self.proof.check(f"after epoch {result.epoch}")
-        last = {name: rates[-1] for name, rates in self.rates.items()}
+        last = {name: rates[-1] for name, rates in self.live_rates.history.items()}
         frozen = {group.name: 0.0 for group in self.plan.groups if group.frozen}
         record: dict[str, Any] = {"epoch": result.epoch, "epochs": preset.epochs, "step": result.step}
         record |= {"loss": result.loss, "lr": last | frozen, "images_per_second": result.images_per_second}
@@ -213,9 +260,11 @@ class Training:
         record["seconds"] = elapsed - sum(earlier["seconds"] for earlier in self.records)
         record["seconds_left"] = elapsed / result.epoch * (preset.epochs - result.epoch)
         self.records.append(record)
+        self.live_rates.update({key: value for key, value in record.items() if isinstance(value, float)})
         self.show.epoch(record | {"lr": _shown_rates(record["lr"])})
         if self.is_main:
             self.folder.write_metrics(self.records)
+        self._tell("on_epoch_end")
         if not is_last and time.perf_counter() - self.saved > STATE_SECONDS:
             self._save_state()
 
@@ -242,7 +291,7 @@ class Training:
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": None if scaler is None else scaler.state_dict(),
                 "position": asdict(self.position),
-                "rates": self.rates,
+                "rates": self.live_rates.state_dict(),
                 "records": self.records,
                 "best": self.best,
                 "best_top1": self.best_top1,
@@ -257,13 +306,13 @@ class Training:
                 f"the plan of the run in {self.folder.path} cannot be made again: the model's groups have changed "
                 "since. Resume with the same code, or begin a new run."
             )
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer_state(self.optimizer, state["optimizer"])
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.position = Position(**state["position"])
-        self.rates, self.records = state["rates"], state["records"]
+        self.live_rates.load_state_dict(state["rates"])
+        self.records = state["records"]
         self.best, self.best_top1 = state["best"], state["best_top1"]
         self.proof.continue_from(state["proof"])
 
@@ -281,6 +330,10 @@ class Training:
         )
 
     def _finish(self) -> None:
+        scored = not self.position.batch and "top1" in self.records[-1]
+        if not scored and self.val_batches is not None:  # a callback has ended the run before its last evaluation
+            self.evaluation, self.misses = self._evaluate()
+        self._tell("on_end")
         final = self.best or self._final().state_dict()
         self.model.load_state_dict(final)
         if self.best is not None and self.val_batches is not None:
@@ -298,13 +351,23 @@ class Training:
         self.proof.compare(self.proof.digests | _only(written, self.proof.digests), "in model.safetensors")
         self._write_results("finished")
         images = None if self.data.loaders else self.data.val
-        draw_run(self.folder, self.records, self.rates, self.steps_per_epoch, self.evaluation, self.misses, images)
+        draw_run(
+            self.folder,
+            self.records,
+            self.live_rates.history,
+            self.steps_per_epoch,
+            self.evaluation,
+            self.misses,
+            images,
+        )
         self.folder.drop_state()
 
     def _write_results(self, status: str) -> None:
         folder = self.folder
         folder.write_metrics(self.records)
-        folder.write_rates(self.rates)
+        folder.write_rates(self.live_rates.history)
+        if self.live_rates.changes:
+            folder.write_json("rate_changes.json", self.live_rates.changes)
         folder.write_json("proof.json", self.proof.to_dict())
         if self.evaluation is not None:
             folder.write_json("evaluation.json", self.evaluation.to_dict())
@@ -332,11 +395,6 @@ class StopRequest(AbstractContextManager["StopRequest"]):
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True
-
-
-def training_params(preset: Preset) -> TrainingParams:
-    """Return what the model's hooks may read: the preset's fields, and over them the user's own."""
-    return TrainingParams(preset.model_dump() | preset.training_params)
 
 
 def _shown_rates(rates: Mapping[str, float]) -> dict[str, float]:
