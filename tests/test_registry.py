@@ -5,7 +5,7 @@ import pytest
 from zoo import registry
 from zoo.errors import InputError
 from zoo.preprocess import Preprocess
-from zoo.registry import Entry, entries, register
+from zoo.registry import Entry, add_entry, entries, register, summarise
 from zoo.weights import Weights
 
 FACTS = {"task": "classification", "parameters": 0.1, "preprocess": Preprocess(image_size=64), "weights": None}
@@ -62,6 +62,27 @@ def test_facts_are_the_fields_of_an_entry(facts):
     with pytest.raises(TypeError, match=r"Entry|keyword argument"):
         register(**facts)(tinynet)
     assert entries() == {}
+
+
+def test_an_entry_that_is_added_takes_the_place_of_its_name():
+    own = Entry(name="net", build=print, summary="", is_own=True, **FACTS)
+    add_entry(own)
+    add_entry(own)
+    assert entries() == {"net": own}
+    assert "is_own" not in own.describe()
+    assert not make_entry(None).is_own
+
+
+@pytest.mark.parametrize(
+    ("text", "summary"),
+    [(None, ""), ("", ""), ("A net.", "A net"), ("\n    A net.\n\n    More.\n", "A net"), ("v1.0", "v1.0")],
+)
+def test_the_summary_is_the_first_line(text, summary):
+    def build():
+        pass
+
+    build.__doc__ = text
+    assert summarise(build) == summary
 
 
 def test_what_entries_returns_is_a_copy():

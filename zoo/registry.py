@@ -23,11 +23,12 @@ class Entry:
         parameters: Millions of parameters, with the classes of its weights; None if not known before it is built.
         preprocess: What its weights expect of an image.
         weights: Where pretrained weights are; None if there are none.
-        num_classes: Classes of the weights, and of a new model if nothing else is said.
+        num_classes: Classes of the weights, and of a new model if nothing else is said; None: it has to be said.
         code_licence: Licence of the architecture's code.
         paper: Where it was published.
         aliases: Other names for it.
         options: Keyword arguments of `build` that a saved configuration may set, and the values allowed.
+        is_own: Whether a user registered it: any module, of which nothing but `forward` is known.
     """
 
     name: str
@@ -37,16 +38,17 @@ class Entry:
     parameters: float | None
     preprocess: Preprocess
     weights: Weights | None
-    num_classes: int = 1000
+    num_classes: int | None = 1000
     code_licence: str = "Apache-2.0"
     paper: str = ""
     aliases: tuple[str, ...] = ()
     options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    is_own: bool = False
 
     def describe(self) -> dict[str, Any]:
         """Return the entry as plain values, for tables and cards."""
         weights = None if self.weights is None else vars(self.weights) | {"pinned": self.weights.pinned}
-        left_out = ("build", "options", "preprocess", "weights")
+        left_out = ("build", "options", "preprocess", "weights", "is_own")
         facts = {key: value for key, value in vars(self).items() if key not in left_out}
         return facts | {"aliases": list(self.aliases), "preprocess": self.preprocess.to_dict(), "weights": weights}
 
@@ -59,14 +61,23 @@ def register(**facts: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     """
 
     def add(build: Callable[..., Any]) -> Callable[..., Any]:
-        summary = (build.__doc__ or "").strip().partition("\n")[0].rstrip(".")
-        entry = Entry(name=build.__name__, build=build, summary=summary, **facts)
+        entry = Entry(name=build.__name__, build=build, summary=summarise(build), **facts)
         if entry.name in _ENTRIES:
             raise InputError(f"a model named {entry.name!r} is registered already. Choose another name.")
-        _ENTRIES[entry.name] = entry
+        add_entry(entry)
         return build
 
     return add
+
+
+def add_entry(entry: Entry) -> None:
+    """Register a model; one of the same name is replaced."""
+    _ENTRIES[entry.name] = entry
+
+
+def summarise(build: Callable[..., Any]) -> str:
+    """Return the first line of the documentation, without its full stop."""
+    return (build.__doc__ or "").strip().partition("\n")[0].rstrip(".")
 
 
 def entries() -> Mapping[str, Entry]:

@@ -1,26 +1,32 @@
 """The models: `get` finds a name's family, builds it and loads its weights.
 
 A family is one file here; the names in it begin with the file's name, so `get` opens one file and there is no list.
+What users register with `register_model` stands beside them.
 """
 
 import importlib
 import os
 import pkgutil
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from zoo.errors import InputError, LicenceError, did_you_mean
 from zoo.model_config import MAX_CLASSES, ModelConfig
-from zoo.registry import Entry, entries
+from zoo.preprocess import Preprocess
+from zoo.registry import Entry, add_entry, entries
 from zoo.safetensors_file import read_shapes
 from zoo.weights import Found, find_weights, is_commercial, load_into
 
+from ._own import build_own, choose_preprocess, make_entry, place, take_weights, takes_drop_rate
+
 if TYPE_CHECKING:
     from zoo.classifier import Classifier
+
+_Builder = TypeVar("_Builder", bound=Callable[..., Any])
 
 
 def find_entry(name: str) -> Entry:
@@ -63,8 +69,7 @@ def list_models(
         pretrained: Only models with (True) or without (False) pretrained weights.
         commercial: Only models whose weights are known to allow commercial use (True), or the others (False).
     """
-    for family in _families():
-        importlib.import_module(f"{__name__}.{family}")
+    _import_families()
     found = [
         entry.name
         for entry in entries().values()
@@ -79,6 +84,40 @@ def list_models(
 def describe(name: str) -> dict[str, Any]:
     """Return all that is known of a model as plain values: parameters, input, weights, licences, score, paper."""
     return find_entry(name).describe()
+
+
+def register_model(
+    name: str | None = None,
+    *,
+    preprocess: Preprocess | Mapping[str, Any] | None = None,
+    code_licence: str = "unknown",
+    summary: str | None = None,
+) -> Callable[[_Builder], _Builder]:
+    """Make a class of modules, or a function that builds one, usable by name; a decorator with parentheses.
+
+    It is called with `num_classes=N`, and with `drop_rate` if it has such an argument. Any module will do; what a
+    feature needs beyond `forward` it asks for itself, such as `get_finetune_lr_dict(lr)` for `mode="head"`.
+    Checkpoints hold the name: where they are loaded, the model has to be registered before.
+
+    Args:
+        name: Its name; that of the class or function if none is given.
+        preprocess: What it expects of an image, or only what differs from the usual, such as `{"image_size": 64}`.
+        code_licence: Of its code, SPDX identifier.
+        summary: One line on what it is; None: the first of its documentation.
+
+    Raises:
+        InputError: The name is taken or has odd characters, or `num_classes` is no argument.
+    """
+    if name is not None and not isinstance(name, str):
+        raise InputError("register_model is used with parentheses: @zoo.register_model() or with a name in them.")
+
+    def register(build: _Builder) -> _Builder:
+        entry = make_entry(build, name, preprocess=preprocess, code_licence=code_licence, summary=summary)
+        _check_free(entry)
+        add_entry(entry)
+        return build
+
+    return register
 
 
 def get(
@@ -96,7 +135,8 @@ def get(
     """Build a model, in eval mode on the CPU in float32.
 
     Args:
-        name: A name of `zoo.list_models()`, or `timm/<name>` for any classifier of timm.
+        name: A name of `zoo.list_models()`, or `timm/<name>` for any classifier of timm. A name that was registered
+            gives that very module, with `classes`, `preprocess`, `licence`, `load_report` and `config` set.
         pretrained: True: the known weights, from the Hub at their pinned commit. A path: a safetensors file, or a
             folder with one (and `config.json`), for example that of a run. `org/name[@revision]`: a Hub repository.
         num_classes: Number of outputs; None: as the weights have. If it differs, the head is made anew.
@@ -134,8 +174,20 @@ def get(
 
 
 def from_config(config: ModelConfig) -> "Classifier":
-    """Build the model that a checkpoint's configuration describes, with weights still to be loaded."""
-    entry = find_entry(config.model or "")
+    """Build the model that a checkpoint's configuration describes, with weights still to be loaded.
+
+    Raises:
+        InputError: There is no such model here.
+    """
+    try:
+        entry = find_entry(config.model or "")
+    except InputError as error:
+        if not config.origin.get("registered"):
+            raise
+        raise InputError(
+            f"this is a checkpoint of {config.model!r}, a model that was registered by @zoo.register_model, and is not "
+            "in this process. Import the module that registers it first, or build the network and pass it as model=."
+        ) from error
     config = config.fitting(entry)
     drop_rate = float(config.options.get("drop_rate", 0.0))
     return _build(entry, config, None, config.names, config.num_classes, drop_rate, config.init_seed)
@@ -150,6 +202,8 @@ def _build(
     drop_rate: float,
     seed: int,
 ) -> "Classifier":
+    if entry.is_own:
+        return _build_own(entry, config, found, classes, num_classes, drop_rate, seed)
     import torch
 
     from zoo.classifier import Licence
@@ -162,7 +216,7 @@ def _build(
             model: Classifier = entry.build(num_classes=outputs, drop_rate=drop_rate, **options)
         return model
 
-    theirs = config.num_classes or entry.num_classes
+    theirs = cast(int, config.num_classes or entry.num_classes)
     wanted = len(classes) if classes else num_classes or theirs
     model = build(wanted)
     if found and config.num_classes is None:  # a bare file: its head tells how many classes it has
@@ -179,6 +233,52 @@ def _build(
     options["drop_rate"] = drop_rate
     model.config = config.derived(entry, options, model.licence.weights, init_seed=seed, **origin).model_dump()
     return model.eval()
+
+
+def _build_own(
+    entry: Entry,
+    config: ModelConfig,
+    found: Found | None,
+    classes: tuple[str, ...] | None,
+    num_classes: int | None,
+    drop_rate: float,
+    seed: int,
+) -> "Classifier":
+    """Build a model that a user registered."""
+    import torch
+
+    from zoo.classifier import Licence
+
+    wanted = len(classes) if classes else num_classes or config.num_classes or entry.num_classes
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: Any = build_own(entry, wanted, drop_rate)
+    preprocess = choose_preprocess(entry, model, config)
+    report = take_weights(entry, model, found, config, classes) if found else None
+    names = config.names if report and not report.reinitialised and len(config.names or ()) == wanted else None
+    model.preprocess, model.load_report = preprocess, report
+    model.classes = classes or names or _default_names(cast(int, wanted), False)
+    model.licence = Licence(entry.code_licence, found.licence or "unknown" if found else config.licence)
+    origin: dict[str, Any] = {"init_seed": seed, "registered": True}
+    origin |= {"weights": found.origin, "revision": found.revision, "sha256": found.sha256} if found else {}
+    options = {"drop_rate": drop_rate} if takes_drop_rate(entry) else {}
+    model.config = config.derived(entry, options, model.licence.weights, **origin).model_dump()
+    return cast("Classifier", model.eval())
+
+
+def _check_free(entry: Entry) -> None:
+    """Refuse a name that means something else already."""
+    _import_families()
+    wanted = _plain(entry.name)
+    if wanted in map(_plain, _families()):
+        raise InputError(f"register_model: {entry.name!r} is the name of a family of models. Choose another name.")
+    for known in entries().values():
+        if wanted not in map(_plain, (known.name, *known.aliases)):
+            continue
+        if known.is_own and known.name == entry.name and place(known.build) == place(entry.build):
+            continue  # the same lines run again, as in a notebook
+        what = ".".join(place(known.build)) if known.is_own else "a model of this package"
+        raise InputError(f"register_model: the name {entry.name!r} means {what}. Choose another name.")
 
 
 def _default_names(num_classes: int, is_pretrained: object) -> tuple[str, ...]:
@@ -222,7 +322,12 @@ def _check_licence(name: str, licence: str | None, commercial: bool | None) -> N
 
 
 def _families() -> list[str]:
-    return [module.name for module in pkgutil.iter_modules(__path__)]
+    return [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
+
+
+def _import_families() -> None:
+    for family in _families():
+        importlib.import_module(f"{__name__}.{family}")
 
 
 def _plain(name: str) -> str:
