@@ -1,19 +1,40 @@
 """`zoo preset`: look at presets, check them, and write new ones. Nothing here loads a framework before it must."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zoo.compat.sg_recipe import translate_recipe
+from zoo.compat.super_gradients import Translation
 from zoo.errors import InputError, PresetError
-from zoo.preset import Preset, list_fields, list_presets, load_preset, parse_preset, parse_setting, read_preset
+from zoo.preset import (
+    Preset,
+    PresetField,
+    list_fields,
+    list_presets,
+    list_settings,
+    load_preset,
+    parse_preset,
+    parse_setting,
+    read_preset,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 DEFAULT_PRESET = "classify-heads"
 WIDTH_OF_FILES = 200
 _HEAD = """\
 # Fine-tunes {what}. Fields that are not here have their default: zoo preset show --fields
 # zoo finetune DATA --preset THIS_FILE
+"""
+_SG_HEAD = """\
+# From {recipe}, a recipe of super-gradients. Fields that are not here have their default: zoo preset show --fields
+# Left out: {left_out}
+# zoo finetune {model}DATA --preset THIS_FILE
 """
 
 app = typer.Typer(name="preset", help="Look at presets, check them, and write your own.", no_args_is_help=True)
@@ -39,11 +60,12 @@ def show(
 ) -> None:
     """Print a preset.
 
+    \b
     Examples:
       zoo preset show classify-heads
       zoo preset show classify-heads --full
       zoo preset show --fields
-    """
+    """  # noqa: D301
     if not (name or fields):
         raise InputError("no preset is named. zoo preset list names all; --fields lists what a preset may hold.")
     if name:
@@ -90,10 +112,11 @@ def export(
 ) -> None:
     """Write a preset of your own, for a model or from a finished run.
 
+    \b
     Examples:
       zoo preset export resnet50 -o my.yaml --set lr=0.005
       zoo preset export runs/flowers -o my.yaml
-    """
+    """  # noqa: D301
     start = _start(source, preset)
     result = start.replace(**dict(map(parse_setting, settings or [])))
     full = full or Path(source).is_dir()  # what repeats a run must not depend on defaults
@@ -105,20 +128,84 @@ def export(
     typer.echo(f"wrote {output}. Use it: zoo finetune DATA --preset {output}")
 
 
+@app.command(name="import-sg")
+def import_sg(
+    recipe: Annotated[Path, typer.Argument(help="A .yaml file: a whole recipe, or training parameters alone.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="The file to write; - prints it.")] = "-",
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Keep what is meant, not the exact sequence of rates with its defects.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if there is one.")] = False,
+) -> None:
+    """Translate a recipe of super-gradients, and tell what became of every key.
+
+    Files that it includes are read if they lie beside it as in the folder of recipes. Nothing in it is run.
+
+    \b
+    Examples:
+      zoo preset import-sg recipe.yaml -o preset.yaml
+      zoo preset import-sg recipe.yaml -o preset.yaml --clean
+    """  # noqa: D301
+    translation = translate_recipe(recipe, exact=not clean)
+    model = translation.preset.model
+    text = _SG_HEAD.format(
+        recipe=_printable(recipe.name),
+        left_out=", ".join(map(_printable, translation.left_out)) or "nothing",
+        model="" if model else "MODEL ",
+    )
+    text += translation.preset.to_yaml()
+    _print_translation(translation, to_stderr=output == "-")
+    if output == "-":
+        typer.echo(text, nl=False)
+        return
+    _write(Path(output), text, force=force)
+    typer.echo(f"wrote {output}. See what learns: zoo plan {model or 'MODEL'} --preset {output}")
+
+
 def _purpose(text: str) -> str:
     first = text.partition("\n")[0].strip()
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
 def _print_fields() -> None:
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES, markup=False, highlight=False)
+    console.print(_as_table(list_fields()))
+    console.print(" Settings of one key of lr, for example lr: {default: 0, fc: {lr: 0.01, unfreeze_at: 3}}")
+    console.print(_as_table(list_settings()))
+
+
+def _as_table(fields: Sequence[PresetField]) -> "Table":
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Column, Table
+
+    whole = Column("field", no_wrap=True, min_width=max(len(field.name) for field in fields))
+    table = Table(whole, Column("default", no_wrap=True), "values", "meaning", box=SIMPLE_HEAD)
+    for field in fields:
+        table.add_row(field.name, field.default, field.expected, field.meaning)
+    return table
+
+
+def _print_translation(translation: Translation, *, to_stderr: bool) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("field", "default", "values", "meaning", box=SIMPLE_HEAD)
-    for field in list_fields():
-        table.add_row(field.name, field.default, field.expected, field.meaning)
-    Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES, markup=False, highlight=False).print(table)
+    stream = sys.stderr if to_stderr else sys.stdout
+    console = Console(file=stream, width=None if stream.isatty() else WIDTH_OF_FILES, markup=False, highlight=False)
+    heads = [("theirs", "value", "ours", "value", "remark"), ("left out", "why")]
+    for head, rows in zip(heads, (translation.lines, translation.left_out.items()), strict=True):
+        table = Table(*(Column(name, overflow="fold") for name in head), box=SIMPLE_HEAD)  # nothing is cut off
+        for row in rows:
+            table.add_row(*map(_printable, row))
+        if table.row_count:
+            console.print(table)
+
+
+def _printable(text: str) -> str:
+    """Escape what would move the cursor or end a line."""
+    return text if text.isprintable() else repr(text)
 
 
 def _start(source: str, preset: str | None) -> Preset:

@@ -8,6 +8,7 @@ from typer.testing import CliRunner, Result
 from tools.preset_commands import app
 from zoo.errors import InputError, PresetError
 from zoo.preset import Preset, list_presets, load_preset, read_preset
+from zoo.rate_spec import Settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,9 +69,8 @@ def test_show_full_adds_all_values() -> None:
 
 def test_show_fields_explains_every_field() -> None:
     shown = output("show", "--fields")
-    assert [line.split()[0] for line in shown.splitlines() if line.startswith("  ") and line[2:3].strip()][1:] == list(
-        Preset.model_fields
-    )
+    first = [line.split()[0] for line in shown.splitlines() if line.startswith("  ") and line[2:3].strip()]
+    assert first == ["field", *Preset.model_fields, "field", *Settings.model_fields]
     assert "org/name[@revision]" in shown
 
 
@@ -198,3 +198,126 @@ def test_help_teaches_by_example() -> None:
     assert "zoo preset export resnet50 -o my.yaml --set lr=0.005" in output("export", "--help")
     for command in ("list", "show", "validate"):
         assert f"zoo preset {command}" in output(command, "--help")
+
+
+RECIPE = """\
+architecture: resnet18
+dataset_params: {train_dataloader_params: {batch_size: 64}}
+training_hyperparams:
+  initial_lr: {fc: 0.02, default: 0}
+  max_epochs: 12
+  lr_mode: CosineLRScheduler
+  lr_warmup_epochs: 2
+  sync_bn: True
+  "odd\\nkey": 3
+  "\\e[2J": [1]
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    return tmp_path / "recipe.yaml"
+
+
+def test_import_sg_writes_a_preset_that_loads(recipe: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    said = output("import-sg", recipe, "-o", file)
+    assert said.splitlines()[-1] == f"wrote {file}. See what learns: zoo plan resnet18 --preset {file}"
+    assert load_preset(file) == Preset(
+        model="resnet18",
+        compat="super-gradients",
+        lr={"fc": 0.02, "default": 0.0},
+        optimizer_params={"momentum": 0.9},
+        weight_decay=1e-4,
+        decay_norm_and_bias=True,
+        training_params={"odd\nkey": 3},
+        epochs=12,
+        batch_size=64,
+        warmup_epochs=2.0,
+        seed=42,
+    )
+    assert file.read_text().splitlines()[:4] == [
+        "# From recipe.yaml, a recipe of super-gradients. Fields that are not here have their default: "
+        "zoo preset show --fields",
+        "# Left out: sync_bn, '\\x1b[2J', dataset_params",
+        "# zoo finetune DATA --preset THIS_FILE",
+        "model: resnet18",
+    ]
+
+
+def test_import_sg_shows_every_key(recipe: Path, tmp_path: Path) -> None:
+    said = output("import-sg", recipe, "-o", tmp_path / "mine.yaml")
+    for key in ("initial_lr", "max_epochs", "lr_mode", "lr_warmup_epochs", "architecture", "dataset_params", "sync_bn"):
+        assert f"\n  {key} " in said
+    assert "'odd\\nkey'" in said
+    assert "'\\x1b[2J'" in said
+    assert "\x1b" not in said
+    assert "norm statistics are those of each process alone" in said
+    assert "dataset_params.train_dataloader_params.batch_size" in "".join(
+        part for row in said.splitlines() if "dataset" in row or "batch_size" in row for part in row.split()[:1]
+    )
+
+
+def test_import_sg_prints_the_preset_alone(recipe: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    output("import-sg", recipe, "-o", file)
+    result = run("import-sg", recipe)
+    assert result.stdout == file.read_text()
+    assert "lr_warmup_epochs" in result.stderr
+    assert result.stdout == run("import-sg", recipe, "-o", "-").stdout
+
+
+def test_import_sg_keeps_what_is_meant(recipe: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    output("import-sg", recipe, "-o", file, "--clean")
+    preset = load_preset(file)
+    assert (preset.compat, preset.warmup_epochs, preset.warmup_start) == (None, 2.0, pytest.approx(1 / 3))
+
+
+def test_import_sg_of_a_model_that_is_brought(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("initial_lr: 0.1\n")
+    said = output("import-sg", tmp_path / "recipe.yaml", "-o", tmp_path / "mine.yaml")
+    assert "See what learns: zoo plan MODEL --preset" in said
+    assert "left out" not in said
+    lines = (tmp_path / "mine.yaml").read_text().splitlines()
+    assert lines[1:3] == ["# Left out: nothing", "# zoo finetune MODEL DATA --preset THIS_FILE"]
+
+
+def test_import_sg_overwrites_only_when_told(recipe: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("precious")
+    assert "exists. Choose another name, or replace it with --force." in error("import-sg", recipe, "-o", file)
+    assert file.read_text() == "precious"
+    output("import-sg", recipe, "-o", file, "--force")
+    assert load_preset(file).epochs == 12
+
+
+def test_import_sg_refuses_what_is_no_recipe(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    assert "cannot be read: No such file or directory." in error("import-sg", tmp_path / "no.yaml", "-o", file)
+    (tmp_path / "bad.yaml").write_bytes(b"\x80binary")
+    assert "is not UTF-8 text (byte 0)." in error("import-sg", tmp_path / "bad.yaml", "-o", file)
+    (tmp_path / "bad.yaml").write_text("epochs: 3\n")
+    assert "holds no training_hyperparams." in error("import-sg", tmp_path / "bad.yaml", "-o", file)
+    assert not file.exists()
+
+
+def test_import_sg_loads_no_framework(recipe: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from tools.preset_commands import app; app(sys.argv[1:], standalone_mode=False); "
+        "print([m for m in ('torch', 'timm', 'torchvision', 'matplotlib', 'accelerate') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "import-sg", str(recipe), "-o", str(tmp_path / "mine.yaml")],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.endswith("[]\n")
+
+
+def test_import_sg_help_teaches_by_example() -> None:
+    assert "zoo preset import-sg recipe.yaml -o preset.yaml --clean" in output("import-sg", "--help")

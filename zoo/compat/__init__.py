@@ -1,0 +1,1 @@
+"""For those who come from elsewhere: what other libraries call things, translated."""
