@@ -1,4 +1,7 @@
-"""The command `zoo`: everything that the package does, from a terminal."""
+"""The command `zoo`: everything that the package does, from a terminal.
+
+A `\\b` in the documentation of a command, the very character, keeps the lines after it as they are in its help.
+"""  # noqa: D301
 
 import json
 import sys
@@ -11,9 +14,12 @@ import typer
 
 import zoo
 from zoo.errors import InputError, Interrupted, ZooError
-from zoo.preset import Preset, load_preset, parse_setting
+from zoo.preset import Preset
 
+from .list_commands import optimizers, schedules
+from .plan_command import plan
 from .preset_commands import app as preset_app
+from .preset_options import Lr, Mode, PresetName, Settings, choose_preset
 
 if TYPE_CHECKING:
     from zoo.data import Data
@@ -31,16 +37,6 @@ app = typer.Typer(
 )
 app.add_typer(preset_app)
 
-Lr = Annotated[
-    str | None,
-    typer.Option(metavar="RATE", help="One rate, or rates by prefix: 'fc=0.01,layer4=0.001,default=0' (0 freezes)."),
-]
-Mode = Annotated[str | None, typer.Option(help="head: the head learns. low_lr: the rest at a tenth. full: all.")]
-PresetName = Annotated[str | None, typer.Option("--preset", help="A name of `zoo preset list`, or a .yaml file.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Any field of `zoo preset show --fields`; may be repeated."),
-]
 Weights = Annotated[
     str | None,
     typer.Option(metavar="SOURCE", help="Local file, folder or org/name[@revision], instead of the known weights."),
@@ -54,7 +50,7 @@ def models(
     commercial: Annotated[bool, typer.Option("--commercial", help="Only weights that allow commercial use.")] = False,
     names: Annotated[bool, typer.Option("--names", help="Print the names only.")] = False,
 ) -> None:
-    r"""List the models: size, score and licence of their weights.
+    """List the models: size, score and licence of their weights.
 
     Any other classifier of timm is open as timm/NAME.
 
@@ -62,7 +58,7 @@ def models(
     Examples:
       zoo models
       zoo models 'mobilenet*' --commercial
-    """
+    """  # noqa: D301
     found = zoo.list_models(pattern, commercial=True if commercial else None)
     if not found:
         raise InputError(f"no model fits {pattern!r}. zoo models lists all.")
@@ -77,7 +73,7 @@ def models(
             {
                 "model": name,
                 "task": facts["task"],
-                "million parameters": f"{facts['parameters']:.2f}",
+                "million parameters": f"{facts['parameters']:.2f}" if facts["parameters"] else "-",
                 "input": f"{facts['preprocess']['image_size']} px",
                 "top-1": f"{weights['top1']} %" if weights.get("top1") else "-",
                 "weights": weights.get("repo", "none"),
@@ -100,35 +96,17 @@ def describe(name: Annotated[str, typer.Argument(help="A name of `zoo models`, o
         if value not in (None, "", []):
             typer.echo(f"{key:<14} {', '.join(value) if isinstance(value, list) else value}")
     typer.echo(f"{'preprocess':<14} {', '.join(f'{key} {value}' for key, value in preprocess.items())}")
-    for key, value in (weights or {"weights": "none"}).items():
+    for key, value in (weights or {"": "none"}).items():
         if value not in (None, ""):
             typer.echo(f"{'weights ' + key:<14} {value}")
-    typer.echo("fine-tune      " + str(zoo.get(name).get_finetune_lr_dict(0.01)) + "  # for lr=0.01")
+    hook = getattr(zoo.get(name, num_classes=facts["num_classes"] or 2), "get_finetune_lr_dict", None)
+    if hook is not None:
+        typer.echo(f"fine-tune      {hook(0.01)}  # for lr=0.01")
 
 
-@app.command()
-def plan(
-    model: Annotated[str, typer.Argument(help="A name of `zoo models`, or timm/NAME.")],
-    lr: Lr = None,
-    mode: Mode = None,
-    preset: PresetName = None,
-    settings: Settings = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as data, with all parameter names.")] = False,
-) -> None:
-    r"""Show which part of a model would learn at which rate, before anything runs.
-
-    \b
-    Examples:
-      zoo plan resnet18
-      zoo plan resnet50 --lr 'fc=0.01,layer4=0.001,default=0'
-      zoo plan mobilenetv2_100 --preset classify-low-lr
-    """
-    chosen = _preset(preset, lr, mode, settings)
-    result = zoo.plan(zoo.get(model), preset=chosen)
-    if as_json:
-        typer.echo(json.dumps({"digest": result.digest, **result.to_dict()}, indent=1, default=str))
-    else:
-        _table(result.rows(), title=f"lr plan of {model}", totals=result.totals())
+app.command()(plan)
+app.command()(schedules)
+app.command()(optimizers)
 
 
 @app.command()
@@ -152,9 +130,10 @@ def finetune(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The run's folder; else a new one in runs/.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
 ) -> None:
-    r"""Fine-tune a model on a folder of images: train/<class>/*, val/<class>/* or just <class>/*.
+    """Fine-tune a model on a folder of images: train/<class>/*, val/<class>/* or just <class>/*.
 
     By default the head learns and the rest is frozen, which is proven in the run. Ctrl-C saves; --resume goes on.
+    zoo plan shows beforehand what the same options would do.
 
     \b
     Examples:
@@ -162,8 +141,10 @@ def finetune(
       zoo finetune resnet50 flowers --mode low_lr --lr 0.005 --epochs 15
       zoo finetune mobilenetv2_100 flowers --preset classify-full --set ema_decay=0.999
       zoo finetune resnet18 flowers --lr 'fc=0.01,layer4=0.001,default=0' -o runs/flowers
+      zoo finetune resnet50 flowers --mode full --set layer_decay=0.75 --set optimizer=AdamW --lr 0.0003
+      zoo finetune resnet18 flowers --set 'unfreeze={3: layer4, 6: default}' --set schedule=constant
       zoo finetune --resume runs/flowers
-    """
+    """  # noqa: D301
     from zoo.progress import is_main_process
 
     words = list(model_and_data or [])
@@ -173,7 +154,7 @@ def finetune(
         return
     given = {"epochs": epochs, "batch_size": batch_size, "image_size": image_size, "seed": seed, "device": device}
     given |= {"skip_bad": skip_bad or None, "pretrained": weights or (False if no_pretrained else None)}
-    chosen = _preset(preset, lr, mode, settings, **given)
+    chosen = choose_preset(preset, lr, mode, settings, **given)
     if not words or len(words) > 2 or (len(words) == 1 and chosen.model is None):
         raise InputError(
             f"expected a model and a folder, got {' '.join(words) or 'nothing'}. For example: zoo finetune resnet18 "
@@ -200,13 +181,13 @@ def evaluate(
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all scores as data.")] = False,
 ) -> None:
-    r"""Score a run on images: top-1, top-5, precision and recall per class.
+    """Score a run on images: top-1, top-5, precision and recall per class.
 
     \b
     Examples:
       zoo evaluate runs/flowers flowers --split test
       zoo evaluate runs/flowers flowers --json
-    """
+    """  # noqa: D301
     model = _load(model_or_run)
     options: dict[str, Any] = {"split": split, "batch_size": batch_size, "device": device, "skip_bad": skip_bad}
     result = zoo.evaluate(model, data, progress=not as_json, **options)
@@ -224,13 +205,13 @@ def predict(
     top: Annotated[int, typer.Option(help="Names per image.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answers as data.")] = False,
 ) -> None:
-    r"""Name what is on images.
+    """Name what is on images.
 
     \b
     Examples:
       zoo predict runs/flowers photo.jpg
       zoo predict mobilenetv2_100 photos/ --top 5
-    """
+    """  # noqa: D301
     answers = _load(model_or_run).predict(sources, top_k=top)
     if as_json:
         typer.echo(json.dumps([vars(answer) for answer in answers], indent=1))
@@ -265,27 +246,6 @@ def _saying_how_to_go_on() -> Iterator[None]:
     except Interrupted as stopped:
         typer.echo(str(stopped), err=True)
         raise typer.Exit(130) from None
-
-
-def _preset(preset: str | None, lr: str | None, mode: str | None, settings: list[str] | None, **given: Any) -> Preset:
-    start = load_preset(preset) if preset else Preset()
-    changes = dict(parse_setting(setting) for setting in settings or [])
-    changes |= {key: value for key, value in (given | {"mode": mode}).items() if value is not None}
-    if lr is not None:
-        changes["lr"] = _rates(lr)
-    return start.replace(**changes)
-
-
-def _rates(text: str) -> float | dict[str, float]:
-    try:
-        if "=" not in text:
-            return float(text)
-        pairs = (part.partition("=") for part in text.split(","))
-        return {key.strip(): float(value) for key, _, value in pairs}
-    except ValueError:
-        raise InputError(
-            f"--lr is {text!r}; expected a number such as 0.01, or rates by prefix: 'fc=0.01,layer4=0.001,default=0'."
-        ) from None
 
 
 def _open(path: str, preset: Preset) -> "Data":

@@ -1,14 +1,17 @@
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 import zoo
 from coloured_folder import write_coloured
 from tools.cli import main
+from zoo import registry
 
 FAST = ["--set", "num_workers=0", "--epochs", "1", "--batch-size", "4", "--image-size", "32", "--device", "cpu"]
 
@@ -32,7 +35,10 @@ def call(capsys, *argv):
     return code, captured.out, captured.err
 
 
-@pytest.mark.parametrize("command", ["models", "describe", "plan", "finetune", "evaluate", "predict", "preset"])
+COMMANDS = ["models", "describe", "plan", "schedules", "optimizers", "finetune", "evaluate", "predict", "preset"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(capsys, command):
     code, out, _ = call(capsys, command, "--help")
     assert code == 0
@@ -58,13 +64,28 @@ def test_describe_tells_weights_and_groups(capsys):
     assert "{'fc': 0.01, 'default': 0.0}" in out
 
 
-def test_plan_as_table_and_as_data(capsys):
-    code, out, _ = call(capsys, "plan", "resnet18", "--lr", "fc=0.01,layer4=0.001,default=0")
+def test_models_of_ones_own_are_listed_and_described(capsys, monkeypatch):
+    zoo.list_models()
+    monkeypatch.setattr(registry, "_ENTRIES", registry.entries())
+    zoo.register_model("my_net")(lambda num_classes: nn.Linear(3, num_classes))
+    code, out, _ = call(capsys, "models", "my*")
     assert code == 0
-    assert re.search(r"layer4 +trained +5 +8,388,608 +0.001", out)
-    assert re.search(r"total +76.19% trained", out)
-    code, out, _ = call(capsys, "plan", "resnet18", "--json")
-    assert {group["name"] for group in json.loads(out)["groups"]} == {"default", "fc", "fc (no decay)"}
+    assert re.search(r"my_net +classification +- +224 px +- +none +- +no", out)
+    code, out, _ = call(capsys, "describe", "my_net")
+    assert code == 0
+    assert re.search(r"\nweights +none\n", out)
+    assert "fine-tune" not in out
+
+
+def test_the_examples_of_finetune_say_rates_that_can_be(capsys):
+    _, out, _ = call(capsys, "finetune", "--help")
+    lines = [shlex.split(line) for line in out.splitlines() if line.strip().startswith("zoo finetune resnet")]
+    assert len(lines) == 5
+    kept = ("--lr", "--mode", "--preset", "--set", "--epochs")
+    for _, _, model, _, *options in lines:
+        pairs = [pair for pair in zip(options[::2], options[1::2], strict=True) if pair[0] in kept]
+        pairs = [("--set", f"epochs={value}") if name == "--epochs" else (name, value) for name, value in pairs]
+        assert main(["plan", model, "--no-picture", *(word for pair in pairs for word in pair)]) == 0
 
 
 def test_finetune_evaluate_predict(capsys, images, run):
@@ -102,14 +123,14 @@ def test_a_preset_exported_from_a_run_repeats_it(capsys, images, run, tmp_path):
         (["finetune", "resnet1", "."], "unknown model 'resnet1'. Did you mean 'resnet18'"),
         (["finetune", "resnet18", "/no/such/folder"], "there is no folder '/no/such/folder'"),
         (["finetune", "resnet18", ".", "--lr", "fast"], "--lr is 'fast'; expected a number such as 0.01"),
+        (["finetune", "resnet18", ".", "--lr", "fc=0.1,default"], "--lr: 'default' is no key=rate"),
         (["finetune", "resnet18", ".", "--lr", "fc=0.1"], "default"),
-        (["finetune", "resnet18", ".", "--lr", "-1"], "lr is -1.0"),
+        (["finetune", "resnet18", ".", "--lr", "-1"], "lr is -1;"),
         (["finetune", "resnet18", ".", "--set", "epoch=3"], "unknown key 'epoch'. Did you mean 'epochs'"),
         (["finetune", "resnet18", ".", "--preset", "classify-head"], "Did you mean 'classify-heads'"),
         (["finetune", "resnet18", ".", "--epochs", "many"], "Invalid value for '--epochs'"),
         (["finetune", "resnet18", ".", "--epoch", "3"], "No such option"),
         (["finetune", "--resume", "/no/such/run"], "/no/such/run is not a folder"),
-        (["plan", "resnet18", "--lr", "fs=0.1,default=0"], "key 'fs' matches no parameter"),
         (["evaluate", "/", "/"], "/ is not a run: it has no config.json"),
         (["predict", "tests", "x.jpg"], "is not a run"),
         (["describe", "resnet"], "unknown model 'resnet'"),
