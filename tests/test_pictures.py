@@ -9,6 +9,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from zoo import pictures
+from zoo.canvas import columns, look, shorten
 from zoo.errors import InputError
 from zoo.pictures import Mistake, draw_confusion, draw_curves, draw_mistakes, draw_rates
 
@@ -33,7 +34,7 @@ def matrix(classes, per_class=40, right=30):
 
 def build(draw, *args):
     """The figure, after all of it was found to be inside its edges."""
-    with pictures._look():
+    with look():
         figure = draw(*args)
         figure.draw_without_rendering()
         width, height = figure.get_size_inches()
@@ -285,11 +286,11 @@ def test_dollars_are_not_mathematics():
 
 
 def test_a_long_name_keeps_both_ends():
-    assert pictures._shorten("German short-haired pointer", 18) == "German shor…ointer"
-    assert pictures._shorten("short", 18) == "short"
-    assert pictures._shorten("two\n words\t", 18) == "two words"
-    assert pictures._shorten("漢字漢字漢字漢字", 10) == "漢字漢…字"
-    assert all(pictures._columns(pictures._shorten("漢a" * 30, width)) <= width for width in range(4, 40))
+    assert shorten("German short-haired pointer", 18) == "German shor…ointer"
+    assert shorten("short", 18) == "short"
+    assert shorten("two\n words\t", 18) == "two words"
+    assert shorten("漢字漢字漢字漢字", 10) == "漢字漢…字"
+    assert all(columns(shorten("漢a" * 30, width)) <= width for width in range(4, 40))
 
 
 def test_a_picture_is_written_at_once_and_replaces_the_old_one(tmp_path, monkeypatch):

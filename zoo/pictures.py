@@ -26,17 +26,17 @@ from zoo.canvas import (
     SHADES,
     VERMILION,
     arranged,
+    columns,
     entitle,
     format_rate,
     line_colours,
+    look,
     measure,
     place,
     save,
     say,
+    shorten,
 )
-from zoo.canvas import columns as _columns
-from zoo.canvas import look as _look
-from zoo.canvas import shorten as _shorten
 from zoo.errors import InputError
 
 Counts = npt.NDArray[np.float64]
@@ -78,7 +78,7 @@ def draw_curves(records: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
     Returns:
         The path.
     """
-    with _look():
+    with look():
         return save(_draw_curves(records), path)
 
 
@@ -96,7 +96,7 @@ def draw_rates(rates: Mapping[str, Sequence[float]], path: str | Path, *, steps_
     Returns:
         The path.
     """
-    with _look():
+    with look():
         return save(_draw_rates(rates, steps_per_epoch), path)
 
 
@@ -124,7 +124,7 @@ def draw_confusion(matrix: npt.ArrayLike, classes: Sequence[str], path: str | Pa
         )
     if not np.issubdtype(counts.dtype, np.number) or not (np.isfinite(counts) & (counts >= 0)).all():
         raise InputError("confusion matrix has values that are no counts; expected numbers, 0 or more.")
-    with _look():
+    with look():
         return save(_draw_confusion(counts.astype(np.float64), classes), path)
 
 
@@ -138,7 +138,7 @@ def draw_mistakes(mistakes: Sequence[Mistake], path: str | Path) -> Path:
     Returns:
         The path.
     """
-    with _look():
+    with look():
         return save(_draw_mistakes(mistakes), path)
 
 
@@ -265,9 +265,9 @@ def _list_groups(figure: Figure, axes: Axes) -> None:
 
 def _join(names: Sequence[str]) -> str:
     listed = ", ".join(names)
-    if len(names) == 1 or _columns(listed) <= 34:
-        return _shorten(listed, 34)
-    return f"{_shorten(names[0], 26)} + {len(names) - 1} more"
+    if len(names) == 1 or columns(listed) <= 34:
+        return shorten(listed, 34)
+    return f"{shorten(names[0], 26)} + {len(names) - 1} more"
 
 
 def _draw_confusion(counts: Counts, classes: Sequence[str]) -> Figure:
@@ -276,11 +276,11 @@ def _draw_confusion(counts: Counts, classes: Sequence[str]) -> Figure:
     figure = Figure()
     rows = counts.sum(axis=1, keepdims=True)
     pairs = _find_pairs(counts, rows) if crowded else []
-    confusions = [f"{_shorten(classes[true], 22)} → {_shorten(classes[predicted], 22)}" for true, predicted in pairs]
+    confusions = [f"{shorten(classes[true], 22)} → {shorten(classes[predicted], 22)}" for true, predicted in pairs]
 
     size, side = (7, 7.5) if crowded else (9, max(2.8, 0.42 * number))
     shown = range(0, number, -(-number // MOST_TICKS))
-    names = [_shorten(classes[i], 22) for i in shown]
+    names = [shorten(classes[i], 22) for i in shown]
     beside = measure(figure, names, size)
     slant = 90 if crowded else 40 if beside > 0.95 * side / number else 0
     below = 0.15 + (beside - 0.15) * np.sin(np.deg2rad(slant))
@@ -354,9 +354,9 @@ def _draw_pairs(
 
 def _draw_mistakes(mistakes: Sequence[Mistake]) -> Figure:
     worst = sorted(mistakes, key=lambda mistake: -mistake.confidence)[:MOST_MISTAKES]
-    columns = min(6, max(3, len(worst)))
-    lines = -(-len(worst) // columns)
-    width, height = 1.75 * columns + 0.1, 0.7 + max(2.2 * lines, 1)
+    across = min(6, max(3, len(worst)))
+    lines = -(-len(worst) // across)
+    width, height = 1.75 * across + 0.1, 0.7 + max(2.2 * lines, 1)
     figure = Figure(figsize=(width, height))
     of = f" of {len(mistakes):,}" if len(mistakes) > len(worst) else ""
     entitle(figure, f"Most confident mistakes: {len(worst)}{of}" if worst else "Most confident mistakes")
@@ -367,7 +367,7 @@ def _draw_mistakes(mistakes: Sequence[Mistake]) -> Figure:
     sheet.set(xlim=(0, width), ylim=(0, height), autoscale_on=False)
     sheet.text(0.12, height - 0.36, "taken for, with what confidence / true class / file", color=GREY, va="top", size=8)
     for i, mistake in enumerate(worst):
-        line, column = divmod(i, columns)
+        line, column = divmod(i, across)
         _draw_mistake(sheet, 0.12 + 1.75 * column, height - 0.7 - 2.2 * line, mistake)
     return figure
 
@@ -376,11 +376,11 @@ def _draw_mistake(sheet: Axes, left: float, top: float, mistake: Mistake) -> Non
     side, dots = 1.6, sheet.get_window_extent().width / sheet.get_xlim()[1]
     sheet.imshow(_fit(mistake.image), extent=(left, left + side, top - side, top))
     sheet.add_patch(Rectangle((left, top - side), side, side, fill=False, edgecolor="#B0B0B0", linewidth=0.6))
-    predicted = f"{_shorten(mistake.predicted, 16)} {100 * mistake.confidence:.0f} %"
-    name = _shorten(os.path.basename(mistake.name), 28)
+    predicted = f"{shorten(mistake.predicted, 16)} {100 * mistake.confidence:.0f} %"
+    name = shorten(os.path.basename(mistake.name), 28)
     lines = [
         sheet.text(left, top - side - 0.05, predicted, va="top", size=8, color=VERMILION, fontweight="bold"),
-        sheet.text(left, top - side - 0.2, f"is {_shorten(mistake.truth, 21)}", va="top", size=8),
+        sheet.text(left, top - side - 0.2, f"is {shorten(mistake.truth, 21)}", va="top", size=8),
         sheet.text(left, top - side - 0.36, name, va="top", size=6.5, color=GREY),
     ]
     for line in lines:

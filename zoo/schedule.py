@@ -23,7 +23,16 @@ from zoo.wording import in_words, shown
 if TYPE_CHECKING:
     from torch.optim.lr_scheduler import LRScheduler
 
-__all__ = ["COMPAT", "Clock", "Plateau", "Schedule", "list_schedules", "parse_schedule", "register_schedule", "to_plain"]
+__all__ = [
+    "COMPAT",
+    "Clock",
+    "Plateau",
+    "Schedule",
+    "list_schedules",
+    "parse_schedule",
+    "register_schedule",
+    "to_plain",
+]
 
 COMPAT = "super-gradients"
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -76,7 +85,7 @@ def to_plain(value: Given, clock: Clock) -> Any:
         value: What `parse_schedule` takes.
         clock: The run that the list is made for.
     """
-    if isinstance(value, str | Mapping):
+    if isinstance(value, str) or (isinstance(value, Mapping) and not any(map(callable, value.values()))):
         return value
     values = parse_schedule(value).fixed(clock).to_dict()
     return {key: item for key, item in values.items() if key == "kind" or key not in Curve.model_fields}
