@@ -49,7 +49,7 @@ def test_one_rate_is_that_of_all_in_a_module_of_ones_own():
 def test_low_lr_says_where_the_slower_rate_comes_from(resnet):
     groups = groups_of(plan(resnet, mode="low_lr", backbone_lr_factor=0.5))
     assert (groups["default"].lr, groups["fc"].lr) == (0.05, 0.1)
-    assert groups["default"].reason == "0.1 × 0.5 (backbone_lr_factor)"
+    assert groups["default"].reason == "0.1 × 0.5 (backbone)"
     assert groups["fc"].reason == ""
 
 
@@ -116,7 +116,7 @@ def test_what_the_head_leaves_frozen_is_unfrozen_at_the_rate_of_a_backbone(resne
     assert points["fc.weight"] == (0, 0.1)
     assert points["layer4.0.conv1.weight"] == (2, 0.1 * 0.1)
     assert points["layer3.0.conv1.weight"] == points["conv1.0.weight"] == (4, 0.1 * 0.1)
-    assert groups_of(made)["layer4"].reason == "0.1 × 0.1 (backbone_lr_factor)"
+    assert groups_of(made)["layer4"].reason == "0.1 × 0.1 (backbone)"
     assert made == plan(resnet, unfreeze=unfreeze)
     assert made.unfreeze_epochs == (2, 4)
 

@@ -10,10 +10,10 @@ from torch import nn
 from zoo.errors import PlanError
 from zoo.grouping import choose_rates, plan_layers, plan_lrs
 from zoo.lr_plan import Plan
-from zoo.optimizers import default_weight_decay
+from zoo.optimizers import check_params, default_weight_decay
 from zoo.own_groups import TrainingParams, plan_hook_groups, plan_optimizer_groups, with_update_hook
 from zoo.preset import Preset
-from zoo.schedule import Clock, parse_schedule
+from zoo.schedule import Clock
 from zoo.shares import Common
 
 ASSUMED_STEPS = 100  # per epoch, where no data says how many there are
@@ -62,7 +62,7 @@ def _plan(model: nn.Module, preset: Preset, common: Common) -> Plan:
     if isinstance(lr, Mapping):
         return plan_lrs(model, lr, common)
     factor = preset.backbone_lr_factor
-    slower = f"{lr:g} × {factor:g} (backbone_lr_factor)"
+    slower = f"{lr:g} × {factor:g} (backbone)"
     common = replace(common, unfrozen_lr=lr * factor, unfrozen_reason=slower)
     if not falls and preset.mode is None and callable(hook := getattr(model, "initialize_param_groups", None)):
         params = training_params(preset)
@@ -99,14 +99,17 @@ def _check_in_time(plan: Plan) -> None:
 
 def _common(preset: Preset, steps_per_epoch: int | None, optimizer: Any) -> Common:
     decay = preset.weight_decay
-    kind = type(optimizer) if isinstance(optimizer, torch.optim.Optimizer) else optimizer
+    kind = type(optimizer) if isinstance(optimizer, torch.optim.Optimizer) else optimizer or preset.optimizer
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        check_params(kind, preset.optimizer_params)
     steps = ASSUMED_STEPS if steps_per_epoch is None else steps_per_epoch
     return Common(
         clock=Clock(preset.epochs, steps, preset.accumulate),
         schedule=preset.schedule,
         schedule_defaults=_schedule_defaults(preset),
+        usual_warmup=min(WARMUP_EPOCHS, preset.epochs / 2),
         compat=preset.compat,
-        weight_decay=default_weight_decay(kind or preset.optimizer) if decay is None else decay,
+        weight_decay=default_weight_decay(kind) if decay is None else decay,
         decay_norm_and_bias=preset.decay_norm_and_bias,
         gradient_centralization=preset.gradient_centralization,
         unfreeze=_unfreeze(preset),
@@ -120,9 +123,6 @@ def _schedule_defaults(preset: Preset) -> dict[str, Any]:
     names = ("warmup_epochs", "warmup_steps", "warmup_start_lr", "cooldown_epochs", "final_lr_ratio")
     given = {name: getattr(preset, name) for name in names if getattr(preset, name) is not None}
     given["warmup_start"] = preset.warmup_start
-    rises_itself = parse_schedule(preset.schedule, {}, preset.compat).to_dict()["kind"] == "one_cycle"
-    if not ({"warmup_epochs", "warmup_steps"} & given.keys() or rises_itself or preset.compat):
-        given["warmup_epochs"] = min(WARMUP_EPOCHS, preset.epochs / 2)
     return given
 
 

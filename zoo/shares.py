@@ -18,6 +18,7 @@ from zoo.lr_plan import CONSTANT, NO_DECAY, ONE_STEP, Group, Plan
 from zoo.rate_spec import DEFAULT, DecayEvery, Prefixes, raise_all
 from zoo.schedule import Clock, Schedule, parse_schedule
 
+CURVES = frozenset({"constant", "cosine", "exponential", "inverse", "multistep", "plateau", "polynomial", "step"})
 Unmatched = Literal["error", "warn", "ignore"]
 Starts = Mapping[str, int | None]
 
@@ -30,6 +31,7 @@ class Common:
         clock: Epochs and steps of the run.
         schedule: Name or mapping of the schedule, as `parse_schedule` takes it.
         schedule_defaults: What a schedule takes where it says nothing: warm-up, cool-down, final ratio.
+        usual_warmup: Warm-up, in epochs, of the curves that have one where nobody says anything of it.
         compat: `super-gradients` for that system's exact sequence of rates.
         weight_decay: Decay of the trained groups.
         decay_norm_and_bias: Whether norms, biases and all parameters of one dimension decay too.
@@ -45,6 +47,7 @@ class Common:
     clock: Clock = ONE_STEP
     schedule: Any = CONSTANT
     schedule_defaults: Mapping[str, Any] = field(default_factory=dict)
+    usual_warmup: float = 0.0
     compat: str | None = None
     weight_decay: float = 0.0
     decay_norm_and_bias: bool = False
@@ -62,11 +65,18 @@ class Common:
         return self.parse(self.schedule)
 
     def parse(self, schedule: Any) -> Schedule:
-        """Return a schedule with the defaults of the run filled in; one_cycle, which rises itself, without warm-up."""
+        """Return a schedule with the defaults of the run filled in.
+
+        The usual warm-up is for curves alone: lists, functions and schedulers say every rate themselves, and one_cycle,
+        which rises itself, never takes a warm-up that was meant for others.
+        """
         kind = schedule.get("kind") if isinstance(schedule, Mapping) else schedule
-        defaults = self.schedule_defaults
+        defaults = dict(self.schedule_defaults)
         if kind == "one_cycle" and schedule != self.schedule:
             defaults = {name: value for name, value in defaults.items() if not name.startswith("warmup")}
+        elif isinstance(kind, str) and kind in CURVES and not {"warmup_epochs", "warmup_steps"} & defaults.keys():
+            own = isinstance(schedule, Mapping) and "warmup_steps" in schedule
+            defaults |= {} if own or self.compat else {"warmup_epochs": self.usual_warmup}
         return parse_schedule(schedule, defaults, self.compat)
 
     def with_largest(self, rates: Iterable[float]) -> "Common":

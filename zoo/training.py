@@ -97,7 +97,7 @@ class Training:
         self.plan = plan.at(clock)
         self.proof = Proof(frozen_tensors(model, plan, epoch))
         self.live_rates = LiveRates(self.plan)
-        self.saved = 0.0
+        self.saved, self.unreached = 0.0, True  # it is not known yet whether all that learns gets a gradient
         self.records: list[dict[str, Any]] = []
         self.callbacks = callbacks
         self.live = LiveRun(model, self.plan, folder.path, preset.epochs, live_rates=self.live_rates)
@@ -169,6 +169,7 @@ class Training:
         self._freeze(self.plan, epoch)
         names = sorted(before - set(frozen_tensors(self.model, self.plan, epoch)))
         self.proof.release(names, f"before epoch {epoch + 1}, in which {len(names)} tensors begin to learn")
+        self.unreached = True
         groups = [group.key for group in self.plan.trained if group.unfreeze_at == epoch]
         self.show.say(f"epoch {epoch + 1}: {', '.join(dict.fromkeys(groups))} learn from now on")
         if self.accelerator.num_processes > 1:  # its gradients are gathered only for what learnt when it was wrapped
@@ -207,8 +208,9 @@ class Training:
 
     def _before_step(self, position: Position) -> None:
         """Set every group's rate and decay for the next step."""
-        if position.step == 0:
-            check_reached(self.model, self.plan, self.show.say)
+        if self.unreached:
+            check_reached(self.model, self.plan, self.show.say, position.epoch)
+            self.unreached = False
         self.live.rates = self.live_rates.take(position.step)
         set_rates(self.optimizer, self.live.rates, self.plan.weight_decays(position.step))
 
