@@ -295,3 +295,10 @@ def test_a_function_as_schedule_is_kept_as_the_list_of_its_factors(images, tmp_p
     )
     assert (again.folder / "rates.csv").read_text() == (whole.folder / "rates.csv").read_text()
     assert again.plan.digest == whole.plan.digest
+
+
+def test_a_plateau_waits_for_the_epochs_that_are_scored(images, tmp_path):
+    plateau = {"kind": "plateau", "patience": 0, "threshold": 0.99, "metric": "val_loss"}
+    options = TINY | {"epochs": 6, "evaluate_every": 2, "warmup_steps": 0, "schedule": plateau}
+    run = zoo.finetune(Parts(), images, lr={"head": 0.1, "default": 0}, out=tmp_path / "run", **options)
+    assert [round(record["lr"]["head"], 6) for record in run.metrics] == [0.1, 0.1, 0.1, 0.1, 0.01, 0.01]

@@ -64,9 +64,15 @@ class LiveRates:
         self.changes.append({"step": step, "group": group, "lr": float(lr)})
 
     def update(self, metrics: Mapping[str, float]) -> None:
-        """Let plateaus see the metrics of an epoch."""
+        """Let plateaus see the metrics of an epoch; one that was not measured in it is waited for."""
         for plateau in self._plateaus.values():
-            plateau.update(metrics)
+            if plateau.metric in metrics:
+                plateau.update(metrics)
+
+    @property
+    def awaited(self) -> frozenset[str]:
+        """The metrics that plateaus follow."""
+        return frozenset(plateau.metric for plateau in self._plateaus.values())
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs, as plain values."""

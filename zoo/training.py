@@ -97,6 +97,11 @@ class Training:
         self.plan = plan.at(clock)
         self.proof = Proof(frozen_tensors(model, plan, epoch))
         self.live_rates = LiveRates(self.plan)
+        if self.val_batches is None and self.live_rates.awaited - {"loss"}:
+            raise InputError(
+                f"schedule 'plateau' follows {', '.join(sorted(self.live_rates.awaited))}, but there are no validation "
+                "images. Let it follow 'loss', or give some."
+            )
         self.saved, self.unreached = 0.0, True  # it is not known yet whether all that learns gets a gradient
         self.records: list[dict[str, Any]] = []
         self.callbacks = callbacks
