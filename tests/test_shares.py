@@ -396,3 +396,17 @@ def test_names_near_a_key_that_matches_nothing():
     assert "(that module has no parameters)" in no_match(Net(), "drop1.", names)
     assert "(that module" not in no_match(Net(), "nose", names)
     assert top_level(f"a{index}.weight" for index in range(13)) == "a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, …"
+
+
+def test_parameters_that_a_model_calls_dormant_are_frozen_and_named_so():
+    class Spare(Net):
+        def __init__(self):
+            super().__init__()
+            self.spare = nn.Linear(4, 2)
+
+        def dormant_parameters(self):
+            return frozenset({"spare.weight", "spare.bias"})
+
+    plan = plan_lrs(Spare(), {"default": 0.1})
+    (group,) = (group for group in plan.groups if group.frozen)
+    assert (group.name, group.names) == ("default (dormant)", ("spare.weight", "spare.bias"))

@@ -288,7 +288,7 @@ class Plan:
                 tensors=len(group.names),
                 rates=curves[group.name],
                 state="from the start" if group.state == "trained" else group.state,
-                note=group.reason,
+                note=group.reason.partition(",")[0],
             )
             for group in self.groups
         ]

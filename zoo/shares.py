@@ -198,7 +198,8 @@ def build_plan(model: nn.Module, shares: Mapping[str, Share], common: Common, st
     """
     parameters = dict(model.named_parameters())
     shares, starts = _unfreeze(model, shares, common, starts)
-    shares = {name: _freeze_integers(share, parameters[name]) for name, share in shares.items()}
+    dormant = getattr(model, "dormant_parameters", frozenset)()
+    shares = {name: _freeze_idle(share, parameters[name], name in dormant) for name, share in shares.items()}
     members: dict[str, list[str]] = {}
     made: dict[str, Share] = {}
     distinct = {id(share): share for share in shares.values()}  # by identity: they are slow to compare
@@ -215,11 +216,13 @@ def build_plan(model: nn.Module, shares: Mapping[str, Share], common: Common, st
     return Plan(groups, common.clock, starts)
 
 
-def _freeze_integers(share: Share, parameter: nn.Parameter) -> Share:
-    """Freeze what cannot have a gradient, such as fixed indices."""
-    if share.frozen or parameter.is_floating_point() or parameter.is_complex():
+def _freeze_idle(share: Share, parameter: nn.Parameter, dormant: bool) -> Share:
+    """Freeze what can have no gradient: fixed indices, and what the model says its forward() does not use."""
+    has_gradient = (parameter.is_floating_point() or parameter.is_complex()) and not dormant
+    if share.frozen or has_gradient:
         return share
-    return Share(f"{share.label} ({str(parameter.dtype).removeprefix('torch.')})", 0.0, key=share.key)
+    mark = "dormant" if dormant else str(parameter.dtype).removeprefix("torch.")
+    return Share(f"{share.label} ({mark})", 0.0, key=share.key)
 
 
 def _is_exempt(model: nn.Module, name: str, parameter: nn.Parameter, common: Common) -> bool:
