@@ -434,7 +434,8 @@ def test_it_has_eleven_layers_from_the_stem_to_the_heads():
 
 def test_a_trace_gives_boxes_and_scores_at_any_size(images):
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"`torch\.jit\.trace", FutureWarning)
+        for category in (FutureWarning, DeprecationWarning):  # torch 2.11 says the latter
+            warnings.filterwarnings("ignore", r"`torch\.jit\.trace", category)
         traced = torch.jit.trace(build("s"), torch.zeros(1, 3, 32, 64), check_trace=False)
     with torch.inference_mode():
         boxes, scores = traced(images)

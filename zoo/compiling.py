@@ -46,11 +46,15 @@ class StepCompiler:
 
     def compile_network(self, network: nn.Module) -> nn.Module:
         """Return a module that trains a network, compiled, and leaves the network itself as it is."""
-        if self._network is None and self.problem is None:
+        if not self.compilations.get("forward") and self.problem is None:
             self.say("compiling the training step: its first runs take longer")
         if self._network is None or self._network.network is not network:
             self._network = CompiledNetwork(network, self._compile("forward", network, dynamic=False))
         return self._network
+
+    def renew_network(self) -> None:
+        """Compile the network anew at the next call: torch 2.11 does not see that other parameters learn now."""
+        self._network = None
 
     def compile_loss(self, loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """Return a loss, compiled."""

@@ -177,6 +177,8 @@ class Training:
         self.unreached = True
         groups = [group.key for group in self.plan.trained if group.unfreeze_at == epoch]
         self.show.say(f"epoch {epoch + 1}: {', '.join(dict.fromkeys(groups))} learn from now on")
+        if self.compiler is not None:
+            self.compiler.renew_network()
         if self.accelerator.num_processes > 1:  # its gradients are gathered only for what learnt when it was wrapped
             self.network = self.accelerator.prepare(self.accelerator.unwrap_model(self.network))
 
