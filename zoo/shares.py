@@ -198,7 +198,7 @@ def build_plan(model: nn.Module, shares: Mapping[str, Share], common: Common, st
     """
     parameters = dict(model.named_parameters())
     shares, starts = _unfreeze(model, shares, common, starts)
-    dormant = getattr(model, "dormant_parameters", frozenset)()
+    dormant: frozenset[str] = getattr(model, "dormant_parameters", frozenset)()
     shares = {name: _freeze_idle(share, parameters[name], name in dormant) for name, share in shares.items()}
     members: dict[str, list[str]] = {}
     made: dict[str, Share] = {}
