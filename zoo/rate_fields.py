@@ -85,8 +85,8 @@ def check_unfreezing(unfreeze: Any, handler: Handler) -> Any:
     for epoch, prefixes in unfreeze.items():
         is_whole = not isinstance(epoch, bool) and isinstance(epoch, int | str) and str(epoch).isdecimal()
         if not is_whole:
-            space = " with a space after the colon" if ":" in str(epoch) else ""
-            text = f"unfreeze: {shown(epoch)} is no whole number of epochs. Expected for example {{3: [layer4]}}{space}."
+            hint = " with a space after the colon" if ":" in str(epoch) else ""
+            text = f"unfreeze: {shown(epoch)} is no whole number of epochs. Expected for example {{3: [layer4]}}{hint}."
             complaints.append(((epoch,), text))
             continue
         text = str(int(epoch))
