@@ -302,3 +302,9 @@ def test_epochs_may_be_numbers_and_become_texts() -> None:
 def test_unfreeze_points_that_cannot_be(unfreeze: Any, text: str) -> None:
     (found,) = complaints(unfreeze=unfreeze)
     assert found.startswith(text)
+
+
+def test_a_list_of_rates_needs_no_name_around_it() -> None:
+    preset = Preset(lr={"fc": [0.1, 0.05], "default": 0.0})
+    assert preset == Preset(lr={"fc": {"lr": [0.1, 0.05]}, "default": 0.0})
+    assert parse_preset(preset.to_yaml(), "here") == preset

@@ -129,6 +129,8 @@ def _check_rate(key: Any, value: Any, compat: str | None, complaints: Complaints
             complaints.append(((key,), f"lr: {text}" if text.endswith(("?", ".")) else f"lr: {text}."))
     if isinstance(value, Settings):
         value = {name: getattr(value, name) for name in Settings.model_fields if name in value.model_fields_set}
+    if isinstance(value, list | tuple):  # one rate per step
+        value = {"lr": value}
     if not isinstance(value, dict):
         return value
     read = {name: tuples_to_lists(item) for name, item in value.items()}
