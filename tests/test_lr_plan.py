@@ -203,8 +203,8 @@ def test_a_hook_changes_rates_and_is_asked_before_the_run():
     assert plan.records()[0]["highest_rate"] == 0.2
     with pytest.raises(PlanError, match=r"too long"):
         plan.at(Clock(1, 11))
-    with pytest.raises(NotImplementedError):
-        RateHook().rates({}, 0, CLOCK)
+    with pytest.raises(TypeError, match=r"Protocols cannot be instantiated"):
+        RateHook()
 
 
 # The plan as data

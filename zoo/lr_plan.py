@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from zoo.errors import InputError, PlanError
 from zoo.plan_picture import Part, draw_plan
@@ -125,12 +125,11 @@ class Group:
         }
 
 
-class RateHook:
+class RateHook(Protocol):
     """What changes the scheduled rates of a plan before every step: a model's `update_param_groups`."""
 
     def rates(self, rates: Mapping[str, float], step: int, clock: Clock) -> dict[str, float]:
         """Return the rates of all groups, by name."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
