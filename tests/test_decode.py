@@ -99,6 +99,7 @@ def test_exif_orientation(orientation: int) -> None:
     expected = ImageOps.exif_transpose(Image.open(BytesIO(data)))
     assert (pixels(read_image(data)) == pixels(expected)).all()
     assert read_image(data).size == ((24, 16) if orientation < 5 else (16, 24))
+    assert read_image(read_image(data)).tobytes() == read_image(data).tobytes()  # it is turned once
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")

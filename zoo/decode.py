@@ -175,7 +175,11 @@ def _upright(image: Image.Image, rgb: Image.Image) -> Image.Image:
     except Exception:  # a damaged EXIF block says nothing about the pixels
         return rgb
     turn = UPRIGHT.get(orientation)
-    return rgb if turn is None else rgb.transpose(turn)
+    if turn is None:
+        return rgb
+    turned = rgb.transpose(turn)
+    turned.info = {}  # it would say that it still has to be turned
+    return turned
 
 
 def _text(error: Exception) -> str:
