@@ -5,6 +5,7 @@ import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -56,17 +57,27 @@ class Samples(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, place: int | tuple[int, int]) -> tuple[Tensor, int]:
         """Return tensor and target of an `(index, epoch)`; an index alone means epoch 0."""
         index, epoch = place if isinstance(place, tuple) else (place, 0)
-        try:
+        with making_sample(self.seed, epoch, index):
             picture, target = self.images.read(index)
-        except DataError as error:
-            raise ReadError(str(error)) from error
-        state = torch.get_rng_state()
-        # Not torch.manual_seed: it would seed the GPU too, and dropout would be the same in every step.
-        torch.default_generator.manual_seed(mix_seeds(self.seed, epoch, index))
-        try:
             return self.transform(picture), target
-        finally:
-            torch.set_rng_state(state)
+
+
+@contextmanager
+def making_sample(seed: int, epoch: int, index: int) -> Iterator[None]:
+    """Draw from torch's default generator what belongs to these three numbers, and leave the generator as it was.
+
+    Raises:
+        ReadError: Instead of a `DataError`.
+    """
+    state = torch.get_rng_state()
+    # Not torch.manual_seed: it would seed the GPU too, and dropout would be the same in every step.
+    torch.default_generator.manual_seed(mix_seeds(seed, epoch, index))
+    try:
+        yield
+    except DataError as error:
+        raise ReadError(str(error)) from error
+    finally:
+        torch.set_rng_state(state)
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -100,8 +111,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
             yield index, epoch
 
 
-class ImageLoader(DataLoader[tuple[Tensor, int]]):
-    """A loader of `(images, targets)`: `(B, 3, H, W)` float32 and `(B,)` int64.
+class ImageLoader(DataLoader[Any]):
+    """A loader of `(images, targets)`.
 
     Attributes:
         epoch_sampler: Where the epoch is set. Take it before `accelerate` prepares the loader.
@@ -120,11 +131,46 @@ def make_loader(
     num_workers: int = 0,
     pin_memory: bool = False,
 ) -> ImageLoader:
-    """Make a loader whose batches do not depend on the number of processes that load.
+    """Make a loader of `(B, 3, H, W)` float32 and `(B,)` int64.
 
     Args:
         images: Gives pictures and targets.
         transform: Turns a picture into a tensor.
+        batch_size: As all that follow: see `order_batches`.
+        shuffle: For training.
+        seed: Decides orders and random changes.
+        num_workers: Processes that load.
+        pin_memory: For a GPU.
+    """
+    return order_batches(
+        Samples(images, transform, seed),
+        len(images),
+        _collate,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        seed=seed,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+    )
+
+
+def order_batches(
+    samples: Dataset[Any],
+    count: int,
+    collate: Callable[[Sequence[Any]], Any],
+    *,
+    batch_size: int,
+    shuffle: bool,
+    seed: int,
+    num_workers: int,
+    pin_memory: bool,
+) -> ImageLoader:
+    """Make a loader whose batches do not depend on the number of processes that load.
+
+    Args:
+        samples: Gives the sample of an `(index, epoch)`.
+        count: Number of images.
+        collate: Makes a batch of samples.
         batch_size: Images per batch.
         shuffle: For training: an order of its own for each epoch, and no last batch of a single image, which batch
             norm cannot train on, if there are other batches.
@@ -132,20 +178,20 @@ def make_loader(
         num_workers: Processes that load; they live as long as the loader. 0: none.
         pin_memory: Whether batches are put where a GPU fetches them faster.
     """
-    if len(images) < 1:
+    if count < 1:
         raise InputError("there are no images to load; expected one or more.")
     if batch_size < 1 or num_workers < 0:
         raise InputError(f"batch_size is {batch_size}, num_workers {num_workers}; expected 1 or more, and 0 or more.")
-    single = shuffle and batch_size > 1 and len(images) > batch_size and len(images) % batch_size == 1
-    sampler = EpochSampler(len(images), shuffle=shuffle, seed=seed, leave_out=int(single))
+    single = shuffle and batch_size > 1 and count > batch_size and count % batch_size == 1
+    sampler = EpochSampler(count, shuffle=shuffle, seed=seed, leave_out=int(single))
     loader = ImageLoader(
-        Samples(images, transform, seed),
+        samples,
         batch_size=batch_size,
         sampler=_Order(sampler),
         num_workers=num_workers,
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
-        collate_fn=_collate,
+        collate_fn=collate,
         worker_init_fn=_start_worker,
         generator=torch.Generator().manual_seed(mix_seeds(seed)),  # so that torch's own stays as it is
     )
