@@ -1,0 +1,327 @@
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import zoo.data_check as module
+from image_files import make_picture, write_picture
+from zoo.annotations import Annotated, BoxSource, BoxSplit, Finding, no_boxes
+from zoo.box_report import BoxReport
+from zoo.data_check import check_boxes
+from zoo.errors import InputError
+
+MAP = (("cat", "cat"), ("dog", "dog"))
+NAMES = ("cat", "dog")
+
+
+def note(name: str, *boxes: Sequence[Any], **more: Any) -> Annotated:
+    """Annotations of a picture; each box is a class and four numbers, and stands in lines 10, 20, 30 ..."""
+    table = np.array([box[1:5] for box in boxes], np.float64).reshape(-1, 4) if boxes else no_boxes()
+    crowd = np.array([len(box) > 5 for box in boxes], bool)
+    lines = tuple(range(10, 10 * len(boxes) + 10, 10))
+    return Annotated(name, table, tuple(box[0] for box in boxes), lines, crowd, **more)
+
+
+def split(name: str, images: list[Annotated], pictures: list[Any]) -> BoxSplit:
+    return BoxSplit(name, pictures.__getitem__, tuple(images))
+
+
+def check(*splits: BoxSplit, findings: tuple[Finding, ...] = (), **options: Any) -> tuple[Any, BoxReport]:
+    source = BoxSource("here", "test", {part.name: part for part in splits}, dict(MAP), findings)
+    return check_boxes(source, MAP, NAMES, **options)
+
+
+def check_one(*boxes: Sequence[Any], size: tuple[int, int] = (100, 80), **more: Any) -> tuple[Any, BoxReport]:
+    """Check boxes in one picture of 100 x 80 pixels."""
+    images, report = check(split("train", [note("one.jpg", *boxes, **more)], [make_picture(size)]))
+    return images["train"].boxes[0], report
+
+
+def kinds(report: BoxReport) -> list[tuple[str, str, str]]:
+    """What was found, but for classes without a box."""
+    return [(f.kind, f.place, f.level) for f in report.findings if f.kind != "classes without a box"]
+
+
+def texts(report: BoxReport, kind: str) -> list[str]:
+    return [finding.text for finding in report.findings if finding.kind == kind]
+
+
+def scene(seed: int) -> Image.Image:
+    return make_picture((6, 5), seed).resize((90, 70), Image.Resampling.BICUBIC)
+
+
+def test_good_boxes_stay_as_they_are() -> None:
+    boxes, report = check_one(("dog", 0, 0, 100, 80), ("cat", 1.5, 2, 50.25, 60))
+    assert boxes.xyxy.tolist() == [[0, 0, 100, 80], [1.5, 2, 50.25, 60]]
+    assert (boxes.xyxy.dtype, boxes.labels.dtype, boxes.crowd.dtype) == (np.float32, np.int64, np.bool_)
+    assert boxes.labels.tolist() == [1, 0]
+    assert report.findings == ()
+    assert report.splits["train"].boxes == (1, 1)
+
+
+def test_shares_become_pixels() -> None:
+    boxes, report = check_one(("cat", 0.1, 0.25, 0.5, 1.000001), is_relative=True)
+    assert boxes.xyxy.tolist() == [pytest.approx([10, 20, 50, 80])]
+    assert kinds(report) == []  # a rounding error is not worth a word
+
+
+def test_boxes_without_area_are_left_out() -> None:
+    boxes, report = check_one(
+        ("cat", 5, 5, 5, 5),
+        ("cat", 10, 10, 40, 40),
+        ("dog", 30, 10, 20, 40),
+        ("dog", 7, 7, 8, 60),
+        file="one.xml",
+    )
+    assert boxes.xyxy.tolist() == [[10, 10, 40, 40]]
+    assert kinds(report) == [("boxes without area", f"one.xml:{line}", "warning") for line in (10, 30, 40)]
+    assert texts(report, "boxes without area")[1] == "'dog' at x 30 to 20, y 10 to 40; left out"
+
+
+def test_boxes_outside_are_left_out_and_those_partly_outside_clipped() -> None:
+    boxes, report = check_one(
+        ("cat", 120, 10, 150, 40),
+        ("cat", -20, 10, 30, 90),
+        ("cat", 99.5, 10, 150, 40),
+        ("cat", 0, 0, 100.5, 80.4),
+        ("cat", 50, 20, 101, 40),
+        file="one.json",
+    )
+    assert boxes.xyxy.tolist() == [[0, 10, 30, 80], [0, 0, 100, 80], [50, 20, 100, 40]]
+    assert kinds(report) == [
+        ("boxes outside of the picture", "one.json:10", "warning"),
+        ("boxes partly outside of the picture", "one.json:20", "warning"),
+        ("boxes outside of the picture", "one.json:30", "warning"),
+        ("boxes partly outside of the picture", "one.json:50", "warning"),
+    ]
+    text = "'cat' at x -20 to 30, y 10 to 90, in a picture of 100 x 80 pixels; clipped to it"
+    assert texts(report, "boxes partly outside of the picture")[0] == text
+
+
+def test_boxes_that_are_there_twice() -> None:
+    boxes, report = check_one(
+        ("cat", 10, 10, 50, 50),
+        ("dog", 10, 10, 50, 50),
+        ("cat", 10, 10, 50, 50),
+        ("cat", 12, 10, 52, 50),  # IoU 38 / 42 with the first
+        ("dog", 60, 10, 90, 50),
+        ("dog", 65, 10, 95, 50),  # IoU 25 / 35
+        ("cat", 11, 10, 51, 50, "crowd"),
+    )
+    assert boxes.labels.tolist() == [0, 1, 0, 1, 1, 0]
+    assert kinds(report) == [
+        ("boxes of two classes at one place", "one.jpg:20", "warning"),
+        ("boxes that are there twice", "one.jpg:30", "warning"),
+        ("almost the same box twice", "one.jpg:40", "warning"),
+    ]
+    assert texts(report, "almost the same box twice") == [
+        "'cat' at x 12 to 52, y 10 to 50, covers the one in line 10 with an IoU of 0.90; both are kept"
+    ]
+    assert texts(report, "boxes of two classes at one place") == [
+        "'dog' at x 10 to 50, y 10 to 50, at the very place of a 'cat'; both are kept"
+    ]
+
+
+def test_many_boxes_on_one_thing_are_told_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    same = [("cat", 10, 10, 50, 50 + i / 100) for i in range(9)]
+    boxes, report = check_one(*same, ("dog", 10, 10, 50, 50))
+    found = texts(report, "almost the same box twice")
+    assert len(found) == 8
+    assert len(boxes.labels) == 10
+    monkeypatch.setattr(module, "BOXES_AT_A_TIME", 2)
+    assert texts(check_one(*same)[1], "almost the same box twice") == found
+
+
+def test_pictures_without_boxes_are_told() -> None:
+    _, report = check_one()
+    assert texts(report, "pictures without boxes") == ["nothing is marked in it; it teaches that there is nothing"]
+    boxes, report = check_one(("cat", 200, 200, 300, 300))
+    assert boxes.xyxy.shape == (0, 4)
+    assert texts(report, "pictures without boxes") == ["all its boxes are left out; it teaches that there is nothing"]
+    assert kinds(report)[1] == ("pictures without boxes", "one.jpg", "warning")
+
+
+def test_a_picture_of_another_size_than_stated() -> None:
+    assert kinds(check_one(("cat", 0, 0, 9, 9), size=(100, 80))[1]) == []
+    for stated, said in (((80, 100), None), ((100, 80), "turned by its EXIF"), ((8, 10), "boxes fit it")):
+        image = note("one.jpg", ("cat", 0, 0, 9, 9), size=stated)
+        _, report = check(split("train", [image], [make_picture((100, 80))]))
+        found = texts(report, "pictures of another size than stated")
+        assert len(found) == (said is not None)
+        assert said is None or said in found[0]
+    assert found == ["the annotation says 10 x 8 pixels, the picture has 100 x 80; look whether the boxes fit it"]
+
+
+def write_turned(path: Path) -> Path:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    make_picture((100, 80)).save(path, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize("decode", [True, False])
+def test_sizes_are_those_of_the_upright_picture(tmp_path: Path, decode: bool) -> None:
+    pictures = [str(write_turned(tmp_path / "turned.jpg")), str(write_picture(tmp_path / "plain.png", (30, 20)))]
+    pictures += [np.zeros((11, 12, 3), np.uint8), Path(pictures[1]).read_bytes()]  # type: ignore[list-item]
+    notes = [note(f"{i}", ("cat", 0, 0, 9, 9)) for i in range(4)]
+    images, _ = check(split("train", notes, pictures), check=decode)
+    assert images["train"].sizes == ((100, 80), (20, 30), (11, 12), (20, 30))
+
+
+@pytest.mark.parametrize("decode", [True, False])
+def test_pictures_that_cannot_be_read_are_left_out(tmp_path: Path, decode: bool) -> None:
+    good = str(write_picture(tmp_path / "good.png"))
+    (tmp_path / "text.jpg").write_text("buy milk")
+    (tmp_path / "empty.jpg").touch()
+    bad = [str(tmp_path / name) for name in ("text.jpg", "empty.jpg", "missing.jpg")]
+
+    def refuse(position: int, /) -> Any:
+        if position == 5:
+            raise InputError("the row is broken")
+        return [*bad, good, good][position]
+
+    notes = [note(f"{i}.jpg", ("cat", 0, 0, 9 - i, 7)) for i in range(6)]
+    images, report = check(BoxSplit("train", refuse, tuple(notes), in_threads=True), check=decode)
+    assert images["train"].names == ("3.jpg", "4.jpg")
+    assert images["train"].positions == (3, 4)
+    assert [boxes.xyxy[0, 2] for boxes in images["train"].boxes] == [6, 5]
+    assert images["train"].read(0)[0].size == (9, 7)
+    assert [(error.kind, error.place, error.text) for error in report.errors] == [
+        ("pictures that cannot be read", place, f"{reason}; the picture is left out")
+        for place, reason in (
+            ("0.jpg", "not an image; expected JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, JPEG 2000 or AVIF"),
+            ("1.jpg", "empty file (0 bytes)"),
+            ("2.jpg", "there is no such file"),
+            ("5.jpg", "the row is broken"),
+        )
+    ]
+
+
+def test_a_cut_off_picture_is_found_by_decoding_alone(tmp_path: Path) -> None:
+    path = write_picture(tmp_path / "cut.jpg", (60, 60))
+    path.write_bytes(path.read_bytes()[:2000])
+    part = split("train", [note("cut.jpg", ("cat", 0, 0, 9, 9))], [str(path)])
+    assert [error.place for error in check(part)[1].errors] == ["cut.jpg"]
+    assert check(part, check=False)[1].errors == ()
+
+
+def test_each_picture_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Any] = []
+    keep = module.read_image
+    monkeypatch.setattr(module, "read_image", lambda source: (read.append(source), keep(source))[1])
+    pictures = [scene(seed) for seed in range(40)]
+    check(split("train", [note(f"{i}", ("cat", 0, 0, 9, 9)) for i in range(40)], pictures))
+    assert read == pictures
+
+
+@pytest.mark.parametrize("in_threads", [True, False])
+def test_progress_and_order(in_threads: bool) -> None:
+    seen: list[tuple[int, int]] = []
+    pictures = [make_picture((20 + i, 20)) for i in range(50)]
+    notes = [note(f"{i}", ("cat", 0, 0, 9, 9)) for i in range(50)]
+    parts = [BoxSplit(name, pictures.__getitem__, tuple(notes), in_threads) for name in ("train", "val")]
+    images, _ = check(*parts, on_progress=lambda done, total: seen.append((done, total)))
+    assert images["val"].sizes == tuple((20, 20 + i) for i in range(50))
+    assert seen == [(count, 100) for count in (16, 32, 48, 50, 66, 82, 98, 100)]
+
+
+def test_classes_without_a_box_are_told_for_each_split() -> None:
+    _, report = check(
+        split("train", [note("a", ("cat", 0, 0, 9, 9), ("dog", 0, 0, 9, 8, "crowd"))], [scene(0)]),
+        split("val", [note("b", ("dog", 0, 0, 9, 9))], [scene(1)]),
+    )
+    assert texts(report, "classes without a box") == [
+        "'dog' has no box in train; it cannot be learnt",
+        "'cat' has no box in val; it cannot be scored",
+    ]
+    assert report.splits["train"].boxes == (1, 0)
+    assert report.splits["train"].images_with == (1, 0)
+
+
+def test_the_same_picture_in_two_splits(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 1), ("c", 2)):
+        scene(seed).save(tmp_path / f"{name}.png")
+    (tmp_path / "again.png").write_bytes((tmp_path / "a.png").read_bytes())
+    scene(1).resize((80, 60)).save(tmp_path / "smaller.png")
+
+    def part(name: str, *files: str) -> BoxSplit:
+        notes = [note(f"{name}/{file}.png", ("cat", 0, 0, 9, 9), ("dog", 20, 20, 40, 40)) for file in files]
+        return split(name, notes, [str(tmp_path / f"{file}.png") for file in files])
+
+    train, val = part("train", "a", "b", "c", "c"), part("val", "again", "smaller")
+    _, report = check(train, val)
+    assert [(f.kind, f.split, f.place, f.text) for f in report.findings] == [
+        ("the same picture twice", "train", "train/c.png", "it is train/c.png"),
+        (
+            "the same picture in two splits",
+            "val",
+            "val/again.png",
+            "it is train/a.png of train; what was learnt there is scored here",
+        ),
+        (
+            "almost the same picture in two splits",
+            "val",
+            "val/smaller.png",
+            report.findings[-1].text,
+        ),
+    ]
+    assert report.findings[-1].text.startswith("it looks like train/b.png of train (")
+    assert check(train, val, check=False)[1].findings == ()
+    _, alone = check(part("all", "a", "b", "smaller", "c"))
+    assert [(f.kind, f.place) for f in alone.findings] == [("almost the same picture twice", "all/smaller.png")]
+    assert alone.findings[0].text.startswith("it looks like all/b.png (")
+
+
+def test_objects_that_are_no_files_are_compared_by_their_pixels() -> None:
+    array = np.asarray(scene(3))
+    _, report = check(
+        split("train", [note("a", ("cat", 0, 0, 9, 9))], [array]),
+        split("val", [note("b", ("cat", 0, 0, 9, 9))], [Image.fromarray(array)]),
+    )
+    assert texts(report, "the same picture in two splits") == ["it is a of train; what was learnt there is scored here"]
+
+
+def crowded(count: int, without: int, empty: int = 0) -> BoxSplit:
+    """Pictures that all have a dog, and all but some a cat."""
+    both = ("cat", 0, 0, 9, 9), ("dog", 20, 20, 40, 40)
+    notes = [note(f"{i}", *(both[1:] if i < without else both)) for i in range(count - empty)]
+    notes += [note(f"empty {i}") for i in range(empty)]
+    return split("train", notes, [make_picture((50, 50))] * count)
+
+
+def test_a_class_that_nearly_all_pictures_have() -> None:
+    def found(*counts: int) -> list[tuple[str, str]]:
+        report = check(crowded(*counts), check=False)[1]
+        return [(f.level, f.place) for f in report.findings if f.kind == "pictures without any 'cat'"]
+
+    assert found(40, 2) == [("note", "0"), ("note", "1")]
+    assert found(40, 3) == []  # 92.5 %
+    assert found(19, 1) == []  # too few to tell
+    assert found(20, 1) == [("note", "0")]
+    assert found(45, 2, 5) == [("note", "0"), ("note", "1")]  # without any box is told by itself
+    report = check(crowded(40, 2), check=False)[1]
+    text = "no 'cat' is marked, which 95% of the pictures have; look whether it was forgotten"
+    assert texts(report, "pictures without any 'cat'") == [text, text]
+    assert texts(report, "pictures without any 'dog'") == []
+
+
+def test_many_boxes_outside_put_the_unit_in_doubt() -> None:
+    inside = [("cat", 5 * i, 0, 5 * i + 4, 9) for i in range(15)]
+    outside = [("cat", 50, 0, 110 + i, 9 + i) for i in range(9)]
+    assert texts(check_one(*inside, *outside)[1], "boxes in a doubtful unit") == []
+    (text,) = texts(check_one(*inside, *outside, ("cat", 200, 200, 300, 300))[1], "boxes in a doubtful unit")
+    assert text.startswith("40% of all boxes reach out of their pictures; perhaps they are counted in another way")
+
+
+def test_findings_of_the_reader_are_kept_and_errors_come_first() -> None:
+    found = (
+        Finding("coordinates", "note", "", "", None, "from 1"),
+        Finding("broken lines", "error", "train", "a.txt", 3, "4 columns"),
+    )
+    part = split("train", [note("a", ("cat", 0, 0, 99, 9))], [make_picture((50, 50))])
+    _, report = check(part, findings=found)
+    assert [finding.level for finding in report.findings] == ["error", "warning", "warning", "note"]
+    assert report.errors == found[1:]

@@ -1,0 +1,107 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from image_files import write_picture
+from tools.data_commands import app
+from zoo.errors import DataError, InputError
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Cats and dogs in the layout of YOLO, with a repeated box in line 2 of a file of train."""
+    for seed, name in enumerate(("train/a", "train/b", "val/c")):
+        write_picture(tmp_path / f"images/{name}.png", (40, 30), seed)
+        label = tmp_path / f"labels/{name}.txt"
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.write_text("0 0.5 0.5 0.5 0.5\n1 0.2 0.2 0.2 0.2\n")
+    (tmp_path / "labels/train/b.txt").write_text("0 0.5 0.5 0.5 0.5\n0 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "data.yaml").write_text("names: [cat, dog]\ntrain: images/train\nval: images/val\n")
+    return tmp_path
+
+
+def test_counts_classes_and_findings_are_printed(folder: Path) -> None:
+    result = run("check", folder)
+    assert result.exit_code == 0, result.output
+    lines = [" ".join(line.split()) for line in result.output.splitlines()]
+    assert f"YOLO, {folder}" in lines
+    assert "class train boxes val boxes train images val images" in lines
+    assert "cat 2 1 2 1" in lines
+    assert "dog 1 1 1 1" in lines
+    assert "all 3 2 2 1" in lines
+    assert "0 0 cat" in lines
+    where = lines.index("warning 1 boxes that are there twice labels/train/b.txt:2")
+    assert lines[where + 1] == "'cat' at x 10 to 30, y 7.5 to 22.5, again; left out"
+    assert lines[-1] == "1 warning"
+
+
+def test_nothing_odd(folder: Path) -> None:
+    assert run("check", folder, "--split", "val").output.endswith("nothing odd was found\n")
+
+
+def test_errors_give_exit_code_1(folder: Path) -> None:
+    (folder / "labels/train/a.txt").write_text("0 0.5 0.5 0.5 0.5\n0 0.5 x 0.5 0.5\n")
+    (folder / "images/val/c.png").write_bytes(b"")
+    result = run("check", folder)
+    assert result.exit_code == 1
+    assert "labels/train/a.txt:2" in result.output
+    assert "empty file (0 bytes); the picture is left out" in result.output
+    assert result.output.splitlines()[-1].startswith("2 errors, ")
+
+
+def test_json_holds_everything(folder: Path) -> None:
+    (folder / "images/val/c.png").write_bytes(b"")
+    result = run("check", folder, "--json")
+    assert result.exit_code == 1
+    values = json.loads(result.output)
+    assert values["classes"] == ["cat", "dog"]
+    assert values["class_map"] == [[0, "cat"], [1, "dog"]]
+    assert values["splits"]["train"] == {
+        "images": 2,
+        "boxes": {"cat": 2, "dog": 1},
+        "images_with": {"cat": 2, "dog": 1},
+    }
+    first = values["findings"][0]
+    assert (first["level"], first["kind"], first["file"]) == (
+        "error",
+        "pictures that cannot be read",
+        "images/val/c.png",
+    )
+
+
+def test_names_that_would_move_the_cursor_are_escaped(folder: Path) -> None:
+    (folder / "images/train/\x1b[2J.png").write_bytes(b"")
+    (folder / "labels/train/\x1b[2J.txt").write_text("")
+    result = run("check", folder)
+    assert result.exit_code == 1
+    assert "\x1b" not in result.output
+    assert r"\x1b[2J.png" in result.output
+
+
+def test_what_is_no_data_is_told(folder: Path) -> None:
+    assert isinstance(run("check", folder / "missing").exception, DataError)
+    wrong = run("check", folder, "--split", "dev").exception
+    assert isinstance(wrong, InputError)
+    assert str(wrong) == "the split 'dev' is unknown; expected train, val or test."
+
+
+def test_help_and_check_load_no_framework(folder: Path) -> None:
+    code = (
+        "import sys; from tools.data_commands import app; app(sys.argv[1:], standalone_mode=False); "
+        "print([m for m in ('torch', 'timm', 'torchvision', 'matplotlib', 'supervision') if m in sys.modules])"
+    )
+    for arguments in (["check", "--help"], ["check", str(folder)]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT, check=True, timeout=120
+        )
+        assert done.stdout.endswith("[]\n")

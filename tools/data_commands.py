@@ -1,0 +1,93 @@
+"""`zoo data`: look at data with boxes before anything is trained on it."""
+
+import json
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from zoo.box_report import BoxReport
+
+WIDTH_OF_FILES = 200
+COLOURS = {"error": "red", "warning": "yellow", "note": "dim"}
+
+app = typer.Typer(name="data", help="Check pictures with boxes before training.", no_args_is_help=True)
+
+
+@app.callback()
+def _data() -> None:
+    """Check pictures with boxes before training."""  # typer makes a group of a single command only if there is this
+
+
+@app.command()
+def check(
+    path: Annotated[str, typer.Argument(help="A folder in the layout of Pascal VOC, COCO or YOLO, or its data.yaml.")],
+    split: Annotated[str, typer.Option(help="Look at one split only: train, val or test.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything found as data.")] = False,
+) -> None:
+    """Hold boxes against their pictures: counts, and everything that is odd, with file and line.
+
+    Every picture is decoded. The exit code is 1 if data would be lost: what --skip-bad would leave out.
+
+    \b
+    Examples:
+      zoo data check cells
+      zoo data check cells/data.yaml --split val
+      zoo data check cells --json
+    """  # noqa: D301
+    from zoo.box_data import check_box_data
+    from zoo.progress import Progress
+
+    with Progress(enabled=not as_json) as show, show.counting("checking pictures") as count:
+        report = check_box_data(path, only=split or None, on_progress=count)
+    if as_json:
+        typer.echo(json.dumps(report.to_dict(), indent=1))
+    else:
+        _print(report)
+    if report.errors:
+        raise typer.Exit(1)
+
+
+def _print(report: "BoxReport") -> None:
+    from zoo.progress import Progress
+
+    typer.echo(f"{report.form}, {report.where}")
+    if report.splits:
+        Progress().table(report.rows(), title="boxes and pictures", totals=report.totals())
+    if report.class_map:
+        numbers = {name: number for number, name in enumerate(report.classes)}
+        rows = [
+            {"in the data": str(key), "number": str(numbers[name]), "class": name} for key, name in report.class_map
+        ]
+        Progress().table(rows, title="classes")
+    _print_findings(report)
+    counts = Counter(finding.level for finding in report.findings)
+    told = [f"{count:,} {level}{'s' * (count > 1)}" for level, count in counts.items()]
+    typer.echo(", ".join(told) or "nothing odd was found")
+
+
+def _print_findings(report: "BoxReport") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    head = (
+        Column("level", no_wrap=True),
+        Column("count", justify="right", no_wrap=True),
+        Column("found", max_width=26),
+    )
+    table = Table(*head, Column("where first, and what there", overflow="fold"), box=SIMPLE_HEAD)
+    for group in report.groups():
+        places = group.places.replace(", ", "\n")
+        cells = (f"{len(group.findings):,}", group.kind, f"{places}\n{group.findings[0].text}".strip())
+        table.add_row(Text(group.level, style=COLOURS[group.level]), *(Text(_printable(cell)) for cell in cells))
+    if table.row_count:
+        Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES, highlight=False).print(table)
+
+
+def _printable(text: str) -> str:
+    """Escape what would move the cursor."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in text)

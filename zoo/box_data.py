@@ -1,0 +1,339 @@
+"""One door for data with boxes: folders of every known layout and data sets become checked pictures with boxes."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from zoo.annotations import BoxSource, BoxSplit, Finding, Key, PictureReader
+from zoo.box_datasets import read_box_datasets
+from zoo.box_report import BoxReport
+from zoo.boxed_images import BoxedImages
+from zoo.coco import EXPECTED as COCO
+from zoo.coco import read_coco
+from zoo.data_check import check_boxes
+from zoo.errors import DataError, InputError, did_you_mean
+from zoo.image_folder import SPLIT_NAMES
+from zoo.images import pick_val
+from zoo.labels import check_classes
+from zoo.voc import EXPECTED as VOC
+from zoo.voc import read_voc
+from zoo.yolo_layout import EXPECTED as YOLO
+from zoo.yolo_layout import read_yolo
+
+OnProgress: TypeAlias = Callable[[int, int], None]
+
+MOST_LISTED = 20  # errors, classes or names in a folder that a message names
+READERS = (read_coco, read_yolo, read_voc)  # the order in which a folder is tried
+EXPECTED = (COCO, YOLO, VOC)
+
+
+@dataclass(frozen=True)
+class BoxData:
+    """Pictures with boxes that are ready to train on or to be scored.
+
+    Attributes:
+        train: Pictures to learn from; None where there are only some to score.
+        val: Pictures to score.
+        test: More pictures to score.
+        classes: Names, in the order of the class numbers.
+        source: Where it came from: the path of the folder, or what kind of object.
+        form: Name of the format.
+        class_map: What the annotations call each class, and its name, in the order of the class numbers.
+        report: What the check has counted and found.
+        skipped: What was left out with `skip_bad`.
+        loaders: Always None; the twin for labelled images has loaders.
+    """
+
+    train: BoxedImages | None
+    val: BoxedImages | None
+    test: BoxedImages | None
+    classes: tuple[str, ...]
+    source: str
+    form: str
+    class_map: tuple[tuple[Key, str], ...]
+    report: BoxReport
+    skipped: tuple[Finding, ...] = ()
+    loaders: None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Return plain values for a file: classes, counts, what was found and left out, and a digest.
+
+        The digest tells data sets apart. It covers names, sizes on the disk, boxes and classes of all pictures, in any
+        order; of pictures that are no files only the boxes.
+        """
+        splits = self._splits()
+        return {
+            "source": self.source,
+            "format": self.form,
+            "classes": list(self.classes),
+            "class_map": [list(pair) for pair in self.class_map],
+            "images": {name: len(images) for name, images in splits.items()},
+            "counts": {
+                name: dict(zip(self.classes, images.count_boxes(len(self.classes)), strict=True))
+                for name, images in splits.items()
+            },
+            "findings": {group.kind: len(group.findings) for group in self.report.groups()},
+            "skipped": [{"name": finding.place, "reason": finding.text} for finding in self.skipped],
+            "digest": self._digest(),
+        }
+
+    def _splits(self) -> dict[str, BoxedImages]:
+        splits = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: images for name, images in splits.items() if images is not None}
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256(repr(self.classes).encode())
+        for split, images in self._splits().items():
+            digest.update(f"\n{split}\n".encode())
+            for line in sorted(_lines(images)):
+                digest.update(line)
+        return digest.hexdigest()
+
+
+def open_box_data(
+    source: Any,
+    *,
+    classes: Sequence[str] | None = None,
+    val_fraction: float = 0.2,
+    seed: int = 0,
+    skip_bad: bool = False,
+    check: bool = True,
+    evaluation: bool = False,
+    only: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> BoxData:
+    """Open pictures with boxes of any kind, and find what is wrong with them before anything is trained.
+
+    Args:
+        source: A folder in the layout of Pascal VOC, COCO or YOLO, or its `data.yaml` or json file; a data set that
+            gives pictures, boxes and labels, a Hugging Face data set with `objects`, a pair `(train, val)` of them
+            (val may be None), or a mapping of splits. A `BoxData` is returned as it is.
+        classes: Class names in the order of the class numbers, matched by name; None: the data's own.
+        val_fraction: Share of the pictures that is kept for val where the data has no val (nor test) of its own.
+        seed: Decides which.
+        skip_bad: Leave out what cannot be used, instead of stopping.
+        check: Whether every picture is decoded once. Else only sizes are read, and a bad picture stops the training
+            when its turn comes.
+        evaluation: The data is to be scored only: nothing is split off, and data without splits is val.
+        only: With `evaluation`, the one split that is wanted, `train`, `val` or `test`; others are not looked at.
+        on_progress: Called with the number of pictures checked and of all.
+
+    Raises:
+        DataError: If the data cannot be used; the text says what was found, where, what was expected, and what to do.
+    """
+    if isinstance(source, BoxData):
+        return source
+    given = check_classes(classes)
+    if not isinstance(val_fraction, (int, float)) or not 0 < val_fraction < 1:
+        raise InputError(f"val_fraction is {val_fraction!r}; expected a number between 0 and 1.")
+    found = find_box_source(source)
+    if only and evaluation:
+        found = _keep_one(found, only)
+    if not any(split.images for split in found.splits.values()):
+        raise DataError(_list_errors(found, found.findings) or f"{found.where} has no picture. Expected one at least.")
+    class_map, names = number_classes(found, given)
+    if not evaluation:
+        found = _split_off_val(found, dict(class_map), val_fraction, seed)
+    images, report = check_boxes(found, class_map, names, check=check, on_progress=on_progress)
+    if report.errors and not skip_bad:
+        raise DataError(_list_errors(found, report.findings))
+    _check_enough(found, images, report, evaluation=evaluation)
+    val = images.get("val") or images.get("test") or images.get("all")
+    test = images.get("test")
+    return BoxData(images.get("train"), val, test, names, found.where, found.form, class_map, report, report.errors)
+
+
+def check_box_data(source: Any, *, only: str | None = None, on_progress: OnProgress | None = None) -> BoxReport:
+    """Check pictures with boxes as they are, and return all that was found; nothing is split off and nothing raised.
+
+    Args:
+        source: As for `open_box_data`.
+        only: The one split to look at.
+        on_progress: Called with the number of pictures checked and of all.
+
+    Raises:
+        DataError: If there are no boxes of any known kind.
+    """
+    found = find_box_source(source)
+    if only:
+        found = _keep_one(found, only)
+    class_map, names = number_classes(found, None)
+    return check_boxes(found, class_map, names, on_progress=on_progress)[1]
+
+
+def find_box_source(source: Any) -> BoxSource:
+    """Tell what the source is, and read all that is written of its boxes.
+
+    Raises:
+        DataError: If it is nothing known; the text says what was looked for and what is there.
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        return read_box_datasets(source)
+    if not os.fspath(source):
+        raise DataError("the path of the data is empty; expected a folder of pictures with boxes.")
+    root = Path(source).expanduser().absolute()
+    if not root.exists():
+        hint = " It is a link to nothing." if root.is_symlink() else ""
+        if not Path(source).expanduser().is_absolute():
+            hint += f" Looked in {Path.cwd()}."
+        raise DataError(f"there is no folder {str(root)!r}.{hint} Expected {_list_expected()}")
+    for read in READERS:
+        if found := read(root):
+            return found
+    raise DataError(f"no boxes were found in {str(root)!r}. Expected {_list_expected()}\n{_say_what_is_there(root)}")
+
+
+def number_classes(
+    source: BoxSource, given: tuple[str, ...] | None
+) -> tuple[tuple[tuple[Key, str], ...], tuple[str, ...]]:
+    """Number the classes.
+
+    Args:
+        source: What the annotations say.
+        given: Names in the order of their numbers, matched by name, or by number where the data has no names; None
+            takes the data's own.
+
+    Returns:
+        What the annotations call each class with its name, in the order of the numbers; and the names.
+
+    Raises:
+        DataError: If boxes have a class that is not given.
+    """
+    names = source.names
+    if given and _is_unnamed(names) and not set(names.values()) & set(given):
+        names = {key: given[key] if isinstance(key, int) and key < len(given) else name for key, name in names.items()}
+    classes = given or tuple(dict.fromkeys(names.values()))
+    used = Counter(key for split in source.splits.values() for image in split.images for key in image.keys)
+    unknown = {names[key]: count for key, count in used.items() if names[key] not in classes}
+    if unknown:
+        counts = [f"{name!r} ({count:,} box{'es' * (count > 1)})" for name, count in unknown.items()]
+        more = f" and {len(counts) - MOST_LISTED} more" * (len(counts) > MOST_LISTED)
+        expected = ", ".join(map(repr, classes[:MOST_LISTED])) + ", ..." * (len(classes) > MOST_LISTED)
+        raise DataError(
+            f"the data has classes that the list of classes lacks: {', '.join(counts[:MOST_LISTED])}{more}."
+            f"{did_you_mean(next(iter(unknown)), classes)} Expected some of {expected}. Rename or remove them in the "
+            "data, or add them to the list."
+        )
+    kept = [(key, name) for key, name in names.items() if name in classes]
+    return tuple(sorted(kept, key=lambda pair: classes.index(pair[1]))), classes
+
+
+def _is_unnamed(names: Mapping[Key, str]) -> bool:
+    return all(isinstance(key, int) and name == str(key) for key, name in names.items())
+
+
+def _keep_one(source: BoxSource, only: str) -> BoxSource:
+    """Return the one split that is wanted, and what was found in it or in none."""
+    if only not in SPLIT_NAMES.values():
+        raise InputError(f"the split {only!r} is unknown; expected train, val or test.")
+    wanted = [name for name in ((only, "test", "all") if only == "val" else (only,)) if name in source.splits]
+    if not wanted:
+        has = ", ".join(name for name in source.splits if name != "all") or "no splits: choose val for all of it"
+        raise DataError(f"the data has no split {only!r}; it has {has}.")
+    name = wanted[0]
+    findings = tuple(finding for finding in source.findings if finding.split in ("", name))
+    return replace(source, splits={name: source.splits[name]}, findings=findings)
+
+
+@dataclass(frozen=True)
+class _PartReader:
+    """Reads some of the pictures of another reader."""
+
+    reader: PictureReader
+    positions: tuple[int, ...]
+
+    def __call__(self, position: int, /) -> Any:
+        return self.reader(self.positions[position])
+
+
+def _split_off_val(source: BoxSource, names: Mapping[Key, str], fraction: float, seed: int) -> BoxSource:
+    """Keep some whole pictures for val, where there is neither val nor test.
+
+    The same share is taken of the pictures of each rarest class, so that rare classes come to both sides. The choice
+    depends on names, boxes and seed alone, before anything is decoded.
+    """
+    if "val" in source.splits or "test" in source.splits:
+        return source
+    every = source.splits.get("train") or source.splits["all"]
+    present = [{names[key] for key in image.keys} for image in every.images]
+    counts = Counter(name for names in present for name in names)
+    order = {name: number for number, name in enumerate(sorted(counts, key=lambda name: (counts[name], name)))}
+    rarest = [min((order[name] for name in names), default=-1) for names in present]
+    chosen = set(pick_val([image.name for image in every.images], rarest, fraction=fraction, seed=seed))
+    if not chosen:
+        raise DataError(f"{source.where} has too few pictures to keep one for val. Add pictures, or a val of its own.")
+    kept = [index for index in range(len(every.images)) if index not in chosen]
+    return replace(source, splits={"train": _part(every, "train", kept), "val": _part(every, "val", sorted(chosen))})
+
+
+def _part(split: BoxSplit, name: str, indices: Sequence[int]) -> BoxSplit:
+    reader = _PartReader(split.reader, tuple(indices))
+    return BoxSplit(name, reader, tuple(split.images[index] for index in indices), split.in_threads)
+
+
+def _check_enough(source: BoxSource, images: Mapping[str, BoxedImages], report: BoxReport, *, evaluation: bool) -> None:
+    """Check that no split is empty, and that there is a box to learn."""
+    for name, part in images.items():
+        if not len(part):
+            where = source.where if name == "all" else name
+            raise DataError(f"{where} has no picture that can be used. Add pictures, or remove {where}.")
+    if not evaluation and "train" in images and not sum(report.splits["train"].boxes):
+        raise DataError(
+            f"train has {len(images['train']):,} pictures but no box that can be used; expected one at least. Look at "
+            "what the check says (zoo data check), or mark some boxes."
+        )
+
+
+def _list_errors(source: BoxSource, findings: Sequence[Finding]) -> str:
+    """Return a message of all errors; nothing if there are none."""
+    errors = [finding for finding in findings if finding.level == "error"]
+    if not errors:
+        return ""
+    lines = [f"{len(errors):,} error{'s' * (len(errors) > 1)} in the data ({source.form}, {source.where}):"]
+    lines += [f"  {error.place}: {error.text}" for error in errors[:MOST_LISTED]]
+    if len(errors) > MOST_LISTED:
+        lines.append(f"  ... and {len(errors) - MOST_LISTED:,} more")
+    lines.append(
+        "Repair them, or pass skip_bad=True (--skip-bad) to leave out what is wrong. zoo data check lists everything."
+    )
+    return "\n".join(lines)
+
+
+def _list_expected() -> str:
+    return "one of:" + "".join(f"\n  {line}" for line in EXPECTED)
+
+
+def _say_what_is_there(root: Path) -> str:
+    """Name what lies in a folder: its folders, and its files by ending."""
+    if root.is_file():
+        archive = root.suffix.lower() in {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"}
+        return "It is an archive: unpack it and pass the folder." if archive else f"It is a file {root.suffix!r}."
+    try:
+        entries = sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        return f"The folder cannot be listed ({error.strerror})."
+    folders = [repr(entry.name) for entry in entries if entry.is_dir()]
+    endings = Counter(entry.suffix.lower() or "without ending" for entry in entries if not entry.is_dir())
+    parts = [
+        f"{count:,} files {ending}" if count > 1 else f"1 file {ending}" for ending, count in endings.most_common(8)
+    ]
+    if folders:
+        shown = ", ".join(folders[:8]) + (", ..." if len(folders) > 8 else "")
+        parts.insert(0, f"the folder{'s' * (len(folders) > 1)} {shown}")
+    return f"It holds {', '.join(parts)}." if parts else "It is empty."
+
+
+def _lines(images: BoxedImages) -> Iterator[bytes]:
+    """Yield what a digest is made of."""
+    files = len(images) > 0 and isinstance(images.reader(images.positions[0]), (str, os.PathLike))
+    for position, name, boxes in zip(images.positions, images.names, images.boxes, strict=True):
+        size = -1
+        if files:
+            path = images.reader(position)
+            size = os.path.getsize(path) if os.path.exists(path) else -1
+        table = repr((boxes.xyxy.round(2).tolist(), boxes.labels.tolist(), boxes.crowd.tolist()))
+        yield f"{name}\0{size}\0{table}\n".encode(errors="surrogateescape")

@@ -1,0 +1,384 @@
+"""Boxes held against their pictures: every picture is decoded once, and everything odd becomes a finding.
+
+What cannot be used is left out or repaired here, and each time a finding says so.
+"""
+
+import hashlib
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from zoo.annotations import Annotated, BoxSource, BoxSplit, Finding, Floats, Key
+from zoo.box_report import LEVELS, BoxReport, SplitCounts
+from zoo.boxed_images import BoxedImages, Boxes
+from zoo.decode import FORMATS, find_fault, read_image
+from zoo.errors import InputError
+from zoo.images import THREADS
+from zoo.near_duplicates import check_installed, find_near_duplicates, hash_picture
+
+BATCH = 16  # pictures that a thread looks at, at a time
+SMALLEST_SIDE = 1.0  # pixels; boxes that are not wider and higher than this have no area worth learning
+ROUNDING = 0.5  # pixels that a box may reach out of its picture before that is worth a word
+SAME_OBJECT = 0.8  # intersection over union from which two boxes of a class are likely on one thing
+BOXES_AT_A_TIME = 256  # of one picture, whose overlap with all others is computed
+NEARLY_ALL = 0.95  # share of the pictures that have a class, from which one without it is odd
+FEW_PICTURES = 20  # fewer than these say nothing of what nearly all have
+MANY_BOXES = 10  # reaching out of their pictures, fewer of which say nothing of the unit
+MANY_OUTSIDE = 0.2  # share of boxes that reach out of their pictures, from which the unit is doubtful
+LYING = (5, 6, 7, 8)  # EXIF orientations that swap the sides
+
+OnProgress = Callable[[int, int], None]
+
+
+class Look(NamedTuple):
+    """What one look at a picture has told.
+
+    Attributes:
+        fault: Why it cannot be read; None if it can.
+        size: Height and width in pixels, as it is seen.
+        hash: Its perceptual hash; 0 if it was not decoded.
+        content: A digest of its bytes; empty if it was not decoded.
+    """
+
+    fault: str | None
+    size: tuple[int, int] = (0, 0)
+    hash: int = 0
+    content: bytes = b""
+
+
+def check_boxes(
+    source: BoxSource,
+    class_map: tuple[tuple[Key, str], ...],
+    classes: tuple[str, ...],
+    *,
+    check: bool = True,
+    on_progress: OnProgress | None = None,
+) -> tuple[dict[str, BoxedImages], BoxReport]:
+    """Look at every picture once, and hold its boxes against it.
+
+    Args:
+        source: What the annotations say.
+        class_map: What the annotations call each class, and its name.
+        classes: Names in the order of the class numbers.
+        check: Whether pictures are decoded; else only their size is read, and nothing is compared.
+        on_progress: Called with the number of pictures seen and of all.
+
+    Returns:
+        The pictures that can be used with the boxes that can, by split, and what was found. Boxes are clipped to their
+        picture.
+    """
+    if check:
+        check_installed()
+    numbers = {key: classes.index(name) for key, name in class_map}
+    total, done = sum(len(split.images) for split in source.splits.values()), 0
+
+    def count(pictures: int) -> None:
+        nonlocal done
+        done += pictures
+        if on_progress:
+            on_progress(done, total)
+
+    findings = list(source.findings)
+    images: dict[str, BoxedImages] = {}
+    looks: dict[str, list[Look]] = {}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")  # what it warns of either reads well or becomes a fault
+        for name, split in source.splits.items():
+            seen = list(_look_at_all(split, check=check, count=count))
+            images[name], found = _match(split, seen, numbers, classes)
+            looks[name] = [look for look in seen if look.fault is None]
+            findings += found
+    findings += _find_doubtful_unit(findings, images)
+    findings += _find_missing_classes(images, classes)
+    findings += _find_gaps(images, classes)
+    if check:
+        findings += _find_same_pictures(images, looks)
+        findings += _find_similar_pictures(images, looks)
+    findings.sort(key=lambda finding: LEVELS.index(finding.level))
+    counts = {name: _count(part, len(classes)) for name, part in images.items()}
+    return images, BoxReport(source.where, source.form, classes, class_map, counts, tuple(findings))
+
+
+def _look_at_all(split: BoxSplit, *, check: bool, count: Callable[[int], None]) -> Iterator[Look]:
+    """Yield what each picture tells, in order."""
+    size = len(split.images)
+    batches = [range(start, min(start + BATCH, size)) for start in range(0, size, BATCH)]
+    for looks in _run(split, batches, check=check):
+        count(len(looks))
+        yield from looks
+
+
+def _run(split: BoxSplit, batches: list[range], *, check: bool) -> Iterator[list[Look]]:
+    if not split.in_threads:
+        yield from (_look_at_some(split, batch, check=check) for batch in batches)
+        return
+    running: deque[Future[list[Look]]] = deque()
+    with ThreadPoolExecutor(THREADS) as pool:
+        for batch in batches:
+            running.append(pool.submit(_look_at_some, split, batch, check=check))
+            if len(running) > 4 * THREADS:  # so that millions of files do not wait in memory
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+
+
+def _look_at_some(split: BoxSplit, positions: range, *, check: bool) -> list[Look]:
+    looks: list[Look] = []
+    for position in positions:
+        try:
+            picture = split.reader(position)
+        except InputError as error:
+            looks.append(Look(str(error)))
+            continue
+        looks.append(_look(picture) if check else _look_at_header(picture))
+    return looks
+
+
+def _look(source: Any) -> Look:
+    try:
+        picture = read_image(source)
+    except InputError as error:
+        return Look(find_fault(source) or str(error))
+    return Look(None, (picture.height, picture.width), hash_picture(picture), _digest(source, picture))
+
+
+def _digest(source: Any, picture: Image.Image) -> bytes:
+    """Return a digest of a file's bytes, or of the pixels of what is no file."""
+    if isinstance(source, (str, os.PathLike)):
+        with open(source, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").digest()
+    pixels = source if isinstance(source, bytes) else f"{picture.size}".encode() + picture.tobytes()
+    return hashlib.sha256(pixels).digest()
+
+
+def _look_at_header(source: Any) -> Look:
+    """Read the size alone where that is possible."""
+    if isinstance(source, (str, os.PathLike)) and os.path.isfile(source):
+        try:
+            with Image.open(source, formats=FORMATS) as picture:
+                lying = picture.getexif().get(ExifTags.Base.Orientation) in LYING
+                return Look(None, picture.size if lying else (picture.height, picture.width))
+        except Exception:  # a damaged header may raise anything: reading it all says what is wrong
+            pass
+    try:
+        whole = read_image(source)
+    except InputError as error:
+        return Look(find_fault(source) or str(error))
+    return Look(None, (whole.height, whole.width))
+
+
+def _match(
+    split: BoxSplit, looks: Sequence[Look], numbers: Mapping[Key, int], classes: tuple[str, ...]
+) -> tuple[BoxedImages, list[Finding]]:
+    """Hold the boxes of each picture against its size."""
+    findings: list[Finding] = []
+    good: list[int] = []
+    boxes: list[Boxes] = []
+    for position, (annotated, look) in enumerate(zip(split.images, looks, strict=True)):
+        if look.fault is not None:
+            text = f"{look.fault}; the picture is left out"
+            findings.append(Finding("pictures that cannot be read", "error", split.name, annotated.name, None, text))
+            continue
+        sheet = _Sheet(annotated, split.name, look.size, classes)
+        good.append(position)
+        boxes.append(sheet.clean(np.array([numbers[key] for key in annotated.keys], dtype=np.int64)))
+        findings += sheet.findings
+    names = tuple(split.images[position].name for position in good)
+    sizes = tuple(looks[position].size for position in good)
+    return BoxedImages(split.reader, names, sizes, tuple(boxes), tuple(good)), findings
+
+
+class _Sheet:
+    """The boxes of one picture while they are checked; collects what is found."""
+
+    def __init__(self, annotated: Annotated, split: str, size: tuple[int, int], classes: tuple[str, ...]) -> None:
+        self.annotated, self.split, self.size, self.classes = annotated, split, size, classes
+        self.findings: list[Finding] = []
+
+    def clean(self, labels: NDArray[np.int64]) -> Boxes:
+        """Return the boxes that can be used, clipped to the picture."""
+        self._compare_size()
+        written, crowd = self.annotated.boxes, self.annotated.crowd
+        height, width = self.size
+        pixels = written * np.array([width, height] * 2) if self.annotated.is_relative else written
+        clipped = np.clip(pixels, 0, np.array([width, height] * 2))
+        kept = self._drop_useless(pixels, clipped, labels)
+        kept = self._drop_repeated(kept, clipped, labels)
+        self._find_pairs(kept[~crowd[kept]], clipped, labels)
+        if not len(kept):
+            had = "all its boxes are left out" if len(labels) else "nothing is marked in it"
+            self._tell("pictures without boxes", f"{had}; it teaches that there is nothing", None)
+        return Boxes(clipped[kept].astype(np.float32), labels[kept], crowd[kept])
+
+    def _compare_size(self) -> None:
+        stated, (height, width) = self.annotated.size, self.size
+        if stated is None or stated == self.size:
+            return
+        text = f"the annotation says {stated[1]} x {stated[0]} pixels, the picture has {width} x {height}"
+        if stated == (width, height):
+            text += " as it is seen, turned by its EXIF orientation; look whether the boxes are turned too"
+        else:
+            text += "; look whether the boxes fit it"
+        self._tell("pictures of another size than stated", text, None)
+
+    def _drop_useless(self, pixels: Floats, clipped: Floats, labels: NDArray[np.int64]) -> NDArray[np.intp]:
+        """Return the indices of boxes with an area inside of the picture."""
+        flat = np.asarray((pixels[:, 2:] - pixels[:, :2] <= SMALLEST_SIDE).any(axis=1))
+        outside = (clipped[:, 2:] - clipped[:, :2] < SMALLEST_SIDE).any(axis=1) & ~flat
+        beyond = (np.abs(pixels - clipped) > ROUNDING).any(axis=1) & ~flat & ~outside
+        height, width = self.size
+        for index in np.flatnonzero(flat | outside | beyond).tolist():
+            box = self._name(pixels[index], labels[index])
+            if flat[index]:
+                self._tell("boxes without area", f"{box}; left out", index)
+            elif outside[index]:
+                text = f"{box}, in a picture of {width} x {height} pixels; left out"
+                self._tell("boxes outside of the picture", text, index)
+            else:
+                text = f"{box}, in a picture of {width} x {height} pixels; clipped to it"
+                self._tell("boxes partly outside of the picture", text, index)
+        return np.flatnonzero(~(flat | outside))
+
+    def _drop_repeated(self, kept: NDArray[np.intp], boxes: Floats, labels: NDArray[np.int64]) -> NDArray[np.intp]:
+        """Leave out what is there twice."""
+        first: dict[tuple[float, ...], int] = {}
+        repeated: set[int] = set()
+        for index in kept.tolist():
+            other = first.setdefault(tuple(boxes[index].tolist()), index)
+            if other == index:
+                continue
+            box = self._name(boxes[index], labels[index])
+            if labels[other] == labels[index]:
+                repeated.add(index)
+                self._tell("boxes that are there twice", f"{box}, again; left out", index)
+            else:
+                text = f"{box}, at the very place of a {self.classes[labels[other]]!r}; both are kept"
+                self._tell("boxes of two classes at one place", text, index)
+        return kept if not repeated else np.array([index for index in kept.tolist() if index not in repeated], np.intp)
+
+    def _find_pairs(self, kept: NDArray[np.intp], boxes: Floats, labels: NDArray[np.int64]) -> None:
+        """Find boxes that are likely on one thing with one of their class before them."""
+        for start in range(0, len(kept), BOXES_AT_A_TIME):
+            part = kept[start : start + BOXES_AT_A_TIME]
+            before = kept[: start + len(part)]
+            overlap = _iou(boxes[part], boxes[before])
+            overlap[(labels[part][:, None] != labels[before]) | (part[:, None] <= before)] = 0
+            best = overlap.argmax(axis=1)
+            for row in np.flatnonzero(overlap.max(axis=1) >= SAME_OBJECT).tolist():
+                line = self.annotated.lines[before[best[row]]]
+                where = f" in line {line}" if line else ""
+                box = self._name(boxes[part[row]], labels[part[row]])
+                text = f"{box}, covers the one{where} with an IoU of {overlap[row, best[row]]:.2f}; both are kept"
+                self._tell("almost the same box twice", text, int(part[row]))
+
+    def _name(self, box: Floats, label: int) -> str:
+        x1, y1, x2, y2 = box.tolist()
+        return f"{self.classes[label]!r} at x {x1:.4g} to {x2:.4g}, y {y1:.4g} to {y2:.4g}"
+
+    def _tell(self, kind: str, text: str, index: int | None) -> None:
+        file, line = self.annotated.name, None
+        if index is not None:
+            file, line = self.annotated.file or file, self.annotated.lines[index]
+        self.findings.append(Finding(kind, "warning", self.split, file, line, text))
+
+
+def _iou(first: Floats, second: Floats) -> Floats:
+    """Return the `(N, M)` intersections over union of `(N, 4)` and `(M, 4)` boxes with an area."""
+    corner = np.maximum(first[:, None, :2], second[None, :, :2])
+    opposite = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    overlap = np.clip(opposite - corner, 0, None).prod(axis=2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (first, second)]
+    iou: Floats = overlap / (areas[0][:, None] + areas[1] - overlap)
+    return iou
+
+
+def _find_doubtful_unit(findings: Sequence[Finding], images: Mapping[str, BoxedImages]) -> list[Finding]:
+    """Say so if so many boxes reach out of their pictures that they are hardly counted as we take them."""
+    lost = sum(finding.kind == "boxes outside of the picture" for finding in findings)
+    out = lost + sum(finding.kind == "boxes partly outside of the picture" for finding in findings)
+    total = lost + sum(len(boxes.labels) for part in images.values() for boxes in part.boxes)
+    if out < MANY_BOXES or out <= MANY_OUTSIDE * total:
+        return []
+    text = (
+        f"{out / total:.0%} of all boxes reach out of their pictures; perhaps they are counted in another way than the "
+        "format says (corners instead of width and height), or belong to pictures of another size"
+    )
+    return [Finding("boxes in a doubtful unit", "warning", "", "", None, text)]
+
+
+def _find_missing_classes(images: Mapping[str, BoxedImages], classes: tuple[str, ...]) -> list[Finding]:
+    """Find pictures without a class that nearly all others have: most likely nobody has marked it there."""
+    marked = [(split, part.names[i], set(boxes.labels.tolist())) for split, part in images.items()
+              for i, boxes in enumerate(part.boxes) if len(boxes.labels)]  # fmt: skip
+    if len(marked) < FEW_PICTURES:
+        return []
+    findings: list[Finding] = []
+    for number, label in enumerate(classes):
+        without = [(split, name) for split, name, labels in marked if number not in labels]
+        share = 1 - len(without) / len(marked)
+        if share >= NEARLY_ALL:
+            text = f"no {label!r} is marked, which {share:.0%} of the pictures have; look whether it was forgotten"
+            kind = f"pictures without any {label!r}"
+            findings += [Finding(kind, "note", split, name, None, text) for split, name in without]
+    return findings
+
+
+def _find_same_pictures(images: Mapping[str, BoxedImages], looks: Mapping[str, Sequence[Look]]) -> list[Finding]:
+    """Find files of the same bytes."""
+    first: dict[bytes, tuple[str, str]] = {}
+    findings: list[Finding] = []
+    for split, part in images.items():
+        for name, look in zip(part.names, looks[split], strict=True):
+            if look.content not in first:
+                first[look.content] = split, name
+                continue
+            other_split, other = first[look.content]
+            if split == other_split:
+                findings.append(Finding("the same picture twice", "warning", split, name, None, f"it is {other}"))
+            else:
+                text = f"it is {other} of {other_split}; what was learnt there is scored here"
+                findings.append(Finding("the same picture in two splits", "warning", split, name, None, text))
+    return findings
+
+
+def _find_similar_pictures(images: Mapping[str, BoxedImages], looks: Mapping[str, Sequence[Look]]) -> list[Finding]:
+    """Find pictures that look almost the same, but are not the same file: in two splits, or in the only one."""
+    hashes = {split: np.array([look.hash for look in seen], np.uint64) for split, seen in looks.items()}
+    pairs = list(combinations(images, 2)) or [(split, split) for split in images]
+    findings: list[Finding] = []
+    for first, second in pairs:
+        alone = first == second
+        kind = "almost the same picture twice" if alone else "almost the same picture in two splits"
+        for near in find_near_duplicates(hashes[second], None if alone else hashes[first]):
+            if looks[second][near.place].content == looks[first][near.other].content:
+                continue
+            name, other = images[second].names[near.place], images[first].names[near.other]
+            text = f"it looks like {other}{f' of {first}' * (not alone)} ({near.distance} of 64 bits differ)"
+            findings.append(Finding(kind, "warning", second, name, None, text))
+    return findings
+
+
+def _find_gaps(images: Mapping[str, BoxedImages], classes: tuple[str, ...]) -> list[Finding]:
+    """Find classes that a split lacks."""
+    findings: list[Finding] = []
+    for split, part in images.items():
+        what = "it cannot be learnt" if split == "train" else "it cannot be scored"
+        for name, count in zip(classes, part.count_boxes(len(classes)), strict=True):
+            if not count:
+                text = f"{name!r} has no box in {split}; {what}"
+                findings.append(Finding("classes without a box", "warning", split, split, None, text))
+    return findings
+
+
+def _count(images: BoxedImages, classes: int) -> SplitCounts:
+    present = [np.unique(boxes.learnable().labels) for boxes in images.boxes]
+    images_with = np.bincount(np.concatenate([*present, np.zeros(0, np.int64)]), minlength=classes)
+    return SplitCounts(len(images), tuple(images.count_boxes(classes)), tuple(images_with.tolist()))
