@@ -86,8 +86,18 @@ class QARep(nn.Module):
         """Return the features, 0 or more."""
         if self.is_merged:
             return functional.relu_(self.post_bn(self.rbr_reparam(x)))
-        total = self.branch_3x3(x) + self.branch_1x1(x)
+        total = self.branch_3x3(x) + self._point(x)
         return functional.relu_(self.post_bn(total + x if self.identity else total))
+
+    def _point(self, x: Tensor) -> Tensor:
+        """Return the 1 × 1 branch, with the pixels picked before it.
+
+        torch 2.15's gradient of a strided 1 × 1 convolution writes out of bounds on the CPU if the input is channels
+        last and has 3 channels (or any other number that is no multiple of 8, but 1 and 4).
+        """
+        step = self.branch_1x1.stride[0]
+        picked = x if step == 1 else x[..., ::step, ::step]
+        return functional.conv2d(picked, self.branch_1x1.weight, self.branch_1x1.bias)
 
     @torch.no_grad()
     def merge(self) -> None:
