@@ -1,12 +1,15 @@
-# make demo: see it work.  make test: all tests.  make check: lint and types.  Each makes its environment first.
+# make demo, make demo-detection: see it work.  make test: all tests.  make check: lint and types.  Each makes its environment first.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check cards bench clean
+.PHONY: demo demo-detection test check cards bench clean
 
 demo: .venv/installed
 	$(BIN)/python -m zoo.tools.demo
+
+demo-detection: .venv/installed
+	$(BIN)/python -m zoo.tools.demo_detection
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n auto
@@ -24,7 +27,7 @@ bench: .venv/installed
 
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[dev,demo]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,demo,detection]'
 	touch $@
 
 clean:

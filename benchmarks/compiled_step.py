@@ -23,7 +23,7 @@ from torch import Tensor
 
 import zoo
 from zoo.compiling import StepCompiler
-from zoo.evaluation import make_accelerator
+from zoo.engine import make_accelerator
 from zoo.freezing import apply_plan
 from zoo.loop import EpochResult, Position, fit
 from zoo.optim import build_optimizer, set_rates

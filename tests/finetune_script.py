@@ -15,8 +15,9 @@ from accelerate.state import PartialState
 
 import zoo
 import zoo.training
+from zoo.classifying import score
+from zoo.engine import make_accelerator
 from zoo.errors import Interrupted
-from zoo.evaluation import make_accelerator, score
 from zoo.loader import make_loader
 from zoo.preprocess import eval_transform
 

@@ -4,8 +4,8 @@ import torch
 import zoo
 from coloured_folder import write_coloured
 from zoo.batches import LoaderBatches, make_supply
+from zoo.engine import make_accelerator
 from zoo.errors import InputError
-from zoo.evaluation import make_accelerator
 from zoo.features import FeatureBatches, HeadOnly
 from zoo.freezing import apply_plan
 from zoo.preset import Preset

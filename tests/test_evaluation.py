@@ -8,7 +8,6 @@ from torch.utils.data import DataLoader, TensorDataset
 import zoo
 from coloured_folder import write_coloured
 from zoo.errors import DataError, InputError
-from zoo.evaluation import make_accelerator, score
 from zoo.preprocess import Preprocess
 
 
@@ -120,48 +119,6 @@ def test_the_shape_of_the_outputs_is_checked():
     model.classes = ("red", "green", "blue")
     with pytest.raises(InputError, match=r"outputs of shape \(3, 2\); expected \(B, 3\)"):
         evaluate(model, loader_of(0, 1, 1))
-
-
-def test_misses_are_the_wrong_ones_and_the_most_confident_come_first():
-    logits = torch.tensor([[4.0, 0, 0], [0, 3, 0], [0, 9, 0], [0, 0, 1], [2, 0, 0]])
-    targets = torch.tensor([0, 0, 2, 1, 2])
-    batches = [(logits[:2], targets[:2]), (logits[2:], targets[2:])]
-    result, misses = score(nn.Identity(), batches, make_accelerator("cpu"), ("a", "b", "c"))
-    found = [(miss.index, miss.target, miss.predicted) for miss in misses]
-    assert found == [(2, 2, 1), (1, 0, 1), (4, 2, 0), (3, 1, 2)]
-    assert [miss.confidence for miss in misses] == pytest.approx(logits[[2, 1, 4, 3]].softmax(1).amax(1).tolist())
-    assert (result.top1, result.images) == (pytest.approx(0.2), 5)
-    assert result.loss == pytest.approx(float(nn.functional.cross_entropy(logits, targets)))
-
-
-@pytest.mark.parametrize("device", ["cuda", "mps", "tpu"])
-def test_a_device_that_is_not_there_is_told(monkeypatch, device):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(InputError, match=rf"device '{device}' is not available to torch .*; this machine has: cpu\."):
-        make_accelerator(device)
-
-
-def test_runs_of_different_precision_follow_each_other():
-    images = torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
-    outputs = {}
-    for precision in ("no", "bf16", "no"):
-        accelerator = make_accelerator("cpu", precision)
-        assert accelerator.mixed_precision == precision
-        torch.manual_seed(0)
-        network = accelerator.prepare(nn.Linear(16, 4))
-        outputs[precision] = network(images)
-        assert outputs[precision].dtype == torch.float32
-        accelerator.backward(outputs[precision].sum())
-        assert network.weight.grad.dtype == torch.float32
-    difference = float((outputs["no"] - outputs["bf16"]).detach().abs().max())
-    assert 1e-4 < difference < 0.05
-
-
-def test_a_precision_that_the_device_cannot_do_is_told():
-    with pytest.raises(InputError, match=r"precision 'fp16' does not work on this device: .* Try 'no' or 'bf16'\."):
-        make_accelerator("cpu", "fp16")
-    assert make_accelerator("cpu").mixed_precision == "no"
 
 
 def test_a_loader_whose_classes_have_another_order_is_refused():

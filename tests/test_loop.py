@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from zoo.engine import make_accelerator
 from zoo.errors import DataError, TrainingError
-from zoo.evaluation import make_accelerator
 from zoo.loop import EpochResult, Position, fit, run_batches
 
 

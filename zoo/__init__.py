@@ -10,7 +10,6 @@ from zoo.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from zoo.callbacks import Callback as Callback
-    from zoo.data import open_data as open_data
     from zoo.errors import ZooError as ZooError
     from zoo.evaluation import evaluate as evaluate
     from zoo.models import describe as describe
@@ -27,12 +26,15 @@ if TYPE_CHECKING:
     from zoo.recipe import plan as plan
     from zoo.recipe import resume as resume
     from zoo.schedule import register_schedule as register_schedule
+    from zoo.settings import config as config
+    from zoo.tasks import open_data as open_data
 
 _ROOMS = {
     "Callback": "callbacks",
     "Preset": "preset",
     "Run": "recipe",
     "ZooError": "errors",
+    "config": "settings",
     "describe": "models",
     "evaluate": "evaluation",
     "finetune": "recipe",
@@ -41,7 +43,7 @@ _ROOMS = {
     "list_presets": "preset",
     "load": "recipe",
     "load_preset": "preset",
-    "open_data": "data",
+    "open_data": "tasks",
     "plan": "recipe",
     "register_model": "models",
     "register_optimizer": "optimizers",

@@ -1,8 +1,8 @@
 """Where the batches of a run come from: the user's loaders, images, or features of a frozen trunk that are kept."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from zoo.preprocess import Preprocess, eval_transform, train_transform
 from zoo.preset import Preset
 from zoo.progress import Progress
 
+Prepare: TypeAlias = Callable[[Tensor, Any, int, int], tuple[Tensor, Any]]
+
 ROWS_TO_SCORE = 1024  # features per batch where nothing is learnt
 
 
@@ -28,20 +30,24 @@ class LoaderBatches:
         sampler: Gives the order of each epoch; None for a loader that the user brought, whose first batches are then
             loaded and thrown away when a run is resumed in the middle of an epoch.
         images_per_batch: Of all processes together.
+        prepare: Called with images, targets, epoch and batch; returns images and targets as the network takes them.
     """
 
-    def __init__(self, loader: Any, sampler: EpochSampler | None, images_per_batch: int) -> None:
+    def __init__(
+        self, loader: Any, sampler: EpochSampler | None, images_per_batch: int, prepare: Prepare | None = None
+    ) -> None:
         self.loader, self.sampler, self.images_per_batch = loader, sampler, images_per_batch
+        self.prepare = prepare or _lay_out
 
     def __len__(self) -> int:
         return len(self.loader)
 
-    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[tuple[Tensor, Any]]:
         """Iterate over one epoch, from a batch on; images lie channels last, which convolutions are faster with."""
         if self.sampler is not None:
             self.sampler.set_epoch(epoch, start=start_batch * self.images_per_batch)
-            for images, targets in self.loader:
-                yield lay_channels_last(images), targets
+            for batch, (images, targets) in enumerate(self.loader, start_batch):
+                yield self.prepare(images, targets, epoch, batch)
             return
         for batch, pair in enumerate(self.loader):
             if batch >= start_batch:
@@ -158,3 +164,7 @@ def _keep_features(
     megabytes = total * features.shape[1] * 4 / 1e6
     show.say(f"kept the features of {total:,} images ({megabytes:.1f} MB): each epoch runs the head only")
     return Supply(accelerator.prepare(HeadOnly(model)), batches, scored)
+
+
+def _lay_out(images: Tensor, targets: Tensor, epoch: int, batch: int) -> tuple[Tensor, Tensor]:
+    return lay_channels_last(images), targets

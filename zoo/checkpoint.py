@@ -21,15 +21,22 @@ import torch
 from torch import nn
 
 from zoo.errors import InputError, WeightsError
-from zoo.model_config import ModelConfig, known_config
+from zoo.model_config import ModelConfig, describe_model, known_config
 from zoo.models import from_config
-from zoo.preprocess import Preprocess
 from zoo.preset import Preset, load_preset
 from zoo.safetensors_file import save_tensors, sha256_file
 from zoo.weights import Found, load_into
 
 MAX_JSON_BYTES = 64_000_000
-BEGINNING = ("preset.yaml", "config.json", "plan.json", "data.json", "environment.json", "state.pt")  # before step 1
+BEGINNING = (  # what is there before the first step
+    "preset.yaml",
+    "config.json",
+    "plan.json",
+    "data.json",
+    "environment.json",
+    "state.pt",
+    "pictures/first_batch.png",
+)
 
 
 class RunFolder:
@@ -97,6 +104,8 @@ class RunFolder:
             return
         for name in BEGINNING:
             self.file(name).unlink(missing_ok=True)
+        if self.file("pictures").is_dir() and not any(self.pictures.iterdir()):
+            self.pictures.rmdir()
         if not any(self.path.iterdir()):
             self.path.rmdir()
 
@@ -190,12 +199,7 @@ class RunFolder:
 
 def model_config(model: nn.Module) -> ModelConfig:
     """Return the configuration that a checkpoint of this model carries."""
-    facts = dict(known_config(model))
-    classes = getattr(model, "classes", None)
-    preprocess = getattr(model, "preprocess", None)
-    preprocess = preprocess if isinstance(preprocess, Preprocess) else None
-    facts |= {"classes": list(classes) if classes else None, "num_classes": len(classes) if classes else None}
-    return ModelConfig(**facts | {"preprocess": preprocess.to_dict() if preprocess else None})
+    return describe_model(model)
 
 
 def load_model(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Module:

@@ -130,8 +130,8 @@ def fit(
             with nullcontext() if is_step else accelerator.no_sync(network):
                 value = loss(network(images), targets)
                 accelerator.backward(value / window)
-            total += value.detach() * len(targets)
-            position.images += len(targets)
+            total += value.detach() * len(images)
+            position.images += len(images)
             if not is_step:
                 continue
             before_step(position)

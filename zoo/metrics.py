@@ -28,6 +28,15 @@ class Evaluation:
     classes: tuple[str, ...]
     confusion: tuple[tuple[int, ...], ...]
 
+    @property
+    def score(self) -> float:
+        """What tells the better of two models: top-1."""
+        return self.top1
+
+    def record(self) -> dict[str, float]:
+        """Return what the record of an epoch holds of it."""
+        return {"val_loss": self.loss, "top1": self.top1, "top5": self.top5}
+
     def per_class(self) -> list[dict[str, Any]]:
         """Return name, images, precision, recall and F1 of each class, 0 to 1; `None` where nothing can be divided."""
         rows = []

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ MOST_TICKS = 50
 MOST_PAIRS = 20
 MOST_MISTAKES = 24
 THUMBNAIL = 240  # pixels of the longer side of a mistake
+ACCURACY: Mapping[str, str] = MappingProxyType({"top1": "top-1", "top5": "top-5"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,18 +70,21 @@ class Mistake:
     name: str
 
 
-def draw_curves(records: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
-    """Draw loss and accuracy over the epochs, side by side.
+def draw_curves(
+    records: Sequence[Mapping[str, Any]], path: str | Path, *, scores: Mapping[str, str] = ACCURACY
+) -> Path:
+    """Draw loss and scores over the epochs, side by side.
 
     Args:
-        records: One per epoch: `epoch` (from 1), `loss`, and, where evaluated, `val_loss`, `top1`, `top5` (0 to 1).
+        records: One per epoch: `epoch` (from 1), `loss`, and, where evaluated, `val_loss` and the scores (0 to 1).
         path: The PNG to write.
+        scores: Label of each score by its key; of the first the best epoch is marked.
 
     Returns:
         The path.
     """
     with look():
-        return save(_draw_curves(records), path)
+        return save(_draw_curves(records, scores), path)
 
 
 def draw_rates(rates: Mapping[str, Sequence[float]], path: str | Path, *, steps_per_epoch: int) -> Path:
@@ -142,29 +147,30 @@ def draw_mistakes(mistakes: Sequence[Mistake], path: str | Path) -> Path:
         return save(_draw_mistakes(mistakes), path)
 
 
-def _draw_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
+def _draw_curves(records: Sequence[Mapping[str, Any]], scores: Mapping[str, str]) -> Figure:
     figure = arranged(9, 3.8, "Training")
     if not records:
         return say(figure, "no epochs")
     loss, accuracy = figure.subplots(1, 2)
+    first = next(iter(scores))
     loss.set(title="Loss", xlabel="epoch", ylabel="loss")
     _draw_line(loss, records, "loss", "training", BLUE)
     _draw_line(loss, records, "val_loss", "validation", VERMILION)
     _widen(loss, 0.1)
     loss.legend()
     _number_epochs(loss, records)
-    scores = [(record["top1"], record["epoch"]) for record in records if record.get("top1") is not None]
-    if not scores:
+    values = [(record[first], record["epoch"]) for record in records if record.get(first) is not None]
+    if not values:
         accuracy.set_axis_off()
         accuracy.text(0.5, 0.5, "not evaluated", ha="center", va="center", color=GREY, transform=accuracy.transAxes)
         return figure
-    best, epoch = max(scores, key=lambda score: score[0])
+    best, epoch = max(values, key=lambda value: value[0])
     accuracy.set(
-        title=f"Accuracy: best top-1 {100 * best:.1f} %, epoch {epoch}", xlabel="epoch", ylabel="right, % of images"
+        title=f"Best {scores[first]} {100 * best:.1f} %, epoch {epoch}", xlabel="epoch", ylabel="validation score, %"
     )
     accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=""))
-    _draw_line(accuracy, records, "top5", "top-5, validation", GREEN)
-    _draw_line(accuracy, records, "top1", "top-1, validation", VERMILION)
+    for (key, label), colour in reversed(list(zip(scores.items(), (VERMILION, GREEN, BLUE), strict=False))):
+        _draw_line(accuracy, records, key, label, colour)
     accuracy.plot(epoch, best, "o", color=VERMILION, markersize=9, markerfacecolor="none")
     _widen(accuracy, 0.04)
     bottom, top = accuracy.get_ylim()

@@ -121,8 +121,14 @@ class Preset(BaseModel):
     # How a step is taken
     clip_grad_norm: float | None = Field(default=None, gt=0, description="longest gradient, as 2-norm; null: any")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="share of the target spread over all classes")
+    loss_params: Params = Field(
+        default={}, description="arguments of the model's own loss; for yolo_nas assigner, iou_weight, dfl_weight, ..."
+    )
     ema_decay: float | None = Field(
         default=None, gt=0, lt=1, description="share that an average of the weights keeps at each step; null: none"
+    )
+    ema_warmup: bool = Field(
+        default=False, description="let that share rise with the steps, from 0: at most 1 - step ** (-2/3)"
     )
     compile: bool = Field(default=False, description="compile the training step with torch.compile")
     freeze_norm_stats: bool = Field(default=False, description="keep running statistics of norm layers, trained or not")
@@ -139,6 +145,18 @@ class Preset(BaseModel):
     )
     crop_scale_min: float = Field(default=0.35, gt=0, le=1, description="smallest random crop, share of the area")
     flip_probability: float = Field(default=0.5, ge=0, le=1, description="chance of a left-right flip")
+    photometric: float = Field(default=0.0, ge=0, le=1, description="detectors: chance of other light and colours")
+    zoom_out: float = Field(default=0.0, ge=0, le=1, description="detectors: chance of a larger empty canvas around it")
+    iou_crop: float = Field(default=0.0, ge=0, le=1, description="detectors: chance of a crop that keeps some boxes")
+    scale_jitter: float = Field(
+        default=0.0, ge=0, le=0.9, description="detectors: pictures scaled by up to 1 + this, or divided by it"
+    )
+    multi_scale: float = Field(
+        default=0.0, ge=0, le=0.9, description="detectors: batches at sides of 1 - this to 1 + this times the input's"
+    )
+    mosaic: float = Field(default=0.0, ge=0, le=1, description="detectors: chance of four pictures put together")
+    mixup: float = Field(default=0.0, ge=0, le=1, description="detectors: chance of two pictures blended")
+    plain_epochs: int = Field(default=0, ge=0, description="detectors: epochs at the end without mosaic and mixup")
     val_fraction: float = Field(default=0.2, gt=0, lt=1, description="share held out if no validation data is given")
     skip_bad: bool = Field(default=False, description="leave out unreadable images instead of stopping")
     seed: int = Field(default=0, ge=0, description="seed of split, order and augmentation")
@@ -149,7 +167,9 @@ class Preset(BaseModel):
     num_workers: int | None = Field(default=None, ge=0, description="processes that read images; null: chosen")
     cache: Literal["auto", "off", "memory"] = Field(default="auto", description="keep the features of a frozen trunk")
     evaluate_every: int = Field(default=1, ge=1, description="epochs from one evaluation to the next")
-    keep: Literal["last", "best"] = Field(default="last", description="epoch whose weights are kept; best: by top-1")
+    keep: Literal["last", "best"] = Field(
+        default="last", description="epoch whose weights are kept; best: by top-1 or mAP"
+    )
 
     if not TYPE_CHECKING:  # type checkers keep the signature that the fields make
 
@@ -287,6 +307,19 @@ class PresetField(NamedTuple):
 def list_fields() -> list[PresetField]:
     """Return all fields of `Preset` in the order of the class."""
     return [_describe(name, field) for name, field in Preset.model_fields.items()]
+
+
+def refuse_fields(preset: Preset, names: Sequence[str], where: str) -> None:
+    """Raise `PresetError` if one of the fields that have no meaning for a task differs from its default.
+
+    Args:
+        preset: The effective one.
+        names: Of the fields.
+        where: What has no use for them, such as `a classifier`.
+    """
+    said = [f"{name} is {shown(getattr(preset, name))}" for name in names if getattr(preset, name) != _default(name)]
+    if said:
+        raise PresetError(f"{'; '.join(said)}: that has no meaning for {where}. Remove it.")
 
 
 def list_settings() -> list[PresetField]:
@@ -459,6 +492,9 @@ _KNOWN_ELSEWHERE = {
     "final_lr_ratio": ("cosine_final_lr_ratio", "lrf", "min_lr", "eta_min"),
     "clip_grad_norm": ("max_grad_norm", "gradient_clip_val", "grad_clip", "max_norm"),
     "label_smoothing": ("smoothing", "label_smoothing_factor"),
+    "mixup": ("mixup_prob", "mix_up"),
+    "photometric": ("hsv_h", "hsv_s", "hsv_v", "color_jitter"),
+    "plain_epochs": ("close_mosaic", "no_aug_epochs", "no_mosaic_epochs"),
     "ema_decay": ("ema", "model_ema", "model_ema_decay"),
     "freeze_norm_stats": ("freeze_bn", "norm_eval", "bn_eval"),
     "image_size": ("imgsz", "img_size", "input_size", "resolution", "size"),

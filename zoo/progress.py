@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from rich import box
@@ -27,6 +27,7 @@ BAR_COLUMNS = (8, 40)  # the narrowest bar worth drawing, and the widest
 MOST_GROUPS = 4  # more learning rates than this are shown as a range
 LONGEST_GROUP = 16  # letters of a group's name
 GAP = "  "
+ACCURACY: Mapping[str, str] = MappingProxyType({"top1": "top-1"})
 NUMBER = re.compile(r"[-+<]? ?[\d.,]+(e[-+]?\d+)?( ?%)?|-")
 
 
@@ -49,6 +50,7 @@ class Progress:
         self._groups: dict[str, None] = {}  # names of the groups that have ever moved, in order
         self._widths: list[int] | None = None  # widths, once the lines have proved too long for the terminal
         self._best = float("-inf")
+        self._columns = ACCURACY
 
     def __enter__(self) -> Self:
         return self
@@ -109,14 +111,22 @@ class Progress:
         finally:
             self._clear()
 
-    def start(self, epochs: int, start_epoch: int = 0, steps_per_epoch: int = 0) -> None:
+    def start(
+        self,
+        epochs: int,
+        start_epoch: int = 0,
+        steps_per_epoch: int = 0,
+        columns: Mapping[str, str] = ACCURACY,
+    ) -> None:
         """Begin a run.
 
         Args:
             epochs: Epochs of the whole run.
             start_epoch: Epochs that were done before, when a run is resumed.
             steps_per_epoch: Calls of `step` in one epoch; 0 draws no bar.
+            columns: Scores in the line of an epoch: label by key of the record; the best of the first is marked.
         """
+        self._columns = columns
         self._epochs, self._epoch, self._steps_per_epoch = epochs, start_epoch + 1, steps_per_epoch
         self._steps_before = start_epoch * steps_per_epoch
         self._started = monotonic()
@@ -150,14 +160,14 @@ class Progress:
 
         Args:
             record: `epoch` (from 1), `epochs`, `loss`, `lr` (rate of each group), `images_per_second`, `waiting`
-                (0 to 1), `seconds_left`, and, if the epoch was evaluated, `val_loss` and `top1` (0 to 1).
+                (0 to 1), `seconds_left`, and, if the epoch was evaluated, `val_loss` and the scores (0 to 1).
         """
         self._epoch = record["epoch"] + 1
         if not self._enabled:
             return
         if record["epoch"] >= record["epochs"]:
             self._clear()
-        self._best = max(self._best, record.get("top1") or 0.0)
+        self._best = max(self._best, record.get(next(iter(self._columns)), None) or 0.0)
         self._groups |= dict.fromkeys(name for name, rate in record["lr"].items() if rate)
         rates = {name: record["lr"].get(name, 0.0) for name in self._groups}
         cells = self._describe(record, rates)
@@ -184,13 +194,16 @@ class Progress:
 
     def _describe(self, record: Mapping[str, Any], rates: Mapping[str, float], *, short: bool = False) -> list["_Cell"]:
         """The cells of an epoch's line, each as wide in every epoch."""
-        top1 = record.get("top1")
-        epochs = str(record["epochs"])
+        epochs, first = str(record["epochs"]), next(iter(self._columns))
+        best = "bold green" if record.get(first) == self._best else "bold"
         return [
             _Cell("epoch", f"{record['epoch']:>{len(epochs)}}/{epochs}"),
             _Cell("loss", _format_loss(record["loss"])),
             _Cell("val", _format_loss(record.get("val_loss"))),
-            _Cell("top-1", _format_percent(top1), style="bold green" if top1 == self._best else "bold"),
+            *(
+                _Cell(label, _format_percent(record.get(key)), style=best if key == first else "bold")
+                for key, label in self._columns.items()
+            ),
             *_describe_rates(rates, short=short),
             _Cell("", f"{_format_speed(record['images_per_second']):>5}", "img/s"),
             _Cell("wait", f"{record['waiting']:4.0%}".replace("%", " %")),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,20 +14,19 @@ from torch import nn
 
 from zoo.callbacks import Callback, check_callbacks
 from zoo.checkpoint import RunFolder, build_network, describe_environment, load_model, model_config
-from zoo.classifier import Classifier
-from zoo.data import Data, open_data
 from zoo.errors import InputError, PlanError, ZooError
 from zoo.evaluation import evaluate
 from zoo.features import why_not_frozen
+from zoo.group_hooks import GroupHooks
 from zoo.grouping import Mode
 from zoo.lr_plan import Plan
-from zoo.metrics import Evaluation
 from zoo.model_config import known_config
 from zoo.planning import make_plan
 from zoo.preset import Preset, load_preset
 from zoo.progress import Progress, is_main_process
 from zoo.rate_spec import Settings
 from zoo.schedule import Clock, to_plain
+from zoo.tasks import Task, task_of
 from zoo.training import Training
 
 OF_THE_PLAN = frozenset(
@@ -43,7 +43,7 @@ class Run:
         model: The trained model, in eval mode.
         plan: Which parameter learnt at which rate.
         preset: The effective preset.
-        metrics: One record per epoch: `loss`, `val_loss`, `top1`, `top5` (0 to 1), `lr` of each group, speed.
+        metrics: One record per epoch: `loss`, `val_loss`, the scores (0 to 1), `lr` of each group, speed.
         evaluation: Scores of the model on the validation images; None if there were none.
         proof: Digests of the frozen tensors at each moment.
     """
@@ -53,18 +53,18 @@ class Run:
     plan: Plan
     preset: Preset
     metrics: list[dict[str, Any]]
-    evaluation: Evaluation | None
+    evaluation: Any
     proof: dict[str, Any]
 
     def predict(self, sources: Any, **options: Any) -> Any:
-        """Name what is on images; see the model's own `predict`."""
+        """Say what is on images; see the model's own `predict`."""
         if not callable(getattr(self.model, "predict", None)):
             raise InputError(
                 f"{type(self.model).__name__} has no predict(); run.model(images) gives its outputs for tensors."
             )
         return self.model.predict(sources, **options)
 
-    def evaluate(self, data: Any, **options: Any) -> Evaluation:
+    def evaluate(self, data: Any, **options: Any) -> Any:
         """Score the model on other data; see `zoo.evaluate`."""
         return evaluate(self.model, data, **options)
 
@@ -122,7 +122,8 @@ def finetune(
     Args:
         model: A model of `zoo.get`, or any module. It is trained in place.
         data: A folder (`train/<class>/*`, `val/<class>/*`, or `<class>/*`), a pair of datasets or loaders, or a
-            Hugging Face dataset; or what `zoo.open_data` returned.
+            Hugging Face dataset; for a detector a folder of Pascal VOC, COCO or YOLO, a pair of datasets with boxes, or
+            a Hugging Face dataset with `objects`; or what `zoo.open_data` returned.
         lr: One rate: the head learns at it and the rest is frozen, unless `mode` says otherwise; or a mapping of
             keys to rates or settings with `"default"`, used as it is; 0 freezes. None: the preset's.
         mode: `head`; `low_lr`: the rest learns at `lr * backbone_lr_factor`; `full`: all at one rate.
@@ -141,11 +142,13 @@ def finetune(
         FrozenError: If a frozen tensor changed.
         Interrupted: After Ctrl-C, with everything saved; `zoo.resume` goes on.
     """
-    effective, own = _effective(preset, lr, mode, overrides, optimizer)
     _check_model(model)
+    task = task_of(model)
+    effective, own = _effective(preset, lr, mode, overrides, optimizer, task.defaults)
+    task.check_preset(effective)
     with Progress(enabled=progress and is_main_process()) as show:
         chosen = make_plan(model, effective, optimizer=own)
-        opened = _open(data, effective, show)
+        opened = _open(task, data, effective, show)
         _match_classes(model, opened, show)
         if known_config(model) and not getattr(model, "load_report", None) and not why_not_frozen(model, chosen):
             show.say("note: the frozen trunk has random weights; pass pretrained=True, or train it with mode='full'")
@@ -206,7 +209,8 @@ def resume(
     preset, state, before = place.load_preset(), place.load_state(), place.read_json("data.json")
     with Progress(enabled=progress and is_main_process()) as show:
         network, _ = build_network(place, model)
-        opened = _open(before["source"] if data is None else data, preset, show, classes=tuple(before["classes"]))
+        task, source = task_of(network), before["source"] if data is None else data
+        opened = _open(task, source, preset, show, classes=tuple(before["classes"]))
         if opened.describe()["digest"] != before["digest"]:
             raise InputError(
                 f"the data has changed since the run in {place.path} began: {before['source']}. A resumed run would be "
@@ -237,9 +241,10 @@ def _effective(
     mode: Mode | None,
     overrides: Mapping[str, Any],
     optimizer: Any = None,
+    defaults: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Preset, Any]:
     """Return the effective preset, and the user's own optimizer if it is a class or an instance."""
-    base = Preset() if preset is None else preset if isinstance(preset, Preset) else load_preset(preset)
+    base = Preset(**defaults) if preset is None else preset if isinstance(preset, Preset) else load_preset(preset)
     given: dict[str, Any] = dict(overrides)
     if lr is not None:
         given["lr"] = dict(lr) if isinstance(lr, Mapping) else lr
@@ -259,23 +264,21 @@ def _effective(
     return (base.replace(**given) if given else base), own
 
 
-def _open(data: Any, preset: Preset, show: Progress, classes: tuple[str, ...] | None = None) -> Data:
-    if isinstance(data, Data):
-        opened = data
-    else:
-        options: dict[str, Any] = {"val_fraction": preset.val_fraction, "seed": preset.seed}
-        with show.counting("checking images") as count:
-            opened = open_data(data, classes=classes, skip_bad=preset.skip_bad, on_progress=count, **options)
+def _open(task: Task, data: Any, preset: Preset, show: Progress, classes: tuple[str, ...] | None = None) -> Any:
+    options: dict[str, Any] = {"val_fraction": preset.val_fraction, "seed": preset.seed, "skip_bad": preset.skip_bad}
+    with show.counting("checking images") as count:
+        opened = task.open_data(data, classes=classes, on_progress=count, **options)
     if opened.train is None and opened.loaders is None:
-        raise InputError(f"{opened.source} has no images to train on. Expected train/<class>/* or <class>/*.")
+        raise InputError(f"{opened.source} has no images to train on. Expected a split 'train', or no splits at all.")
     counts = ", ".join(f"{len(images):,} {name}" for name in ("train", "val") if (images := getattr(opened, name)))
     show.say(f"data: {opened.source}: {len(opened.classes)} classes, images: {counts or 'from loaders'}")
+    task.tell(opened, show)
     if opened.skipped:
         show.say(f"left out {len(opened.skipped)} bad files; data.json names them")
     return opened
 
 
-def _match_classes(model: Any, data: Data, show: Progress) -> None:
+def _match_classes(model: Any, data: Any, show: Progress) -> None:
     """Give the model the data's class names, if it has as many outputs."""
     outputs = getattr(model, "num_classes", None)
     if isinstance(outputs, int) and outputs != len(data.classes):
@@ -304,10 +307,10 @@ def _learns_whole(model: nn.Module, preset: Preset) -> bool:
 
 
 def _brings_hooks(model: nn.Module) -> bool:
-    """Whether a model has a param-group hook that is not the one of every classifier."""
+    """Whether a model has a param-group hook that is not the one of every model here."""
     for name in ("initialize_param_groups", "update_param_groups"):
         hook = getattr(model, name, None)
-        if callable(hook) and getattr(hook, "__func__", hook) is not getattr(Classifier, name):
+        if callable(hook) and getattr(hook, "__func__", hook) is not getattr(GroupHooks, name):
             return True
     return False
 
@@ -316,7 +319,7 @@ def _name(model: Any) -> str:
     return known_config(model).get("model") or type(model).__name__
 
 
-def _new_folder(out: str | os.PathLike[str] | None, model: nn.Module, data: Data) -> RunFolder:
+def _new_folder(out: str | os.PathLike[str] | None, model: nn.Module, data: Any) -> RunFolder:
     if not is_main_process():  # the other processes write nothing
         return RunFolder(out or "runs")
     words = [_name(model), Path(data.source).name, datetime.now().strftime("%Y%m%d-%H%M%S")]

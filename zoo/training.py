@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from types import FrameType
@@ -12,28 +12,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.batches import make_supply
 from zoo.callbacks import Callback, LiveRun, Moment, call
 from zoo.checkpoint import RunFolder
 from zoo.compiling import StepCompiler
-from zoo.data import Data
+from zoo.engine import make_accelerator
 from zoo.errors import InputError, Interrupted, TrainingError
-from zoo.evaluation import Miss, make_accelerator, score
 from zoo.features import FeatureBatches, HeadOnly
 from zoo.freezing import apply_plan, check_reached, frozen_tensors, keep_norm_statistics
 from zoo.gradients import centralize_gradients, clip_groups
 from zoo.live_rates import LiveRates
 from zoo.loop import EpochResult, Position, fit
 from zoo.lr_plan import Plan
-from zoo.metrics import Evaluation
 from zoo.optim import build_optimizer, load_optimizer_state, set_rates
-from zoo.preprocess import Preprocess
 from zoo.preset import Preset
 from zoo.progress import Progress
 from zoo.proof import Proof, digest_tensor
-from zoo.report import draw_run
+from zoo.report import draw_course
 from zoo.safetensors_file import read_tensors
 from zoo.schedule import Clock
+from zoo.tasks import task_of
 
 STEPS_PER_VOTE = 8  # how often several processes ask each other whether to stop, which makes a GPU wait
 STATE_SECONDS = 10.0  # epochs may be short: a run that is killed loses no more than this, or one epoch
@@ -57,7 +54,7 @@ class Training:
     def __init__(
         self,
         model: nn.Module,
-        data: Data,
+        data: Any,
         preset: Preset,
         plan: Plan,
         folder: RunFolder,
@@ -67,7 +64,7 @@ class Training:
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self.model, self.data, self.preset, self.folder, self.show = model, data, preset, folder, show
-        self.classes = data.classes
+        self.task = task_of(model)
         self.accelerator = make_accelerator(preset.device, preset.precision)
         self.is_main = self.accelerator.is_main_process
         self.steps_per_vote = 1 if self.accelerator.num_processes == 1 else STEPS_PER_VOTE
@@ -82,13 +79,12 @@ class Training:
             model.to(memory_format=torch.channels_last)
         own = optimizer or preset.optimizer
         made = build_optimizer(model, plan, optimizer=own, params=preset.optimizer_params, tensor_rates=preset.compile)
-        self.model_loss: Callable[..., Tensor] = getattr(model, "loss", nn.functional.cross_entropy)
         self.compiler = StepCompiler(show.say, stages=len(plan.unfreeze_epochs) + 1) if preset.compile else None
         if self.compiler is not None:
             self.compiler.compile_optimizer(made, plan)
-            self.model_loss = self.compiler.compile_loss(self.model_loss)
-        preprocess = _effective_preprocess(model, preset)
-        supply = make_supply(model, data, preset, plan, preprocess, self.accelerator, show)
+        compile_loss = None if self.compiler is None else self.compiler.compile_loss
+        self.task_loss = self.task.make_loss(model, data.classes, preset, compile_loss)
+        supply = self.task.make_supply(model, data, preset, plan, self.accelerator, show, folder)
         self.network, self.batches, self.val_batches = supply.network, supply.train, supply.val
         self.optimizer = self.accelerator.prepare(made)
         self.ema = self._make_ema()
@@ -107,9 +103,9 @@ class Training:
         self.callbacks = callbacks
         self.live = LiveRun(model, self.plan, folder.path, preset.epochs, live_rates=self.live_rates)
         self.best: dict[str, Tensor] | None = None
-        self.best_top1 = -1.0
-        self.evaluation: Evaluation | None = None
-        self.misses: list[Miss] = []
+        self.best_score = -1.0
+        self.evaluation: Any = None
+        self.examples: Any = ()
         if state:
             self._restore(state)
 
@@ -120,7 +116,7 @@ class Training:
 
     def run(self) -> None:
         """Train to the end and write everything; raises `Interrupted` if it is asked to stop before."""
-        self.show.start(self.preset.epochs, self.position.epoch, self.steps_per_epoch)
+        self.show.start(self.preset.epochs, self.position.epoch, self.steps_per_epoch, self.task.columns)
         self._save_state()
         self._tell("on_start")
         began = time.perf_counter() - sum(record["seconds"] for record in self.records)
@@ -194,17 +190,12 @@ class Training:
             return None
         from timm.utils import ModelEmaV3
 
-        return ModelEmaV3(self.model, decay=self.preset.ema_decay)
+        return ModelEmaV3(
+            self.model, decay=self.preset.ema_decay, use_warmup=self.preset.ema_warmup, warmup_power=2 / 3
+        )
 
-    def _loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the model's own loss, or cross-entropy for a module that has none."""
-        expected = (len(targets), len(self.classes))
-        if outputs.shape != expected:
-            raise InputError(
-                f"the model gives outputs of shape {tuple(outputs.shape)} for {len(targets)} images; expected "
-                f"{expected}: one number for each of the {len(self.classes)} classes."
-            )
-        value = self.model_loss(outputs, targets, label_smoothing=self.preset.label_smoothing)
+    def _loss(self, outputs: Any, targets: Any) -> Tensor:
+        value = self.task_loss(outputs, targets)
         if not value.requires_grad:
             names = [name for group in self.plan.trained for name in group.names]
             raise TrainingError(
@@ -229,7 +220,7 @@ class Training:
 
     def _after_step(self, position: Position, loss: float | None, stop: "StopRequest") -> bool:
         if self.ema is not None:
-            self.ema.update(self.model)
+            self.ema.update(self.model, step=position.step if self.preset.ema_warmup else None)
         if position.step == 1:
             self.proof.check("after the first step")
         self.live.loss = loss
@@ -259,10 +250,10 @@ class Training:
         record |= {"waiting": result.waiting}
         is_last = result.epoch == preset.epochs
         if self.val_batches is not None and (is_last or result.epoch % preset.evaluate_every == 0):
-            self.evaluation, self.misses = self._evaluate()
-            record |= {"val_loss": self.evaluation.loss, "top1": self.evaluation.top1, "top5": self.evaluation.top5}
-            if self.evaluation.top1 > self.best_top1:
-                self.best_top1 = self.evaluation.top1
+            self.evaluation, self.examples = self._evaluate()
+            record |= self.evaluation.record()
+            if self.evaluation.score > self.best_score:
+                self.best_score = self.evaluation.score
                 if preset.keep == "best":
                     self.best = {name: value.cpu().clone() for name, value in self._final().state_dict().items()}
         elapsed = time.perf_counter() - began
@@ -282,11 +273,11 @@ class Training:
         final: nn.Module = self.model if self.ema is None else self.ema.module
         return final
 
-    def _evaluate(self) -> tuple[Evaluation, list[Miss]]:
+    def _evaluate(self) -> tuple[Any, Any]:
         network: nn.Module = self.network
         if self.ema is not None:
             network = HeadOnly(self.ema.module) if self.keeps_features else self.ema.module
-        return score(network, self.val_batches, self.accelerator, self.classes)
+        return self.task.score(network, self.val_batches, self.accelerator, self.model, self.data.val, self.task_loss)
 
     def _save_state(self) -> None:
         self.saved = time.perf_counter()
@@ -303,7 +294,7 @@ class Training:
                 "rates": self.live_rates.state_dict(),
                 "records": self.records,
                 "best": self.best,
-                "best_top1": self.best_top1,
+                "best_score": self.best_score,
                 "plan": self.plan.digest,
                 "proof": {"digests": self.proof.digests, "moments": self.proof.moments},
             }
@@ -322,7 +313,7 @@ class Training:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.live_rates.load_state_dict(state["rates"])
         self.records = state["records"]
-        self.best, self.best_top1 = state["best"], state["best_top1"]
+        self.best, self.best_score = state["best"], state["best_score"]
         self.proof.continue_from(state["proof"])
 
     def _stop(self) -> None:
@@ -339,15 +330,15 @@ class Training:
         )
 
     def _finish(self) -> None:
-        scored = not self.position.batch and "top1" in self.records[-1]
+        scored = not self.position.batch and "val_loss" in self.records[-1]
         if not scored and self.val_batches is not None:  # a callback has ended the run before its last evaluation
-            self.evaluation, self.misses = self._evaluate()
+            self.evaluation, self.examples = self._evaluate()
         self._tell("on_end")
         final = self.best or self._final().state_dict()
         self.model.load_state_dict(final)
         if self.best is not None and self.val_batches is not None:
             self.ema = None
-            self.evaluation, self.misses = self._evaluate()
+            self.evaluation, self.examples = self._evaluate()
         self.accelerator.wait_for_everyone()
         self.accelerator.unwrap_model(self.network, keep_fp32_wrapper=False)
         self.model.eval().to(memory_format=torch.contiguous_format)
@@ -359,16 +350,15 @@ class Training:
         }
         self.proof.compare(self.proof.digests | _only(written, self.proof.digests), "in model.safetensors")
         self._write_results("finished")
-        images = None if self.data.loaders else self.data.val
-        draw_run(
+        draw_course(
             self.folder,
             self.records,
             self.live_rates.history,
-            self.steps_per_epoch,
-            self.evaluation,
-            self.misses,
-            images,
+            scores=self.task.curves,
+            steps_per_epoch=self.steps_per_epoch,
         )
+        if self.evaluation is not None:
+            self.task.draw(self.folder, self.evaluation, self.examples, self.data.val)
         self.folder.drop_state()
 
     def _write_results(self, status: str) -> None:
@@ -413,17 +403,6 @@ def _shown_rates(rates: Mapping[str, float]) -> dict[str, float]:
         for name, rate in rates.items()
         if rates.get(name.removesuffix(" (no decay)")) != rate or not name.endswith(" (no decay)")
     }
-
-
-def _effective_preprocess(model: Any, preset: Preset) -> Preprocess:
-    """Return the weights' preprocessing with the preset's size and crop, and keep it with the model."""
-    own = getattr(model, "preprocess", None)
-    changes = {"image_size": preset.image_size, "crop_pct": preset.crop_pct}
-    preprocess = own if isinstance(own, Preprocess) else Preprocess()
-    preprocess = preprocess.replace(**{key: value for key, value in changes.items() if value is not None})
-    if own is None or isinstance(own, Preprocess):
-        model.preprocess = preprocess
-    return preprocess
 
 
 def _only(values: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:

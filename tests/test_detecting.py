@@ -1,0 +1,140 @@
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+import zoo
+from boxed_folder import write_boxed
+from zoo.detecting import Detection
+from zoo.errors import DataError, InputError, Interrupted, PresetError
+from zoo.letterbox import Letterbox
+from zoo.preset import Preset
+from zoo.safetensors_file import read_tensors
+
+OPTIONS = {"image_size": 64, "batch_size": 4, "device": "cpu", "num_workers": 0, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_boxed(tmp_path_factory.mktemp("data"), train=9, val=3)
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    model = zoo.get("yolo_nas_s", num_classes=2)
+    out = tmp_path_factory.mktemp("runs") / "run"
+    return zoo.finetune(model, data, 0.002, out=out, epochs=2, mosaic=0.5, plain_epochs=1, **OPTIONS)
+
+
+class StopAfter(zoo.Callback):
+    """Ask a run to stop, as Ctrl-C would, after so many steps."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def on_step_end(self, run):
+        if run.step == self.steps:
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_run_leaves_scores_and_pictures(run, data):
+    assert [record["epoch"] for record in run.metrics] == [1, 2]
+    for record in run.metrics:
+        assert {"loss", "val_loss", "map", "map50"} <= record.keys()
+    names = {path.name for path in (run.folder / "pictures").iterdir()}
+    course = {"curves.png", "rates.png"}
+    assert names == course | {"first_batch.png", "predictions.png", "precision_recall.png", "class_ap.png"}
+    for name in names:
+        with Image.open(run.folder / "pictures" / name) as picture:
+            assert len(picture.convert("L").getcolors()) > 10
+    kept = json.loads((run.folder / "data.json").read_text())
+    assert kept["class_map"] == [[0, "blue"], [1, "red"]]
+    assert run.evaluation.images == 3
+    assert run.evaluation.boxes == 4
+
+
+def test_the_heads_learn_and_the_rest_does_not_move(run):
+    fresh, trained = zoo.get("yolo_nas_s", num_classes=2).state_dict(), run.model.state_dict()
+    moved = {name.split(".")[0] for name in fresh if not torch.equal(fresh[name], trained[name])}
+    assert moved == {"heads"}
+    assert len(run.proof["digests"]) == len([name for name in fresh if not name.startswith("heads.")])
+
+
+def test_the_folder_gives_the_same_model_back(run, data):
+    model, images = zoo.load(run.folder), torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        for mine, theirs in zip(model(images).predictions, run.model(images).predictions, strict=True):
+            assert torch.equal(mine, theirs)
+    assert model.preprocess == Letterbox().resized(64)
+    assert model.classes == ("blue", "red")
+    again = zoo.evaluate(run.folder, data, device="cpu", progress=False)
+    assert again.map == run.evaluation.map
+    assert again.loss == pytest.approx(run.evaluation.loss, abs=1e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_resumed_run_is_the_uninterrupted_run(run, data, tmp_path, steps):
+    model = zoo.get("yolo_nas_s", num_classes=2)
+    options = OPTIONS | {"epochs": 2, "mosaic": 0.5, "plain_epochs": 1, "callbacks": StopAfter(steps)}
+    with pytest.raises(Interrupted, match=r"everything is saved"):
+        zoo.finetune(model, data, 0.002, out=tmp_path / "run", **options)
+    resumed = zoo.resume(tmp_path / "run", progress=False)
+    first, second = (read_tensors(place / "model.safetensors") for place in (run.folder, resumed.folder))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert resumed.evaluation.map == run.evaluation.map
+
+
+def test_all_of_it_learns_with_an_average_and_at_several_scales(data, tmp_path):
+    model = zoo.get("yolo_nas_s", num_classes=2)
+    options = OPTIONS | {"mode": "full", "optimizer": "AdamW", "epochs": 3, "keep": "best", "precision": "bf16"}
+    options |= {"ema_decay": 0.9, "ema_warmup": True, "multi_scale": 0.5, "mixup": 0.5, "flip_probability": 0.0}
+    made = zoo.finetune(model, data, 0.001, out=tmp_path / "run", loss_params={"assigner": "static"}, **options)
+    assert made.evaluation.map == max(record["map"] for record in made.metrics)
+    assert made.preset.loss_params == {"assigner": "static"}
+
+
+def test_it_learns(data, tmp_path):
+    options = OPTIONS | {"mode": "full", "optimizer": "AdamW", "epochs": 6, "augment": "none", "evaluate_every": 6}
+    made = zoo.finetune(zoo.get("yolo_nas_s", num_classes=2), data, 0.002, out=tmp_path / "run", **options)
+    assert made.metrics[-1]["loss"] < 0.7 * made.metrics[0]["loss"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"label_smoothing": 0.1}, r"label_smoothing is 0\.1: that has no meaning for a detector"),
+        ({"augment": "trivial"}, r"augment is 'trivial', which is for classifiers"),
+        ({"cache": "memory"}, r"cache='memory' is not possible for detectors"),
+        ({"loss_params": {"asigner": "static"}}, r"asigner"),
+        ({"image_size": 100}, r"multiples? of 32"),
+    ],
+)
+def test_what_a_detector_cannot_do_is_told_before_anything_is_written(data, tmp_path, fields, message):
+    model = zoo.get("yolo_nas_s", num_classes=2)
+    with pytest.raises((InputError, PresetError), match=message):
+        zoo.finetune(model, data, 0.01, out=tmp_path / "run", **OPTIONS | {"epochs": 1} | fields)
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_of_another_kind_or_class_count_is_told(data, tmp_path):
+    with pytest.raises(InputError, match=r"the data has 2 classes and the model 3 outputs"):
+        zoo.finetune(zoo.get("yolo_nas_s", num_classes=3), data, 0.01, out=tmp_path / "run", epochs=1, **OPTIONS)
+    for folder in ("train/a", "train/b"):
+        (tmp_path / "plain" / folder).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "plain" / folder / "x.png")
+    with pytest.raises(DataError, match=r"data\.yaml"):
+        zoo.finetune(zoo.get("yolo_nas_s", num_classes=2), tmp_path / "plain", 0.01, epochs=1, **OPTIONS)
+
+
+def test_evaluation_is_in_pixels_of_the_pictures(data):
+    task, model = Detection(), zoo.get("yolo_nas_s", classes=("blue", "red"))
+    task.check_preset(Preset(mosaic=0.3))
+    model.preprocess = Letterbox().resized(96)
+    result = zoo.evaluate(model, data, split="train", device="cpu", progress=False)
+    assert (result.images, result.boxes) == (9, 16)
+    assert result.map_large is None  # squares of 12 to 25 px are small, whatever the network's input
