@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -17,12 +17,12 @@ from zoo.errors import InputError, Interrupted, ZooError
 from zoo.preset import Preset
 
 from .list_commands import optimizers, schedules
+from .convert_command import convert
+from .data_commands import app as data_app
 from .plan_command import plan
+from .predict_command import load_model, predict
 from .preset_commands import app as preset_app
 from .preset_options import Lr, Mode, PresetName, Settings, choose_preset
-
-if TYPE_CHECKING:
-    from zoo.data import Data
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]  # of whichever click this typer brings
 
@@ -36,6 +36,7 @@ app = typer.Typer(
     help="Fine-tune pretrained vision models.\n\nBegin with: zoo finetune resnet18 path/to/images",
 )
 app.add_typer(preset_app)
+app.add_typer(data_app)
 
 Weights = Annotated[
     str | None,
@@ -130,7 +131,9 @@ def finetune(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The run's folder; else a new one in runs/.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
 ) -> None:
-    """Fine-tune a model on a folder of images: train/<class>/*, val/<class>/* or just <class>/*.
+    """Fine-tune a model on a folder: train/<class>/*, val/<class>/* or just <class>/*; or boxes, for a detector.
+
+    A detector takes folders of Pascal VOC, COCO and YOLO; zoo data check tells beforehand what is wrong with them.
 
     By default the head learns and the rest is frozen, which is proven in the run. Ctrl-C saves; --resume goes on.
     zoo plan shows beforehand what the same options would do.
@@ -143,6 +146,7 @@ def finetune(
       zoo finetune resnet18 flowers --lr 'fc=0.01,layer4=0.001,default=0' -o runs/flowers
       zoo finetune resnet50 flowers --mode full --set layer_decay=0.75 --set optimizer=AdamW --lr 0.0003
       zoo finetune resnet18 flowers --set 'unfreeze={3: layer4, 6: default}' --set schedule=constant
+      zoo finetune yolo_nas_s cells --preset detection-low-lr --image-size 320
       zoo finetune --resume runs/flowers
     """  # noqa: D301
     from zoo.progress import is_main_process
@@ -161,8 +165,8 @@ def finetune(
             "path/to/images; the model may also stand in the preset."
         )
     name = words[0] if len(words) == 2 else str(chosen.model)
-    zoo.describe(name)  # an unknown name is told before the images are read
-    data = _open(words[-1], chosen)
+    facts = zoo.describe(name)  # an unknown name is told before the images are read
+    data = _open(words[-1], chosen, facts["task"])
     chosen = chosen.replace(pretrained=True if chosen.pretrained is None else chosen.pretrained)
     made = zoo.get(name, pretrained=chosen.pretrained or False, num_classes=len(data.classes), seed=chosen.init_seed)
     if made.load_report is not None and is_main_process():
@@ -176,19 +180,19 @@ def evaluate(
     model_or_run: Annotated[str, typer.Argument(help="The folder of a run, or a model's name.")],
     data: Annotated[str, typer.Argument(help="A folder of images with classes.")],
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
-    batch_size: Annotated[int, typer.Option(help="Images per step.")] = 64,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step; else 64, or 8 for a detector.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all scores as data.")] = False,
 ) -> None:
-    """Score a run on images: top-1, top-5, precision and recall per class.
+    """Score a run on images: top-1, top-5, precision and recall per class; of a detector mAP and AP per class.
 
     \b
     Examples:
       zoo evaluate runs/flowers flowers --split test
       zoo evaluate runs/flowers flowers --json
     """  # noqa: D301
-    model = _load(model_or_run)
+    model = load_model(model_or_run)
     options: dict[str, Any] = {"split": split, "batch_size": batch_size, "device": device, "skip_bad": skip_bad}
     result = zoo.evaluate(model, data, progress=not as_json, **options)
     if as_json:
@@ -198,25 +202,8 @@ def evaluate(
         typer.echo(str(result))
 
 
-@app.command()
-def predict(
-    model_or_run: Annotated[str, typer.Argument(help="The folder of a run, or a model's name.")],
-    sources: Annotated[list[str], typer.Argument(help="Images, or folders of images.")],
-    top: Annotated[int, typer.Option(help="Names per image.")] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the answers as data.")] = False,
-) -> None:
-    """Name what is on images.
-
-    \b
-    Examples:
-      zoo predict runs/flowers photo.jpg
-      zoo predict mobilenetv2_100 photos/ --top 5
-    """  # noqa: D301
-    answers = _load(model_or_run).predict(sources, top_k=top)
-    if as_json:
-        typer.echo(json.dumps([vars(answer) for answer in answers], indent=1))
-    else:
-        typer.echo("\n".join(map(str, answers)))
+app.command()(predict)
+app.command()(convert)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -248,19 +235,13 @@ def _saying_how_to_go_on() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def _open(path: str, preset: Preset) -> "Data":
+def _open(path: str, preset: Preset, task: str) -> Any:
     from zoo.progress import Progress, is_main_process
+    from zoo.tasks import task_of
 
+    options: dict[str, Any] = {"val_fraction": preset.val_fraction, "seed": preset.seed, "skip_bad": preset.skip_bad}
     with Progress(enabled=is_main_process()) as show, show.counting("checking images") as count:
-        return zoo.open_data(
-            path, val_fraction=preset.val_fraction, seed=preset.seed, skip_bad=preset.skip_bad, on_progress=count
-        )
-
-
-def _load(model_or_run: str) -> Any:
-    if Path(model_or_run).exists():
-        return zoo.load(model_or_run)
-    return zoo.get(model_or_run, pretrained=True)
+        return task_of(task).open_data(path, on_progress=count, **options)
 
 
 def _table(rows: list[dict[str, str]], *, title: str, totals: dict[str, str] | None = None) -> None:
