@@ -1,6 +1,6 @@
 """What each process of `test_multiprocess.py` runs: a whole run; scores by hand; a run that is stopped and resumed.
 
-Arguments: the folder of images, images per batch and process, and a folder for what comes out.
+Arguments: the folder of images, the one of boxes, images per batch and process, and a folder for what comes out.
 """
 
 import dataclasses
@@ -51,11 +51,33 @@ class AskToStop(zoo.Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def main(data: str, batch_size: str, out: str) -> None:
+def detect(boxes: str, batch_size: int, out: Path) -> Any:
+    """The heads of a detector; with norm statistics kept, a picture's gradient does not depend on its batch."""
+    return zoo.finetune(
+        zoo.get("yolo_nas_s", num_classes=2),
+        boxes,
+        0.01,
+        mode="head",
+        out=out,
+        batch_size=batch_size,
+        image_size=64,
+        epochs=2,
+        freeze_norm_stats=True,
+        mosaic=0.5,
+        optimizer_params={"momentum": 0.0},
+        device="cpu",
+        num_workers=0,
+    )
+
+
+def main(data: str, boxes: str, batch_size: str, out: str) -> None:
     place = Path(out) / f"of-{RANK}"  # the folder of the first process is the only one that is made
     run = finetune(data, int(batch_size), place, zoo.get("timm/test_convnext", num_classes=3))
     report = {"records": run.metrics, "evaluation": run.evaluation.to_dict()}
     report["again"] = run.evaluate(data, batch_size=3, device="cpu", progress=False).to_dict()
+
+    found = detect(boxes, int(batch_size) // 4, Path(out) / f"boxes-{RANK}")
+    report["detection"] = {"evaluation": found.evaluation.to_dict(), "records": found.metrics}
 
     accelerator = make_accelerator("cpu")
     loader = make_loader(zoo.open_data(data).val, eval_transform(run.model.preprocess), batch_size=4)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from zoo.assigners import StaticAssigner, TaskAlignedAssigner
-from zoo.detection_loss import YoloNasLoss, average_over_processes
+from zoo.detection_loss import YoloNasLoss, share_of_processes
 from zoo.errors import InputError
 from zoo.yolo_nas_heads import RawOutputs, make_places
 
@@ -157,28 +157,22 @@ def test_outputs_of_half_precision_are_compared_in_float32():
     assert all(leaf.grad.dtype == torch.bfloat16 and leaf.grad.any() for leaf in leaves)
 
 
-def test_the_divisor_can_be_averaged_by_other_means():
+def test_the_sum_of_scores_can_be_shared_out_by_other_means():
     raw, targets = random_outputs()
     seen = []
 
-    def average(value):
-        seen.append(float(value))
-        return value.new_tensor(50.0)
+    def divisor(scores):
+        seen.append(float(scores))
+        return scores.new_tensor(50.0)
 
-    own, averaged = YoloNasLoss()(raw, targets), YoloNasLoss(average=average)(raw, targets)
+    own, shared = YoloNasLoss()(raw, targets), YoloNasLoss(divisor=divisor)(raw, targets)
     assert seen[0] > 1
-    assert shown(averaged) == pytest.approx([value * seen[0] / 50 for value in shown(own)])
+    assert shown(shared) == pytest.approx([value * seen[0] / 50 for value in shown(own)])
 
 
-def test_the_divisor_is_at_least_one():
-    raw, targets = random_outputs()
-    one, less = (YoloNasLoss(average=lambda value, s=share: value.new_tensor(s))(raw, targets) for share in (1.0, 0.1))
-    assert shown(one) == shown(less)
-
-
-def test_one_process_averages_nothing():
-    value = torch.tensor(3.0)
-    assert average_over_processes(value) is value
+def test_one_process_divides_by_its_own_sum_which_is_at_least_one():
+    assert float(share_of_processes(torch.tensor(3.0))) == 3.0
+    assert float(share_of_processes(torch.tensor(0.1))) == 1.0
 
 
 PROCESS = """
@@ -191,6 +185,7 @@ from zoo.detection_loss import YoloNasLoss
 rank, folder = int(sys.argv[1]), sys.argv[2]
 distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 raw, targets = random_outputs()
+targets = targets[: int(sys.argv[3])]
 own = slice(0, 1) if rank == 0 else slice(1, 4)
 part = raw._replace(class_logits=raw.class_logits[own], side_logits=raw.side_logits[own])
 mine = targets[(targets[:, 0] >= own.start) & (targets[:, 0] < own.stop)]
@@ -205,11 +200,14 @@ distributed.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_two_processes_have_the_gradients_of_one(tmp_path):
+@pytest.mark.parametrize("boxes", [1, 1000], ids=["few boxes, whose scores are less than 1 together", "all boxes"])
+def test_two_processes_have_the_gradients_of_one(tmp_path, boxes):
     loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
     variables = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": loopback}
     processes = [
-        subprocess.Popen([sys.executable, "-c", PROCESS, str(rank), str(tmp_path)], env=os.environ | variables)
+        subprocess.Popen(
+            [sys.executable, "-c", PROCESS, str(rank), str(tmp_path), str(boxes)], env=os.environ | variables
+        )
         for rank in (0, 1)
     ]
     try:
@@ -219,7 +217,7 @@ def test_two_processes_have_the_gradients_of_one(tmp_path):
             process.kill()
             process.wait()
     raw, targets = random_outputs()
-    YoloNasLoss()(raw, targets).total.backward()
+    YoloNasLoss()(raw, targets[:boxes]).total.backward()
     for rank in (0, 1):
         for found, whole in zip(torch.load(tmp_path / f"{rank}.pt"), raw[:2], strict=True):
             torch.testing.assert_close(found, whole.grad, rtol=1e-5, atol=1e-8)

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 import zoo
+from boxed_folder import write_boxed
 from coloured_folder import write_coloured
 
 ROOT = Path(__file__).parents[1]
@@ -49,11 +51,12 @@ def outcome(tmp_path_factory):
     data = write_coloured(root / "data", **PER_CLASS)
     for true, said in WRONG.items():
         shutil.copy(data / "val" / true, data / "val" / said)
+    boxes = write_boxed(root / "boxes", train=8, val=5)
     processes, texts = [], {}
     try:
         for name, count, batch_size in (("one", 1, 16), ("two", 2, 8)):
             (root / name).mkdir()
-            processes += start(count, data, batch_size, root / name)
+            processes += start(count, data, boxes, batch_size, root / name)
         for name, process in zip(("one", "two", "second of two"), processes, strict=True):
             texts[name], _ = process.communicate(timeout=SECONDS)
             assert process.returncode == 0, f"{name}: {texts[name]}"
@@ -120,8 +123,31 @@ def test_a_process_that_is_asked_to_stop_stops_all_after_the_same_step(reports):
 
 def test_the_first_process_alone_writes_and_speaks(outcome):
     root, texts = outcome
-    assert {path.name for path in (root / "two").iterdir()} == {"of-0", "stopped-0", "report-0.json", "report-1.json"}
+    assert {path.name for path in (root / "two").iterdir()} == {
+        *("of-0", "stopped-0", "boxes-0", "report-0.json", "report-1.json")
+    }
     made = {path.relative_to(root / "one") for path in (root / "one" / "of-0").rglob("*")}
     assert {path.relative_to(root / "two") for path in (root / "two" / "of-0").rglob("*")} == made
     assert "epoch 2/2" in texts["two"]
     assert texts["second of two"] == ""
+
+
+def test_the_heads_of_a_detector_are_those_of_one_process(outcome):
+    root, _ = outcome
+    one, two = (load_file(root / name / "boxes-0" / "model.safetensors") for name in ("one", "two"))
+    begin = zoo.get("yolo_nas_s", num_classes=2).state_dict()
+    moved = [name for name in one if not torch.equal(one[name], begin[name])]
+    assert moved
+    assert all(name.startswith("heads.") for name in moved)
+    distance = max(float((one[name] - begin[name]).abs().max()) for name in moved)
+    error = max(float((one[name] - two[name]).abs().max()) for name in moved)
+    assert error < 1e-4 * distance, (error, distance)
+
+
+def test_every_process_knows_the_scores_of_all_pictures(reports):
+    one, first, second = (report["detection"] for report in reports)
+    assert first["evaluation"] == second["evaluation"]
+    assert first["evaluation"]["images"] == one["evaluation"]["images"] == 5
+    assert first["evaluation"]["boxes"] == one["evaluation"]["boxes"] == 8
+    for mine, theirs in zip(one["records"], first["records"], strict=True):
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-4)

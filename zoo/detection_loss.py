@@ -45,13 +45,13 @@ class DetectionLosses(NamedTuple):
     dfl: Tensor
 
 
-def average_over_processes(value: Tensor) -> Tensor:
-    """Return the mean of a scalar over all processes of torch.distributed; with one process, the scalar itself."""
+def share_of_processes(scores: Tensor) -> Tensor:
+    """Return the sum of a scalar over all processes of torch.distributed, at least 1, divided by their number."""
     if not distributed.is_available() or not distributed.is_initialized():
-        return value
-    total = value.clone()
+        return scores.clamp(min=1)
+    total = scores.clone()
     distributed.all_reduce(total)
-    return total / distributed.get_world_size()
+    return total.clamp(min=1) / distributed.get_world_size()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +61,9 @@ class YoloNasLoss:
     The sums over all images are divided by the sum of the assigned scores, at least 1; where no image has a box, the
     classification is thus a plain sum. Everything is computed in float32, also inside of autocast.
 
-    In training with several processes the divisor is averaged over them, so that gradients averaged over the processes
-    are those of one process with all images. All processes then have to compute their losses at the same time; give
-    another `average` where they do not.
+    In training with several processes that sum is taken over all of them and shared out, so that gradients averaged
+    over the processes are those of one process with all images. (In super-gradients each process has a least of 1.) All
+    processes then have to compute their losses at the same time; give another `divisor` where they do not.
 
     Attributes:
         assigner: Decides which anchors are positive.
@@ -72,7 +72,7 @@ class YoloNasLoss:
         class_weight: Weight of the classification.
         iou_weight: Weight of 1 - GIoU.
         dfl_weight: Weight of the distribution of the sides.
-        average: Turns the divisor of this process, a scalar, into the mean over processes.
+        divisor: Turns the sum of assigned scores of this process, a scalar, into what its sums are divided by.
     """
 
     assigner: Assigner = field(default_factory=TaskAlignedAssigner)
@@ -80,7 +80,7 @@ class YoloNasLoss:
     class_weight: float = 1.0
     iou_weight: float = 2.5
     dfl_weight: float = 0.5
-    average: Callable[[Tensor], Tensor] = average_over_processes
+    divisor: Callable[[Tensor], Tensor] = share_of_processes
 
     def __post_init__(self) -> None:
         names = get_args(Classification)
@@ -108,7 +108,7 @@ class YoloNasLoss:
             return self._compare(raw, self.assigner(_propose(raw), grid, truths))
 
     def _compare(self, raw: RawOutputs, positives: Assignment) -> DetectionLosses:
-        divisor = self.average(positives.scores.sum()).clamp(min=1)
+        divisor = self.divisor(positives.scores.sum())
         iou, dfl = _locate(raw, positives)
         classification = self._classify(raw.class_logits, positives) * self.class_weight / divisor
         iou, dfl = iou * self.iou_weight / divisor, dfl * self.dfl_weight / divisor
