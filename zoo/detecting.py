@@ -84,7 +84,8 @@ class Detection:
 
         def draw(images: Tensor, targets: BoxTargets) -> None:
             if accelerator.is_main_process:
-                draw_batch(images.cpu(), targets.rows.cpu(), data.classes, folder.pictures / "first_batch.png")
+                path, is_bgr = folder.pictures / "first_batch.png", letterbox.channels == "bgr"
+                draw_batch(images.cpu(), targets.rows.cpu(), data.classes, path, is_bgr=is_bgr)
 
         prepare = _prepare(letterbox, preset.multi_scale, preset.seed, draw)
         per_step = preset.batch_size * accelerator.num_processes
