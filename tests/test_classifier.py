@@ -9,7 +9,7 @@ from torch import nn
 
 import zoo
 from image_files import make_picture, write_picture
-from zoo.classifier import Classifier, Licence, Prediction, build_timm
+from zoo.classifier import Classifier, Prediction, build_timm
 from zoo.errors import InputError
 from zoo.freezing import apply_plan
 from zoo.grouping import plan_lrs
@@ -191,13 +191,6 @@ def test_features_are_dropped_in_the_head_and_in_training_only():
     assert any(not torch.equal(model.head(features), whole) for _ in range(20))
     model.norm.eval()
     assert torch.equal(model.trunk(images), trunk)
-
-
-@pytest.mark.parametrize(
-    ("weights", "expected"), [(None, True), ("apache-2.0", True), ("cc-by-nc-4.0", False), ("unknown", False)]
-)
-def test_commercial_is_what_the_weights_allow(weights, expected):
-    assert Licence("Apache-2.0", weights).commercial is expected
 
 
 def test_a_deep_copy_is_whole_and_independent(model):

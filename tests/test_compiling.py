@@ -32,7 +32,7 @@ TINY = {"lr": {"0": 0.02, "default": 0.05}, "batch_size": 4, "progress": False, 
 
 @pytest.fixture(autouse=True)
 def _forget_what_was_compiled(monkeypatch):
-    monkeypatch.setattr(zoo.training, "draw_course", lambda *args, **options: None)  # pictures take longer than these runs
+    monkeypatch.setattr(zoo.training, "draw_course", lambda *args, **options: None)  # it takes longer than these runs
     torch._dynamo.reset()
     counters.clear()
     yield

@@ -3,6 +3,7 @@
 import functools
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ import typer
 from torch import nn
 
 import zoo
+from boxed_folder import write_boxed
 from coloured_folder import write_coloured
 from tools.cli import app, main
 from zoo.preprocess import Preprocess
@@ -60,6 +62,9 @@ def desk(tmp_path, monkeypatch):
     for folder in ("flowers", "path/to/images"):
         write_coloured(tmp_path / folder, train=4, val=2)
     (tmp_path / "flowers" / "val" / "red" / "00.png").rename(tmp_path / "photo.jpg")
+    write_boxed(tmp_path / "cells", train=3, val=2)
+    (tmp_path / "photos").mkdir()
+    shutil.copy(tmp_path / "photo.jpg", tmp_path / "photos" / "1.jpg")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(zoo, "get", without_weights(zoo.get))
     monkeypatch.setattr("zoo.compiling.BACKEND", "eager")
@@ -119,7 +124,7 @@ def check_words(words: list[str]) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_snippet_of_the_page_works(page, desk):
-    names = {"__name__": page.stem, "Net": Net, "model": Net(), "data": "flowers"}
+    names = {"__name__": page.stem, "Net": Net, "model": Net(), "data": "flowers", "zoo": zoo}
     blocks = list(find_blocks(page))
     assert blocks, f"{page} shows nothing that could be tried"
     for block in blocks:

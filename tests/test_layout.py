@@ -56,7 +56,7 @@ STEPS = [
         "picture_sources",
         "box_transforms",
         "box_drawing",
-        "sg_checkpoint",
+        "sg_processing",
         "detection_metrics",
     },
     {
@@ -74,6 +74,7 @@ STEPS = [
         "yolo_labels",
         "yolo_yaml",
         "web_weights",
+        "sg_checkpoint",
     },
     {"rate_spec", "classifier", "model_config", "voc", "coco", "yolo_layout", "detector"},
     {"box_data", "yolo_nas_detector"},

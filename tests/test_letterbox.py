@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 import zlib
@@ -34,7 +35,7 @@ def recorded(request):
 def test_the_input_is_that_of_super_gradients_to_the_bit(recorded):
     expected, canvas, _ = recorded
     assert canvas.dtype == torch.uint8
-    found = to_input(canvas).numpy()
+    found = to_input(canvas, Letterbox()).numpy()
     assert found.shape == tuple(expected["out_shape"])
     flat = found.reshape(-1)
     assert np.array_equal(flat[(np.arange(256) * (flat.size - 1)) // 255], expected["probe256"])
@@ -135,9 +136,50 @@ def test_a_side_never_vanishes(shape):
 
 
 def test_batches_become_inputs():
-    found = to_input(torch.tensor([[[[0, 51, 255]]]], dtype=torch.uint8))
+    found = to_input(torch.tensor([[[[0, 51, 255]]]], dtype=torch.uint8), Letterbox())
     assert found.dtype == torch.float32
     assert found.flatten().tolist() == pytest.approx([0, 0.2, 1])
+
+
+def test_inputs_may_be_in_other_units():
+    canvases = torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(1, 3, 1, 1)
+    assert to_input(canvases, Letterbox(max_value=1)).flatten().tolist() == [0, 51, 255]
+    other = Letterbox(max_value=51, mean=(1, 0, 3), std=(2, 1, 0.5))
+    assert to_input(canvases, other).flatten().tolist() == pytest.approx([-0.5, 1, 4])
+    assert to_input(canvases[0], other).shape == (3, 1, 1)
+
+
+def test_plain_values_and_back():
+    letterbox = SMALL.replace(position="top-left", channels="bgr", mean=(1, 2, 3), keep_ratio=False)
+    values = letterbox.to_dict()
+    assert values["kind"] == "letterbox"
+    assert Letterbox.from_dict(json.loads(json.dumps(values))) == letterbox
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"kind": "crop"}, r"expected a mapping with kind: letterbox"),
+        ({"fil": 3}, r"unknown key 'fil'\. Did you mean 'fill'\?"),
+        ({"fill": 300}, r"fill is 300; expected an integer from 0 to 255"),
+        ({"max_value": 0}, r"max_value is 0; expected a number above 0"),
+        ({"max_value": float("inf")}, r"max_value is inf; expected a number above 0"),
+        ({"mean": [0, 0]}, r"mean is \[0, 0\]; expected three numbers"),
+        ({"std": [1, 1, 0]}, r"std is \(1\.0, 1\.0, 0\.0\); expected three numbers above 0"),
+        ({"std": ["1", 1, 1]}, r"std is .*; expected three numbers"),
+        ({"canvas_size": [640]}, r"canvas_size is \[640\]; expected height and width"),
+    ],
+)
+def test_what_a_file_must_not_say(change, text):
+    with pytest.raises(InputError, match=text):
+        Letterbox.from_dict(Letterbox().to_dict() | change)
+
+
+def test_a_file_says_all_of_it():
+    values = Letterbox().to_dict()
+    del values["position"]
+    with pytest.raises(InputError, match=r"preprocess: position missing\. Expected kind, canvas_size, "):
+        Letterbox.from_dict(values)
 
 
 @pytest.mark.parametrize(

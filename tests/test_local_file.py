@@ -51,6 +51,21 @@ def test_a_pickle_is_refused_with_a_way_to_convert_it(tmp_path: Path, name: str)
         find_file(fill(tmp_path, name) / name, model="tiny")
 
 
+def test_a_reader_of_foreign_files_gets_the_one_that_is_named(tmp_path: Path) -> None:
+    fill(tmp_path, "ckpt_best.pth", "ckpt_latest.pth", "a.bin")
+    assert find_file(tmp_path / "ckpt_best.pth", model="tiny", foreign=True) == tmp_path / "ckpt_best.pth"
+    with pytest.raises(
+        WeightsError, match=r"It holds ckpt_best\.pth, ckpt_latest\.pth: pass the path of the right one"
+    ):
+        find_file(tmp_path, model="tiny", foreign=True)
+    with pytest.raises(
+        WeightsError, match=r"a\.bin is refused; expected a \.safetensors or \.pt or \.pth file\. A pickle"
+    ):
+        find_file(tmp_path / "a.bin", model="tiny", foreign=True)
+    fill(tmp_path, "model.safetensors")
+    assert find_file(tmp_path, model="tiny", foreign=True) == tmp_path / "model.safetensors"
+
+
 def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
     assert not names_pickle("a.onnx")
     with pytest.raises(WeightsError, match=r"a\.onnx is refused; expected a \.safetensors file\.$"):

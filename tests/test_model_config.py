@@ -1,9 +1,13 @@
 import json
+from dataclasses import asdict
 
 import pytest
+from torch import nn
 
 from zoo.errors import WeightsError
-from zoo.model_config import ModelConfig
+from zoo.letterbox import Letterbox
+from zoo.model_config import ModelConfig, describe_model, make_postprocess
+from zoo.postprocess import Postprocess
 from zoo.preprocess import Preprocess
 from zoo.registry import Entry
 from zoo.version import VERSION
@@ -25,6 +29,7 @@ OWN = {
     "classes": ["ant", "bee"],
     "options": {"pad_type": "same", "drop_rate": 0.1},
     "preprocess": Preprocess(image_size=64).to_dict(),
+    "postprocess": None,
     "licence": "mit",
     "origin": {"weights": "/somewhere", "revision": None, "init_seed": 3, "pretrained": True},
     "zoo": "0.0.1",
@@ -65,6 +70,43 @@ def test_the_own_form_survives_a_round_trip():
     assert config.names == ("ant", "bee")
     assert config.preprocess_value == Preprocess(image_size=64)
     assert config.init_seed == 3
+
+
+def test_a_detector_has_a_letterbox_and_settings_of_its_boxes():
+    letterbox = Letterbox(canvas_size=(320, 320), content_size=(320, 320), channels="bgr")
+    config = parse({"preprocess": letterbox.to_dict(), "postprocess": {"conf": 0.5}})
+    assert config.preprocess_value == letterbox
+    assert make_postprocess(config.postprocess) == Postprocess(conf=0.5)
+
+
+@pytest.mark.parametrize(
+    ("postprocess", "text"),
+    [
+        ({"conf": 2}, r"conf is 2; expected a number from 0 to 1"),
+        ({"cnf": 0.5}, r"postprocess: unknown key 'cnf'\. Did you mean 'conf'\? Expected conf, iou, "),
+        ([0.5], r"postprocess: Input should be a valid dictionary"),
+    ],
+)
+def test_settings_of_boxes_are_checked_where_they_are_read(postprocess, text):
+    with pytest.raises(WeightsError, match=text):
+        parse({"postprocess": postprocess})
+
+
+def test_preprocessing_of_another_kind_is_refused():
+    config = parse({"preprocess": Letterbox().to_dict()})
+    with pytest.raises(WeightsError, match=r"preprocessing of the kind Letterbox; tinynet takes Preprocess\."):
+        config.fitting(ENTRY)
+
+
+def test_a_module_of_somebody_elses_is_described_by_what_it_has():
+    module = nn.Linear(2, 3)
+    assert describe_model(module) == ModelConfig()
+    module.classes, module.preprocess, module.postprocess = ("ant",), Letterbox(fill=0), Postprocess(conf=0.5)
+    found = describe_model(module)
+    assert (found.names, found.num_classes, found.preprocess_value) == (("ant",), 1, Letterbox(fill=0))
+    assert found.postprocess == asdict(Postprocess(conf=0.5))
+    module.postprocess = "something else"
+    assert describe_model(module).postprocess is None
 
 
 def test_nothing_has_to_be_said():

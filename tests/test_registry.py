@@ -1,12 +1,14 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from zoo import registry
 from zoo.errors import InputError
+from zoo.letterbox import Letterbox
 from zoo.preprocess import Preprocess
 from zoo.registry import Entry, add_entry, entries, register, summarise
-from zoo.weights import Weights
+from zoo.weights import WebWeights, Weights
 
 FACTS = {"task": "classification", "parameters": 0.1, "preprocess": Preprocess(image_size=64), "weights": None}
 
@@ -133,6 +135,19 @@ def test_it_is_described_in_plain_values():
             "pinned": True,
         },
     }
+
+
+def test_what_only_some_models_have_is_described_if_it_is_there():
+    weights = WebWeights(
+        filename="a.pth", sha256="1" * 64, locations=("https://a.example/a.pth",), licence="mit", repo_setting="a_repo"
+    )
+    entry = replace(make_entry(weights), postprocess={"conf": 0.5}, classes=("ant", "bee"), preprocess=Letterbox())
+    facts = entry.describe()
+    assert json.loads(json.dumps(facts)) == facts
+    assert (facts["postprocess"], facts["classes"]) == ({"conf": 0.5}, ["ant", "bee"])
+    assert facts["preprocess"] == Letterbox().to_dict()
+    assert facts["weights"]["locations"] == ["https://a.example/a.pth"]
+    assert facts["weights"]["pinned"]
 
 
 def test_a_model_without_weights_says_so():

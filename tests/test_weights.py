@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hub_server import HubServer
 from zoo.errors import InputError, WeightsError
 from zoo.safetensors_file import save_tensors, sha256_file
-from zoo.weights import Found, LoadReport, Weights, find_weights, is_commercial, load_into
+from zoo.weights import ForeignFile, Found, LoadReport, WebWeights, Weights, find_weights, is_commercial, load_into
 
 SHARED = Path(__file__).parents[2] / "shared" / "weights"
 
@@ -513,6 +513,66 @@ def test_the_report_reads_well() -> None:
     ]
     bare = replace(report, reinitialised=(), unused=(), sha256=None, revision=None, licence=None, pinned=False)
     assert str(bare) == "2 tensors from https://hub.example/org/tiny, not pinned\nlicence: not stated"
+
+
+def foreign(tensors: dict[str, Tensor], *notes: str) -> Callable[[Path], ForeignFile]:
+    return lambda path: ForeignFile(tensors, {"classes": ["a", "b", "c"]}, notes)
+
+
+def test_a_file_of_another_program_is_read_by_the_model_s_own_reader(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    path.write_bytes(b"anything")
+    with pytest.raises(WeightsError, match=r"a\.pth is refused; expected a \.safetensors file\. A pickle"):
+        find(path)
+    found = find(path, read_foreign=foreign(state(), "taken from net"))
+    assert found == Found(
+        path, {"classes": ["a", "b", "c"]}, str(path), None, sha256_file(path), None, False, notes=("taken from net",)
+    )
+    assert found.shapes()["fc.weight"] == (3, 4)
+    model = Tiny()
+    report = load_into(model, found, head=("fc.",), keep_head=True)
+    assert torch.equal(model.fc.weight, state()["fc.weight"])
+    assert str(report).splitlines()[-1] == "note: taken from net"
+
+
+def test_a_published_file_of_another_program_has_its_licence(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    path.write_bytes(b"anything")
+    known = WebWeights(
+        filename="b.pth", sha256=sha256_file(path), locations=(), licence="cc-by-nc-4.0", repo_setting="yolo_nas_repo"
+    )
+    found = find_weights(path, known, name="tiny", read_foreign=foreign(state()))
+    assert (found.licence, found.pinned) == ("cc-by-nc-4.0", True)
+    with pytest.raises(WeightsError, match=r"no pretrained weights are known for tiny"):
+        find_weights(True, known, name="tiny")
+
+
+def test_the_digest_of_published_files_is_checked_where_it_is_written_down() -> None:
+    with pytest.raises(InputError, match=r"weights b\.pth: sha256 is 'x'; expected 64 hexadecimal digits"):
+        WebWeights(filename="b.pth", sha256="x", locations=(), licence="mit", repo_setting="a")
+
+
+class Sleepy(Tiny):
+    """A network with a part that is not used, and with two forms."""
+
+    def dormant_parameters(self) -> frozenset[str]:
+        return frozenset({"conv.bias"})
+
+    def take_form(self, names: Any) -> None:
+        self.seen = set(names)
+
+
+def test_what_a_model_calls_dormant_may_be_missing_and_it_takes_the_form_of_the_file(tmp_path: Path) -> None:
+    tensors = state()
+    del tensors["conv.bias"]
+    model = Sleepy()
+    report = load_into(model, local(tmp_path, tensors), head=("fc.",), keep_head=True)
+    assert model.seen == set(tensors)
+    assert report.spare == ("conv.bias",)
+    assert "not in the file, nor needed: conv.bias (1)" in str(report)
+    del tensors["conv.weight"]
+    with pytest.raises(WeightsError, match=r"1 missing: conv\.weight\. Expected"):
+        load_into(Sleepy(), local(tmp_path, tensors), head=("fc.",), keep_head=True)
 
 
 # ---- a really pretrained model

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from yolo_nas_fill import fill, image, uniform, values
 from zoo.depth import order_layers
-from zoo.errors import InputError, WeightsError
+from zoo.errors import InputError
 from zoo.yolo_nas_blocks import ConvBlock, QARep
 from zoo.yolo_nas_network import SIZES, YoloNASNetwork
 
@@ -70,6 +70,11 @@ def fuse_qarep(network):
         if isinstance(module, QARep):
             module.fuse()
     return network
+
+
+def load(network, tensors):
+    network.take_form(tensors.keys())
+    network.load_state_dict(tensors)
 
 
 def test_the_formula_gives_the_numbers_that_are_written_down():
@@ -233,7 +238,7 @@ def test_merged_and_fused_kernels_are_those_of_super_gradients(network):
 def test_every_form_loads(form, network, images):
     given = form(network)
     loaded = YoloNASNetwork(SIZES["s"]).eval()
-    loaded.load_any_form(given.state_dict())
+    load(loaded, given.state_dict())
     assert list(loaded.state_dict()) == list(given.state_dict())
     with torch.inference_mode():
         assert torch.equal(loaded(images).predictions.boxes, given(images).predictions.boxes)
@@ -252,50 +257,9 @@ def test_blocks_may_be_in_different_forms(network, images):
     network.neck.neck1.blocks.bottlenecks[0].cv2.fuse()
     network.neck.neck3.conv.fuse()
     loaded = YoloNASNetwork(SIZES["s"]).eval()
-    loaded.load_any_form(network.state_dict())
+    load(loaded, network.state_dict())
     with torch.inference_mode():
         assert torch.equal(loaded(images).predictions.boxes, network(images).predictions.boxes)
-
-
-def test_dormant_parameters_and_counters_may_be_missing(network, images):
-    tensors = {
-        name: value
-        for name, value in network.state_dict().items()
-        if "rbr_reparam" not in name and not name.endswith("num_batches_tracked")
-    }
-    loaded = YoloNASNetwork(SIZES["s"]).eval()
-    loaded.load_any_form(tensors)
-    assert len(loaded.dormant_parameters()) == 74
-    with torch.inference_mode():
-        assert torch.equal(loaded(images).predictions.boxes, network(images).predictions.boxes)
-
-
-def test_half_precision_weights_load_into_float(network):
-    tensors = {
-        name: value.half() if value.is_floating_point() else value for name, value in network.state_dict().items()
-    }
-    loaded = YoloNASNetwork(SIZES["s"])
-    loaded.load_any_form(tensors)
-    name = "neck.neck1.upsample.weight"
-    assert torch.equal(loaded.state_dict()[name], tensors[name].float())
-
-
-def test_what_does_not_fit_is_named_and_not_loaded(network):
-    tensors = network.state_dict()
-    tensors["heads.head1.cls_pred.bias"] = torch.zeros(7)
-    tensors["model.ema"] = tensors.pop("neck.neck4.blocks.bottlenecks.1.alpha")
-    loaded = YoloNASNetwork(SIZES["s"])
-    before = copy.deepcopy(loaded.state_dict())
-    with pytest.raises(WeightsError) as caught:
-        loaded.load_any_form(tensors)
-    assert str(caught.value) == (
-        "the state dict does not fit: 1 missing: neck.neck4.blocks.bottlenecks.1.alpha; 1 not expected: model.ema; "
-        "1 of another shape: heads.head1.cls_pred.bias (file [7], model [80]). Expected one of YOLO-NAS of this size, "
-        "with 80 classes and 3 channels."
-    )
-    assert all(torch.equal(value, before[name]) for name, value in loaded.state_dict().items())
-    with pytest.raises(WeightsError, match=r"fit: 718 missing: backbone\.stem\.conv\.branch_3x3\.conv\.weight, "):
-        loaded.load_any_form({})
 
 
 @pytest.mark.parametrize(("old", "new"), [(80, 3), (1, 5), (3, 1)])

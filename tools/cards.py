@@ -12,14 +12,16 @@ HEAD = """\
 # Model cards
 
 Written by `python -m zoo.tools.cards` from the registry; a test compares this page with it. "Pinned" weights have a
-fixed commit and SHA-256 that every download is held against. Where no commit and digest have been seen, the weights are
-"unpinned": the head of the repository is taken, and its commit recorded in the run.
+fixed SHA-256 that every download is held against, and on the Hub a fixed commit. Where no commit and digest have been
+seen, the weights are "unpinned": the head of the repository is taken, and its commit recorded in the run.
 
 Weights trained on ImageNet-1k: the pictures were released for research; timm's author advises to ask a lawyer before
 commercial use. The licence below is the one that the weights' publisher states.
 
 Any other classifier of timm is open as `timm/<name>`: unpinned, with the licence that timm states.
 """
+PRESETS = {"classification": "classify", "detection": "detection"}
+UNPINNED = "**unpinned**: no full commit and SHA-256 of this file has been seen"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,32 +44,59 @@ def write_cards() -> str:
 def _card(name: str) -> str:
     facts = zoo.describe(name)
     weights: dict[str, Any] = facts["weights"] or {}
-    preprocess = facts["preprocess"]
     rates = zoo.get(name).get_finetune_lr_dict(0.01)
     aliases = f" (also `{'`, `'.join(facts['aliases'])}`)" if facts["aliases"] else ""
-    pin = "pinned" if weights.get("pinned") else "**unpinned**: no full commit and SHA-256 of this file has been seen"
-    size = f"{preprocess['image_size']} x {preprocess['image_size']} px RGB"
-    lines = [
-        f"## {name}{aliases}",
-        "",
-        f"{facts['summary']}. {facts['paper']}",
-        "",
-        "| | |",
-        "|---|---|",
-        f"| Task | {facts['task']}, {facts['num_classes']:,} classes |",
-        f"| Parameters | {facts['parameters']:.2f} million |",
-        f"| Input | {size}, mean {_triple(preprocess['mean'])}, std {_triple(preprocess['std'])}, "
-        f"{preprocess['interpolation']}, crop {preprocess['crop_pct']:g} |",
-        f"| Weights | `{weights['repo']}`, {weights['source']}; {pin} |",
-        f"| Commit | {_code(weights['revision'])} |",
-        f"| SHA-256 | {_code(weights['sha256'])} |",
-        f"| Licence | code {facts['code_licence']}, weights {weights['licence']} |",
-        f"| Published top-1 | {weights['top1']:.2f} % (ImageNet-1k validation, {preprocess['image_size']} px) |",
-        f"| Fine-tune groups | `get_finetune_lr_dict(0.01)` = `{rates}` |",
-        "| Presets | `classify-heads`, `classify-low-lr`, `classify-full` |",
-        "",
-    ]
-    return "\n".join(lines)
+    presets = [f"`{PRESETS[facts['task']]}-{way}`" for way in ("heads", "low-lr", "full")]
+    rows = {
+        "Task": f"{facts['task']}, {facts['num_classes']:,} classes",
+        "Parameters": f"{facts['parameters']:.2f} million",
+        "Input": _input(facts["preprocess"]),
+        **_weights(weights),
+        "SHA-256": _code(weights["sha256"]),
+        "Licence": f"code {facts['code_licence']}, weights {weights['licence']}",
+        **({"Terms": " ".join(weights["notice"])} if weights.get("notice") else {}),
+        **_score(weights, facts["preprocess"]),
+        "Fine-tune groups": f"`get_finetune_lr_dict(0.01)` = `{rates}`",
+        "Presets": ", ".join(presets),
+    }
+    lines = [f"## {name}{aliases}", "", f"{facts['summary']}. {facts['paper']}", "", "| | |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {title} | {text} |" for title, text in rows.items()), ""])
+
+
+def _input(preprocess: dict[str, Any]) -> str:
+    """Say what the network takes: a square of a crop, or a canvas with the whole picture."""
+    if preprocess.get("kind") == "letterbox":
+        (height, width), (rows, columns) = preprocess["canvas_size"], preprocess["content_size"]
+        return (
+            f"{width} x {height} px {preprocess['channels'].upper()}, the picture fitted into {columns} x {rows} px, "
+            f"{preprocess['position']}, padded with {preprocess['fill']}, divided by {preprocess['max_value']:g}"
+        )
+    return (
+        f"{preprocess['image_size']} x {preprocess['image_size']} px RGB, mean {_triple(preprocess['mean'])}, std "
+        f"{_triple(preprocess['std'])}, {preprocess['interpolation']}, crop {preprocess['crop_pct']:g}"
+    )
+
+
+def _weights(weights: dict[str, Any]) -> dict[str, str]:
+    """Say where they are: in a repository of the Hub, or at addresses of their publisher."""
+    pin = "pinned" if weights["pinned"] else UNPINNED
+    if "repo" in weights:
+        return {
+            "Weights": f"`{weights['repo']}`, {weights['source']}; {pin}",
+            "Commit": _code(weights["revision"]),
+        }
+    own = f"first a Hub repository of your own (`ZOO_{weights['repo_setting'].upper()}`), then"
+    return {
+        "Weights": f"`{weights['filename']}`, {weights['source']}; {pin}",
+        "Places": f"{own} {', '.join(weights['locations'])}; or pass the path of the file",
+    }
+
+
+def _score(weights: dict[str, Any], preprocess: dict[str, Any]) -> dict[str, str]:
+    if "top1" in weights:
+        where = f"ImageNet-1k validation, {preprocess['image_size']} px"
+        return {"Published top-1": f"{weights['top1']:.2f} % ({where})"}
+    return {"Published mAP@[.5:.95]": f"{weights['mean_ap']:.2f} % (COCO 2017 val, {preprocess['canvas_size'][1]} px)"}
 
 
 def _triple(values: Sequence[float]) -> str:

@@ -16,9 +16,9 @@ import zoo
 from zoo.errors import InputError, Interrupted, ZooError
 from zoo.preset import Preset
 
-from .list_commands import optimizers, schedules
 from .convert_command import convert
 from .data_commands import app as data_app
+from .list_commands import optimizers, schedules
 from .plan_command import plan
 from .predict_command import load_model, predict
 from .preset_commands import app as preset_app
@@ -75,9 +75,9 @@ def models(
                 "model": name,
                 "task": facts["task"],
                 "million parameters": f"{facts['parameters']:.2f}" if facts["parameters"] else "-",
-                "input": f"{facts['preprocess']['image_size']} px",
-                "top-1": f"{weights['top1']} %" if weights.get("top1") else "-",
-                "weights": weights.get("repo", "none"),
+                "input": f"{_side(facts['preprocess'])} px",
+                "score": _score(weights),
+                "weights": weights.get("repo") or weights.get("filename") or "none",
                 "licence": weights.get("licence", "-"),
                 "pinned": "yes" if weights.get("pinned") else "no",
             }
@@ -92,17 +92,17 @@ def describe(name: Annotated[str, typer.Argument(help="A name of `zoo models`, o
     Example: zoo describe resnet50
     """
     facts = zoo.describe(name)
-    weights, preprocess = facts.pop("weights"), facts.pop("preprocess")
+    num_classes = facts["num_classes"] or 2
+    for group in ("preprocess", "postprocess", "weights"):
+        inner = facts.pop(group, None) or {}
+        facts |= {f"{group} {key}": value for key, value in inner.items()} or {group: "none"}
     for key, value in facts.items():
-        if value not in (None, "", []):
-            typer.echo(f"{key:<14} {', '.join(value) if isinstance(value, list) else value}")
-    typer.echo(f"{'preprocess':<14} {', '.join(f'{key} {value}' for key, value in preprocess.items())}")
-    for key, value in (weights or {"": "none"}).items():
-        if value not in (None, ""):
-            typer.echo(f"{'weights ' + key:<14} {value}")
-    hook = getattr(zoo.get(name, num_classes=facts["num_classes"] or 2), "get_finetune_lr_dict", None)
+        if value not in (None, "", [], ()):
+            text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+            typer.echo(f"{key:<27} {text}")
+    hook = getattr(zoo.get(name, num_classes=num_classes), "get_finetune_lr_dict", None)
     if hook is not None:
-        typer.echo(f"fine-tune      {hook(0.01)}  # for lr=0.01")
+        typer.echo(f"{'fine-tune':<27} {hook(0.01)}  # for lr=0.01")
 
 
 app.command()(plan)
@@ -242,6 +242,17 @@ def _open(path: str, preset: Preset, task: str) -> Any:
     options: dict[str, Any] = {"val_fraction": preset.val_fraction, "seed": preset.seed, "skip_bad": preset.skip_bad}
     with Progress(enabled=is_main_process()) as show, show.counting("checking images") as count:
         return task_of(task).open_data(path, on_progress=count, **options)
+
+
+def _side(preprocess: dict[str, Any]) -> int:
+    """Return the side of a model's input in pixels."""
+    side: int = preprocess["image_size"] if "image_size" in preprocess else max(preprocess["canvas_size"])
+    return side
+
+
+def _score(weights: dict[str, Any]) -> str:
+    labels = {"top1": "top-1", "mean_ap": "mAP"}
+    return next((f"{label} {weights[key]} %" for key, label in labels.items() if weights.get(key)), "-")
 
 
 def _table(rows: list[dict[str, str]], *, title: str, totals: dict[str, str] | None = None) -> None:

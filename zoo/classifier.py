@@ -3,35 +3,22 @@
 Shapes: `B` images, `H` and `W` their sides in pixels, `D` features, `C` classes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from zoo.decode import read_image
 from zoo.errors import InputError
+from zoo.group_hooks import GroupHooks
+from zoo.licence import Licence
+from zoo.picture_sources import find_sources
 from zoo.preprocess import Preprocess, eval_transform
-from zoo.weights import LoadReport, is_commercial
+from zoo.weights import LoadReport
 
 HEAD_STD = 0.01  # of a new head's weights, as torchvision's MobileNetV2 has it
-
-
-@dataclass(frozen=True)
-class Licence:
-    """Licences that bind a model: of its code, and of the weights it was loaded from or derived from (SPDX ids)."""
-
-    code: str
-    weights: str | None = None
-
-    @property
-    def commercial(self) -> bool:
-        """Whether the weights are known to allow commercial use; a model without loaded weights is free."""
-        return self.weights is None or is_commercial(self.weights)
 
 
 @dataclass(frozen=True)
@@ -63,7 +50,7 @@ class Prediction:
         return f"{self.source}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in pairs)
 
 
-class Classifier(nn.Module):
+class Classifier(GroupHooks, nn.Module):
     """A timm network as trunk and head, with its parameter names unchanged.
 
     The network's own modules are shared, not nested: `layer4.0.conv1.weight` is called so here too. `forward` is
@@ -153,50 +140,6 @@ class Classifier(nn.Module):
         """Return the rates of a fine-tune: the head learns at `lr`, the rest is frozen."""
         return dict.fromkeys(self.head_prefixes, lr) | {"default": 0.0}
 
-    def initialize_param_groups(self, lr: float, training_params: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the groups to train, as the preset's `mode` says; override it to choose your own.
-
-        Called once, before the optimizer is made, when `lr` is one number and no mode was asked for.
-
-        Args:
-            lr: The preset's rate.
-            training_params: The preset's fields and your own, readable as `p["x"]` and `p.x`.
-
-        Returns:
-            Dictionaries with `named_params` (pairs of name and parameter), `lr` and, if wanted, `name`,
-            `weight_decay` and options of the optimizer. What is in no group is frozen.
-        """
-        rates = self.get_finetune_lr_dict(lr)
-        return [
-            {"name": key, "lr": rate, "named_params": [(n, p) for n, p in self.named_parameters() if n.startswith(key)]}
-            for key, rate in rates.items()
-            if rate > 0
-        ]
-
-    def update_param_groups(
-        self,
-        param_groups: list[dict[str, Any]],
-        lr: float,
-        epoch: int,
-        iter: int,
-        training_params: Mapping[str, Any],
-        total_batch: int,
-    ) -> list[dict[str, Any]]:
-        """Return the optimizer's groups for the next step; override it to set rates of your own.
-
-        Called before every optimizer step, after the schedule has multiplied each group's own rate. As it stands it
-        leaves that as it is.
-
-        Args:
-            param_groups: The optimizer's groups, each with `name`, `lr` and `initial_lr`.
-            lr: The preset's rate times the schedule.
-            epoch: From 0.
-            iter: Batch in the epoch, from 0.
-            training_params: As in `initialize_param_groups`.
-            total_batch: Batches per epoch.
-        """
-        return param_groups
-
     def _last_layer(self) -> nn.Linear:
         """Return the classifier; some networks have a module named like the method `head`, so attributes do not do."""
         module: nn.Module = self
@@ -226,7 +169,7 @@ class Classifier(nn.Module):
         Args:
             sources: A path, an image (PIL, array `(H, W, 3)` uint8, tensor `(3, H, W)` uint8 or float 0 to 1), a batch
                 of them as one array or tensor of four dimensions, or a sequence of any of these. A folder stands for
-                the files in it.
+                the pictures in it, a pattern such as `photos/*.jpg` for those that fit.
             top_k: How many names each answer has at most.
             batch_size: Images per forward pass.
             image_size: Side in pixels; None for the model's own.
@@ -236,9 +179,7 @@ class Classifier(nn.Module):
         """
         if min(top_k, batch_size) < 1:
             raise InputError(f"top_k is {top_k}, batch_size {batch_size}; expected 1 or more of each.")
-        items = _expand(sources)
-        if not items:
-            raise InputError("there is nothing to predict: no images were passed. Pass at least one.")
+        items = find_sources(sources)
         preprocess = self.preprocess.replace(image_size=image_size) if image_size else self.preprocess
         transform = eval_transform(preprocess)
         device = next(self.parameters()).device
@@ -247,11 +188,11 @@ class Classifier(nn.Module):
         try:
             for start in range(0, len(items), batch_size):
                 chunk = items[start : start + batch_size]
-                images = torch.stack([transform(read_image(image)) for _, image in chunk]).to(device)
+                images = torch.stack([transform(read_image(source.item)) for source in chunk]).to(device)
                 best = self(images).softmax(-1).topk(min(top_k, self.num_classes), -1)
-                for (source, _), values, indices in zip(chunk, best.values.cpu(), best.indices.cpu(), strict=True):
+                for source, values, indices in zip(chunk, best.values.cpu(), best.indices.cpu(), strict=True):
                     names = tuple(self.classes[index] for index in indices.tolist())
-                    answers.append(Prediction(source, names, tuple(values.tolist())))
+                    answers.append(Prediction(source.label, names, tuple(values.tolist())))
         finally:
             for module, mode in modes:
                 module.training = mode
@@ -288,26 +229,3 @@ def _classifier_name(network: nn.Module) -> str:
     if name is None:
         raise InputError(f"the classifier of timm's {kind} is not one of its modules. Choose another model.")
     return str(name)
-
-
-def _expand(sources: Any) -> list[tuple[str, Any]]:
-    """Return pairs of a label and one image for whatever `predict` was given."""
-    if isinstance(sources, (str, Path)):
-        path = Path(sources)
-        if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-            if not files:
-                raise InputError(f"the folder {path} holds no files. Expected images to predict.")
-            return [(str(file), file) for file in files]
-        return [(str(path), path)]
-    if isinstance(sources, (np.ndarray, Tensor)):
-        batch: Iterable[Any] = sources if sources.ndim == 4 else [sources]
-        return [(f"image {index}", image) for index, image in enumerate(batch)]
-    if isinstance(sources, bytes) or not isinstance(sources, Sequence):
-        return [("image 0", sources)]
-    items: list[tuple[str, Any]] = []
-    for source in sources:
-        found = _expand(source)
-        is_named = isinstance(source, (str, Path))
-        items += found if is_named else [(f"image {len(items) + i}", image) for i, (_, image) in enumerate(found)]
-    return items

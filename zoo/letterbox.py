@@ -6,7 +6,9 @@ neither blurs before shrinking, as Pillow does, nor rounds alike. Sources: fixed
 (Deci-AI/super-gradients, commit e0ccacf).
 """
 
-from dataclasses import dataclass, replace
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias, get_args
 
 import numpy as np
@@ -23,6 +25,7 @@ Channels: TypeAlias = Literal["rgb", "bgr"]
 Bytes: TypeAlias = NDArray[np.uint8]
 Integers: TypeAlias = NDArray[np.int32]
 
+KIND = "letterbox"  # in files
 WEIGHT_BITS = 11
 LARGEST = 8192  # pixels
 
@@ -78,6 +81,9 @@ class Letterbox:
         position: `center`, or `top-left`, which pads at the bottom and on the right alone.
         fill: Value of the canvas around it, 0 to 255.
         channels: Order in which the network takes colours.
+        max_value: What pixel values 0 to 255 are divided by, above 0.
+        mean: Then subtracted from each of the network's three channels, in their order.
+        std: What each is then divided by, above 0.
     """
 
     canvas_size: tuple[int, int] = (640, 640)
@@ -86,6 +92,9 @@ class Letterbox:
     position: Position = "center"
     fill: int = 114
     channels: Channels = "rgb"
+    max_value: float = 255.0
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def __post_init__(self) -> None:
         for name in ("canvas_size", "content_size"):
@@ -98,10 +107,44 @@ class Letterbox:
             raise InputError(f"fill is {self.fill!r}; expected an integer from 0 to 255.")
         _check_choice("position", self.position, get_args(Position))
         _check_choice("channels", self.channels, get_args(Channels))
+        if not _is_number(self.max_value) or self.max_value <= 0:
+            raise InputError(f"max_value is {self.max_value!r}; expected a number above 0.")
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, _three_numbers(name, getattr(self, name)))
+        if min(self.std) <= 0:
+            raise InputError(f"std is {self.std}; expected three numbers above 0.")
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some values changed."""
         return replace(self, **changes)
+
+    def resized(self, side: int) -> Self:
+        """Return the same with a square canvas of another side; pictures keep their distance from its border."""
+        (height, width), (rows, columns) = self.canvas_size, self.content_size
+        return self.replace(canvas_size=(side, side), content_size=(side - (height - rows), side - (width - columns)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON; `kind` tells them from those of other preprocessing."""
+        lists = {name: list(value) for name, value in asdict(self).items() if isinstance(value, tuple)}
+        return {"kind": KIND} | asdict(self) | lists
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Make it again of what `to_dict` gave.
+
+        Raises:
+            InputError: If a key is missing or unknown, or a value is out of range.
+        """
+        if not isinstance(values, Mapping) or values.get("kind") != KIND:
+            raise InputError(f"preprocess is {values!r}; expected a mapping with kind: {KIND}.")
+        names = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in ("kind", *names):
+                hint = did_you_mean(str(key), names)
+                raise InputError(f"preprocess: unknown key {key!r}.{hint} Expected kind, {', '.join(names)}.")
+        if missing := [name for name in names if name not in values]:
+            raise InputError(f"preprocess: {', '.join(missing)} missing. Expected kind, {', '.join(names)}.")
+        return cls(**{name: values[name] for name in names})
 
     def place(self, height: int, width: int) -> Placement:
         """Return where a picture of this height and width comes to lie.
@@ -126,7 +169,7 @@ def fit_picture(picture: "Image.Image | Bytes", letterbox: Letterbox) -> "tuple[
         letterbox: How.
 
     Returns:
-        The canvas, `(3, height, width)` uint8, which the network takes divided by 255 (`to_input`); and where the
+        The canvas, `(3, height, width)` uint8, which `to_input` turns into what the network takes; and where the
         picture lies on it.
 
     Raises:
@@ -148,11 +191,20 @@ def fit_picture(picture: "Image.Image | Bytes", letterbox: Letterbox) -> "tuple[
     return torch.from_numpy(canvas), place
 
 
-def to_input(canvases: "Tensor") -> "Tensor":
-    """Turn uint8 canvases, one or a batch, into what the network takes: float32, 0 to 1."""
+def to_input(canvases: "Tensor", letterbox: Letterbox) -> "Tensor":
+    """Turn uint8 canvases, `(3, H, W)` or `(B, 3, H, W)`, into what the network takes: float32, 0 to 1 as a rule.
+
+    Args:
+        canvases: In the order of channels that `fit_picture` gave them.
+        letterbox: The one that they were made with; its `max_value`, `mean` and `std` count.
+    """
     import torch
 
-    return canvases.to(torch.float32) / 255
+    values = canvases.to(torch.float32) / letterbox.max_value
+    if any(letterbox.mean) or letterbox.std != (1.0, 1.0, 1.0):
+        mean, std = (values.new_tensor(numbers)[:, None, None] for numbers in (letterbox.mean, letterbox.std))
+        values = (values - mean) / std
+    return values
 
 
 def resize_bilinear(pixels: Bytes, height: int, width: int) -> Bytes:
@@ -200,6 +252,16 @@ def _two_sides(name: str, sides: Any) -> tuple[int, int]:
     ):
         raise InputError(f"{name} is {sides!r}; expected height and width, two integers from 1 to {LARGEST} pixels.")
     return sides[0], sides[1]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _three_numbers(name: str, values: Any) -> tuple[float, float, float]:
+    if not isinstance(values, (tuple, list)) or len(values) != 3 or not all(map(_is_number, values)):
+        raise InputError(f"{name} is {values!r}; expected three numbers, one for each channel.")
+    return float(values[0]), float(values[1]), float(values[2])
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

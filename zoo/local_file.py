@@ -6,23 +6,26 @@ from pathlib import Path
 from zoo.errors import WeightsError
 
 _FILENAME = "model.safetensors"
+_FOREIGN = (".pt", ".pth")  # what a reader of another program's files may be handed
 _PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth", ".tar", ".zip")
 
 
-def find_file(path: Path, *, model: str) -> Path:
+def find_file(path: Path, *, model: str, foreign: bool = False) -> Path:
     """Return the safetensors file that is meant.
 
     Args:
         path: A file; or a folder with `model.safetensors`, or with a single other safetensors file.
         model: The model it is for, named in errors.
+        foreign: Whether a `.pth` or `.pt` file will do as well, if the path is the file itself.
 
     Raises:
         WeightsError: There is none, more than one, or the file is of another kind.
     """
     if path.is_dir():
-        path = _choose_in_folder(path, model)
-    if path.suffix.lower() != ".safetensors":
-        refused = f"weights of {model}: {path} is refused; expected a .safetensors file."
+        path = _choose_in_folder(path, model, foreign)
+    accepted = (".safetensors", *_FOREIGN) if foreign else (".safetensors",)
+    if path.suffix.lower() not in accepted:
+        refused = f"weights of {model}: {path} is refused; expected a {' or '.join(accepted)} file."
         if names_pickle(path.name):
             refused += (
                 " A pickle can run foreign code when it is loaded. Convert it where you trust it: "
@@ -39,7 +42,7 @@ def names_pickle(name: str) -> bool:
     return name.lower().endswith(_PICKLES)
 
 
-def _choose_in_folder(folder: Path, model: str) -> Path:
+def _choose_in_folder(folder: Path, model: str, foreign: bool) -> Path:
     if (folder / _FILENAME).is_file():
         return folder / _FILENAME
     try:
@@ -57,6 +60,8 @@ def _choose_in_folder(folder: Path, model: str) -> Path:
         )
     refused = [name for name in names if names_pickle(name)]
     why = f" {_shorten(refused)} can run foreign code when loaded and is not read." if refused else ""
+    if foreign and (usable := [name for name in names if name.lower().endswith(_FOREIGN)]):
+        why = f" It holds {_shorten(usable)}: pass the path of the right one."
     raise WeightsError(f"weights of {model}: folder {folder} holds no safetensors file. {expected}.{why}")
 
 

@@ -5,14 +5,20 @@ that the file names.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from zoo.errors import WeightsError
+from zoo.errors import InputError, WeightsError, did_you_mean
+from zoo.letterbox import KIND as LETTERBOX
+from zoo.letterbox import Letterbox
 from zoo.preprocess import Preprocess
 from zoo.registry import Entry
 from zoo.version import VERSION
+
+if TYPE_CHECKING:
+    from zoo.postprocess import Postprocess
 
 MAX_CLASSES = 100_000
 SEEDS = (-(2**63), 2**64 - 1)  # that torch.manual_seed takes
@@ -28,7 +34,8 @@ class ModelConfig(BaseModel):
         num_classes: Number of outputs.
         classes: Their names.
         options: Keyword arguments of the builder.
-        preprocess: What it expects of an image, as `Preprocess.to_dict()`.
+        preprocess: What it expects of an image, as `Preprocess.to_dict()` or `Letterbox.to_dict()`.
+        postprocess: Of a detector: which boxes are kept, as the fields of `Postprocess`.
         licence: Licence of the weights that it was loaded or derived from.
         origin: Where those came from: place, revision, SHA-256, seed of new layers.
         zoo: Version that wrote the file.
@@ -42,6 +49,7 @@ class ModelConfig(BaseModel):
     classes: list[Name] | None = None
     options: dict[Name, bool | int | float | str] = Field(default_factory=dict)
     preprocess: dict[str, Any] | None = None
+    postprocess: dict[str, Any] | None = None
     licence: Name | None = None
     origin: dict[Name, bool | int | str | None] = Field(default_factory=dict)
     zoo: Name = VERSION
@@ -52,9 +60,12 @@ class ModelConfig(BaseModel):
         return tuple(self.classes) if self.classes else None
 
     @property
-    def preprocess_value(self) -> Preprocess | None:
+    def preprocess_value(self) -> Preprocess | Letterbox | None:
         """The preprocessing, if the file tells it."""
-        return Preprocess.from_dict(self.preprocess) if self.preprocess else None
+        if not self.preprocess:
+            return None
+        kind = Letterbox if self.preprocess.get("kind") == LETTERBOX else Preprocess
+        return kind.from_dict(self.preprocess)
 
     @property
     def init_seed(self) -> int:
@@ -80,7 +91,7 @@ class ModelConfig(BaseModel):
             config = cls.model_validate(_from_timm(raw) if "architecture" in raw else dict(raw))
             if config.classes and config.num_classes not in (None, len(config.classes)):
                 raise ValueError(f"num_classes is {config.num_classes} and there are {len(config.classes)} classes")
-            _ = config.preprocess_value, config.init_seed
+            _ = config.preprocess_value, config.init_seed, config.postprocess and make_postprocess(config.postprocess)
         except ValidationError as error:
             raise WeightsError(_refusal(origin, _word(error))) from error
         except ValueError as error:
@@ -97,6 +108,12 @@ class ModelConfig(BaseModel):
             raise WeightsError(
                 f"these weights are for {self.model}, not for {entry.name}. Ask for {self.model} instead."
             )
+        kinds = type(self.preprocess_value), type(entry.preprocess)
+        if self.preprocess and kinds[0] is not kinds[1]:
+            raise WeightsError(
+                f"the configuration of these weights has preprocessing of the kind {kinds[0].__name__}; {entry.name} "
+                f"takes {kinds[1].__name__}. Use weights made for this model."
+            )
         for key, value in self.options.items():
             is_share = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1
             allowed = is_share if key == "drop_rate" else value in entry.options.get(key, ())
@@ -111,6 +128,38 @@ class ModelConfig(BaseModel):
         """Return the configuration of a model that was just built: without classes, which may still change."""
         facts = self.origin | origin
         return ModelConfig(model=entry.name, task=entry.task, options=dict(options), licence=licence, origin=facts)
+
+
+def describe_model(model: Any) -> ModelConfig:
+    """Return the configuration that a checkpoint of this model carries, with its classes and settings of the moment."""
+    from zoo.postprocess import Postprocess  # loads torch, which a model has done
+
+    facts = dict(known_config(model))
+    classes, preprocess = getattr(model, "classes", None), getattr(model, "preprocess", None)
+    facts |= {"classes": list(classes) if classes else None, "num_classes": len(classes) if classes else None}
+    facts["preprocess"] = preprocess.to_dict() if isinstance(preprocess, (Preprocess, Letterbox)) else None
+    if "in_channels" in facts.get("options", {}):  # they can be replaced
+        facts["options"] = facts["options"] | {"in_channels": model.in_channels}
+    if isinstance(postprocess := getattr(model, "postprocess", None), Postprocess):
+        facts["postprocess"] = asdict(postprocess)
+    return ModelConfig(**facts)
+
+
+def make_postprocess(values: Mapping[str, Any]) -> "Postprocess":
+    """Make the settings of a detector's outputs; fields that are missing have their defaults.
+
+    Raises:
+        InputError: If a key is unknown or a value out of range.
+    """
+    from zoo.postprocess import Postprocess  # loads torch
+
+    names = [field.name for field in fields(Postprocess)]
+    for key in values:
+        if key not in names:
+            raise InputError(
+                f"postprocess: unknown key {key!r}.{did_you_mean(str(key), names)} Expected {', '.join(names)}."
+            )
+    return Postprocess(**values)
 
 
 def known_config(model: Any) -> dict[str, Any]:

@@ -1,12 +1,15 @@
 """Names of models and what is known of each, as data that can be read without loading any framework."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from zoo.errors import InputError
+from zoo.letterbox import Letterbox
 from zoo.preprocess import Preprocess
-from zoo.weights import Weights
+from zoo.weights import ReadForeign, WebWeights, Weights
+
+Shapes = Mapping[str, tuple[int, ...]]
 
 _ENTRIES: dict[str, "Entry"] = {}
 
@@ -22,12 +25,16 @@ class Entry:
         summary: One line on what it is.
         parameters: Millions of parameters, with the classes of its weights; None if not known before it is built.
         preprocess: What its weights expect of an image.
+        postprocess: Of a detector: which boxes are kept, as the fields of `zoo.postprocess.Postprocess`.
         weights: Where pretrained weights are; None if there are none.
         num_classes: Classes of the weights, and of a new model if nothing else is said; None: it has to be said.
+        classes: Names of the classes of the weights; empty: those of ImageNet-1k if there are 1000.
         code_licence: Licence of the architecture's code.
         paper: Where it was published.
         aliases: Other names for it.
         options: Keyword arguments of `build` that a saved configuration may set, and the values allowed.
+        read_options: Of names and shapes in a file of weights to the options that they are for; None: there is no need.
+        read_foreign: Reads files of another program, as `zoo.weights.find_weights` takes it; None: only safetensors.
         is_own: Whether a user registered it: any module, of which nothing but `forward` is known.
     """
 
@@ -36,21 +43,32 @@ class Entry:
     build: Callable[..., Any]
     summary: str
     parameters: float | None
-    preprocess: Preprocess
-    weights: Weights | None
+    preprocess: Preprocess | Letterbox
+    postprocess: Mapping[str, Any] | None = None
+    weights: Weights | WebWeights | None
     num_classes: int | None = 1000
+    classes: tuple[str, ...] = ()
     code_licence: str = "Apache-2.0"
     paper: str = ""
     aliases: tuple[str, ...] = ()
-    options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    options: Mapping[str, Container[Any]] = field(default_factory=dict)
+    read_options: Callable[[Shapes], dict[str, Any]] | None = None
+    read_foreign: ReadForeign | None = None
     is_own: bool = False
 
     def describe(self) -> dict[str, Any]:
         """Return the entry as plain values, for tables and cards."""
-        weights = None if self.weights is None else vars(self.weights) | {"pinned": self.weights.pinned}
-        left_out = ("build", "options", "preprocess", "weights", "is_own")
+        weights = None if self.weights is None else self.weights.describe()
+        left_out = ("build", "options", "read_options", "read_foreign", "preprocess", "weights", "is_own")
         facts = {key: value for key, value in vars(self).items() if key not in left_out}
-        return facts | {"aliases": list(self.aliases), "preprocess": self.preprocess.to_dict(), "weights": weights}
+        facts |= {"aliases": list(self.aliases), "preprocess": self.preprocess.to_dict(), "weights": weights}
+        if self.postprocess is None:  # what only some models have
+            facts.pop("postprocess")
+        else:
+            facts["postprocess"] = dict(self.postprocess)
+        if classes := facts.pop("classes"):
+            facts["classes"] = list(classes)
+        return facts
 
 
 def register(**facts: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

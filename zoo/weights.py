@@ -1,21 +1,22 @@
 """Pretrained weights: where they are, whether they are what they should be, and what of them a model took.
 
-Only safetensors files are read. Weights that are known beforehand have a fixed commit and SHA-256, and a file with
-other content is refused; of any other repository the Hub's own digest is held against the content.
+Safetensors files are read; files of other programs only for models that bring a reader of them, which treats them as
+data. Weights that are known beforehand have a fixed SHA-256, and a file with other content is refused; of any other
+repository the Hub's own digest is held against the content.
 """
 
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from zoo.errors import InputError, WeightsError
 from zoo.hub_file import HubFile, fetch_file, fetch_if_there, get_endpoint
 from zoo.json_object import read_object
 from zoo.local_file import find_file, names_pickle
-from zoo.safetensors_file import read_tensors, sha256_file
+from zoo.safetensors_file import read_shapes, read_tensors, sha256_file
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -55,10 +56,10 @@ class Weights:
     def __post_init__(self) -> None:
         if not (match := _REPO.fullmatch(self.repo)) or match["revision"]:
             raise InputError(f"weights: repo is {self.repo!r}; expected 'org/name'.")
-        for field, digits in {"revision": 40, "sha256": 64}.items():
-            value = getattr(self, field)
+        for name, digits in {"revision": 40, "sha256": 64}.items():
+            value = getattr(self, name)
             if value is not None and not re.fullmatch(f"[0-9a-f]{{{digits}}}", value):
-                raise InputError(f"weights of {self.repo}: {field} is {value!r}; expected {digits} hexadecimal digits.")
+                raise InputError(f"weights of {self.repo}: {name} is {value!r}; expected {digits} hexadecimal digits.")
         if not self.filename.endswith(".safetensors"):
             raise InputError(f"weights of {self.repo}: filename is {self.filename!r}; expected a .safetensors file.")
 
@@ -66,6 +67,66 @@ class Weights:
     def pinned(self) -> bool:
         """Whether both the commit and the SHA-256 are fixed."""
         return self.revision is not None and self.sha256 is not None
+
+    def describe(self) -> dict[str, Any]:
+        """Return them as plain values."""
+        return vars(self) | {"pinned": self.pinned}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebWeights:
+    """Published weights whose publisher keeps them at addresses of its own, and allows no copies of them elsewhere.
+
+    Attributes:
+        filename: Name of the file.
+        sha256: Of the file, 64 hexadecimal digits.
+        locations: Addresses, the most likely one first.
+        licence: SPDX identifier, or one that begins with `licenseref-`; lower case.
+        notice: Lines that tell the terms, shown at the first use in a process.
+        source: Who trained them, on what.
+        mean_ap: Published mAP@[.5:.95] on COCO 2017 val, per cent.
+        repo_setting: Setting that names a repository of the user's own, as `zoo.settings.find_setting` takes it.
+    """
+
+    filename: str
+    sha256: str
+    locations: tuple[str, ...]
+    licence: str
+    notice: tuple[str, ...] = ()
+    source: str = ""
+    mean_ap: float | None = None
+    repo_setting: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise InputError(f"weights {self.filename}: sha256 is {self.sha256!r}; expected 64 hexadecimal digits.")
+
+    @property
+    def pinned(self) -> bool:
+        """Whether their content is fixed: always."""
+        return True
+
+    def describe(self) -> dict[str, Any]:
+        """Return them as plain values."""
+        lists = {"locations": list(self.locations), "notice": list(self.notice)}
+        return vars(self) | lists | {"pinned": self.pinned}
+
+
+class ForeignFile(NamedTuple):
+    """What a file of another program holds.
+
+    Attributes:
+        tensors: By name.
+        config: What it says of the model, as a `config.json` would.
+        notes: What a reader of a report has to know of how it was read.
+    """
+
+    tensors: "dict[str, Tensor]"
+    config: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+ReadForeign: TypeAlias = Callable[[Path], ForeignFile]
 
 
 @dataclass(frozen=True)
@@ -81,6 +142,8 @@ class Found:
         sha256: Of its content, 64 hexadecimal digits.
         licence: SPDX identifier, lower case, as recorded or as stated by `config`; None if nothing is stated.
         pinned: Whether commit and SHA-256 were fixed beforehand, and it has them.
+        foreign: Its tensors, if it is a file of another program; None if it is a safetensors file.
+        notes: What is to be known of how it was read.
     """
 
     path: Path
@@ -90,6 +153,18 @@ class Found:
     sha256: str
     licence: str | None
     pinned: bool
+    foreign: "Mapping[str, Tensor] | None" = field(default=None, repr=False, compare=False)
+    notes: tuple[str, ...] = ()
+
+    def tensors(self) -> "Mapping[str, Tensor]":
+        """Return the content by name, on the CPU."""
+        return read_tensors(self.path) if self.foreign is None else self.foreign
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes by name; of a safetensors file only the header is read."""
+        if self.foreign is None:
+            return read_shapes(self.path)
+        return {name: tuple(tensor.shape) for name, tensor in self.foreign.items()}
 
 
 @dataclass(frozen=True)
@@ -101,6 +176,8 @@ class LoadReport:
         loaded: Names of the tensors that now hold the file's values.
         reinitialised: Names of the tensors of the head that were left as newly made.
         unused: Names of the tensors of the file's head that were not taken.
+        spare: Names of the tensors that the file lacks and no output depends on; they are as newly made.
+        notes: As in `Found`.
     """
 
     origin: str
@@ -111,6 +188,8 @@ class LoadReport:
     revision: str | None
     licence: str | None
     pinned: bool
+    spare: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         where = f" at {self.revision[:12]}" if self.revision else ""
@@ -122,26 +201,31 @@ class LoadReport:
         ]
         lines += [f"newly made: {', '.join(self.reinitialised)}"] if self.reinitialised else []
         lines += [f"not used: {', '.join(self.unused)}"] if self.unused else []
+        lines += [f"not in the file, nor needed: {_shorten(self.spare)} ({len(self.spare)})"] if self.spare else []
+        lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 
 
 def find_weights(
     pretrained: bool | str | Path,
-    known: Weights | None,
+    known: Weights | WebWeights | None,
     *,
     name: str,
     cache_dir: str | Path | None = None,
     token: str | bool | None = None,
+    read_foreign: ReadForeign | None = None,
 ) -> Found:
     """Bring a file of weights to this machine and check it.
 
     Args:
-        pretrained: True for the known weights; the path of a safetensors file, or of a folder with `model.safetensors`
-            or a single other one; or `org/name`, `org/name@revision` of a repository. An existing path comes first.
-        known: The model's published weights, if there are any.
+        pretrained: True for the known weights on the Hub; the path of a safetensors file, or of a folder with
+            `model.safetensors` or a single other one; or `org/name`, `org/name@revision` of a repository. An existing
+            path comes first.
+        known: The model's published weights, if there are any; a file with their digest has their licence.
         name: The model, named in errors.
         cache_dir: Cache for downloads; None for the Hub client's own.
         token: Access token; None for the saved one, False for none.
+        read_foreign: Reads a file of another program, `.pth` or `.pt`; None: such files are refused.
 
     Raises:
         WeightsError: They cannot be had, or are not what they should be.
@@ -155,7 +239,7 @@ def find_weights(
         model=name, repo="", filename=_FILENAME, cache_dir=None if cache_dir is None else Path(cache_dir), token=token
     )
     if pretrained is True:
-        if known is None:
+        if not isinstance(known, Weights):
             raise WeightsError(
                 f"no pretrained weights are known for {name}. Pass pretrained= a path, 'org/name' or False."
             )
@@ -163,7 +247,7 @@ def find_weights(
         return _find_on_hub(wanted, known)
     path = os.path.expanduser(pretrained)
     if str(pretrained) and os.path.exists(path):
-        return _find_locally(Path(path), known, name)
+        return _find_locally(Path(path), known, name, read_foreign)
     match = _REPO.fullmatch(pretrained) if isinstance(pretrained, str) else None
     if match is None or names_pickle(match["repo"]) or match["repo"].endswith(".safetensors"):
         raise WeightsError(
@@ -178,21 +262,30 @@ def load_into(model: "nn.Module", found: Found, *, head: Sequence[str], keep_hea
     """Load a file into a model, all or nothing.
 
     Names and shapes have to be equal, except for the head when it is not kept. Floating-point values are cast to the
-    type of the model's. A batch norm's counter `num_batches_tracked` may be missing, as in files of old versions.
+    type of the model's. A batch norm's counter `num_batches_tracked` may be missing, as in files of old versions, and
+    so may what the model calls dormant. A model with `take_form` takes the form that the file's names tell.
 
     Args:
         model: Changed in place.
         found: The file.
-        head: Prefixes of the names of the classification head.
-        keep_head: Whether to load the head; if not, it stays as it is.
+        head: Prefixes of the names of what depends on the classes.
+        keep_head: Whether to load that; if not, it stays as it is.
 
     Raises:
-        WeightsError: The file does not fit; the text names the first tensors. The model is unchanged.
+        WeightsError: The file does not fit; the text names the first tensors. No weight of the model has changed, but
+            blocks may have taken another form.
     """
-    tensors, own, head = read_tensors(found.path), model.state_dict(), tuple(head)
+    tensors, head = found.tensors(), tuple(head)
+    take_form = getattr(model, "take_form", None)
+    if take_form is not None:
+        take_form(tensors.keys())
+    own = model.state_dict()
+    dormant: Collection[str] = getattr(model, "dormant_parameters", frozenset)()
     skipped = () if keep_head else head
     taken = {name: tensor for name, tensor in tensors.items() if not name.startswith(skipped)}
-    problems = _compare(taken, {name: value for name, value in own.items() if not name.startswith(skipped)})
+    wanted = {name: value for name, value in own.items() if not name.startswith(skipped)}
+    spare = {name for name in wanted if name in dormant or name.endswith("num_batches_tracked")}
+    problems = _compare(taken, wanted, spare)
     if problems:
         advice = "Expected the weights of this architecture and size, with the same names."
         if all(name.startswith(head) for names in problems.values() for name in names):
@@ -209,6 +302,8 @@ def load_into(model: "nn.Module", found: Found, *, head: Sequence[str], keep_hea
         revision=found.revision,
         licence=found.licence,
         pinned=found.pinned,
+        spare=tuple(name for name in wanted if name in spare and name not in taken),
+        notes=found.notes,
     )
 
 
@@ -260,15 +355,20 @@ def _verify(path: Path, wanted: HubFile, expected: str | None) -> tuple[Path, st
     return path, digest_again
 
 
-def _find_locally(path: Path, known: Weights | None, name: str) -> Found:
-    path = find_file(path, model=name)
+def _find_locally(path: Path, known: Weights | WebWeights | None, name: str, read_foreign: ReadForeign | None) -> Found:
+    path = find_file(path, model=name, foreign=read_foreign is not None)
     try:
         digest = sha256_file(path)
     except OSError as error:
         raise WeightsError(f"weights of {name}: {path} cannot be read: {error.strerror}.") from error
+    is_known = known is not None and known.sha256 == digest
+    if read_foreign is not None and names_pickle(path.name):
+        content = read_foreign(path)
+        licence = known.licence if known and is_known else None
+        return Found(path, content.config, str(path), None, digest, licence, is_known, content.tensors, content.notes)
     config_path = path.with_name("config.json")
     config = _read_config(config_path, str(config_path)) if config_path.is_file() else None
-    licence = known.licence if known and known.sha256 == digest else _get_licence(config)
+    licence = known.licence if known and is_known else _get_licence(config)
     return Found(path, config, str(path), None, digest, licence, pinned=False)
 
 
@@ -287,10 +387,12 @@ def _get_licence(config: dict[str, Any] | None) -> str | None:
     return next((text.lower() for text in stated if isinstance(text, str) and 0 < len(text) <= 64), None)
 
 
-def _compare(taken: "Mapping[str, Tensor]", own: "Mapping[str, Tensor]") -> dict[str, list[str]]:
-    """Return what is wrong, as kind of problem to names; empty if everything fits."""
+def _compare(
+    taken: "Mapping[str, Tensor]", own: "Mapping[str, Tensor]", spare: Collection[str]
+) -> dict[str, list[str]]:
+    """Return what is wrong, as kind of problem to names; empty if everything fits. `spare` names may be missing."""
     problems: dict[str, list[str]] = {
-        "missing": [name for name in own if name not in taken and not name.endswith("num_batches_tracked")],
+        "missing": [name for name in own if name not in taken and name not in spare],
         "not expected": [name for name in taken if name not in own],
         "of another shape": [],
         "of another type": [],

@@ -10,13 +10,13 @@ equal.
 import copy
 import math
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import InputError, WeightsError
+from zoo.errors import InputError
 from zoo.yolo_nas_blocks import CSP, SPP, ConvBlock, DownStage, QARep, UpStage, residual_qarep
 from zoo.yolo_nas_heads import STRIDES, Features, Heads, Outputs, Predictions, is_traced
 
@@ -216,38 +216,6 @@ class YoloNASNetwork(nn.Module):
                 module.merge()
                 if f"{prefix}.post_bn.weight" not in names:
                     module.fuse()
-
-    def load_any_form(self, tensors: Mapping[str, Tensor]) -> None:
-        """Load a state dict in any of the forms of `take_form`, which the network has afterwards.
-
-        Dormant parameters and the counters of batch norms may be missing.
-
-        Args:
-            tensors: By name, without prefixes of wrappers such as `module.`.
-
-        Raises:
-            WeightsError: Names or shapes differ. No weight was loaded, but blocks may have taken another form.
-        """
-        self.take_form(tensors.keys())
-        own = self.state_dict()
-        dormant = self.dormant_parameters()
-        spare = {name for name in own if name in dormant or name.endswith("num_batches_tracked")}
-        problems = {
-            "missing": [name for name in own if name not in tensors and name not in spare],
-            "not expected": [name for name in tensors if name not in own],
-            "of another shape": [
-                f"{name} (file {list(tensors[name].shape)}, model {list(own[name].shape)})"
-                for name in own
-                if name in tensors and tensors[name].shape != own[name].shape
-            ],
-        }
-        listed = [f"{len(names)} {what}: {', '.join(names[:3])}" for what, names in problems.items() if names]
-        if listed:
-            raise WeightsError(
-                f"the state dict does not fit: {'; '.join(listed)}. Expected one of YOLO-NAS of this size, with "
-                f"{self.num_classes} classes and {self.in_channels} channels."
-            )
-        self.load_state_dict(own | dict(tensors))
 
 
 class Backbone(nn.Module):

@@ -5,28 +5,29 @@ What users register with `register_model` stands beside them.
 """
 
 import importlib
+import inspect
 import os
 import pkgutil
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
-from zoo.errors import InputError, LicenceError, did_you_mean
-from zoo.model_config import MAX_CLASSES, ModelConfig
+from zoo.errors import InputError, LicenceError, WeightsError, did_you_mean
+from zoo.model_config import MAX_CLASSES, ModelConfig, make_postprocess
 from zoo.preprocess import Preprocess
 from zoo.registry import Entry, add_entry, entries
-from zoo.safetensors_file import read_shapes
-from zoo.weights import Found, find_weights, is_commercial, load_into
+from zoo.web_weights import find_web_weights
+from zoo.weights import Found, WebWeights, find_weights, is_commercial, load_into
 
 from ._own import build_own, choose_preprocess, make_entry, place, take_weights, takes_drop_rate
 
-if TYPE_CHECKING:
-    from zoo.classifier import Classifier
-
 _Builder = TypeVar("_Builder", bound=Callable[..., Any])
+_TOLD: set[tuple[str, ...]] = set()  # terms that were shown in this process
 
 
 def find_entry(name: str) -> Entry:
@@ -127,21 +128,26 @@ def get(
     num_classes: int | None = None,
     classes: Sequence[str] | None = None,
     drop_rate: float = 0.0,
+    in_channels: int | None = None,
     commercial: bool | None = None,
     seed: int = 0,
     cache_dir: str | None = None,
     token: str | None = None,
-) -> "Classifier":
-    """Build a model, in eval mode on the CPU in float32.
+) -> Any:
+    """Build a model, in eval mode on the CPU in float32: a `Classifier`, a `YoloNAS`, or what was registered.
 
     Args:
         name: A name of `zoo.list_models()`, or `timm/<name>` for any classifier of timm. A name that was registered
             gives that very module, with `classes`, `preprocess`, `licence`, `load_report` and `config` set.
-        pretrained: True: the known weights, from the Hub at their pinned commit. A path: a safetensors file, or a
-            folder with one (and `config.json`), for example that of a run. `org/name[@revision]`: a Hub repository.
-        num_classes: Number of outputs; None: as the weights have. If it differs, the head is made anew.
-        classes: Their names, instead of their number. A head for other names is made anew.
-        drop_rate: Share of the features dropped before the classifier in training, 0 to 1.
+        pretrained: True: the known weights, from the Hub at their pinned commit, or from their publisher. A path: a
+            safetensors file, or a folder with one (and `config.json`), for example that of a run; for YOLO-NAS also a
+            `.pth` of super-gradients, which is read as data. `org/name[@revision]`: a Hub repository.
+        num_classes: Number of outputs; None: as the weights have. If it differs, what depends on it is made anew: the
+            head of a classifier, the predictors of classes of a detector.
+        classes: Their names, instead of their number. What was made for other names is made anew.
+        drop_rate: Share of the features dropped before the classifier in training, 0 to 1; for classifiers.
+        in_channels: Channels of the images, for detectors; None: as the weights have, or 3. Kernels for other channels
+            are made of those of the weights.
         commercial: True refuses weights that are not known to allow commercial use; None asks the environment
             variable `ZOO_COMMERCIAL_ONLY`.
         seed: Of new layers: the same call gives the same weights.
@@ -155,25 +161,31 @@ def get(
     """
     entry = find_entry(name)
     names = _check_classes(num_classes, classes)
-    if not isinstance(drop_rate, (int, float)) or not 0 <= drop_rate < 1:
-        raise InputError(f"drop_rate is {drop_rate!r}; expected a share of the features, 0 <= drop_rate < 1.")
     if not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise InputError(f"seed is {seed!r}; expected a whole number from 0 to 2**63 - 1.")
+    _check_arguments(entry, drop_rate, in_channels)
+    wanted = _Wanted(names, num_classes, drop_rate, in_channels, seed)
     if pretrained is False or pretrained is None:
-        return _build(entry, ModelConfig(), None, names, num_classes, drop_rate, seed)
-    if pretrained is True:
-        _check_licence(entry.name, entry.weights.licence if entry.weights else None, commercial)
-    source: Any = Path(pretrained) if isinstance(pretrained, os.PathLike) else pretrained
-    found = find_weights(source, entry.weights, name=entry.name, cache_dir=cache_dir, token=token)
-    config = ModelConfig.parse(found.config, found.origin).fitting(entry) if found.config else ModelConfig()
-    found = replace(found, licence=config.licence or found.licence)
-    _check_licence(entry.name, found.licence, commercial)
-    model = _build(entry, config, found, names, num_classes, drop_rate, seed)
+        return _build(entry, ModelConfig(), None, wanted)
+    if pretrained is True and entry.weights:
+        _check_licence(entry.name, entry.weights.licence, commercial)
+        _tell_terms(entry, entry.weights.licence)
+    found = _find(entry, pretrained, cache_dir, token)
+    model = _load(entry, found, wanted, commercial)
     model.config["origin"]["pretrained"] = pretrained if isinstance(pretrained, bool) else str(pretrained)
     return model
 
 
-def from_config(config: ModelConfig) -> "Classifier":
+def from_weights(name: str, found: Found) -> Any:
+    """Build the model of a name with weights that are on this machine, as `zoo.get` does.
+
+    Raises:
+        WeightsError: They do not fit.
+    """
+    return _load(find_entry(name), found, _Wanted(), None)
+
+
+def from_config(config: ModelConfig) -> Any:
     """Build the model that a checkpoint's configuration describes, with weights still to be loaded.
 
     Raises:
@@ -190,80 +202,136 @@ def from_config(config: ModelConfig) -> "Classifier":
         ) from error
     config = config.fitting(entry)
     drop_rate = float(config.options.get("drop_rate", 0.0))
-    return _build(entry, config, None, config.names, config.num_classes, drop_rate, config.init_seed)
+    return _build(entry, config, None, _Wanted(config.names, config.num_classes, drop_rate, None, config.init_seed))
 
 
-def _build(
-    entry: Entry,
-    config: ModelConfig,
-    found: Found | None,
-    classes: tuple[str, ...] | None,
-    num_classes: int | None,
-    drop_rate: float,
-    seed: int,
-) -> "Classifier":
+def _find(entry: Entry, pretrained: bool | str | os.PathLike[str], cache_dir: str | None, token: str | None) -> Found:
+    """Bring weights to this machine."""
+    name, read = entry.name, entry.read_foreign
+    if pretrained is True and isinstance(entry.weights, WebWeights) and read is not None:
+        return find_web_weights(entry.weights, read, name=name, cache_dir=cache_dir, token=token)
+    source: Any = Path(pretrained) if isinstance(pretrained, os.PathLike) else pretrained
+    return find_weights(source, entry.weights, name=name, cache_dir=cache_dir, token=token, read_foreign=read)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What was asked for; None: as the weights have it."""
+
+    classes: tuple[str, ...] | None = None
+    num_classes: int | None = None
+    drop_rate: float = 0.0
+    in_channels: int | None = None
+    seed: int = 0
+
+    @property
+    def count(self) -> int | None:
+        return len(self.classes) if self.classes else self.num_classes
+
+
+def _load(entry: Entry, found: Found, wanted: _Wanted, commercial: bool | None) -> Any:
+    config = ModelConfig.parse(found.config, found.origin).fitting(entry) if found.config else ModelConfig()
+    found = replace(found, licence=found.licence or config.licence)
+    _check_licence(entry.name, found.licence, commercial)
+    _tell_terms(entry, found.licence)
+    return _build(entry, config, found, wanted)
+
+
+def _build(entry: Entry, config: ModelConfig, found: Found | None, wanted: _Wanted) -> Any:
     if entry.is_own:
-        return _build_own(entry, config, found, classes, num_classes, drop_rate, seed)
-    import torch
-
-    from zoo.classifier import Licence
-
+        return _build_own(entry, config, found, wanted)
     options = {key: value for key, value in config.options.items() if key != "drop_rate"}
-
-    def build(outputs: int) -> "Classifier":
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model: Classifier = entry.build(num_classes=outputs, drop_rate=drop_rate, **options)
-        return model
+    options |= _read_options(entry, found) if found else {}
+    if wanted.in_channels is not None and not found:
+        options["in_channels"] = wanted.in_channels
+    rate = {"drop_rate": wanted.drop_rate} if _takes_drop_rate(entry) else {}
+    make = partial(_make, entry, options | rate, wanted.seed)
 
     theirs = cast(int, config.num_classes or entry.num_classes)
-    wanted = len(classes) if classes else num_classes or theirs
-    model = build(wanted)
-    if found and config.num_classes is None:  # a bare file: its head tells how many classes it has
-        theirs = next(iter(read_shapes(found.path).get(f"{model.head_name}.weight", ())), theirs)
-        if not classes and not num_classes and theirs != wanted and 1 <= theirs <= MAX_CLASSES:
-            wanted, model = theirs, build(theirs)
-    keep_head = wanted == theirs and classes in (None, config.names)
+    count = wanted.count or theirs
+    model = make(count)
+    if found and config.num_classes is None:  # a bare file: what depends on the classes tells how many there are
+        theirs = _count_classes(found, model) or theirs
+        if not wanted.count and theirs != count and 1 <= theirs <= MAX_CLASSES:
+            count, model = theirs, make(theirs)
+    names = config.names or (entry.classes if found and len(entry.classes) == theirs else None)
+    keeps_head = count == theirs and wanted.classes in (None, names)
     if found:
-        model.load_report = load_into(model, found, head=model.head_prefixes, keep_head=keep_head)
+        prefixes = getattr(model, "class_prefixes", model.head_prefixes)
+        model.load_report = load_into(model, found, head=prefixes, keep_head=keeps_head)
+    if wanted.in_channels is not None and found and wanted.in_channels != model.in_channels:
+        model.replace_in_channels(wanted.in_channels)
+    if "in_channels" in entry.options:
+        options["in_channels"] = model.in_channels
     model.preprocess = config.preprocess_value or entry.preprocess
-    model.classes = classes or (config.names if keep_head else None) or _default_names(wanted, keep_head and found)
-    model.licence = Licence(entry.code_licence, found.licence or "unknown" if found else config.licence)
-    origin = {"weights": found.origin, "revision": found.revision, "sha256": found.sha256} if found else {}
-    options["drop_rate"] = drop_rate
-    model.config = config.derived(entry, options, model.licence.weights, init_seed=seed, **origin).model_dump()
+    if entry.postprocess is not None:
+        model.postprocess = make_postprocess(config.postprocess or entry.postprocess)
+    model.classes = wanted.classes or (names if keeps_head else None) or _default_names(count, keeps_head and found)
+    origin = {"init_seed": wanted.seed}
+    _describe(model, entry, config, found, options | rate, origin)
     return model.eval()
 
 
-def _build_own(
-    entry: Entry,
-    config: ModelConfig,
-    found: Found | None,
-    classes: tuple[str, ...] | None,
-    num_classes: int | None,
-    drop_rate: float,
-    seed: int,
-) -> "Classifier":
+def _build_own(entry: Entry, config: ModelConfig, found: Found | None, wanted: _Wanted) -> Any:
     """Build a model that a user registered."""
     import torch
 
-    from zoo.classifier import Licence
+    count = wanted.count or config.num_classes or entry.num_classes
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(wanted.seed)
+        model: Any = build_own(entry, count, wanted.drop_rate)
+    preprocess = choose_preprocess(entry, model, config)
+    report = take_weights(entry, model, found, config, wanted.classes) if found else None
+    names = config.names if report and not report.reinitialised and len(config.names or ()) == count else None
+    model.preprocess, model.load_report = preprocess, report
+    model.classes = wanted.classes or names or _default_names(cast(int, count), False)
+    options = {"drop_rate": wanted.drop_rate} if takes_drop_rate(entry) else {}
+    _describe(model, entry, config, found, options, {"init_seed": wanted.seed, "registered": True})
+    return model.eval()
 
-    wanted = len(classes) if classes else num_classes or config.num_classes or entry.num_classes
+
+def _make(entry: Entry, options: Mapping[str, Any], seed: int, num_classes: int) -> Any:
+    """Call a builder; the caller's random numbers stay as they are."""
+    import torch
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: Any = build_own(entry, wanted, drop_rate)
-    preprocess = choose_preprocess(entry, model, config)
-    report = take_weights(entry, model, found, config, classes) if found else None
-    names = config.names if report and not report.reinitialised and len(config.names or ()) == wanted else None
-    model.preprocess, model.load_report = preprocess, report
-    model.classes = classes or names or _default_names(cast(int, wanted), False)
+        return entry.build(num_classes=num_classes, **options)
+
+
+def _describe(
+    model: Any,
+    entry: Entry,
+    config: ModelConfig,
+    found: Found | None,
+    options: Mapping[str, Any],
+    origin: Mapping[str, Any],
+) -> None:
+    """Set the licence of a model that was just built, and what a checkpoint needs to build it again."""
+    from zoo.licence import Licence
+
     model.licence = Licence(entry.code_licence, found.licence or "unknown" if found else config.licence)
-    origin: dict[str, Any] = {"init_seed": seed, "registered": True}
-    origin |= {"weights": found.origin, "revision": found.revision, "sha256": found.sha256} if found else {}
-    options = {"drop_rate": drop_rate} if takes_drop_rate(entry) else {}
-    model.config = config.derived(entry, options, model.licence.weights, **origin).model_dump()
-    return cast("Classifier", model.eval())
+    place = {"weights": found.origin, "revision": found.revision, "sha256": found.sha256} if found else {}
+    model.config = config.derived(entry, options, model.licence.weights, **origin, **place).model_dump()
+
+
+def _read_options(entry: Entry, found: Found) -> dict[str, Any]:
+    """Return the options that the shapes in a file tell, if the model allows them."""
+    options = entry.read_options(found.shapes()) if entry.read_options else {}
+    for key, value in options.items():
+        if value not in entry.options[key]:
+            raise WeightsError(f"{found.origin} is for {key}={value}; {entry.name} allows {entry.options[key]}.")
+    return options
+
+
+def _count_classes(found: Found, model: Any) -> int | None:
+    """Return how many classes a file is for, by the rows of what depends on them."""
+    shapes = found.shapes()
+    for prefix in getattr(model, "class_prefixes", None) or (model.head_name,):
+        rows = shapes.get(f"{prefix.rstrip('.')}.weight", ())
+        if rows:
+            return rows[0]
+    return None
 
 
 def _check_free(entry: Entry) -> None:
@@ -309,6 +377,36 @@ def _check_classes(num_classes: int | None, classes: Sequence[str] | None) -> tu
     if num_classes not in (None, len(names)):
         raise InputError(f"num_classes is {num_classes} and classes holds {len(names)} names. Pass one of the two.")
     return names
+
+
+def _check_arguments(entry: Entry, drop_rate: Any, in_channels: Any) -> None:
+    """Refuse what is out of range, or no argument of this model."""
+    if not isinstance(drop_rate, (int, float)) or not 0 <= drop_rate < 1:
+        raise InputError(f"drop_rate is {drop_rate!r}; expected a share of the features, 0 <= drop_rate < 1.")
+    if drop_rate and not entry.is_own and not _takes_drop_rate(entry):
+        raise InputError(f"{entry.name} takes no drop_rate. Leave it out.")
+    if in_channels is None:
+        return
+    if "in_channels" not in entry.options:
+        raise InputError(f"{entry.name} takes images of three channels; in_channels is {in_channels!r}. Leave it out.")
+    allowed = entry.options["in_channels"]
+    if type(in_channels) is not int or in_channels not in allowed:
+        raise InputError(f"in_channels is {in_channels!r}; expected a whole number in {allowed}.")
+
+
+def _takes_drop_rate(entry: Entry) -> bool:
+    """Whether a builder of this package passes it on: by name, or with all other options."""
+    arguments = inspect.signature(entry.build).parameters.values()
+    return any(argument.name == "drop_rate" or argument.kind is argument.VAR_KEYWORD for argument in arguments)
+
+
+def _tell_terms(entry: Entry, licence: str | None) -> None:
+    """Print the terms of weights that bind their user, once in a process."""
+    weights = entry.weights
+    if not isinstance(weights, WebWeights) or licence != weights.licence or weights.notice in _TOLD:
+        return
+    _TOLD.add(weights.notice)
+    print(*weights.notice, sep="\n", file=sys.stderr)
 
 
 def _check_licence(name: str, licence: str | None, commercial: bool | None) -> None:

@@ -11,10 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import InputError, WeightsError
+from zoo.letterbox import Letterbox
 from zoo.model_config import ModelConfig
 from zoo.preprocess import Preprocess
 from zoo.registry import Entry, summarise
-from zoo.safetensors_file import read_shapes
 from zoo.weights import Found, LoadReport, load_into
 
 if TYPE_CHECKING:
@@ -119,14 +119,14 @@ def take_weights(
             return load_into(model, found, head=(), keep_head=True)
         except WeightsError as error:
             raise WeightsError(f"{error} If it is for another number of classes, {advice}") from error
-    theirs, ours = read_shapes(found.path), model.state_dict()
+    theirs, ours = found.shapes(), model.state_dict()
     of_head = {name for name in (*theirs, *ours) if name.startswith(heads)}
     fits = all(name in theirs and name in ours and list(theirs[name]) == list(ours[name].shape) for name in of_head)
     is_same = classes is None or config.names in (None, classes)
     return load_into(model, found, head=heads, keep_head=fits and is_same)
 
 
-def choose_preprocess(entry: Entry, model: "nn.Module", config: ModelConfig) -> Preprocess:
+def choose_preprocess(entry: Entry, model: "nn.Module", config: ModelConfig) -> Preprocess | Letterbox:
     """Return what the checkpoint says, or the registration, or the module itself."""
     own = getattr(model, "preprocess", None)
     registered = entry.preprocess if entry.preprocess != Preprocess() else None
@@ -135,7 +135,7 @@ def choose_preprocess(entry: Entry, model: "nn.Module", config: ModelConfig) -> 
 
 def _check_attributes(entry: Entry, model: "nn.Module") -> None:
     """Refuse a module that uses, for something else, a name that every model here has."""
-    from zoo.classifier import Licence
+    from zoo.licence import Licence
 
     kinds: dict[str, Any] = {
         "preprocess": Preprocess,

@@ -1,0 +1,98 @@
+"""`zoo convert`: a checkpoint of super-gradients becomes a folder as `zoo.get` and `zoo.load` take it."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zoo.errors import InputError, WeightsError
+
+if TYPE_CHECKING:
+    from zoo.weights import Found
+
+
+def convert(
+    file: Annotated[Path, typer.Argument(help="The checkpoint, .pth or .pt.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write; it must not exist, or be empty.")],
+    model: Annotated[str, typer.Option(help="yolo_nas_s, yolo_nas_m or yolo_nas_l; else it is seen by shapes.")] = "",
+    classes: Annotated[str, typer.Option(help="Class names, 'a,b,c', instead of the file's.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of the weights, if the file is not a published one.")] = "",
+    weights_only: Annotated[
+        bool, typer.Option("--weights-only", help="Leave out what the file says of classes and preprocessing.")
+    ] = False,
+) -> None:
+    """Turn a YOLO-NAS checkpoint of super-gradients into safetensors, with its classes and preprocessing.
+
+    The file is read as data: nothing in it is run. The folder holds model.safetensors and config.json.
+
+    \b
+    Examples:
+      zoo convert ckpt_best.pth -o my-detector
+      zoo convert ckpt_best.pth -o my-detector --classes 'RBC,WBC,Platelets' --licence apache-2.0
+      zoo finetune yolo_nas_s my-data --weights my-detector
+    """  # noqa: D301
+    from zoo.checkpoint import RunFolder
+    from zoo.models import from_weights
+
+    name, found = _read(file, model, weights_only)
+    if licence:
+        found = _set_licence(found, licence)
+    network = from_weights(name, found)
+    if classes:
+        network.classes = _split_names(classes, network.num_classes)
+    folder = RunFolder.create(out, "")
+    folder.save_model(network, network.state_dict())
+    _report(network, folder.path)
+
+
+def _read(file: Path, model: str, weights_only: bool) -> "tuple[str, Found]":
+    """Return the name of the model, and the file as `zoo.get` would find it."""
+    from zoo.local_file import find_file
+    from zoo.models import find_entry
+    from zoo.models.yolo_nas import find_name, read_checkpoint
+    from zoo.weights import find_weights
+
+    if file.suffix.lower() == ".safetensors":
+        raise InputError(f"{file} is safetensors already. Pass it, or its folder, to zoo.get as pretrained=.")
+    file = find_file(file, model=model or "YOLO-NAS", foreign=True)
+    content = partial(read_checkpoint, with_processing=not weights_only)(file)
+    name = model or find_name({key: tuple(tensor.shape) for key, tensor in content.tensors.items()})
+    if not name:
+        raise WeightsError(
+            f"{file} is no YOLO-NAS of a known size: its {len(content.tensors)} tensors have other names or shapes "
+            f"({', '.join(list(content.tensors)[:3])}). Expected yolo_nas_s, yolo_nas_m or yolo_nas_l."
+        )
+    entry = find_entry(name)
+    if entry.read_foreign is None:
+        raise InputError(f"{entry.name} takes no checkpoints of super-gradients. Expected a YOLO-NAS.")
+    return entry.name, find_weights(file, entry.weights, name=entry.name, read_foreign=lambda _: content)
+
+
+def _set_licence(found: "Found", licence: str) -> "Found":
+    if found.licence is not None:
+        raise InputError(f"this is the published file, whose licence is {found.licence}. Leave out --licence.")
+    return replace(found, licence=licence.strip().lower())
+
+
+def _split_names(text: str, count: int) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if len(names) != count or not all(names) or len(set(names)) != count:
+        raise InputError(f"--classes has {len(names)} names; expected {count} different ones, with commas between.")
+    return names
+
+
+def _report(network: Any, folder: Path) -> None:
+    """Print what was taken, and what the folder says of it."""
+    shown = ", ".join(network.classes[:10]) + (", ..." if network.num_classes > 10 else "")
+    letterbox, settings = network.preprocess, network.postprocess
+    height, width = letterbox.canvas_size
+    typer.echo(network.load_report)
+    typer.echo(f"classes: {network.num_classes} ({shown})")
+    typer.echo(
+        f"pictures: {letterbox.channels.upper()}, fitted into {letterbox.content_size[1]} x "
+        f"{letterbox.content_size[0]} of {width} x {height} px, {letterbox.position}, padded with {letterbox.fill}"
+    )
+    typer.echo(f"boxes: confidence {settings.conf:g}, IoU {settings.iou:g}")
+    typer.echo(f"wrote {folder}: zoo.get({network.config['model']!r}, pretrained={str(folder)!r})")
