@@ -60,13 +60,15 @@ def case(request):
     return request.param, losses, raw
 
 
-def test_parts_are_those_of_super_gradients(case):
+def test_parts_are_those_of_super_gradients(case, record_property):
     name, losses, _ = case
+    record_property("max_abs_diff", float(np.abs(shown(losses) - RECORDED[f"{name}/components"]).max()))
     assert shown(losses) == pytest.approx(RECORDED[f"{name}/components"], rel=1e-5)
 
 
-def test_gradients_are_those_of_super_gradients(case):
+def test_gradients_are_those_of_super_gradients(case, record_property):
     name, _, (logits, sides, *_) = case
+    record_property("max_abs_diff", float(np.abs(logits.grad.numpy() - RECORDED[f"{name}/grad_logits"]).max()))
     np.testing.assert_allclose(logits.grad, RECORDED[f"{name}/grad_logits"], rtol=0, atol=1e-6)
     if f"{name}/grad_reg_distri" in RECORDED:
         np.testing.assert_allclose(sides.grad, RECORDED[f"{name}/grad_reg_distri"], rtol=0, atol=1e-6)

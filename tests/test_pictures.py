@@ -62,10 +62,10 @@ def is_drawn(path):
 
 @pytest.mark.parametrize("epochs", [1, 30, 300])
 def test_curves_show_loss_and_accuracy(epochs):
-    figure = build(pictures._draw_curves, records(epochs))
+    figure = build(pictures._draw_curves, records(epochs), pictures.ACCURACY)
     loss, accuracy = figure.axes
     assert [line.get_label() for line in loss.lines] == ["training", "validation"]
-    assert [text.get_text() for text in accuracy.get_legend().get_texts()] == ["top-5, validation", "top-1, validation"]
+    assert [text.get_text() for text in accuracy.get_legend().get_texts()] == ["top-5", "top-1"]
     assert len(loss.lines[0].get_xdata()) == epochs
     assert (loss.get_xlabel(), loss.get_ylabel()) == ("epoch", "loss")
     assert f"best top-1 {90 - 40 / epochs:.1f} %, epoch {epochs}" in accuracy.get_title(loc="left")
@@ -78,15 +78,15 @@ def test_curves_skip_epochs_that_were_not_evaluated():
     for record in some[::2]:
         for key in ("val_loss", "top1", "top5"):
             del record[key]
-    loss, accuracy = build(pictures._draw_curves, some).axes
+    loss, accuracy = build(pictures._draw_curves, some, pictures.ACCURACY).axes
     assert list(loss.lines[1].get_xdata()) == [2, 4, 6]
     assert list(accuracy.lines[0].get_xdata()) == [2, 4, 6]
 
 
 def test_curves_without_evaluation_or_epochs_say_so():
     plain = [{"epoch": 1, "loss": 2.0, "val_loss": None, "top1": None}]
-    assert "not evaluated" in texts(build(pictures._draw_curves, plain))
-    assert "no epochs" in texts(build(pictures._draw_curves, []))
+    assert "not evaluated" in texts(build(pictures._draw_curves, plain, pictures.ACCURACY))
+    assert "no epochs" in texts(build(pictures._draw_curves, [], pictures.ACCURACY))
 
 
 def test_curves_of_a_loss_that_is_no_number_are_drawn(tmp_path):
@@ -94,7 +94,9 @@ def test_curves_of_a_loss_that_is_no_number_are_drawn(tmp_path):
 
 
 def test_equal_losses_do_not_look_far_apart():
-    loss, _ = build(pictures._draw_curves, [{"epoch": 1, "loss": 2.001, "val_loss": 2.002, "top1": 0.1}]).axes
+    loss, _ = build(
+        pictures._draw_curves, [{"epoch": 1, "loss": 2.001, "val_loss": 2.002, "top1": 0.1}], pictures.ACCURACY
+    ).axes
     bottom, top = loss.get_ylim()
     assert top - bottom >= 0.09
 

@@ -139,8 +139,8 @@ def test_if_no_place_has_them_each_is_named_with_its_answer(site: Loopback, know
     assert lines[1] == f"  {known.locations[0]}: it answers 403 (Forbidden)"
     assert lines[2].startswith(f"  {known.locations[1]}: it sent another file: its sha256 is ")
     assert lines[3] == (
-        f"If you have tiny_coco.pth (sha256 {SHA256[:12]}...), pass its path: pretrained='/path/tiny_coco.pth'. "
-        "Without it: pretrained=False, for random weights."
+        f"If you have tiny_coco.pth (sha256 {SHA256[:12]}...), pass its path: pretrained='/path/tiny_coco.pth' "
+        "(--weights). Without it: pretrained=False (--no-pretrained), for random weights."
     )
     assert "zoo.config.yolo_nas_repo = 'org/name', or the environment variable ZOO_YOLO_NAS_REPO" in lines[4]
 

@@ -95,7 +95,8 @@ def describe(name: Annotated[str, typer.Argument(help="A name of `zoo models`, o
     num_classes = facts["num_classes"] or 2
     for group in ("preprocess", "postprocess", "weights"):
         inner = facts.pop(group, None) or {}
-        facts |= {f"{group} {key}": value for key, value in inner.items()} or {group: "none"}
+        facts |= {f"{group} {key}": value for key, value in inner.items()}
+    facts.setdefault("weights licence", "no weights")
     for key, value in facts.items():
         if value not in (None, "", [], ()):
             text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value

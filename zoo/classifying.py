@@ -112,12 +112,14 @@ class Classification:
         network: nn.Module,
         batches: Iterable[Any],
         accelerator: Accelerator,
+        *,
         model: Any,
+        classes: Sequence[str],
         images: Images | None,
         loss: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> tuple[Evaluation, list[Miss]]:
         """Return the scores over all batches, and the misses, the most confident first."""
-        return score(network, batches, accelerator, tuple(model.classes))
+        return score(network, batches, accelerator, tuple(classes))
 
     def draw(self, folder: RunFolder, evaluation: Evaluation, misses: Sequence[Miss], images: Images | None) -> None:
         """Draw the confusion matrix and the most confident mistakes."""

@@ -116,18 +116,20 @@ class Detection:
         network: nn.Module,
         batches: Iterable[Any],
         accelerator: Accelerator,
+        *,
         model: Any,
+        classes: Sequence[str],
         images: BoxedImages,
         loss: Callable[[Any, BoxTargets], Tensor] | None = None,
     ) -> tuple[DetectionEvaluation, list[Example]]:
         """Return the scores over all batches, in pixels of the pictures, and some predictions to draw."""
-        metrics, examples = DetectionMetrics(model.classes, VALIDATION), []
+        metrics, examples = DetectionMetrics(classes, VALIDATION), []
         chosen = _spread(len(images), MOST_EXAMPLES)
         losses = torch.zeros(2, dtype=torch.float64)
         for outputs, targets in _run(network, batches, model.preprocess):
             value = loss(outputs, targets) if loss else model.loss(outputs, targets.rows)
             losses += torch.tensor([float(value) * len(targets.indices), len(targets.indices)], dtype=torch.float64)
-            found = [_to_picture(*pair, images, model) for pair in _pair(outputs, targets, model)]
+            found = [_to_picture(*pair, images, model) for pair in _pair(outputs, targets, model, len(classes))]
             if accelerator.num_processes > 1:
                 found = accelerator.gather_for_metrics(found, use_gather_object=True)
             metrics.update([boxes for _, boxes in found], [Truth(*images.boxes[index]) for index, _ in found])
@@ -189,11 +191,11 @@ def _run(network: nn.Module, batches: Iterable[Any], letterbox: Letterbox) -> It
             yield outputs, targets
 
 
-def _pair(outputs: Any, targets: BoxTargets, model: Any) -> Iterator[tuple[int, Detections]]:
+def _pair(outputs: Any, targets: BoxTargets, model: Any, classes: int) -> Iterator[tuple[int, Detections]]:
     """Yield the place of each picture in its data set and what was found in it."""
     boxes, scores = model.decode(outputs)
-    if scores.shape[-1] != len(model.classes):
-        raise InputError(f"the model gives scores for {scores.shape[-1]} classes; expected {len(model.classes)}.")
+    if scores.shape[-1] != classes:
+        raise InputError(f"the model gives scores for {scores.shape[-1]} classes; expected {classes}.")
     yield from zip(targets.indices.tolist(), select_detections(boxes, scores, VALIDATION), strict=True)
 
 

@@ -71,7 +71,8 @@ def evaluate(
         accelerator = make_accelerator(device)
         network, batches = accelerator.prepare(model, batches)
         with show.counting("evaluating") as count:
-            result, _ = task.score(network, _counted(batches, count), accelerator, model, images)
+            options: dict[str, Any] = {"model": model, "classes": model.classes, "images": images}
+            result, _ = task.score(network, _counted(batches, count), accelerator, **options)
         accelerator.unwrap_model(network, keep_fp32_wrapper=False)
     return result
 

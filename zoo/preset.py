@@ -122,7 +122,7 @@ class Preset(BaseModel):
     clip_grad_norm: float | None = Field(default=None, gt=0, description="longest gradient, as 2-norm; null: any")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="share of the target spread over all classes")
     loss_params: Params = Field(
-        default={}, description="arguments of the model's own loss; for yolo_nas assigner, iou_weight, dfl_weight, ..."
+        default={}, description="detectors: arguments of the model's own loss, such as assigner, iou_weight, dfl_weight"
     )
     ema_decay: float | None = Field(
         default=None, gt=0, lt=1, description="share that an average of the weights keeps at each step; null: none"

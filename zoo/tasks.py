@@ -67,7 +67,9 @@ class Task(Protocol):
         network: nn.Module,
         batches: Any,
         accelerator: Accelerator,
+        *,
         model: Any,
+        classes: Sequence[str],
         images: Any,
         loss: Callable[[Any, Any], Tensor] | None = None,
     ) -> tuple[Any, Any]:

@@ -277,7 +277,8 @@ class Training:
         network: nn.Module = self.network
         if self.ema is not None:
             network = HeadOnly(self.ema.module) if self.keeps_features else self.ema.module
-        return self.task.score(network, self.val_batches, self.accelerator, self.model, self.data.val, self.task_loss)
+        options = {"model": self.model, "classes": self.data.classes, "images": self.data.val, "loss": self.task_loss}
+        return self.task.score(network, self.val_batches, self.accelerator, **options)
 
     def _save_state(self) -> None:
         self.saved = time.perf_counter()

@@ -153,7 +153,8 @@ def _explain(name: str, known: WebWeights, repo: str | None, answers: list[str])
     lines += [f"  {answer}" for answer in answers]
     lines.append(
         f"If you have {known.filename} (sha256 {known.sha256[:12]}...), pass its path: "
-        f"pretrained='/path/{known.filename}'. Without it: pretrained=False, for random weights."
+        f"pretrained='/path/{known.filename}' (--weights). Without it: pretrained=False (--no-pretrained), for random "
+        "weights."
     )
     if repo is None:
         setting = known.repo_setting

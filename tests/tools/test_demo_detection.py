@@ -1,0 +1,42 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import zoo
+from tools import demo_detection
+
+
+@pytest.mark.slow
+def test_the_demo_learns_draws_and_says_what_is_next(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo_detection, "COUNTS", {"train": 256, "val": 24})  # two thirds of the steps
+    assert demo_detection.main([]) == 0
+    out = capsys.readouterr().out
+    scores = json.loads((tmp_path / "demo" / "detection-run" / "evaluation.json").read_text())
+    assert scores["images"] == 24
+    assert scores["map50"] >= 0.5
+    assert sum(line.startswith("  .venv/bin/zoo ") for line in out.splitlines()) == 3
+    drawn = tmp_path / "demo" / "detection-run" / "predictions"
+    assert [path.name for path in sorted(drawn.iterdir())] == ["000.png", "001.png", "002.png", "003.png"]
+
+
+def test_the_pictures_are_the_same_each_time_and_their_boxes_hold_the_digits(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo_detection, "COUNTS", {"train": 6, "val": 3})
+    counts = [demo_detection.write_scenes(tmp_path / name) for name in ("one", "two")]
+    assert counts[0] == counts[1]
+    for path in (tmp_path / "one" / "images").rglob("*.png"):
+        assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
+    data = zoo.open_data(tmp_path / "one", task="detection")
+    assert (len(data.train), len(data.val), data.classes) == (6, 3, tuple("0123456789"))
+    assert sum(len(boxes.labels) for boxes in (*data.train.boxes, *data.val.boxes)) == counts[0]
+    for index in range(len(data.train)):
+        picture, boxes = data.train.read(index)
+        pixels = np.asarray(picture, int)
+        empty = np.abs(pixels - pixels[0, 0]).sum(2) < 8 if (pixels[0, 0] == pixels[-1, -1]).all() else None
+        for left, top, right, bottom in boxes.xyxy.round().astype(int) if empty is not None else ():
+            assert not empty[top:bottom, left:right].all()
+            empty[top:bottom, left:right] = True
+        assert empty is None or empty.all()  # nothing lies outside of the boxes
+    assert Image.open(tmp_path / "one" / "images" / "val" / "000.png").size == (160, 160)
