@@ -68,7 +68,7 @@ def test_curves_show_loss_and_accuracy(epochs):
     assert [text.get_text() for text in accuracy.get_legend().get_texts()] == ["top-5", "top-1"]
     assert len(loss.lines[0].get_xdata()) == epochs
     assert (loss.get_xlabel(), loss.get_ylabel()) == ("epoch", "loss")
-    assert f"best top-1 {90 - 40 / epochs:.1f} %, epoch {epochs}" in accuracy.get_title(loc="left")
+    assert f"Best top-1 {90 - 40 / epochs:.1f} %, epoch {epochs}" in accuracy.get_title(loc="left")
     assert all(float(name).is_integer() for name in names_on(loss.xaxis))
     assert accuracy.get_ylim()[1] <= 101
 
