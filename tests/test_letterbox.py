@@ -227,3 +227,12 @@ def test_sizes_from_a_file_are_equal_to_those_of_code():
 def test_importing_loads_no_torch():
     code = "import sys, zoo.letterbox as l; l.Letterbox().place(3, 4); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_another_side_keeps_the_distance_from_the_border():
+    assert Letterbox().resized(320) == Letterbox(canvas_size=(320, 320), content_size=(316, 316))
+    wide = Letterbox(canvas_size=(480, 640), content_size=(480, 600), position="top-left")
+    assert wide.resized(96, step=32) == wide.replace(canvas_size=(96, 96), content_size=(96, 56))
+    for side in (0, 33, 64.0, True):
+        with pytest.raises(InputError, match=r"image_size is .*; expected a multiple of 32 pixels, such as 320\."):
+            Letterbox().resized(side, step=32)

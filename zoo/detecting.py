@@ -12,6 +12,7 @@ from zoo.box_data import BoxData, open_box_data
 from zoo.box_loader import BoxTargets, draw_scale, make_box_loader, resize_batch
 from zoo.box_transforms import BoxAugment
 from zoo.boxed_images import BoxedImages
+from zoo.boxes import clip_boxes
 from zoo.checkpoint import RunFolder
 from zoo.detection_metrics import DetectionEvaluation, DetectionMetrics, Found, Truth, check_installed
 from zoo.detection_pictures import Example, draw_batch, draw_class_ap, draw_precision_recall, draw_predictions
@@ -19,7 +20,7 @@ from zoo.errors import InputError
 from zoo.letterbox import Letterbox, to_input
 from zoo.loader import default_workers, lay_channels_last
 from zoo.lr_plan import Plan
-from zoo.postprocess import VALIDATION, Detections, select_detections
+from zoo.postprocess import VALIDATION, select_detections
 from zoo.preset import Preset, refuse_fields
 from zoo.progress import Progress
 
@@ -125,19 +126,21 @@ class Detection:
         """Return the scores over all batches, in pixels of the pictures, and some predictions to draw."""
         metrics, examples = DetectionMetrics(classes, VALIDATION), []
         chosen = _spread(len(images), MOST_EXAMPLES)
-        losses = torch.zeros(2, dtype=torch.float64)
-        for outputs, targets in _run(network, batches, model.preprocess):
-            value = loss(outputs, targets) if loss else model.loss(outputs, targets.rows)
-            losses += torch.tensor([float(value) * len(targets.indices), len(targets.indices)], dtype=torch.float64)
-            found = [_to_picture(*pair, images, model) for pair in _pair(outputs, targets, model, len(classes))]
+        sums = torch.zeros(2, dtype=torch.float64)  # of losses, and of pictures
+        network.eval()
+        for canvases, targets in batches:
+            with torch.inference_mode():
+                outputs = network(lay_channels_last(to_input(canvases, model.preprocess)))
+                value = loss(outputs, targets) if loss else model.loss(outputs, targets.rows)
+                found = list(_locate(outputs, targets, model, len(classes), images))
+            sums += torch.tensor([float(value), 1.0]) * len(canvases)
             if accelerator.num_processes > 1:
                 found = accelerator.gather_for_metrics(found, use_gather_object=True)
             metrics.update([boxes for _, boxes in found], [Truth(*images.boxes[index]) for index, _ in found])
             examples += [Example(index, boxes) for index, boxes in found if index in chosen]
-        total, count = accelerator.reduce(losses.to(torch.float32).to(accelerator.device), "sum").tolist()
-        if accelerator.num_processes == 1:
-            total, count = losses.tolist()
-        return metrics.compute(total / count), examples
+        if accelerator.num_processes > 1:
+            sums = accelerator.reduce(sums.float().to(accelerator.device), "sum")
+        return metrics.compute(float(sums[0] / sums[1])), examples
 
     def draw(
         self, folder: RunFolder, evaluation: DetectionEvaluation, examples: Sequence[Example], images: BoxedImages
@@ -153,7 +156,7 @@ def _choose_letterbox(model: Any, preset: Preset) -> Letterbox:
     own = getattr(model, "preprocess", None)
     letterbox = own if isinstance(own, Letterbox) else Letterbox()
     if preset.image_size is not None:
-        letterbox = letterbox.resized(preset.image_size)
+        letterbox = letterbox.resized(preset.image_size, step=getattr(model, "size_step", 1))
     model.preprocess = letterbox
     return letterbox
 
@@ -182,29 +185,19 @@ def _prepare(
     return prepare
 
 
-def _run(network: nn.Module, batches: Iterable[Any], letterbox: Letterbox) -> Iterator[tuple[Any, BoxTargets]]:
-    """Yield outputs and targets of every batch, in eval mode without gradients."""
-    network.eval()
-    for images, targets in batches:
-        with torch.inference_mode():
-            outputs = network(lay_channels_last(to_input(images, letterbox)))
-            yield outputs, targets
-
-
-def _pair(outputs: Any, targets: BoxTargets, model: Any, classes: int) -> Iterator[tuple[int, Detections]]:
-    """Yield the place of each picture in its data set and what was found in it."""
+def _locate(
+    outputs: Any, targets: BoxTargets, model: Any, classes: int, images: BoxedImages
+) -> Iterator[tuple[int, Found]]:
+    """Yield the place of each picture in its data set, and what was found in it, in its own pixels."""
     boxes, scores = model.decode(outputs)
     if scores.shape[-1] != classes:
         raise InputError(f"the model gives scores for {scores.shape[-1]} classes; expected {classes}.")
-    yield from zip(targets.indices.tolist(), select_detections(boxes, scores, VALIDATION), strict=True)
-
-
-def _to_picture(index: int, detections: Detections, images: BoxedImages, model: Any) -> tuple[int, Found]:
-    """Move boxes from the canvas to pixels of the picture."""
-    height, width = images.sizes[index]
-    boxes = model.preprocess.place(height, width).to_picture(detections.boxes.cpu())
-    boxes = torch.stack([boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)], -1).flatten(1)
-    return index, Found(boxes.numpy(), detections.scores.cpu().numpy(), detections.labels.cpu().numpy())
+    detections = select_detections(boxes, scores, VALIDATION)
+    for index, (on_canvas, certainty, labels) in zip(targets.indices.tolist(), detections, strict=True):
+        height, width = images.sizes[index]
+        place = model.preprocess.place(height, width)
+        found = clip_boxes(place.to_picture(on_canvas.cpu()), height, width)
+        yield index, Found(found.numpy(), certainty.cpu().numpy(), labels.cpu().numpy())
 
 
 def _spread(count: int, most: int) -> set[int]:

@@ -146,7 +146,7 @@ class Detector(GroupHooks, nn.Module):
         if type(batch_size) is not int or batch_size < 1:
             raise InputError(f"batch_size is {batch_size!r}; expected an integer, 1 or more.")
         _check_channels(self)
-        letterbox = _resize(self.preprocess, image_size, self.size_step)
+        letterbox = self.preprocess if image_size is None else self.preprocess.resized(image_size, step=self.size_step)
         pictures = read_sources(find_sources(source))
         results = self._find(pictures, letterbox, settings, batch_size, keep=stream)
         return results if stream else list(results)
@@ -208,15 +208,6 @@ def _check_channels(model: nn.Module) -> None:
             f"this model takes images of {channels} channels, and predict reads RGB pictures, which have 3. Call the "
             "model itself with a batch of yours, then decode and zoo.postprocess.select_detections."
         )
-
-
-def _resize(letterbox: Letterbox, image_size: int | None, step: int) -> Letterbox:
-    """Return the letterbox of a square canvas with this side."""
-    if image_size is None:
-        return letterbox
-    if type(image_size) is not int or image_size < step or image_size % step:
-        raise InputError(f"image_size is {image_size!r}; expected a multiple of {step} pixels, such as {10 * step}.")
-    return letterbox.resized(image_size)
 
 
 def _name_classes(model: Any) -> tuple[str, ...]:

@@ -118,8 +118,14 @@ class Letterbox:
         """Return a copy with some values changed."""
         return replace(self, **changes)
 
-    def resized(self, side: int) -> Self:
-        """Return the same with a square canvas of another side; pictures keep their distance from its border."""
+    def resized(self, side: int, *, step: int = 1) -> Self:
+        """Return the same with a square canvas of another side; pictures keep their distance from its border.
+
+        Raises:
+            InputError: If the side, in pixels, is no multiple of the step.
+        """
+        if type(side) is not int or side < step or side % step:
+            raise InputError(f"image_size is {side!r}; expected a multiple of {step} pixels, such as {10 * step}.")
         (height, width), (rows, columns) = self.canvas_size, self.content_size
         return self.replace(canvas_size=(side, side), content_size=(side - (height - rows), side - (width - columns)))
 
