@@ -55,7 +55,7 @@ def count(network):
 
 
 def distance(ours, theirs):
-    return np.abs(ours.detach().numpy().astype(np.float64) - theirs).max()
+    return float(np.abs(ours.detach().numpy().astype(np.float64) - theirs).max())
 
 
 def merge(network):
