@@ -235,3 +235,20 @@ def test_scoring_takes_every_image_of_a_loader_with_a_sampler_of_its_own():
     loader = accelerator.prepare(torch.utils.data.DataLoader(data, batch_size=4, sampler=[8, 7, 6, 5, 4, 3, 2]))
     seen = [target for _, targets in run_batches(make_network(), loader, accelerator) for target in targets.tolist()]
     assert seen == [8, 7, 6, 5, 4, 3, 2]
+
+
+def test_a_network_that_asks_for_the_targets_is_shown_them():
+    seen = []
+
+    class Curious(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = make_network()
+
+        def forward(self, images, targets):
+            seen.append(targets)
+            return self.inner(images)
+
+    train(Curious(), Batches(), shows_targets=True)
+    assert len(seen) == len(Batches())
+    assert all(isinstance(targets, torch.Tensor) for targets in seen)

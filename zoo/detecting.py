@@ -20,7 +20,7 @@ from zoo.errors import InputError
 from zoo.letterbox import Letterbox, to_input
 from zoo.loader import default_workers, lay_channels_last
 from zoo.lr_plan import Plan
-from zoo.postprocess import VALIDATION, select_detections
+from zoo.postprocess import VALIDATION, Postprocess, select_detections
 from zoo.preset import Preset, refuse_fields
 from zoo.progress import Progress
 
@@ -124,7 +124,8 @@ class Detection:
         loss: Callable[[Any, BoxTargets], Tensor] | None = None,
     ) -> tuple[DetectionEvaluation, list[Example]]:
         """Return the scores over all batches, in pixels of the pictures, and some predictions to draw."""
-        metrics, examples = DetectionMetrics(classes, VALIDATION), []
+        settings = getattr(model, "scoring", VALIDATION)
+        metrics, examples = DetectionMetrics(classes, settings), []
         chosen = _spread(len(images), MOST_EXAMPLES)
         sums = torch.zeros(2, dtype=torch.float64)  # of losses, and of pictures
         network.eval()
@@ -132,7 +133,7 @@ class Detection:
             with torch.inference_mode():
                 outputs = network(lay_channels_last(to_input(canvases, model.preprocess)))
                 value = loss(outputs, targets) if loss else model.loss(outputs, targets.rows)
-                found = list(_locate(outputs, targets, model, len(classes), images))
+                found = list(_locate(outputs, targets, model, len(classes), images, settings))
             sums += torch.tensor([float(value), 1.0]) * len(canvases)
             if accelerator.num_processes > 1:
                 found = accelerator.gather_for_metrics(found, use_gather_object=True)
@@ -186,13 +187,13 @@ def _prepare(
 
 
 def _locate(
-    outputs: Any, targets: BoxTargets, model: Any, classes: int, images: BoxedImages
+    outputs: Any, targets: BoxTargets, model: Any, classes: int, images: BoxedImages, settings: Postprocess
 ) -> Iterator[tuple[int, Found]]:
     """Yield the place of each picture in its data set, and what was found in it, in its own pixels."""
     boxes, scores = model.decode(outputs)
     if scores.shape[-1] != classes:
         raise InputError(f"the model gives scores for {scores.shape[-1]} classes; expected {classes}.")
-    detections = select_detections(boxes, scores, VALIDATION)
+    detections = select_detections(boxes, scores, settings)
     for index, (on_canvas, certainty, labels) in zip(targets.indices.tolist(), detections, strict=True):
         height, width = images.sizes[index]
         place = model.preprocess.place(height, width)

@@ -90,6 +90,7 @@ def fit(
     accumulate: int = 1,
     clip_grad_norm: float | None = None,
     seed: int = 0,
+    shows_targets: bool = False,
 ) -> Iterator[EpochResult]:
     """Train until the last epoch, or until `after_step` says stop; `position` is kept up to date.
 
@@ -108,6 +109,7 @@ def fit(
         accumulate: Batches per optimizer step; their gradients are averaged.
         clip_grad_norm: Largest norm of all gradients together.
         seed: Of dropout and the like.
+        shows_targets: Whether the network is called with the targets, too: `network(images, targets)`.
 
     Raises:
         TrainingError: As soon as the loss is seen not to be a finite number.
@@ -128,7 +130,8 @@ def fit(
             is_step = (batch + 1) % accumulate == 0 or batch + 1 == count
             torch.manual_seed(mix_seeds(seed, position.epoch, batch, accelerator.process_index))
             with nullcontext() if is_step else accelerator.no_sync(network):
-                value = loss(network(images), targets)
+                outputs = network(images, targets) if shows_targets else network(images)
+                value = loss(outputs, targets)
                 accelerator.backward(value / window)
             total += value.detach() * len(images)
             position.images += len(images)

@@ -148,6 +148,7 @@ class Training:
             accumulate=preset.accumulate,
             clip_grad_norm=preset.clip_grad_norm,
             seed=preset.seed,
+            shows_targets=getattr(self.model, "takes_targets", False),
         )
         if position.batch == 0:
             self._tell("on_epoch_start")
