@@ -26,6 +26,7 @@ for name in list(os.environ):
 os.environ |= {
     "HF_ENDPOINT": HUB.endpoint,
     "HF_HOME": str(HOME / "huggingface"),
+    "XDG_CACHE_HOME": str(HOME / "cache"),
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_XET": "1",

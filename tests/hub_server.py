@@ -1,7 +1,7 @@
 """A Hugging Face Hub for model repositories on loopback, made for tests (standard library only).
 
-It speaks the part of the Hub's protocol by which the real ``huggingface_hub`` client reads models, and misbehaves on
-request. The repositories are plain folders, see ``hub_store.py``.
+It speaks the part of the Hub's protocol by which the real ``huggingface_hub`` client reads and publishes models, and
+misbehaves on request. Large files travel as LFS, not Xet. The repositories are plain folders, see ``hub_store.py``.
 
     >>> with HubServer(folder) as hub:
     ...     commit = hub.add("org/name", {"config.json": b"{}"})
@@ -14,6 +14,7 @@ request. The repositories are plain folders, see ``hub_store.py``.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -27,9 +28,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from hub_store import HubError, Store
+from hub_store import HubError, Store, is_lfs, safe_path
 
 
 @dataclass
@@ -61,8 +62,8 @@ class Request(NamedTuple):
 class HubServer:
     """The hub, and the CDN it redirects to for large files, on two loopback ports. A context manager.
 
-    tokens: accepted tokens (None: any). gated: repositories whose files need one of the given tokens.
-    private: repositories hidden without a token.
+    tokens: accepted tokens (None: any). readers: those of them that may not write. gated: repositories whose files
+    need one of the given tokens. private: repositories hidden without a token.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
@@ -75,6 +76,7 @@ class HubServer:
     def reset(self) -> None:
         """Heal everything, and forget all repositories and requests."""
         self.tokens: set[str] | None = None
+        self.readers: set[str] = set()
         self.gated: dict[str, set[str]] = {}
         self.private: set[str] = set()
         self.faults: list[Fault] = []
@@ -135,7 +137,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep test output quiet; ``hub.requests`` is the log."""
 
     def do_GET(self) -> None:
-        self.hub, line = self.server.hub, f"{self.command} {urlsplit(self.path).path}"
+        url, self.hub, self.body = urlsplit(self.path), self.server.hub, self._read_body()
+        self.query, line = parse_qs(url.query), f"{self.command} {url.path}"
         self.token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         with self.hub.lock:
             hits = (fault for fault in self.hub.faults if fault.times != 0 and re.search(fault.match, line))
@@ -151,7 +154,16 @@ class _Handler(BaseHTTPRequestHandler):
         except Exception:
             self._json({"error": traceback.format_exc()}, 500)
 
-    do_HEAD = do_GET
+    do_HEAD = do_POST = do_PUT = do_GET
+
+    def _read_body(self) -> bytes:
+        if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size + 2)[:-2]
+        self.rfile.readline()
+        return body
 
     def _serve(self, line: str) -> None:
         if self.fault.reset and self.fault.truncate is None:
@@ -203,12 +215,28 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.truncate is not None:
             self._hang_up()
 
-    def _allow(self, repo_id: str) -> None:
+    def _allow(self, repo_id: str, write: bool = False) -> None:
         """Refuse what the request's token may not do; strangers are not told which repositories exist."""
         if self.hub.tokens is not None and self.token and self.token not in self.hub.tokens:
             raise HubError(401, "Invalid credentials in Authorization header")
-        if not self.token and (repo_id in self.hub.private or not self.hub.store.exists(repo_id)):
+        if write and self.hub.tokens is not None and not self.token:
+            raise HubError(401, "Invalid username or password.")
+        if write and self.token in self.hub.readers:
+            raise HubError(403, "You don't have the rights to write here")
+        hidden = repo_id in self.hub.private or not self.hub.store.exists(repo_id)
+        if hidden and not write and not self.token:
             raise HubError(401, "Invalid username or password.", "RepoNotFound")
+
+    @route("GET /api/models/{repo}(?:/revision/{rev})?")
+    def model_info(self, repo_id: str, revision: str = "main") -> None:
+        self._allow(repo_id)
+        commit, files = self.hub.store.resolve(repo_id, revision)
+        siblings: list[dict[str, Any]] = [{"rfilename": path} for path in files]
+        if "blobs" in self.query:
+            found = [entry.as_json(path) for path, entry in files.items()]
+            siblings = [{"rfilename": info["path"], "blobId": info["oid"], **info} for info in found]
+        access = {"private": repo_id in self.hub.private, "gated": "manual" if repo_id in self.hub.gated else False}
+        self._json({"id": repo_id, "modelId": repo_id, "sha": commit, "siblings": siblings, "tags": [], **access})
 
     @route("(?:GET|HEAD) (?P<cached>/api/resolve-cache/models)?/{repo}(?(cached)/|/resolve/){rev}/{path}")
     def resolve(self, repo_id: str, revision: str, path: str, cached: str = "") -> None:
@@ -234,3 +262,59 @@ class _Handler(BaseHTTPRequestHandler):
         """The CDN asks for no token: the real one's addresses are secrets."""
         entry = self.hub.store.resolve(repo_id, revision)[1][path]
         self._send(entry.local.read_bytes(), 200, {"ETag": f'"{entry.etag}"', "Accept-Ranges": "bytes"})
+
+    @route("POST /api/repos/create")
+    def create_repo(self) -> None:
+        asked = json.loads(self.body)
+        repo_id = safe_path(f"{asked.get('organization') or 'user'}/{asked['name']}")
+        self._allow(repo_id, write=True)
+        url = f"{self.hub.endpoint}/{repo_id}"
+        if not self.hub.store.create(repo_id):
+            raise HubError(409, "You already created this model repo", url=url)
+        if asked.get("visibility") == "private":
+            self.hub.private.add(repo_id)
+        self._json({"url": url, "name": repo_id, "id": repo_id})
+
+    @route("POST /api/models/{repo}/branch/{rev}")
+    def create_branch(self, repo_id: str, revision: str) -> None:
+        self._allow(repo_id, write=True)
+        self.hub.store.branch(repo_id, revision)
+        self._json({})
+
+    @route("POST /api/validate-yaml")
+    def validate_yaml(self) -> None:
+        self._json({"errors": [], "warnings": []})
+
+    @route("POST /api/models/{repo}/preupload/{rev}")
+    def preupload(self, repo_id: str, revision: str) -> None:
+        """Tell for each file whether it goes into the commit or through LFS first, and what is there already."""
+        self._allow(repo_id, write=True)
+        present, asked = self.hub.store.resolve(repo_id, revision)[1], json.loads(self.body)["files"]
+        for file in asked:
+            file["uploadMode"] = "lfs" if is_lfs(file["path"], file["size"]) else "regular"
+            file["oid"] = present[file["path"]].etag if file["path"] in present else None
+            file["shouldIgnore"] = False
+        self._json({"files": asked})
+
+    @route(r"POST /{repo}\.git/info/lfs/objects/batch")
+    def lfs_batch(self, repo_id: str) -> None:
+        self._allow(repo_id, write=True)
+        objects = json.loads(self.body)["objects"]
+        for item in objects:
+            if item["oid"] not in self.hub.store.uploads:
+                item["actions"] = {"upload": {"href": f"{self.hub.cdn}/upload/{item['oid']}"}}
+        self._json({"transfer": "basic", "objects": objects})
+
+    @route("PUT /upload/(?P<oid>[0-9a-f]{64})", cdn=True)
+    def lfs_upload(self, oid: str) -> None:
+        if hashlib.sha256(self.body).hexdigest() != oid:
+            raise HubError(400, "The content does not have the announced SHA-256")
+        self.hub.store.uploads[oid] = self.body
+        self._send(b"")
+
+    @route("POST /api/models/{repo}/commit/{rev}")
+    def commit(self, repo_id: str, revision: str) -> None:
+        self._allow(repo_id, write=True)
+        header, *operations = map(json.loads, self.body.splitlines())
+        oid = self.hub.store.commit(repo_id, revision, header["value"].get("parentCommit"), operations)
+        self._json({"success": True, "commitOid": oid, "commitUrl": f"{self.hub.endpoint}/{repo_id}/commit/{oid}"})

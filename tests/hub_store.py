@@ -8,13 +8,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 import shutil
 import threading
 from collections.abc import Mapping
-from pathlib import Path
-from typing import NamedTuple
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 LFS_SUFFIXES = (".bin", ".ckpt", ".h5", ".npz", ".onnx", ".pkl", ".pt", ".pth", ".safetensors", ".tar", ".zip")
@@ -25,9 +26,9 @@ COMMIT_ID = re.compile(r"[0-9a-f]{40}")
 class HubError(Exception):
     """An error answer; ``code`` is the ``X-Error-Code`` by which the client picks its exception class."""
 
-    def __init__(self, status: int, message: str, code: str = "", commit: str = "") -> None:
+    def __init__(self, status: int, message: str, code: str = "", commit: str = "", **extra: str) -> None:
         super().__init__(message)
-        self.status, self.json = status, {"error": message}
+        self.status, self.json = status, {"error": message, **extra}
         headers = {"X-Error-Message": message, "X-Error-Code": code, "X-Repo-Commit": commit}
         self.headers = {name: value for name, value in headers.items() if value}
 
@@ -44,6 +45,11 @@ class FileEntry(NamedTuple):
     @property
     def etag(self) -> str:
         return self.oid if self.pointer_size is None else self.sha256
+
+    def as_json(self, path: str) -> dict[str, Any]:
+        lfs = {"oid": self.sha256, "sha256": self.sha256, "size": self.size, "pointerSize": self.pointer_size}
+        info = {"type": "file", "path": path, "size": self.size, "oid": self.oid}
+        return info if self.pointer_size is None else info | {"lfs": lfs}
 
 
 def is_lfs(path: str, size: int) -> bool:
@@ -72,6 +78,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root, self.lock = root, threading.RLock()
+        self.uploads: dict[str, bytes] = {}  # LFS objects by SHA-256, that a commit may name
 
     def add(self, repo_id: str, files: Mapping[str, bytes], revision: str = "main") -> str:
         """Make a revision hold these files and no others; returns its commit id."""
@@ -85,8 +92,24 @@ class Store:
 
     def clear(self) -> None:
         with self.lock:
+            self.uploads.clear()
             for folder in self.root.iterdir():
                 shutil.rmtree(folder)
+
+    def create(self, repo_id: str) -> bool:
+        """Create a repository with the ``.gitattributes`` the Hub starts one with; False if it exists."""
+        with self.lock:
+            if self.exists(repo_id):
+                return False
+            rules = [f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LFS_SUFFIXES]
+            self.add(repo_id, {".gitattributes": "".join(rules).encode()})
+            return True
+
+    def branch(self, repo_id: str, name: str) -> None:
+        """Make a branch that begins where `main` is."""
+        with self.lock:
+            folders = self.revisions(repo_id)
+            shutil.copytree(folders["main"], folders["main"].with_name(quote(name, safe="")))
 
     def exists(self, repo_id: str) -> bool:
         return (self.root / safe_path(repo_id)).is_dir()
@@ -110,3 +133,30 @@ class Store:
                 if not COMMIT_ID.fullmatch(name) and (head := self.resolve(repo_id, name))[0] == revision:
                     return head
         raise HubError(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+
+    def commit(self, repo_id: str, branch: str, parent: str | None, operations: list[dict[str, Any]]) -> str:
+        """Apply one commit to a branch and return its id; nothing changes if an operation is invalid."""
+        with self.lock:
+            head, files = self.resolve(repo_id, branch)
+            if COMMIT_ID.fullmatch(branch) or (parent and not head.startswith(parent)):
+                raise HubError(412, f"{branch} is at {head}, not at {parent}")
+            writes: dict[str, bytes | None] = {}
+            for operation in operations:
+                kind, value = operation["key"], operation["value"]
+                path = safe_path(value["path"].rstrip("/"))
+                if kind == "file":
+                    writes[path] = base64.b64decode(value["content"])
+                elif kind == "lfsFile":
+                    if value["oid"] not in self.uploads:
+                        raise HubError(400, f"LFS object {value['oid']} of {path} was not uploaded")
+                    writes[path] = self.uploads[value["oid"]]
+                elif kind in ("deletedFile", "deletedFolder"):
+                    writes |= {name: None for name in files if PurePosixPath(name).is_relative_to(path)}
+                else:
+                    raise HubError(400, f"Unknown commit operation {kind!r}")
+            live = self.revisions(repo_id)[branch]
+            shutil.copytree(live, live.with_name(head), dirs_exist_ok=True)
+            for path, content in writes.items():
+                (live / path).parent.mkdir(parents=True, exist_ok=True)
+                (live / path).unlink() if content is None else (live / path).write_bytes(content)
+            return self.resolve(repo_id, branch)[0]

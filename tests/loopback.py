@@ -16,6 +16,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     announced: int | None = -1  # bytes; -1: as many as there are, None: nothing is said
     hangs: bool = False
+    delay: float = 0.0  # seconds before it is sent
 
 
 class Loopback:
@@ -56,6 +57,7 @@ def _handler_of(site: Loopback) -> type[BaseHTTPRequestHandler]:
             if answer.hangs and answer.announced is None:
                 site.released.wait(10)
                 return
+            site.released.wait(answer.delay)
             self.send_response(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)
@@ -63,10 +65,14 @@ def _handler_of(site: Loopback) -> type[BaseHTTPRequestHandler]:
                 length = len(answer.body) if answer.announced == -1 else answer.announced
                 self.send_header("Content-Length", str(length))
             self.end_headers()
+            if self.command == "HEAD":
+                return
             self.wfile.write(answer.body)
             if answer.hangs:
                 self.wfile.flush()
                 site.released.wait(10)
+
+        do_HEAD = do_GET
 
         def log_message(self, *_: Any) -> None:
             pass

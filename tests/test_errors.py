@@ -13,6 +13,11 @@ def test_every_error_is_one_family_and_also_the_builtin_that_fits():
     assert issubclass(errors.Interrupted, KeyboardInterrupt)
 
 
+def test_the_kinds_of_weights_errors_are_one_family():
+    names = ("NotFound", "Access", "Network", "Content", "Storage")
+    assert all(issubclass(getattr(errors, f"Weights{name}Error"), errors.WeightsError) for name in names)
+
+
 @pytest.mark.parametrize(
     ("word", "text"),
     [

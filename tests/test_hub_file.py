@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import os
 import re
 import subprocess
@@ -13,8 +14,9 @@ import pytest
 from huggingface_hub import constants
 
 from hub_server import HubServer
-from zoo.errors import WeightsError
-from zoo.hub_file import HubFile, fetch_file, fetch_if_there, get_endpoint
+from zoo import hub_file
+from zoo.errors import WeightsContentError, WeightsError, WeightsNetworkError, WeightsNotFoundError
+from zoo.hub_file import HubFile, fetch_file, fetch_if_there, find_cached, get_endpoint, is_plain_path, look_up
 
 CONTENT = b"weights" * 1000
 WANTED = HubFile(model="tiny", repo="org/tiny", filename="model.safetensors")
@@ -137,7 +139,78 @@ def test_not_knowing_is_an_error(hub: HubServer, commit: str) -> None:
         fetch_if_there(replace(WANTED, filename="config.json", revision=commit))
 
 
+# ---- what is known without a download
+
+
+def test_a_look_up_tells_commit_digest_and_size(hub: HubServer, commit: str) -> None:
+    found = look_up(WANTED)
+    assert (found.commit, found.sha256, found.size) == (commit, hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
+    small = look_up(replace(WANTED, filename="sub/notes.txt", revision=commit))
+    assert (small.commit, small.sha256, small.size) == (commit, None, 4)
+    assert hub.count("GET") == 0
+    assert find_cached(WANTED) is None
+
+
+def test_a_look_up_that_fails(hub: HubServer, commit: str) -> None:
+    with pytest.raises(WeightsNotFoundError, match="has no revision 'absent'"):
+        look_up(replace(WANTED, revision="absent"))
+    hub.fail("HEAD", reset=True, times=None)
+    with pytest.raises(WeightsNetworkError, match=r"the connection to .* failed \(\w+: .*\)\. Three ways out"):
+        look_up(WANTED)
+    assert hub.count("HEAD .*/main/") == 4
+    hub.faults.clear()
+    hub.fail("HEAD", headers={"X-Repo-Commit": None}, times=None)
+    with pytest.raises(WeightsContentError, match="the commit ''; expected 40 hexadecimal digits"):
+        look_up(WANTED)
+
+
+def test_what_is_cached_is_found_without_a_request(hub: HubServer, commit: str) -> None:
+    path, _ = fetch_file(WANTED)
+    hub.requests.clear()
+    assert find_cached(WANTED) == find_cached(replace(WANTED, revision=commit)) == path
+    assert find_cached(replace(WANTED, revision="0" * 40)) is None
+    assert not hub.requests
+
+
+def test_known_weights_have_a_shorter_way_to_a_machine_without_a_network(hub: HubServer, commit: str) -> None:
+    hub.fail("HEAD", status=503, times=None)
+    assert "(1) run `zoo weights export DIR tiny` where there is" in refusal(replace(WANTED, is_known=True))
+
+
+@pytest.mark.parametrize("name", ["a", "a/b.txt", "a b", "..a", "a..", ".a/b"])
+def test_plain_paths(name: str) -> None:
+    assert is_plain_path(name)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/a", "a/", "a//b", "a/../b", "../a", "a\\b", "C:a", "a\0b"])
+def test_paths_that_are_not_plain(name: str) -> None:
+    assert not is_plain_path(name)
+
+
+def test_the_client_is_left_as_it_was(hub: HubServer, commit: str) -> None:
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
+
+    before = list(get_session().event_hooks["response"])
+    fetch_file(WANTED)
+    with pytest.raises(WeightsError):
+        fetch_file(replace(WANTED, filename="absent.safetensors"))
+    assert get_session().event_hooks["response"] == before
+
+
 # ---- transfers that fail
+
+
+def test_no_try_begins_long_after_the_first_one(hub: HubServer, commit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_file, "LAST_TRY_SECONDS", -1.0)
+    hub.fail("GET .*/model.safetensors", status=503, times=None)
+    assert "answered 503" in refusal(WANTED)
+    assert hub.count("GET") == 1
+
+
+def test_the_waits_grow(hub: HubServer, commit: str, waits: list[float]) -> None:
+    hub.fail("GET .*/model.safetensors", status=503, times=None)
+    refusal(WANTED)
+    assert waits == [0.5, 2.0, 8.0]
 
 
 @pytest.mark.parametrize("fault", [{"status": 503}, {"status": 403}, {"reset": True}, {"reset": True, "truncate": 100}])
@@ -163,9 +236,9 @@ def test_a_truncated_body_is_fetched_again(hub: HubServer, commit: str) -> None:
 @pytest.mark.parametrize(
     ("fault", "what"),
     [
-        ({"status": 503}, "answered 503 when asked for model.safetensors of org/tiny"),
-        ({"reset": True}, r"the connection to .* failed \(\w+\)"),
-        ({"truncate": 100}, r"the connection to .* failed \(\w+\)"),
+        ({"status": 503}, r"answered 503 \(it may be down\) when asked for model.safetensors of org/tiny"),
+        ({"reset": True}, r"the connection to .* failed \(\w+: .*\)"),
+        ({"truncate": 100}, r"the connection to .* failed \(\w+: .*\)"),
         ({"body": b"short"}, "with another length than announced|answered 416"),
     ],
 )
@@ -259,7 +332,7 @@ finally:
 """
     done = run(code, HF_ENDPOINT="http://127.0.0.1:9")
     where = f"model.safetensors of org/tiny is not in the cache {constants.HF_HUB_CACHE}"
-    what = rf"the connection to http://127.0.0.1:9 failed \(\w+\), and {where}\. {WAYS_OUT}"
+    what = rf"the connection to http://127.0.0.1:9 failed \(\w+: .*\), and {where}\. {WAYS_OUT}"
     assert_matches(done.stderr.strip().splitlines()[-1], what)
     assert float(done.stdout) < 24, "the client has waited, we do not start again"
 
@@ -287,7 +360,7 @@ fetch_file(HubFile(model="tiny", repo="org/tiny", filename="model.safetensors", 
     assert done.stdout.strip() == commit
     error = done.stderr.strip().splitlines()[-1]
     assert_matches(
-        error, r"^zoo\.errors\.WeightsError: weights of tiny: HF_HUB_OFFLINE is set, and .* is not in the cache"
+        error, r"^zoo\.errors\.WeightsNetworkError: weights of tiny: HF_HUB_OFFLINE is set, and .* is not in the cache"
     )
     assert_matches(error, r"Three ways out: .*--revision 0{40}`")
     assert time.monotonic() - start < 10

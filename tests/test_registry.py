@@ -132,7 +132,9 @@ def test_it_is_described_in_plain_values():
             "source": "",
             "top1": 50.5,
             "size": None,
+            "megabytes": None,
             "pinned": True,
+            "caveat": "",
         },
     }
 

@@ -8,8 +8,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 
+from zoo import safetensors_file
 from zoo.errors import WeightsError
-from zoo.safetensors_file import read_shapes, read_tensors, save_tensors, sha256_file
+from zoo.safetensors_file import read_in_parts, read_shapes, read_slots, read_tensors, save_tensors, sha256_file
 
 TENSORS = {
     "conv.weight": torch.arange(24, dtype=torch.float32).reshape(2, 3, 4),
@@ -137,40 +138,108 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
             read_tensors(path)
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        b"{",
-        b'{"a": 1}',
-        b'{"a": {"dtype": "F32", "shape": [1]}}',
-        b'{"a": {"dtype": "F32", "shape": 1, "data_offsets": [0, 4]}}',
-        b'{"a": {"dtype": "F32", "shape": ["x"], "data_offsets": [0, 4]}}',
-        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0]}}',
-        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": {}}}',
-        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, "a": {}}',
-        b'{"a": ' * 10_000,
-    ],
-)
-def test_a_damaged_header_is_refused(tmp_path: Path, header: bytes) -> None:
-    (tmp_path / "a.safetensors").write_bytes(with_header(header, bytes(4)))
-    with pytest.raises(WeightsError, match=r"damaged safetensors header .* Get it anew"):
-        read_tensors(tmp_path / "a.safetensors")
+FOUR = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+
+
+def entry(**changes: object) -> bytes:
+    return json.dumps({"a": FOUR | changes}).encode()
 
 
 @pytest.mark.parametrize(
-    "entry",
+    ("header", "what"),
     [
-        {"dtype": "F33", "shape": [1], "data_offsets": [0, 4]},
-        {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]},
-        {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]},
-        {"dtype": "F32", "shape": [0], "data_offsets": [4, 4]},
-        {"dtype": "F32", "shape": [1], "data_offsets": [-4, 0]},
+        (b"{", "Expecting property name"),
+        (b'{"a": 1}', "tensor 'a' is 1; expected dtype, shape and data_offsets"),
+        (b'{"a": {"dtype": "F32", "shape": [1]}}', "data_offsets of 'a' is None; expected whole numbers, 0 or more"),
+        (entry(shape=1), "shape of 'a' is 1; expected whole numbers, 0 or more"),
+        (entry(shape=["x"]), r"shape of 'a' is \['x'\]; expected whole numbers"),
+        (entry(shape=[float("nan")]), r"shape of 'a' is \[nan\]; expected whole numbers"),
+        (entry(shape=[float("inf")]), r"shape of 'a' is \[inf\]; expected whole numbers"),
+        (entry(shape=[1.0]), r"shape of 'a' is \[1\.0\]; expected whole numbers"),
+        (entry(shape=[-1]), r"shape of 'a' is \[-1\]; expected whole numbers"),
+        (entry(shape=[True]), r"shape of 'a' is \[True\]; expected whole numbers"),
+        (entry(data_offsets=[0]), r"data_offsets of 'a' is \[0\]; expected beginning and end"),
+        (entry(data_offsets=[4, 0]), r"data_offsets of 'a' is \[4, 0\]; expected beginning and end"),
+        (entry(data_offsets={}), r"data_offsets of 'a' is \{\}; expected whole numbers"),
+        (entry(data_offsets=[-4, 0]), r"data_offsets of 'a' is \[-4, 0\]; expected whole numbers"),
+        (entry(data_offsets=[float("nan"), 4]), r"data_offsets of 'a' is \[nan, 4\]; expected whole numbers"),
+        (entry(dtype="F33"), "tensor 'a' has the type 'F33'; expected one of BOOL, U8"),
+        (entry(dtype=["F32"]), r"tensor 'a' has the type \['F32'\]; expected one of"),
+        (entry(shape=[2]), r"'a' is given 4 bytes; its type F32 and shape \[2\] need 8"),
+        (entry(shape=[2**62, 2**62]), r"'a' is given 4 bytes; its type F32 and shape .* need 85,070,591,730,234,6"),
+        (entry(shape=[0], data_offsets=[4, 4]), "bytes 0 to 4 belong to no tensor"),
+        (json.dumps({"a": FOUR, "b": FOUR}).encode(), "tensors 'a' and 'b' overlap"),
+        (
+            json.dumps({"a": FOUR, "b": FOUR | {"data_offsets": [2, 6]}}).encode(),
+            "tensors 'a' and 'b' overlap",
+        ),
+        (
+            json.dumps({"a": FOUR, "b": FOUR | {"data_offsets": [8, 12]}}).encode(),
+            "bytes 4 to 8 belong to no tensor",
+        ),
+        (b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, "a": {}}', "key 'a' stands in it twice"),
+        (b'{"__metadata__": {"k": "1", "k": "2"}}', "key 'k' stands in it twice"),
+        (b'{"a": {"dtype": "F32", "dtype": "F16"}}', "key 'dtype' stands in it twice"),
+        (b'{"a": ' * 10_000, "nested too deeply"),
+        (b'{"a": "\xff"}', "can't decode byte 0xff"),
     ],
 )
-def test_entries_that_contradict_themselves_are_refused(tmp_path: Path, entry: dict[str, object]) -> None:
-    (tmp_path / "a.safetensors").write_bytes(with_header(json.dumps({"a": entry}).encode(), bytes(4)))
-    with pytest.raises(WeightsError, match="not a sound safetensors file"):
-        read_tensors(tmp_path / "a.safetensors")
+def test_a_damaged_header_is_refused(tmp_path: Path, header: bytes, what: str) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(with_header(header, bytes(4)))
+    for read in (read_tensors, read_shapes, read_slots, lambda path: list(read_in_parts(path))):
+        with pytest.raises(
+            WeightsError, match=rf"^{path} has a damaged safetensors header \(.*{what}.*\)\. Get it anew"
+        ):
+            read(path)
+
+
+@pytest.mark.parametrize("length", [100_000_001, 2**63, 2**64 - 1])
+def test_a_header_that_would_be_too_long_is_not_read(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + b"{" + bytes(100))
+    with pytest.raises(WeightsError, match=f"whose header would be {length:,} bytes long, more than the 100,000,000"):
+        read_tensors(path)
+
+
+def test_bytes_after_the_last_tensor_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(save(TENSORS) + b"more")
+    with pytest.raises(WeightsError, match=r"a\.safetensors has 4 bytes too many: they belong to no tensor"):
+        read_shapes(path)
+
+
+def test_metadata_that_the_format_does_not_allow_is_refused_by_its_own_reader(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(with_header(json.dumps({"__metadata__": {"k": 1}, "a": FOUR}).encode(), bytes(4)))
+    with pytest.raises(WeightsError, match="is not a sound safetensors file: "):
+        read_tensors(path)
+
+
+def test_types_and_shapes_are_read_without_the_data(tmp_path: Path) -> None:
+    names = ["bool", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "bfloat16"]
+    names += ["float32", "float64", "complex64", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu"]
+    tensors = {name: torch.zeros(2, 3).to(getattr(torch, name)) for name in names}
+    save_tensors(tensors, tmp_path / "a.safetensors", {})
+    found = read_slots(tmp_path / "a.safetensors")
+    assert {name: tuple(slot) for name, slot in found.items()} == {
+        name: ((2, 3), tensor.dtype) for name, tensor in tensors.items()
+    }
+    assert {name: tensor.dtype for name, tensor in read_tensors(tmp_path / "a.safetensors").items()} == {
+        name: tensor.dtype for name, tensor in tensors.items()
+    }
+
+
+def test_a_large_file_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(safetensors_file, "_LEAST_PART_BYTES", 0)
+    tensors = {f"t{number:02}": torch.full((10,), float(number)) for number in range(16)} | {"none": torch.zeros(0)}
+    save_tensors(tensors, tmp_path / "a.safetensors", {})
+    parts = list(read_in_parts(tmp_path / "a.safetensors"))
+    assert max(map(len, parts)) <= 3
+    assert len(parts) == 8
+    assert_equal({name: tensor for part in parts for name, tensor in part.items()}, tensors)
+    save_tensors({}, tmp_path / "empty.safetensors", {})
+    assert list(read_in_parts(tmp_path / "empty.safetensors")) == []
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from loopback import Answer, Loopback
 from zoo import web_file
 from zoo.errors import WeightsError
-from zoo.web_file import fetch_url, has_content, web_cache
+from zoo.web_file import fetch_url, has_content, probe_url
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB: several chunks
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -134,8 +134,8 @@ def test_a_folder_that_cannot_be_made(site: Loopback, tmp_path: Path) -> None:
         fetch_url(site.url("/a.pth"), tmp_path / "file" / "a.pth", sha256=SHA256)
 
 
-def test_the_cache_is_where_caches_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert web_cache() == Path("/somewhere/zoo")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert web_cache() == Path.home() / ".cache" / "zoo"
+def test_an_address_is_asked_without_a_download(site: Loopback) -> None:
+    assert probe_url(site.url("/a.pth")) == "it answers 200, 5,120,000 bytes"
+    assert probe_url(site.url("/absent")) == "it answers 404 (Not Found)"
+    assert probe_url("http://mirror.example/a.pth") == "http://mirror.example/a.pth, which is not asked: only https is"
+    assert probe_url("http://127.0.0.1:9/a.pth") == "the connection is refused"

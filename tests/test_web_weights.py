@@ -1,6 +1,9 @@
 import hashlib
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,9 @@ from safetensors.torch import save
 
 from hub_server import HubServer
 from loopback import Answer, Loopback
-from zoo import web_weights
 from zoo.errors import InputError, WeightsError
 from zoo.settings import config
-from zoo.web_weights import find_web_weights
+from zoo.web_weights import find_web_weights, place_web_weights
 from zoo.weights import ForeignFile, Found, WebWeights
 
 CONTENT = b"\x80 what was published"
@@ -65,7 +67,7 @@ def test_the_first_place_that_has_them_counts_and_the_cache_comes_before_all(
         "licenseref-tiny",
         True,
     )
-    assert found.tensors() is TENSORS
+    assert list(found.parts()) == [TENSORS]
     assert found.config == {"classes": ["a", "b"]}
     assert found.notes == (f"downloaded from {known.locations[1]}", "taken from net")
     assert site.requests == ["/first/tiny_coco.pth", "/second/tiny_coco.pth"]
@@ -93,7 +95,7 @@ def test_the_repository_may_hold_a_converted_file_whose_card_does_not_change_the
     monkeypatch.setattr(config, "yolo_nas_repo", "me/mine")
     found = find(known, tmp_path)
     assert found.licence == "licenseref-tiny"
-    assert torch.equal(found.tensors()["fc.weight"], TENSORS["fc.weight"])
+    assert found.shapes() == {"fc.weight": (2, 3)}
     assert site.requests == []
 
 
@@ -169,7 +171,21 @@ def test_a_repository_that_is_none(
 def test_without_a_folder_the_cache_of_this_machine_is_used(
     site: Loopback, known: WebWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web_weights, "web_cache", lambda: tmp_path / "cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     site.answers["/first/tiny_coco.pth"] = Answer(CONTENT)
     found = find_web_weights(known, read, name="tiny")
-    assert found.path == tmp_path / "cache" / f"{SHA256[:12]}-tiny_coco.pth"
+    assert found.path == tmp_path / "cache" / "zoo" / f"{SHA256[:12]}-tiny_coco.pth" == place_web_weights(known)
+
+
+def test_two_processes_at_once_download_once(site: Loopback, known: WebWeights, tmp_path: Path) -> None:
+    site.answers["/first/tiny_coco.pth"] = Answer(CONTENT, delay=0.5)
+    code = f"""
+from zoo.web_weights import find_web_weights
+from zoo.weights import ForeignFile, WebWeights
+known = WebWeights(**{asdict(known)!r})
+print(find_web_weights(known, lambda path: ForeignFile({{}}, {{}}), name="tiny", cache_dir={str(tmp_path)!r}).sha256)
+"""
+    command, root = [sys.executable, "-c", code], Path(__file__).parents[1]
+    running = [subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate()[0].strip() for process in running] == [SHA256] * 2
+    assert site.requests == ["/first/tiny_coco.pth"]

@@ -43,8 +43,9 @@ SHA256 = hashlib.sha256(FILE).hexdigest()
 
 
 @pytest.fixture(autouse=True)
-def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_waits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
 
 
 @pytest.fixture
@@ -86,6 +87,7 @@ def test_pinned_means_commit_and_digest() -> None:
         ("sha256", "0" * 40, "expected 64 hexadecimal digits"),
         ("sha256", "G" * 64, "expected 64 hexadecimal digits"),
         ("filename", "pytorch_model.bin", r"expected a \.safetensors file"),
+        ("filename", "../model.safetensors", r"expected a \.safetensors file"),
     ],
 )
 def test_weights_are_checked_where_they_are_written_down(field: str, value: str, expected: str) -> None:
@@ -106,7 +108,47 @@ def test_licences_not_known_to_be_commercial(licence: str | None) -> None:
     assert not is_commercial(licence)
 
 
+def test_the_caveat_of_imagenet_stands_beside_the_licence() -> None:
+    weights = Weights(repo="org/tiny", revision=None, sha256=None, licence="mit", source="ImageNet-1k, recipe A1")
+    assert "released for non-commercial research" in weights.caveat
+    assert weights.describe()["caveat"] == weights.caveat
+    assert replace(weights, source="COCO 2017").caveat == ""
+
+
 # ---- known weights, from the Hub
+
+
+def test_a_cached_file_is_hashed_once(hub: HubServer, known: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = find(True, known).path
+    os.utime(path, (1e9, 1e9))
+    hashed: list[str] = []
+    real = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: (hashed.append(name), real(file, name))[1])
+    assert [find(True, known).sha256 for _ in range(3)] == [SHA256] * 3
+    assert len(hashed) == 1
+    path.write_bytes(DAMAGED)
+    assert find(True, known).sha256 == SHA256
+    assert hub.count("GET") == 2, "the damage was seen and healed"
+
+
+def test_a_file_of_transformers_is_read_by_the_model_s_own_reader(hub: HubServer, tmp_path: Path) -> None:
+    theirs = {"model_type": "detr"}
+    commit = hub.add("org/tiny", {"model.safetensors": FILE, "config.json": json.dumps(theirs).encode()})
+    known = Weights(repo="org/tiny", revision=commit, sha256=SHA256, licence="mit")
+    renamed = {f"model.{name}": tensor for name, tensor in state().items()}
+
+    def read(path: Path) -> ForeignFile:
+        assert json.loads(path.with_name("config.json").read_text()) == theirs
+        return ForeignFile(renamed, {"num_classes": 3}, ("renamed",))
+
+    (tmp_path / "model.safetensors").write_bytes(FILE)
+    (tmp_path / "config.json").write_text(json.dumps(theirs))
+    for source in (True, "org/tiny", tmp_path):
+        found = find(source, known, read_foreign=read)
+        assert (found.config, found.notes, set(found.shapes())) == ({"num_classes": 3}, ("renamed",), set(renamed))
+    (tmp_path / "config.json").write_text(json.dumps(theirs | {"zoo": "0.1"}))
+    assert find(tmp_path, known, read_foreign=read).foreign is None, "it was saved by this package"
+    assert find("org/tiny").foreign is None, "the model has no reader"
 
 
 def test_a_real_download(hub: HubServer, known: Weights) -> None:
@@ -182,7 +224,7 @@ def test_corruption_without_a_network(hub: HubServer, known: Weights) -> None:
     find(True, known).path.write_bytes(DAMAGED)
     hub.fail(".*", status=503, times=None)
     with pytest.raises(
-        WeightsError, match=rf"expected {SHA256}\. A new download failed\. .* answered 503 .* Three ways out"
+        WeightsError, match=rf"expected {SHA256}\. A new download failed: .* answered 503 .* Three ways out"
     ):
         find(True, known)
 
@@ -241,7 +283,7 @@ find_weights("org/other", None, name="tiny")
     assert done.stdout.strip() == SHA256, done.stderr
     message = done.stderr.strip().splitlines()[-1]
     assert message.startswith(
-        "zoo.errors.WeightsError: weights of tiny: HF_HUB_OFFLINE is set, and model.safetensors of"
+        "zoo.errors.WeightsNetworkError: weights of tiny: HF_HUB_OFFLINE is set, and model.safetensors of"
     )
     assert "Three ways out" in message
     assert not hub.requests

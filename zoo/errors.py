@@ -31,6 +31,26 @@ class WeightsError(ZooError, OSError):
     """Weights could not be had, or are not what they were said to be."""
 
 
+class WeightsNotFoundError(WeightsError):
+    """There is no such repository, revision or file, or it is not shown to this user."""
+
+
+class WeightsAccessError(WeightsError):
+    """The terms of a repository were not accepted, or a token is missing, wrong or without the right."""
+
+
+class WeightsNetworkError(WeightsError):
+    """The Hub did not answer, not as a Hub does, or was not asked because offline work was wanted."""
+
+
+class WeightsContentError(WeightsError):
+    """A file is not what it was said to be, or is damaged."""
+
+
+class WeightsStorageError(WeightsError):
+    """A file cannot be read or written here, for example because the disk is full."""
+
+
 class LicenceError(ZooError, PermissionError):
     """The licence of the weights does not allow what was asked for."""
 

@@ -7,17 +7,27 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zoo.errors import WeightsError
+from zoo.errors import WeightsContentError, WeightsStorageError
 from zoo.json_object import parse_object
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, dtype
 
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the format's own reader
+_LEAST_PART_BYTES = 1 << 24  # smaller parts would cost more time than they save memory
+_PARTS = 8  # of a file, of which one at a time is in memory
+_TYPES = {  # of the format: what torch calls them, and bytes per value
+    "BOOL": ("bool", 1), "U8": ("uint8", 1), "I8": ("int8", 1), "U16": ("uint16", 2), "I16": ("int16", 2),
+    "U32": ("uint32", 4), "I32": ("int32", 4), "U64": ("uint64", 8), "I64": ("int64", 8), "F16": ("float16", 2),
+    "BF16": ("bfloat16", 2), "F32": ("float32", 4), "F64": ("float64", 8), "C64": ("complex64", 8),
+    "F8_E4M3": ("float8_e4m3fn", 1), "F8_E5M2": ("float8_e5m2", 1), "F8_E8M0": ("float8_e8m0fnu", 1),
+}  # fmt: skip
 _WRONG_FILES = (
     (b"PK\x03\x04", "a zip file, as torch.save writes it (a pickle)"),
     (b"\x80", "a pickle"),
@@ -27,6 +37,23 @@ _WRONG_FILES = (
 )
 
 
+class Slot(NamedTuple):
+    """What a header tells of a tensor: its shape, and its type in torch."""
+
+    shape: tuple[int, ...]
+    dtype: "dtype"
+
+
+class _Entry(NamedTuple):
+    """One tensor of a header; `start` and `stop` are bytes from the beginning of the data."""
+
+    name: str
+    code: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
 def read_tensors(path: str | os.PathLike[str]) -> "dict[str, Tensor]":
     """Read all tensors of a safetensors file to the CPU.
 
@@ -34,16 +61,48 @@ def read_tensors(path: str | os.PathLike[str]) -> "dict[str, Tensor]":
         path: The file.
 
     Raises:
-        WeightsError: It is cut short, damaged or something else; the text names the usual mistakes.
+        WeightsContentError: It is cut short, damaged or something else; the text names the usual mistakes.
+        WeightsStorageError: It cannot be read.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    return _read_some(Path(path), [entry.name for entry in _read_header(Path(path))])
 
-    _read_header(Path(path))
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        raise WeightsError(f"{path} is not a sound safetensors file: {error}. Get it anew.") from error
+
+def read_in_parts(path: str | os.PathLike[str]) -> "Iterator[dict[str, Tensor]]":
+    """Read a safetensors file to the CPU, an eighth at a time, so that a model can be filled with little more memory.
+
+    Args:
+        path: The file.
+
+    Yields:
+        Some of its tensors by name, in the order of the file; a part must be let go before the next one is asked for.
+
+    Raises:
+        WeightsError: As `read_tensors`.
+    """
+    path = Path(path)
+    entries = _read_header(path)
+    limit = max(sum(entry.stop - entry.start for entry in entries) // _PARTS, _LEAST_PART_BYTES)
+    names: list[str] = []
+    size = 0
+    for entry in entries:
+        if names and size + entry.stop - entry.start > limit:
+            yield _read_some(path, names)
+            names, size = [], 0
+        names.append(entry.name)
+        size += entry.stop - entry.start
+    if names:
+        yield _read_some(path, names)
+
+
+def read_slots(path: str | os.PathLike[str]) -> dict[str, Slot]:
+    """Read the names, shapes and types of a safetensors file from its header alone.
+
+    Raises:
+        WeightsError: As `read_tensors`.
+    """
+    import torch
+
+    return {entry.name: Slot(entry.shape, getattr(torch, _TYPES[entry.code][0])) for entry in _read_header(Path(path))}
 
 
 def read_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
@@ -52,7 +111,7 @@ def read_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
     Raises:
         WeightsError: As `read_tensors`.
     """
-    return _read_header(Path(path))
+    return {entry.name: entry.shape for entry in _read_header(Path(path))}
 
 
 def save_tensors(tensors: "Mapping[str, Tensor]", path: str | os.PathLike[str], metadata: Mapping[str, str]) -> str:
@@ -69,7 +128,7 @@ def save_tensors(tensors: "Mapping[str, Tensor]", path: str | os.PathLike[str], 
         SHA-256 of the file, 64 hexadecimal digits.
 
     Raises:
-        WeightsError: The file cannot be written.
+        WeightsStorageError: The file cannot be written.
     """
     from safetensors.torch import save
 
@@ -90,7 +149,7 @@ def save_tensors(tensors: "Mapping[str, Tensor]", path: str | os.PathLike[str], 
         digest = sha256_file(draft)
         draft.replace(path)
     except OSError as error:
-        raise WeightsError(f"{path} cannot be written: {error.strerror or error}.") from error
+        raise WeightsStorageError(f"{path} cannot be written: {error.strerror or error}.") from error
     finally:
         draft.unlink(missing_ok=True)
     return digest
@@ -114,8 +173,19 @@ def _unshare(tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
     return alone
 
 
-def _read_header(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return name to shape, having compared the header with the size of the file."""
+def _read_some(path: Path, names: Sequence[str]) -> "dict[str, Tensor]":
+    """Read tensors by name, with a reader of their own: it maps the file, and lets go of it with them."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise WeightsContentError(f"{path} is not a sound safetensors file: {error}. Get it anew.") from error
+
+
+def _read_header(path: Path) -> list[_Entry]:
+    """Return the tensors in the order of their data, having held the header against itself and the size of the file."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -124,21 +194,64 @@ def _read_header(path: Path) -> dict[str, tuple[int, ...]]:
             file.seek(8)
             header = file.read(length) if starts_well else b""
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise WeightsStorageError(f"{path} cannot be read: {error.strerror or error}.") from error
     if not starts_well:
-        raise WeightsError(f"{path} is {_name_wrong_file(path, size)}; expected a safetensors file.")
+        raise WeightsContentError(f"{path} is {_name_wrong_file(path, size)}; expected a safetensors file.")
     if len(header) < length:
-        raise WeightsError(f"{path} is cut short: {size:,} bytes end within its header. Get it anew.")
+        raise WeightsContentError(f"{path} is cut short: {size:,} bytes end within its header. Get it anew.")
     try:
-        entries = parse_object(header)
-        entries.pop("__metadata__", None)
-        expected = 8 + length + max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
-        shapes = {name: tuple(map(int, entry["shape"])) for name, entry in entries.items()}
-    except (ValueError, TypeError, KeyError, IndexError) as error:
-        raise WeightsError(f"{path} has a damaged safetensors header ({error}). Get it anew.") from error
+        raw = parse_object(header)
+        raw.pop("__metadata__", None)
+        entries = sorted((_parse_entry(name, facts) for name, facts in raw.items()), key=lambda entry: entry[3:])
+        _check_places(entries)
+    except ValueError as error:
+        raise WeightsContentError(f"{path} has a damaged safetensors header ({error}). Get it anew.") from error
+    expected = 8 + length + (entries[-1].stop if entries else 0)
     if size < expected:
-        raise WeightsError(f"{path} is cut short: {size:,} of {expected:,} bytes are there. Get it anew.")
-    return shapes
+        raise WeightsContentError(f"{path} is cut short: {size:,} of {expected:,} bytes are there. Get it anew.")
+    if size > expected:
+        raise WeightsContentError(
+            f"{path} has {size - expected:,} bytes too many: they belong to no tensor. Get it anew."
+        )
+    return entries
+
+
+def _parse_entry(name: str, facts: Any) -> _Entry:
+    """Read what the header says of a tensor; a `ValueError` tells what is wrong with it."""
+    if not isinstance(facts, dict):
+        raise ValueError(f"tensor {name[:80]!r} is {facts!r:.40}; expected dtype, shape and data_offsets")
+    code = facts.get("dtype")
+    if not isinstance(code, str) or code not in _TYPES:
+        raise ValueError(f"tensor {name[:80]!r} has the type {code!r:.80}; expected one of {', '.join(_TYPES)}")
+    shape, places = _parse_numbers(name, facts, "shape"), _parse_numbers(name, facts, "data_offsets")
+    if len(places) != 2 or places[0] > places[1]:
+        raise ValueError(f"data_offsets of {name[:80]!r} is {list(places)!r:.80}; expected beginning and end")
+    return _Entry(name, code, shape, *places)
+
+
+def _parse_numbers(name: str, facts: dict[str, Any], key: str) -> tuple[int, ...]:
+    value = facts.get(key)
+    if not isinstance(value, list) or not all(type(number) is int and number >= 0 for number in value):
+        raise ValueError(f"{key} of {name[:80]!r} is {value!r:.80}; expected whole numbers, 0 or more")
+    return tuple(value)
+
+
+def _check_places(entries: Sequence[_Entry]) -> None:
+    """Raise if tensors are not exactly one after the other, or have other lengths than their shapes ask for."""
+    for entry in entries:
+        length = prod(entry.shape) * _TYPES[entry.code][1]
+        if entry.stop - entry.start != length:
+            raise ValueError(
+                f"tensor {entry.name[:80]!r} is given {entry.stop - entry.start:,} bytes; its type {entry.code} and "
+                f"shape {list(entry.shape)!r:.80} need {length:,}"
+            )
+    if entries and entries[0].start:
+        raise ValueError(f"bytes 0 to {entries[0].start:,} belong to no tensor")
+    for before, after in pairwise(entries):
+        if after.start < before.stop:
+            raise ValueError(f"tensors {before.name[:80]!r} and {after.name[:80]!r} overlap")
+        if after.start > before.stop:
+            raise ValueError(f"bytes {before.stop:,} to {after.start:,} belong to no tensor")
 
 
 def _name_wrong_file(path: Path, size: int) -> str:
@@ -146,5 +259,10 @@ def _name_wrong_file(path: Path, size: int) -> str:
     if not size:
         return "empty"
     with path.open("rb") as file:
-        start = file.read(64).lstrip()
-    return next((what for magic, what in _WRONG_FILES if start.startswith(magic)), "something else")
+        head = file.read(64)
+    start = head.lstrip()
+    found = next((what for magic, what in _WRONG_FILES if start.startswith(magic)), None)
+    length = int.from_bytes(head[:8], "little")
+    if found is None and len(head) > 8 and head[8:9] == b"{":
+        return f"something whose header would be {length:,} bytes long, more than the {_MAX_HEADER_BYTES:,} allowed"
+    return found or "something else"

@@ -19,6 +19,7 @@ from typing import IO, Any, TypeAlias
 from urllib.parse import urljoin, urlsplit
 
 from zoo.errors import WeightsError
+from zoo.local_cache import digest_file
 from zoo.version import VERSION
 
 SILENCE_SECONDS = 10.0  # without a byte: the host is taken for dead
@@ -72,15 +73,21 @@ def fetch_url(
 
 def has_content(path: Path, sha256: str) -> bool:
     """Whether there is a file with this content."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    return path.is_file() and digest_file(path) == sha256
 
 
-def web_cache() -> Path:
-    """Return the folder where downloads are kept: `zoo` in `XDG_CACHE_HOME`, or in `.cache` of the home folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zoo"
+def probe_url(url: str) -> str:
+    """Ask an address whether it has something, without downloading it; return its answer in a few words."""
+    try:
+        _refuse_open_http(url)
+        request = urllib.request.Request(url, headers={"User-Agent": f"zoo/{VERSION}"}, method="HEAD")
+        with urllib.request.build_opener(_OnlyHttps()).open(request, timeout=SILENCE_SECONDS) as answer:
+            length = answer.headers.get("Content-Length", "")
+            return f"it answers {answer.status}" + (f", {int(length):,} bytes" if length.isdecimal() else "")
+    except WeightsError as error:
+        return str(error)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return _explain(error, Path(url))
 
 
 def _download(url: str, file: IO[bytes], limit_bytes: int, on_progress: OnProgress | None) -> str:

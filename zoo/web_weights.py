@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from zoo.errors import InputError, WeightsError
+from zoo.errors import InputError, WeightsError, WeightsNetworkError
 from zoo.hub_file import HubFile, fetch_file, get_endpoint
+from zoo.local_cache import cache_folder
 from zoo.settings import find_setting
-from zoo.web_file import OnProgress, fetch_url, has_content, web_cache
+from zoo.web_file import OnProgress, fetch_url, has_content
 from zoo.weights import Found, ReadForeign, WebWeights, find_weights
 
 _OWN_FILE = "model.safetensors"
@@ -31,15 +32,14 @@ def find_web_weights(
         known: What is wanted.
         read_foreign: Reads their file.
         name: The model, named in errors.
-        cache_dir: Cache for downloads; None for the Hub client's own, and `zoo.web_file.web_cache`.
+        cache_dir: Cache for downloads; None for the Hub client's own, and `zoo.local_cache.cache_folder`.
         token: Access token for the repository; None for the saved one, False for none.
 
     Raises:
         WeightsError: No place has them; the text has the answer of each, and what to do.
         InputError: The repository that was set is no name of one.
     """
-    folder = web_cache() if cache_dir is None else Path(cache_dir) / "web"
-    target, repo = folder / f"{known.sha256[:12]}-{known.filename}", find_setting(known.repo_setting)
+    target, repo = place_web_weights(known, cache_dir), find_setting(known.repo_setting)
     if has_content(target, known.sha256):
         return _open(target, known.filename, known, read_foreign)
     answers: list[str] = []
@@ -59,6 +59,12 @@ def find_web_weights(
             found = _open(target, known.filename, known, read_foreign)
             return replace(found, notes=(f"downloaded from {url}", *found.notes))
     raise WeightsError(_explain(name, known, repo, answers))
+
+
+def place_web_weights(known: WebWeights, cache_dir: str | Path | None = None) -> Path:
+    """Return where the published file is kept on this machine, once it is there."""
+    folder = cache_folder() if cache_dir is None else Path(cache_dir) / "web"
+    return folder / f"{known.sha256[:12]}-{known.filename}"
 
 
 def _check_repo(repo: str, setting: str) -> None:
@@ -112,9 +118,23 @@ def _download(url: str, target: Path, known: WebWeights) -> None:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
-        raise WeightsError("not asked, HF_HUB_OFFLINE is set")
-    with _show_progress(known.filename) as on_progress:
+        raise WeightsNetworkError("not asked, HF_HUB_OFFLINE is set")
+    with _waiting_for_others(target), _show_progress(known.filename) as on_progress:
         fetch_url(url, target, sha256=known.sha256, on_progress=on_progress)
+
+
+@contextmanager
+def _waiting_for_others(target: Path) -> Iterator[None]:
+    """Wait while another process downloads the same file; it is then there."""
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        yield  # who downloads tells what is wrong with the folder
+        return
+    with WeakFileLock(target.with_name(f".{target.name}.lock")):
+        yield
 
 
 @contextmanager

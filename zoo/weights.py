@@ -7,22 +7,28 @@ repository the Hub's own digest is held against the content.
 
 import os
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from zoo.errors import InputError, WeightsError
-from zoo.hub_file import HubFile, fetch_file, fetch_if_there, get_endpoint
+from zoo.errors import InputError, WeightsContentError, WeightsError, WeightsStorageError
+from zoo.hub_file import HubFile, fetch_file, fetch_if_there, get_endpoint, is_plain_path
 from zoo.json_object import read_object
+from zoo.local_cache import digest_file
 from zoo.local_file import find_file, names_pickle
-from zoo.safetensors_file import read_shapes, read_tensors, sha256_file
+from zoo.safetensors_file import Slot, read_in_parts, read_shapes, read_slots, sha256_file
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+CONFIG = "config.json"
 _FILENAME = "model.safetensors"
 _REPO = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(?:@(?P<revision>\S+))?", re.ASCII)
+IMAGENET_CAVEAT = (
+    "the pictures of ImageNet were released for non-commercial research; timm's author advises to ask a lawyer before "
+    "commercial use of weights trained on them"
+)
 _COMMERCIAL = {
     "0bsd", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear", "bsl-1.0", "cc-by-3.0", "cc-by-4.0",
     "cc0-1.0", "isc", "mit", "mit-0", "unlicense", "zlib",
@@ -41,7 +47,8 @@ class Weights:
         licence: SPDX identifier, lower case.
         source: Who trained them, on what.
         top1: Top-1 accuracy on the validation set of ImageNet-1k, per cent.
-        size: Of the file, in bytes.
+        size: Of the file, in bytes; None if it is not known to the byte.
+        megabytes: Of the file, as the repository's page shows it: 10^6 bytes, rounded; None if it was not seen.
     """
 
     repo: str
@@ -52,6 +59,7 @@ class Weights:
     source: str = ""
     top1: float | None = None
     size: int | None = None
+    megabytes: float | None = None
 
     def __post_init__(self) -> None:
         if not (match := _REPO.fullmatch(self.repo)) or match["revision"]:
@@ -60,7 +68,7 @@ class Weights:
             value = getattr(self, name)
             if value is not None and not re.fullmatch(f"[0-9a-f]{{{digits}}}", value):
                 raise InputError(f"weights of {self.repo}: {name} is {value!r}; expected {digits} hexadecimal digits.")
-        if not self.filename.endswith(".safetensors"):
+        if not self.filename.endswith(".safetensors") or not is_plain_path(self.filename):
             raise InputError(f"weights of {self.repo}: filename is {self.filename!r}; expected a .safetensors file.")
 
     @property
@@ -68,9 +76,14 @@ class Weights:
         """Whether both the commit and the SHA-256 are fixed."""
         return self.revision is not None and self.sha256 is not None
 
+    @property
+    def caveat(self) -> str:
+        """What is to be known beside the licence; empty if there is nothing."""
+        return IMAGENET_CAVEAT if "ImageNet" in self.source else ""
+
     def describe(self) -> dict[str, Any]:
         """Return them as plain values."""
-        return vars(self) | {"pinned": self.pinned}
+        return vars(self) | {"pinned": self.pinned, "caveat": self.caveat}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +118,11 @@ class WebWeights:
     def pinned(self) -> bool:
         """Whether their content is fixed: always."""
         return True
+
+    @property
+    def caveat(self) -> str:
+        """What is to be known beside the licence: `notice` tells it."""
+        return ""
 
     def describe(self) -> dict[str, Any]:
         """Return them as plain values."""
@@ -156,9 +174,15 @@ class Found:
     foreign: "Mapping[str, Tensor] | None" = field(default=None, repr=False, compare=False)
     notes: tuple[str, ...] = ()
 
-    def tensors(self) -> "Mapping[str, Tensor]":
-        """Return the content by name, on the CPU."""
-        return read_tensors(self.path) if self.foreign is None else self.foreign
+    def parts(self) -> "Iterator[Mapping[str, Tensor]]":
+        """Yield the content by name, on the CPU; of a large safetensors file a part at a time."""
+        return read_in_parts(self.path) if self.foreign is None else iter([self.foreign])
+
+    def slots(self) -> dict[str, Slot]:
+        """Return shapes and types by name; of a safetensors file only the header is read."""
+        if self.foreign is None:
+            return read_slots(self.path)
+        return {name: Slot(tuple(tensor.shape), tensor.dtype) for name, tensor in self.foreign.items()}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shapes by name; of a safetensors file only the header is read."""
@@ -225,7 +249,8 @@ def find_weights(
         name: The model, named in errors.
         cache_dir: Cache for downloads; None for the Hub client's own.
         token: Access token; None for the saved one, False for none.
-        read_foreign: Reads a file of another program, `.pth` or `.pt`; None: such files are refused.
+        read_foreign: Reads a file of another program: `.pth` or `.pt`, or a safetensors file whose `config.json` is one
+            of transformers. None: the former are refused, the latter taken as they are.
 
     Raises:
         WeightsError: They cannot be had, or are not what they should be.
@@ -243,8 +268,9 @@ def find_weights(
             raise WeightsError(
                 f"no pretrained weights are known for {name}. Pass pretrained= a path, 'org/name' or False."
             )
-        wanted = replace(wanted, repo=known.repo, filename=known.filename, revision=known.revision or "main")
-        return _find_on_hub(wanted, known)
+        wanted = replace(wanted, repo=known.repo, filename=known.filename, is_known=True)
+        wanted = replace(wanted, revision=known.revision or "main")
+        return _find_on_hub(wanted, known, read_foreign)
     path = os.path.expanduser(pretrained)
     if str(pretrained) and os.path.exists(path):
         return _find_locally(Path(path), known, name, read_foreign)
@@ -255,15 +281,18 @@ def find_weights(
             "'org/name' or 'org/name@revision' was expected for a repository."
         )
     hint = f"There is no local file or folder {pretrained!r} either."
-    return _find_on_hub(replace(wanted, repo=match["repo"], revision=match["revision"] or "main", hint=hint), None)
+    return _find_on_hub(
+        replace(wanted, repo=match["repo"], revision=match["revision"] or "main", hint=hint), None, read_foreign
+    )
 
 
 def load_into(model: "nn.Module", found: Found, *, head: Sequence[str], keep_head: bool) -> LoadReport:
-    """Load a file into a model, all or nothing.
+    """Load a file into a model; one that does not fit leaves it as it is.
 
-    Names and shapes have to be equal, except for the head when it is not kept. Floating-point values are cast to the
-    type of the model's. A batch norm's counter `num_batches_tracked` may be missing, as in files of old versions, and
-    so may what the model calls dormant. A model with `take_form` takes the form that the file's names tell.
+    The file is read in parts: at most an eighth of it is in memory beside the model. Names and shapes have to be
+    equal, except for the head when it is not kept. Floating-point values are cast to the type of the model's. A batch
+    norm's counter `num_batches_tracked` may be missing, as in files of old versions, and so may what the model calls
+    dormant. A model with `take_form` takes the form that the file's names tell.
 
     Args:
         model: Changed in place.
@@ -273,16 +302,16 @@ def load_into(model: "nn.Module", found: Found, *, head: Sequence[str], keep_hea
 
     Raises:
         WeightsError: The file does not fit; the text names the first tensors. No weight of the model has changed, but
-            blocks may have taken another form.
+            blocks may have taken another form. Or it cannot be read to its end; the model is then half loaded.
     """
-    tensors, head = found.tensors(), tuple(head)
+    slots, head = found.slots(), tuple(head)
     take_form = getattr(model, "take_form", None)
     if take_form is not None:
-        take_form(tensors.keys())
+        take_form(slots.keys())
     own = model.state_dict()
     dormant: Collection[str] = getattr(model, "dormant_parameters", frozenset)()
     skipped = () if keep_head else head
-    taken = {name: tensor for name, tensor in tensors.items() if not name.startswith(skipped)}
+    taken = {name: slot for name, slot in slots.items() if not name.startswith(skipped)}
     wanted = {name: value for name, value in own.items() if not name.startswith(skipped)}
     spare = {name for name in wanted if name in dormant or name.endswith("num_batches_tracked")}
     problems = _compare(taken, wanted, spare)
@@ -292,12 +321,15 @@ def load_into(model: "nn.Module", found: Found, *, head: Sequence[str], keep_hea
             advice = "Only the head differs: ask for the file's number of classes, or for a new head."
         listed = "; ".join(f"{len(names)} {what}: {_shorten(names)}" for what, names in problems.items())
         raise WeightsError(f"{found.origin} does not fit {type(model).__name__}: {listed}. {advice}")
-    model.load_state_dict(own | {name: tensor.to(own[name].dtype) for name, tensor in taken.items()})
+    for part in found.parts():
+        values = {name: tensor.to(own[name].dtype) for name, tensor in part.items() if name in taken}
+        model.load_state_dict(model.state_dict() | values)
+        del part, values  # before the next one is read
     return LoadReport(
         origin=found.origin,
         loaded=tuple(name for name in own if name in taken),
         reinitialised=tuple(name for name in own if name.startswith(skipped)),
-        unused=tuple(name for name in tensors if name.startswith(skipped)),
+        unused=tuple(name for name in slots if name.startswith(skipped)),
         sha256=found.sha256,
         revision=found.revision,
         licence=found.licence,
@@ -316,13 +348,14 @@ def is_commercial(licence: str | None) -> bool:
     return licence is not None and licence.strip().lower() in _COMMERCIAL
 
 
-def _find_on_hub(wanted: HubFile, known: Weights | None) -> Found:
+def _find_on_hub(wanted: HubFile, known: Weights | None, read_foreign: ReadForeign | None) -> Found:
     path, commit = fetch_file(wanted)
     wanted = replace(wanted, revision=commit)  # whatever else is fetched belongs to the same commit
     path, digest = _verify(path, wanted, known.sha256 if known else None)
-    config_path = fetch_if_there(replace(wanted, filename="config.json")) if known is None else None
-    config = None if config_path is None else _read_config(config_path, f"config.json of {wanted.repo}")
-    return Found(
+    needs_config = known is None or read_foreign is not None
+    config_path = fetch_if_there(replace(wanted, filename=CONFIG)) if needs_config else None
+    config = None if config_path is None else _read_config(config_path, f"{CONFIG} of {wanted.repo}")
+    found = Found(
         path=path,
         config=config,
         origin=f"{get_endpoint()}/{wanted.repo}",
@@ -331,13 +364,26 @@ def _find_on_hub(wanted: HubFile, known: Weights | None) -> Found:
         licence=known.licence if known else _get_licence(config),
         pinned=known is not None and known.pinned,
     )
+    return _translate(found, read_foreign)
+
+
+def _translate(found: Found, read_foreign: ReadForeign | None) -> Found:
+    """Return a safetensors file as its reader has it, if `config.json` says that it is one of transformers."""
+    config = found.config or {}
+    if read_foreign is None or "model_type" not in config or "zoo" in config:
+        return found
+    content = read_foreign(found.path)
+    return replace(found, config=content.config, foreign=content.tensors, notes=content.notes)
 
 
 def _verify(path: Path, wanted: HubFile, expected: str | None) -> tuple[Path, str]:
-    """Return the file and its SHA-256, downloaded once more if its content was wrong."""
+    """Return the file and its SHA-256, downloaded once more if its content was wrong.
+
+    A cached file is hashed before its first use on this machine, and again when it has changed.
+    """
     stored_as = path.resolve().name  # in the cache, a large file goes by the digest that the Hub announced
     expected = expected or (stored_as if re.fullmatch("[0-9a-f]{64}", stored_as) else None)
-    digest = sha256_file(path)
+    digest = _digest(path, wanted)
     if expected in (None, digest):
         return path, digest
     wrong = (
@@ -347,12 +393,23 @@ def _verify(path: Path, wanted: HubFile, expected: str | None) -> tuple[Path, st
     try:
         path, _ = fetch_file(wanted, force=True)
     except WeightsError as error:
-        raise WeightsError(f"{wrong} A new download failed. {error}") from error
-    digest_again = sha256_file(path)
+        why = str(error).removeprefix(f"weights of {wanted.model}: ")
+        raise type(error)(f"{wrong} A new download failed: {why}") from error
+    digest_again = _digest(path, wanted)
     if digest_again != expected:
         what = "A new download has the same" if digest_again == digest else f"A new download has {digest_again}"
-        raise WeightsError(f"{wrong} {what}. Do not use the file; ask whoever runs the endpoint or the repository.")
+        raise WeightsContentError(
+            f"{wrong} {what}. Do not use the file; ask whoever runs the endpoint or the repository."
+        )
     return path, digest_again
+
+
+def _digest(path: Path, wanted: HubFile) -> str:
+    try:
+        return digest_file(path)
+    except OSError as error:
+        text = f"weights of {wanted.model}: {path} cannot be read: {error.strerror or error}. Remove it."
+        raise WeightsStorageError(text) from error
 
 
 def _find_locally(path: Path, known: Weights | WebWeights | None, name: str, read_foreign: ReadForeign | None) -> Found:
@@ -360,16 +417,16 @@ def _find_locally(path: Path, known: Weights | WebWeights | None, name: str, rea
     try:
         digest = sha256_file(path)
     except OSError as error:
-        raise WeightsError(f"weights of {name}: {path} cannot be read: {error.strerror}.") from error
+        raise WeightsStorageError(f"weights of {name}: {path} cannot be read: {error.strerror}.") from error
     is_known = known is not None and known.sha256 == digest
     if read_foreign is not None and names_pickle(path.name):
         content = read_foreign(path)
         licence = known.licence if known and is_known else None
         return Found(path, content.config, str(path), None, digest, licence, is_known, content.tensors, content.notes)
-    config_path = path.with_name("config.json")
+    config_path = path.with_name(CONFIG)
     config = _read_config(config_path, str(config_path)) if config_path.is_file() else None
     licence = known.licence if known and is_known else _get_licence(config)
-    return Found(path, config, str(path), None, digest, licence, pinned=False)
+    return _translate(Found(path, config, str(path), None, digest, licence, pinned=False), read_foreign)
 
 
 def _read_config(path: Path, origin: str) -> dict[str, Any]:
@@ -387,9 +444,7 @@ def _get_licence(config: dict[str, Any] | None) -> str | None:
     return next((text.lower() for text in stated if isinstance(text, str) and 0 < len(text) <= 64), None)
 
 
-def _compare(
-    taken: "Mapping[str, Tensor]", own: "Mapping[str, Tensor]", spare: Collection[str]
-) -> dict[str, list[str]]:
+def _compare(taken: Mapping[str, Slot], own: "Mapping[str, Tensor]", spare: Collection[str]) -> dict[str, list[str]]:
     """Return what is wrong, as kind of problem to names; empty if everything fits. `spare` names may be missing."""
     problems: dict[str, list[str]] = {
         "missing": [name for name in own if name not in taken and name not in spare],
@@ -404,7 +459,7 @@ def _compare(
         if theirs.shape != ours.shape:
             shapes = f"(file {list(theirs.shape)}, model {list(ours.shape)})"
             problems["of another shape"].append(f"{name} {shapes}")
-        elif theirs.is_floating_point() != ours.is_floating_point():
+        elif theirs.dtype.is_floating_point != ours.is_floating_point():
             problems["of another type"].append(f"{name} (file {theirs.dtype}, model {ours.dtype})")
     return {what: names for what, names in problems.items() if names}
 

@@ -48,6 +48,7 @@ def mobilenetv2_050(**options: Any) -> Any:
         licence="apache-2.0",
         source="ImageNet-1k, RandAugment",
         top1=72.91,
+        megabytes=14.2,
     ),
 )
 def mobilenetv2_100(**options: Any) -> Any:
@@ -65,6 +66,7 @@ def mobilenetv2_100(**options: Any) -> Any:
         licence="apache-2.0",
         source="ImageNet-1k, RandAugment",
         top1=75.06,
+        megabytes=18.3,
     ),
 )
 def mobilenetv2_110d(**options: Any) -> Any:

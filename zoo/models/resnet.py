@@ -30,6 +30,7 @@ FACTS: dict[str, Any] = {
         licence="apache-2.0",
         source="ImageNet-1k, recipe A1",
         top1=71.50,
+        megabytes=46.8,
     ),
 )
 def resnet18(**options: Any) -> Any:
@@ -64,6 +65,7 @@ def resnet34(**options: Any) -> Any:
         licence="apache-2.0",
         source="ImageNet-1k, recipe A1",
         top1=80.38,
+        megabytes=102,
     ),
 )
 def resnet50(**options: Any) -> Any:
@@ -81,6 +83,7 @@ def resnet50(**options: Any) -> Any:
         licence="apache-2.0",
         source="ImageNet-1k, recipe A1H",
         top1=81.95,
+        megabytes=179,
     ),
 )
 def resnet101(**options: Any) -> Any:

@@ -1,0 +1,71 @@
+"""What this package keeps on this machine: a folder of its own, and there the digests of files that were hashed.
+
+Hashing a large file takes as long as reading it, so its SHA-256 is remembered with its size, inode and time of change;
+a file that differs in one of them is hashed again. Each digest has a small file of its own: two processes never write
+to the same one at once, and what cannot be read is as if it were not there.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+YOUNG_SECONDS = 2.0  # the clock of some file systems is no finer: a later change might not show
+
+
+def cache_folder() -> Path:
+    """Return the folder, which need not exist: `zoo` in `XDG_CACHE_HOME`, or in `.cache` of the home folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zoo"
+
+
+def digest_file(path: str | os.PathLike[str], *, again: bool = False) -> str:
+    """Return the SHA-256 of a file, 64 hexadecimal digits, remembered from an earlier call if it has not changed.
+
+    Args:
+        path: The file.
+        again: Read it, whatever is remembered.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    path = Path(path).resolve()
+    facts = _identify(path)
+    note = cache_folder() / "hashed" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
+    if not again and (known := _recall(note, facts)):
+        return known
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    is_young = time.time() - facts["mtime_ns"] / 1e9 < YOUNG_SECONDS
+    if not is_young and _identify(path) == facts:
+        with contextlib.suppress(OSError):  # a folder that cannot be written to costs time, nothing else
+            _remember(note, facts | {"sha256": digest})
+    return digest
+
+
+def _identify(path: Path) -> dict[str, Any]:
+    """Return what tells a file from another one, or from a changed one."""
+    found = path.stat()
+    return {"path": str(path), "size": found.st_size, "mtime_ns": found.st_mtime_ns, "inode": found.st_ino}
+
+
+def _recall(note: Path, facts: dict[str, Any]) -> str | None:
+    try:
+        noted = json.loads(note.read_bytes())
+        digest = noted.pop("sha256")
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        return None
+    return digest if noted == facts and isinstance(digest, str) else None
+
+
+def _remember(note: Path, facts: dict[str, Any]) -> None:
+    note.parent.mkdir(parents=True, exist_ok=True)
+    draft = note.with_suffix(f".{secrets.token_hex(4)}.tmp")
+    try:
+        draft.write_text(json.dumps(facts))
+        draft.replace(note)
+    finally:
+        draft.unlink(missing_ok=True)
