@@ -27,7 +27,7 @@ bench: .venv/installed
 
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[dev,demo,detection]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,demo,detection,transformers]'
 	touch $@
 
 clean:

@@ -172,6 +172,10 @@ def test_the_number_of_classes_may_be_left_to_their_names():
             {"preprocess": OWN["preprocess"] | {"image_size": 10**6}},
             "image_size is 1000000; expected an integer from 8",
         ),
+        (
+            {"preprocess": OWN["preprocess"] | {"crop_pct": 1e-6}},
+            "crop_pct is 1e-06 with an image_size of 64; expected pictures resized to at most 8192 pixels",
+        ),
         ({"preprocess": OWN["preprocess"] | {"mean": [0, 0, 10**400]}}, "mean is .*; expected three numbers"),
         ({"preprocess": OWN["preprocess"] | {"std": [1, 1, float("nan")]}}, "std is .*; expected three numbers"),
         ({"licence": 5}, "licence: Input should be a valid string"),

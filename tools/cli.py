@@ -23,6 +23,8 @@ from .plan_command import plan
 from .predict_command import load_model, predict
 from .preset_commands import app as preset_app
 from .preset_options import Lr, Mode, PresetName, Settings, choose_preset
+from .push_command import push
+from .weights_commands import app as weights_app
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]  # of whichever click this typer brings
 
@@ -37,6 +39,7 @@ app = typer.Typer(
 )
 app.add_typer(preset_app)
 app.add_typer(data_app)
+app.add_typer(weights_app)
 
 Weights = Annotated[
     str | None,
@@ -96,7 +99,8 @@ def describe(name: Annotated[str, typer.Argument(help="A name of `zoo models`, o
     for group in ("preprocess", "postprocess", "weights"):
         inner = facts.pop(group, None) or {}
         facts |= {f"{group} {key}": value for key, value in inner.items()}
-    facts.setdefault("weights licence", "no weights")
+    if not any(key.startswith("weights ") for key in facts):
+        facts["weights"] = "none"
     for key, value in facts.items():
         if value not in (None, "", [], ()):
             text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
@@ -205,6 +209,7 @@ def evaluate(
 
 app.command()(predict)
 app.command()(convert)
+app.command()(push)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

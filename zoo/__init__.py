@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from zoo.callbacks import Callback as Callback
     from zoo.errors import ZooError as ZooError
     from zoo.evaluation import evaluate as evaluate
+    from zoo.hub import push as push
     from zoo.models import describe as describe
     from zoo.models import get as get
     from zoo.models import list_models as list_models
@@ -45,6 +46,7 @@ _ROOMS = {
     "load_preset": "preset",
     "open_data": "tasks",
     "plan": "recipe",
+    "push": "hub",
     "register_model": "models",
     "register_optimizer": "optimizers",
     "register_schedule": "schedule",

@@ -21,11 +21,13 @@ import torch
 from torch import nn
 
 from zoo.errors import InputError, WeightsError
+from zoo.json_object import read_object
 from zoo.model_config import ModelConfig, describe_model, known_config
-from zoo.models import from_config
+from zoo.models import find_saved_entry, from_config
 from zoo.preset import Preset, load_preset
+from zoo.repository import names_repository, open_saved
 from zoo.safetensors_file import save_tensors, sha256_file
-from zoo.weights import Found, load_into
+from zoo.weights import Found, find_weights, load_into
 
 MAX_JSON_BYTES = 64_000_000
 BEGINNING = (  # what is there before the first step
@@ -142,6 +144,20 @@ class RunFolder:
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{path} cannot be read: {error}. It is part of every run; use a whole folder.") from error
 
+    def read_config(self) -> ModelConfig:
+        """Return what the run says of its model: untrusted, as any folder may come from elsewhere.
+
+        Raises:
+            InputError: If the file is missing, too large or not JSON.
+            WeightsError: If it says something that is unknown or out of range.
+        """
+        path = self.file("config.json")
+        try:
+            raw = read_object(path)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read: {error}. It is part of every run; use a whole folder.") from error
+        return ModelConfig.parse(raw, str(self.path))
+
     def write_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Write one line per epoch."""
         self.write_text("metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
@@ -202,24 +218,38 @@ def model_config(model: nn.Module) -> ModelConfig:
     return describe_model(model)
 
 
-def load_model(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Module:
-    """Return the model of a run or checkpoint folder, in eval mode: the same logits, bit for bit.
+def load_model(
+    path: str | os.PathLike[str],
+    model: nn.Module | None = None,
+    *,
+    cache_dir: str | None = None,
+    token: str | bool | None = None,
+) -> nn.Module:
+    """Return the model of a run, a checkpoint folder or a repository, in eval mode: the same logits, bit for bit.
 
     Args:
-        path: The folder.
+        path: The folder; or `org/name`, `org/name@revision` of a repository on the Hub, where there is no such folder.
         model: A network to load into, for a run of a class that is not in the registry.
+        cache_dir: Where downloads are kept; None: the Hub client's own cache.
+        token: For private or gated repositories; None: the client's saved one.
     """
-    folder = RunFolder.open(path)
-    model, config = build_network(folder, model)
-    weights = folder.file("model.safetensors")
-    if not weights.is_file():
-        left = "it was interrupted; resume it" if folder.file("state.pt").is_file() else "the folder is not whole"
-        raise WeightsError(f"{folder.path} has no model.safetensors: {left}.")
-    found = Found(weights, None, str(folder.path), None, sha256_file(weights), config.licence, pinned=True)
-    report = load_into(model, found, head=(), keep_head=True)
-    if known_config(model):
-        model.load_report = report  # type: ignore[assignment]
-    return model.eval()
+    is_remote = names_repository(path) and not Path(path).expanduser().exists()
+    if is_remote:
+        config, found = _fetch(str(path), cache_dir, token)
+    else:
+        folder = RunFolder.open(path)
+        config = folder.read_config()
+        _check_buildable(folder, config, model)
+        found = _find_weights(folder, config)
+    network: Any = model or from_config(config)
+    report = load_into(network, found, head=(), keep_head=True)
+    if facts := known_config(network):
+        network.load_report = report
+        if is_remote:  # what a run of this model begins with; the file's own words on that are not followed
+            place = {"weights": found.origin, "revision": found.revision, "sha256": found.sha256}
+            facts["origin"] |= place | {"pretrained": f"{str(path).partition('@')[0]}@{found.revision}"}
+    loaded: nn.Module = network.eval()
+    return loaded
 
 
 def build_network(folder: RunFolder, model: nn.Module | None = None) -> tuple[nn.Module, ModelConfig]:
@@ -229,12 +259,8 @@ def build_network(folder: RunFolder, model: nn.Module | None = None) -> tuple[nn
         folder: The run's.
         model: The network, if its class is not in the registry.
     """
-    config = ModelConfig.parse(folder.read_json("config.json"), str(folder.path))
-    if model is None and config.model is None:
-        raise WeightsError(
-            f"{folder.path} holds a model of a class that is not in the registry. Build it yourself and pass it as "
-            "model=, for example zoo.load(folder, model=...)."
-        )
+    config = folder.read_config()
+    _check_buildable(folder, config, model)
     return model or from_config(config), config
 
 
@@ -251,6 +277,30 @@ def describe_environment(device: str) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
         "threads": torch.get_num_threads(),
     }
+
+
+def _fetch(repo: str, cache_dir: str | None, token: str | bool | None) -> tuple[ModelConfig, Found]:
+    """Bring configuration and weights of a repository, of one commit."""
+    saved = open_saved(repo, cache_dir=cache_dir, token=token)
+    name = find_saved_entry(saved).name
+    found = find_weights(saved.source, None, name=name, cache_dir=cache_dir, token=token)
+    return saved.config.model_copy(update={"model": name}), found
+
+
+def _check_buildable(folder: RunFolder, config: ModelConfig, model: nn.Module | None) -> None:
+    if model is None and config.model is None:
+        raise WeightsError(
+            f"{folder.path} holds a model of a class that is not in the registry. Build it yourself and pass it as "
+            "model=, for example zoo.load(folder, model=...)."
+        )
+
+
+def _find_weights(folder: RunFolder, config: ModelConfig) -> Found:
+    weights = folder.file("model.safetensors")
+    if not weights.is_file():
+        left = "it was interrupted; resume it" if folder.file("state.pt").is_file() else "the folder is not whole"
+        raise WeightsError(f"{folder.path} has no model.safetensors: {left}.")
+    return Found(weights, None, str(folder.path), None, sha256_file(weights), config.licence, pinned=True)
 
 
 def _version(package: str) -> str | None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from zoo.postprocess import Postprocess
 
 MAX_CLASSES = 100_000
+MAX_SIDE = 8192  # pixels
 SEEDS = (-(2**63), 2**64 - 1)  # that torch.manual_seed takes
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
 
@@ -91,7 +92,8 @@ class ModelConfig(BaseModel):
             config = cls.model_validate(_from_timm(raw) if "architecture" in raw else dict(raw))
             if config.classes and config.num_classes not in (None, len(config.classes)):
                 raise ValueError(f"num_classes is {config.num_classes} and there are {len(config.classes)} classes")
-            _ = config.preprocess_value, config.init_seed, config.postprocess and make_postprocess(config.postprocess)
+            _ = config.init_seed, config.postprocess and make_postprocess(config.postprocess)
+            _check_resize(config.preprocess_value)
         except ValidationError as error:
             raise WeightsError(_refusal(origin, _word(error))) from error
         except ValueError as error:
@@ -185,6 +187,15 @@ def _from_timm(raw: Mapping[str, Any]) -> dict[str, Any]:
         "preprocess": Preprocess().to_dict() | stated | {"image_size": sides[1]},
         "licence": facts.get("license"),
     }
+
+
+def _check_resize(preprocess: Preprocess | Letterbox | None) -> None:
+    """Refuse a crop so small that pictures would be resized to fill the memory before it."""
+    if isinstance(preprocess, Preprocess) and preprocess.image_size / preprocess.crop_pct > MAX_SIDE:
+        raise ValueError(
+            f"crop_pct is {preprocess.crop_pct!r} with an image_size of {preprocess.image_size}; expected pictures "
+            f"resized to at most {MAX_SIDE} pixels"
+        )
 
 
 def _check_object(name: str, value: object) -> None:

@@ -225,14 +225,23 @@ def resume(
         )
 
 
-def load(run: Run | str | os.PathLike[str], model: nn.Module | None = None) -> Any:
+def load(
+    run: Run | str | os.PathLike[str],
+    model: nn.Module | None = None,
+    *,
+    cache_dir: str | None = None,
+    token: str | bool | None = None,
+) -> Any:
     """Return the model of a run, ready to predict: the same logits as when the run ended, bit for bit.
 
     Args:
-        run: A run, its folder, or any folder with its `model.safetensors` and `config.json`.
+        run: A run, its folder, or any folder with its `model.safetensors` and `config.json`; or a repository on the Hub
+            that `zoo.push` has made, `org/name` or `org/name@revision`.
         model: A network of the run's class, if it is not one of the registry's.
+        cache_dir: Where downloads are kept; None: the Hub client's own cache.
+        token: For private or gated repositories; None: the client's saved one.
     """
-    return load_model(run.folder if isinstance(run, Run) else run, model)
+    return load_model(run.folder if isinstance(run, Run) else run, model, cache_dir=cache_dir, token=token)
 
 
 def _effective(

@@ -17,10 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from zoo.errors import InputError, LicenceError, WeightsError, did_you_mean
+from zoo.errors import InputError, WeightsError, did_you_mean
+from zoo.licence import Licence, check_commercial
 from zoo.model_config import MAX_CLASSES, ModelConfig, make_postprocess
 from zoo.preprocess import Preprocess
 from zoo.registry import Entry, add_entry, entries
+from zoo.repository import Saved, names_repository, open_saved
 from zoo.web_weights import find_web_weights
 from zoo.weights import Found, WebWeights, find_weights, is_commercial, load_into
 
@@ -138,7 +140,9 @@ def get(
 
     Args:
         name: A name of `zoo.list_models()`, or `timm/<name>` for any classifier of timm. A name that was registered
-            gives that very module, with `classes`, `preprocess`, `licence`, `load_report` and `config` set.
+            gives that very module, with `classes`, `preprocess`, `licence`, `load_report` and `config` set. Or a
+            repository, `org/name[@revision]`, or a run's folder, whose `config.json` says which model it holds: with
+            its weights.
         pretrained: True: the known weights, from the Hub at their pinned commit, or from their publisher. A path: a
             safetensors file, or a folder with one (and `config.json`), for example that of a run; for YOLO-NAS also a
             `.pth` of super-gradients, which is read as data. `org/name[@revision]`: a Hub repository.
@@ -159,7 +163,7 @@ def get(
         WeightsError: If the weights cannot be had, or do not fit.
         LicenceError: If commercial use was asked for and the weights do not allow it.
     """
-    entry = find_entry(name)
+    entry, pretrained = _choose(name, pretrained, commercial, cache_dir, token)
     names = _check_classes(num_classes, classes)
     if not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise InputError(f"seed is {seed!r}; expected a whole number from 0 to 2**63 - 1.")
@@ -168,12 +172,32 @@ def get(
     if pretrained is False or pretrained is None:
         return _build(entry, ModelConfig(), None, wanted)
     if pretrained is True and entry.weights:
-        _check_licence(entry.name, entry.weights.licence, commercial)
+        check_commercial(entry.name, entry.weights.licence, commercial)
         _tell_terms(entry, entry.weights.licence)
     found = _find(entry, pretrained, cache_dir, token)
     model = _load(entry, found, wanted, commercial)
     model.config["origin"]["pretrained"] = pretrained if isinstance(pretrained, bool) else str(pretrained)
     return model
+
+
+def find_saved_entry(saved: Saved) -> Entry:
+    """Return what is known of the model of a repository or folder.
+
+    Raises:
+        InputError: There is no such model here; for one that a user registered, the text says so.
+    """
+    name = saved.config.model or ""
+    try:
+        return find_entry(name)
+    except InputError as error:
+        if saved.is_timm:
+            return find_entry(f"timm/{name}")
+        if not saved.config.origin.get("registered"):
+            raise
+        raise InputError(
+            f"this is a checkpoint of {name!r}, a model that was registered by @zoo.register_model, and is not in this "
+            "process. Import the module that registers it first, or build the network and pass it as model=."
+        ) from error
 
 
 def from_weights(name: str, found: Found) -> Any:
@@ -191,18 +215,34 @@ def from_config(config: ModelConfig) -> Any:
     Raises:
         InputError: There is no such model here.
     """
-    try:
-        entry = find_entry(config.model or "")
-    except InputError as error:
-        if not config.origin.get("registered"):
-            raise
-        raise InputError(
-            f"this is a checkpoint of {config.model!r}, a model that was registered by @zoo.register_model, and is not "
-            "in this process. Import the module that registers it first, or build the network and pass it as model=."
-        ) from error
+    entry = find_saved_entry(Saved(config, "", is_timm=False))
     config = config.fitting(entry)
     drop_rate = float(config.options.get("drop_rate", 0.0))
     return _build(entry, config, None, _Wanted(config.names, config.num_classes, drop_rate, None, config.init_seed))
+
+
+def _choose(
+    name: str, pretrained: bool | str | os.PathLike[str], commercial: bool | None, cache_dir: str | None, token: Any
+) -> tuple[Entry, bool | str | os.PathLike[str]]:
+    """Return the model that a name or a repository means, and where its weights are."""
+    if not _names_saved(name):
+        return find_entry(name), pretrained
+    if pretrained not in (False, True, None):
+        raise InputError(
+            f"{name!r} names a model with its weights, and pretrained={str(pretrained)!r} names others. Leave out "
+            "one of the two, or pass the model's own name."
+        )
+    saved = open_saved(name, cache_dir=cache_dir, token=token)
+    entry = find_saved_entry(saved)
+    check_commercial(entry.name, saved.config.licence, commercial)  # before its weights are fetched
+    return entry, saved.source
+
+
+def _names_saved(name: str) -> bool:
+    """Whether a name is that of a repository or a folder; `timm/resnet18` is that of a model."""
+    if not isinstance(name, str) or name.partition("/")[0] in _families():
+        return False
+    return names_repository(name) or ("/" in name and (Path(name).expanduser() / "config.json").is_file())
 
 
 def _find(entry: Entry, pretrained: bool | str | os.PathLike[str], cache_dir: str | None, token: str | None) -> Found:
@@ -232,7 +272,7 @@ class _Wanted:
 def _load(entry: Entry, found: Found, wanted: _Wanted, commercial: bool | None) -> Any:
     config = ModelConfig.parse(found.config, found.origin).fitting(entry) if found.config else ModelConfig()
     found = replace(found, licence=found.licence or config.licence)
-    _check_licence(entry.name, found.licence, commercial)
+    check_commercial(entry.name, found.licence, commercial)
     _tell_terms(entry, found.licence)
     return _build(entry, config, found, wanted)
 
@@ -308,8 +348,6 @@ def _describe(
     origin: Mapping[str, Any],
 ) -> None:
     """Set the licence of a model that was just built, and what a checkpoint needs to build it again."""
-    from zoo.licence import Licence
-
     model.licence = Licence(entry.code_licence, found.licence or "unknown" if found else config.licence)
     place = {"weights": found.origin, "revision": found.revision, "sha256": found.sha256} if found else {}
     model.config = config.derived(entry, options, model.licence.weights, **origin, **place).model_dump()
@@ -407,16 +445,6 @@ def _tell_terms(entry: Entry, licence: str | None) -> None:
         return
     _TOLD.add(weights.notice)
     print(*weights.notice, sep="\n", file=sys.stderr)
-
-
-def _check_licence(name: str, licence: str | None, commercial: bool | None) -> None:
-    only = os.environ.get("ZOO_COMMERCIAL_ONLY", "") not in ("", "0") if commercial is None else commercial
-    if only and not is_commercial(licence):
-        raise LicenceError(
-            f"the weights of {name} have the licence {licence or 'unknown'}, which is not known to allow commercial "
-            "use, and commercial use was asked for (commercial=True or ZOO_COMMERCIAL_ONLY). Choose one of "
-            "zoo.list_models(commercial=True), or pretrained=False."
-        )
 
 
 def _families() -> list[str]:
