@@ -41,7 +41,7 @@ def evaluate(
     """
     if isinstance(model_or_run, (str, os.PathLike)):
         model_or_run = load_model(model_or_run)
-    model: Any = getattr(model_or_run, "model", model_or_run)
+    model: Any = model_or_run if callable(model_or_run) else getattr(model_or_run, "model", model_or_run)
     if not (callable(model) and hasattr(model, "preprocess")):
         raise InputError(f"expected a model of zoo.get, a run or its folder, not {type(model).__name__}.")
     task = task_of(model)
