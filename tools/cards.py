@@ -1,27 +1,37 @@
 """`MODEL_CARDS.md`, written from the registry: `python -m zoo.tools.cards` (or `--check`, which changes nothing)."""
 
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import zoo
+from zoo.preset import presets_folder
+from zoo.weights import IMAGENET_CAVEAT
 
 CARDS = Path("MODEL_CARDS.md")
 HEAD = """\
 # Model cards
 
-Written by `python -m zoo.tools.cards` from the registry; a test compares this page with it. "Pinned" weights have a
-fixed SHA-256 that every download is held against, and on the Hub a fixed commit. Where no commit and digest have been
-seen, the weights are "unpinned": the head of the repository is taken, and its commit recorded in the run.
+Written by `python -m zoo.tools.cards` from the registry and the heads of the presets; a test compares this page with
+it. "Pinned" weights have a fixed SHA-256 that every download is held against, and on the Hub a fixed commit. Where one
+of the two has not been seen, the weights are "unpinned": the head of the repository is taken, and its commit recorded
+in the run. `zoo weights verify --online` asks the Hub for what is missing.
 
-Weights trained on ImageNet-1k: the pictures were released for research; timm's author advises to ask a lawyer before
-commercial use. The licence below is the one that the weights' publisher states.
+{caveat}
+
+"Our score" is what was measured here, with the conditions that the head of the preset tells. Where the row is missing,
+nothing was measured.
 
 Any other classifier of timm is open as `timm/<name>`: unpinned, with the licence that timm states.
 """
-PRESETS = {"classification": "classify", "detection": "detection"}
-UNPINNED = "**unpinned**: no full commit and SHA-256 of this file has been seen"
+CAVEAT = f"Weights trained on ImageNet-1k: {IMAGENET_CAVEAT}. The licence below is the one that their publisher states."
+TASKS = {"classification": "classify", "detection": "detection"}  # how the names of presets begin
+FAMILIES = {"dfine": "detr", "rfdetr": "detr", "rtdetr": "detr"}  # the same, where a family has presets of its own
+MEASURED = {"MobileNetV2 1.0": "mobilenetv2_100", "YOLO-NAS S": "yolo_nas_s"}  # what the heads of presets call models
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,39 +48,52 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def write_cards() -> str:
     """Return the page."""
-    return "\n".join([HEAD, *(_card(name) for name in zoo.list_models())])
+    head = HEAD.format(caveat="\n".join(wrap(CAVEAT, 118)))
+    return "\n".join([head, *(_card(name) for name in zoo.list_models())])
 
 
 def _card(name: str) -> str:
     facts = zoo.describe(name)
     weights: dict[str, Any] = facts["weights"] or {}
-    rates = zoo.get(name).get_finetune_lr_dict(0.01)
+    rates = _find_rates(name)
     aliases = f" (also `{'`, `'.join(facts['aliases'])}`)" if facts["aliases"] else ""
-    presets = [f"`{PRESETS[facts['task']]}-{way}`" for way in ("heads", "low-lr", "full")]
     rows = {
         "Task": f"{facts['task']}, {facts['num_classes']:,} classes",
         "Parameters": f"{facts['parameters']:.2f} million",
         "Input": _input(facts["preprocess"]),
         **_weights(weights),
         "SHA-256": _code(weights["sha256"]),
+        **_size(weights),
         "Licence": f"code {facts['code_licence']}, weights {weights['licence']}",
         **({"Terms": " ".join(weights["notice"])} if weights.get("notice") else {}),
         **_score(weights, facts["preprocess"]),
+        **_own_score(name),
         "Fine-tune groups": f"`get_finetune_lr_dict(0.01)` = `{rates}`",
-        "Presets": ", ".join(presets),
+        "Presets": ", ".join(f"`{preset}`" for preset in _presets(name, facts["task"])),
     }
     lines = [f"## {name}{aliases}", "", f"{facts['summary']}. {facts['paper']}", "", "| | |", "|---|---|"]
     return "\n".join([*lines, *(f"| {title} | {text} |" for title, text in rows.items()), ""])
+
+
+def _find_rates(name: str) -> dict[str, float]:
+    """Return what a fine-tune of the head would train; the network has no memory, its parameters only have names."""
+    import torch
+
+    with torch.device("meta"):
+        rates: dict[str, float] = zoo.get(name).get_finetune_lr_dict(0.01)
+    return rates
 
 
 def _input(preprocess: dict[str, Any]) -> str:
     """Say what the network takes: a square of a crop, or a canvas with the whole picture."""
     if preprocess.get("kind") == "letterbox":
         (height, width), (rows, columns) = preprocess["canvas_size"], preprocess["content_size"]
-        return (
-            f"{width} x {height} px {preprocess['channels'].upper()}, the picture fitted into {columns} x {rows} px, "
-            f"{preprocess['position']}, padded with {preprocess['fill']}, divided by {preprocess['max_value']:g}"
-        )
+        placed = f"the picture fitted into {columns} x {rows} px, {preprocess['position']}, padded with"
+        placed = f"{placed} {preprocess['fill']}" if preprocess["keep_ratio"] else "the picture stretched to that"
+        scaled = f"divided by {preprocess['max_value']:g}"
+        if any(preprocess["mean"]):
+            scaled += f", mean {_triple(preprocess['mean'])}, std {_triple(preprocess['std'])}"
+        return f"{width} x {height} px {preprocess['channels'].upper()}, {placed}, {scaled}"
     return (
         f"{preprocess['image_size']} x {preprocess['image_size']} px RGB, mean {_triple(preprocess['mean'])}, std "
         f"{_triple(preprocess['std'])}, {preprocess['interpolation']}, crop {preprocess['crop_pct']:g}"
@@ -79,7 +102,7 @@ def _input(preprocess: dict[str, Any]) -> str:
 
 def _weights(weights: dict[str, Any]) -> dict[str, str]:
     """Say where they are: in a repository of the Hub, or at addresses of their publisher."""
-    pin = "pinned" if weights["pinned"] else UNPINNED
+    pin = "pinned" if weights["pinned"] else _why_unpinned(weights)
     if "repo" in weights:
         return {
             "Weights": f"`{weights['repo']}`, {weights['source']}; {pin}",
@@ -92,11 +115,55 @@ def _weights(weights: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def _why_unpinned(weights: dict[str, Any]) -> str:
+    """Say what is missing: no page that was seen shows it."""
+    missing = [what for what, key in (("full commit", "revision"), ("SHA-256", "sha256")) if not weights[key]]
+    return f"**unpinned**: {' and '.join(missing)} of this file not seen"
+
+
+def _size(weights: dict[str, Any]) -> dict[str, str]:
+    if weights.get("size"):
+        return {"Size": f"{weights['size']:,} bytes"}
+    return {"Size": f"{weights['megabytes']:g} MB"} if weights.get("megabytes") else {}
+
+
 def _score(weights: dict[str, Any], preprocess: dict[str, Any]) -> dict[str, str]:
-    if "top1" in weights:
+    if weights.get("top1"):
         where = f"ImageNet-1k validation, {preprocess['image_size']} px"
         return {"Published top-1": f"{weights['top1']:.2f} % ({where})"}
+    if not weights.get("mean_ap"):  # then it stands in the source
+        return {}
     return {"Published mAP@[.5:.95]": f"{weights['mean_ap']:.2f} % (COCO 2017 val, {preprocess['canvas_size'][1]} px)"}
+
+
+def _own_score(name: str) -> dict[str, str]:
+    told = [f"`{preset}`: {text}" for preset, text in _measurements() if _names(text) == name]
+    return {"Our score": "<br>".join(told)} if told else {}
+
+
+@cache
+def _measurements() -> tuple[tuple[str, str], ...]:
+    """Return preset and text of what the heads of presets say was measured."""
+    return tuple(_read_heads())
+
+
+def _read_heads() -> Iterator[tuple[str, str]]:
+    for preset in zoo.list_presets():
+        lines = (presets_folder() / f"{preset}.yaml").read_text("utf8").splitlines()
+        head = " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
+        if match := re.search(r"\bMeasured: (.*)", head):
+            yield preset, match[1]
+
+
+def _names(text: str) -> str | None:
+    """Return the model that a measurement is of."""
+    return next((name for called, name in MEASURED.items() if re.search(rf"\b{re.escape(called)}\b", text)), None)
+
+
+def _presets(name: str, task: str) -> list[str]:
+    begin = next((prefix for family, prefix in FAMILIES.items() if name.startswith(family)), TASKS[task])
+    order = ("heads", "low-lr", "full")
+    return [f"{begin}-{way}" for way in order if f"{begin}-{way}" in zoo.list_presets()]
 
 
 def _triple(values: Sequence[float]) -> str:
