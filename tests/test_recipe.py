@@ -326,3 +326,10 @@ def test_a_run_that_took_no_step_leaves_no_folder(images, tmp_path):
     with pytest.raises(TrainingError, match="'haed' is to learn"):
         zoo.finetune(network, images, lr={"haed": 0.1, "default": 0.01}, out=tmp_path / "run", **TINY)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_data_that_was_opened_before_is_not_checked_again(model, images, tmp_path, capsys, is_open):
+    data = zoo.open_data(images) if is_open else images
+    zoo.finetune(model, data, lr=0.05, out=tmp_path / "run", **TINY | {"progress": True, "epochs": 1})
+    assert capsys.readouterr().out.count("checking images") == (0 if is_open else 1)

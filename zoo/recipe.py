@@ -275,8 +275,11 @@ def _effective(
 
 def _open(task: Task, data: Any, preset: Preset, show: Progress, classes: tuple[str, ...] | None = None) -> Any:
     options: dict[str, Any] = {"val_fraction": preset.val_fraction, "seed": preset.seed, "skip_bad": preset.skip_bad}
-    with show.counting("checking images") as count:
-        opened = task.open_data(data, classes=classes, on_progress=count, **options)
+    if hasattr(data, "describe"):  # it was opened before
+        opened = task.open_data(data)
+    else:
+        with show.counting("checking images") as count:
+            opened = task.open_data(data, classes=classes, on_progress=count, **options)
     if opened.train is None and opened.loaders is None:
         raise InputError(f"{opened.source} has no images to train on. Expected a split 'train', or no splits at all.")
     counts = ", ".join(f"{len(images):,} {name}" for name in ("train", "val") if (images := getattr(opened, name)))
