@@ -14,6 +14,8 @@ from zoo.letterbox import Letterbox
 from zoo.registry import Shapes, register
 from zoo.weights import ForeignFile, WebWeights
 
+from ._coco import COCO_CLASSES
+
 LICENCE = "licenseref-yolo-nas-non-commercial"
 NOTICE = (
     "The YOLO-NAS weights are Deci.AI's, not Apache-2.0: no commercial or production use, no passing on.",
@@ -24,17 +26,6 @@ SERVERS = (  # the last one has been silent since October 2024
     "https://d2gjn4b69gu75n.cloudfront.net/models",
     "https://sghub.deci.ai/models",
 )
-COCO_CLASSES = (
-    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
-    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow",
-    "elephant", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee",
-    "skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard",
-    "tennis racket", "bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple",
-    "sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch",
-    "potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard", "cell phone",
-    "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors", "teddy bear",
-    "hair drier", "toothbrush",
-)  # fmt: skip
 STEMS = ("backbone.stem.conv.branch_3x3.conv.weight", "backbone.stem.conv.rbr_reparam.weight")  # (48, channels, 3, 3)
 PREDICTOR = "heads.head1.cls_pred.weight"  # (classes, width, 1, 1)
 WIDTHS = {64: "yolo_nas_s", 96: "yolo_nas_m", 128: "yolo_nas_l"}
