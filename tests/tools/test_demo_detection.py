@@ -10,11 +10,11 @@ from tools import demo_detection
 @pytest.mark.slow
 def test_the_demo_learns_draws_and_says_what_is_next(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(demo_detection, "COUNTS", {"train": 256, "val": 24})  # two thirds of the steps
+    monkeypatch.setattr(demo_detection, "COUNTS", {"train": 192, "val": 16})  # half of the steps
     assert demo_detection.main([]) == 0
     out = capsys.readouterr().out
     scores = json.loads((tmp_path / "demo" / "detection-run" / "evaluation.json").read_text())
-    assert scores["images"] == 24
+    assert scores["images"] == 16
     assert scores["map50"] >= 0.5
     assert sum(line.startswith("  .venv/bin/zoo ") for line in out.splitlines()) == 3
     drawn = tmp_path / "demo" / "detection-run" / "predictions"
