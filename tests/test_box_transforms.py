@@ -256,7 +256,9 @@ def test_pictures_of_any_shape(size):
     boxed = Boxed(pixels, torch.tensor([[0.0, 0, size[1], size[0]]]), torch.tensor([0]))
     for seed in range(15):
         for letterbox in (SQUARE, WIDE):
-            change(ALL, seed=seed, boxed=boxed, letterbox=letterbox, others=[with_rectangles()])
+            canvas, labels, boxes = change(ALL, seed=seed, boxed=boxed, letterbox=letterbox, others=[with_rectangles()])
+            assert canvas.shape == (3, *letterbox.canvas_size)
+            assert len(labels) == len(boxes)
 
 
 def test_pictures_without_boxes():

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from zoo.annotations import Annotated, BoxSource, BoxSplit, Finding, Floats, Key, PictureReader, no_boxes
 from zoo.errors import DataError, InputError
-from zoo.image_folder import SPLIT_NAMES
+from zoo.image_folder import rename_splits
 from zoo.sources import IMAGE_COLUMNS, ColumnReader, known_classes
 
 OBJECT_COLUMNS = ("objects", "object", "annotations")
@@ -100,7 +100,7 @@ def _find_splits(source: Any) -> dict[str, Any]:
     from zoo.user_loaders import is_loader  # it loads torch, which a folder does not need
 
     if isinstance(source, Mapping):
-        datasets = _rename_splits(source)
+        datasets = rename_splits(source)
     elif isinstance(source, (tuple, list)) and len(source) == 2 and not any(map(_is_sample, source)):
         datasets = {name: part for name, part in zip(("train", "val"), source, strict=True) if part is not None}
     else:
@@ -131,21 +131,6 @@ def _find_splits(source: Any) -> dict[str, Any]:
 def _is_sample(part: Any) -> bool:
     """Tell a sample from a data set, in a list of two."""
     return isinstance(part, tuple) and len(part) == 2 and isinstance(part[1], Mapping)
-
-
-def _rename_splits(source: Mapping[Any, Any]) -> dict[str, Any]:
-    datasets: dict[str, Any] = {}
-    for key, part in source.items():
-        if name := SPLIT_NAMES.get(str(key).casefold()):
-            if name in datasets:
-                raise DataError(f"the data has several splits for {name}: {', '.join(map(str, source))}. Keep one.")
-            datasets[name] = part
-    if not datasets:
-        raise DataError(
-            f"the data has the splits {', '.join(map(str, source)) or '(none)'}; expected train, and val, validation "
-            "or test. Pass one of them alone, as data['...'], or rename them."
-        )
-    return datasets
 
 
 def _read_split(dataset: Any, name: str) -> _Part:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from zoo.errors import DataError, InputError
-from zoo.image_folder import SPLIT_NAMES, scan_folder
+from zoo.image_folder import SPLIT_NAMES, rename_splits, scan_folder
 from zoo.images import Images, Problem, Survey, number_images, pick_val, survey_splits
 from zoo.labels import check_classes, derive_classes
 from zoo.sources import FileReader, Split, known_classes, split_of_dataset, split_of_files
@@ -135,7 +135,7 @@ def _find_splits(source: Any) -> tuple[str, dict[str, Split]]:
         root = Path(source).expanduser().absolute()
         return str(root), {name: split_of_files(root, files, _say(name)) for name, files in scan_folder(root).items()}
     if isinstance(source, Mapping):
-        datasets = _rename_splits(source)
+        datasets = rename_splits(source)
     elif isinstance(source, (tuple, list)) and len(source) == 2:
         datasets = {name: part for name, part in zip(("train", "val"), source, strict=True) if part is not None}
         datasets = {"all": datasets["train"]} if datasets.keys() == {"train"} else datasets
@@ -166,21 +166,6 @@ def _keep_one(
     if given is None and train is not None and train.classes is None:
         return splits, None  # the labels of train tell the classes
     return {wanted[0]: splits[wanted[0]]}, given or (train.classes if train else None)
-
-
-def _rename_splits(source: Mapping[Any, Any]) -> dict[str, Any]:
-    datasets: dict[str, Any] = {}
-    for key, part in source.items():
-        if name := SPLIT_NAMES.get(str(key).casefold()):
-            if name in datasets:
-                raise DataError(f"the data has several splits for {name}: {', '.join(map(str, source))}. Keep one.")
-            datasets[name] = part
-    if not datasets:
-        raise DataError(
-            f"the data has the splits {', '.join(map(str, source)) or '(none)'}; expected train, and val, validation "
-            "or test. Pass one of them alone, as data['...'], or rename them."
-        )
-    return datasets
 
 
 def _list_problems(splits: Mapping[str, Split], surveys: Mapping[str, Survey]) -> str:

@@ -1,8 +1,9 @@
 """Folders of images: which splits, which classes, which files. Nothing is opened here."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from zoo.errors import DataError
 
@@ -44,6 +45,26 @@ def scan_folder(root: Path) -> dict[str, Files]:
         return {split: _scan_classes(root, folder) for split, folder in splits.items()}
     _check_plain_classes(root, folders)
     return {"all": _scan_classes(root, root)}
+
+
+def rename_splits(source: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return the parts of a mapping that are splits, as `train`, `val` and `test`.
+
+    Raises:
+        DataError: None is, or two are the same.
+    """
+    datasets: dict[str, Any] = {}
+    for key, part in source.items():
+        if name := SPLIT_NAMES.get(str(key).casefold()):
+            if name in datasets:
+                raise DataError(f"the data has several splits for {name}: {', '.join(map(str, source))}. Keep one.")
+            datasets[name] = part
+    if not datasets:
+        raise DataError(
+            f"the data has the splits {', '.join(map(str, source)) or '(none)'}; expected train, and val, validation "
+            "or test. Pass one of them alone, as data['...'], or rename them."
+        )
+    return datasets
 
 
 def _check_root(root: Path) -> None:
