@@ -37,6 +37,11 @@ STEPS = [
         "detr_library",
         "json_lists",
         "voc_xml",
+        "folding",
+        "feature_shards",
+        "image_store",
+        "memory",
+        "sync_norms",
     },
     {
         "sg_schedule",
@@ -60,6 +65,7 @@ STEPS = [
         "box_drawing",
         "sg_processing",
         "detection_metrics",
+        "feature_key",
     },
     {
         "schedule",
@@ -84,7 +90,7 @@ STEPS = [
     {"rate_fields", "lr_plan", "models"},
     {"preset", "shares", "freezing", "live_rates", "gradients", "optimizers", "weight_store"},
     {"grouping", "own_groups", "optim", "callbacks", "compat", "weight_folder"},
-    {"planning", "compiling", "engine"},
+    {"planning", "compiling", "engine", "trunk_engine"},
     {"features", "loop", "checkpoint"},
     {"batches", "report", "model_card"},
     {"classifying", "detecting", "push_folder"},

@@ -103,6 +103,11 @@ class Preset(BaseModel):
     # How long, and along which curve
     epochs: int = Field(default=10, ge=1, description="passes over the training images")
     batch_size: int = Field(default=32, ge=1, description="images per batch and process")
+    chunk_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
+        default=None,
+        description="images of a batch that are in the network at a time, their gradients added up; auto: as many as "
+        "memory holds; null: the whole batch",
+    )
     accumulate: int = Field(default=1, ge=1, description="batches per optimizer step")
     schedule: Annotated[Any, Words(SCHEDULE)] = Field(
         default="cosine", description="shape of the rates after warm-up; `zoo schedules` lists names and settings"
@@ -165,7 +170,23 @@ class Preset(BaseModel):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="where it runs; auto: fastest")
     precision: Literal["no", "bf16", "fp16"] = Field(default="no", description="mixed precision; no: float32 alone")
     num_workers: int | None = Field(default=None, ge=0, description="processes that read images; null: chosen")
-    cache: Literal["auto", "off", "memory"] = Field(default="auto", description="keep the features of a frozen trunk")
+    fuse_trunk: bool = Field(default=True, description="fold the norms of a frozen trunk into its convolutions")
+    trunk_precision: Literal["auto", "no", "bf16", "fp16"] = Field(
+        default="auto", description="of a frozen trunk; auto: bf16 on GPUs that have it, else as precision says"
+    )
+    cache: Literal["auto", "off", "memory", "disk"] = Field(
+        default="auto", description="where the features of a frozen trunk are kept; auto: where it pays, and says why"
+    )
+    cache_dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        default="auto", description="numbers of kept features; auto: float32 for vectors, float16 for maps"
+    )
+    views: int = Field(
+        default=1, ge=1, le=1000, description="changed versions of each image, repeated in turn; 1: new ones each epoch"
+    )
+    image_cache: Literal["off", "memory", "disk"] = Field(
+        default="off", description="where decoded images are kept while a run lasts, to be decoded once"
+    )
+    image_cache_gb: float = Field(default=4.0, gt=0, description="most that they take, GB")
     evaluate_every: int = Field(default=1, ge=1, description="epochs from one evaluation to the next")
     keep: Literal["last", "best"] = Field(
         default="last", description="epoch whose weights are kept; best: by top-1 or mAP"
