@@ -209,6 +209,37 @@ def test_a_deep_copy_is_whole_and_independent(model):
     assert model.classes == ("ant", "bee", "cat")
 
 
+def test_a_fused_copy_gives_the_same_and_shares_nothing(model):
+    model.norm.running_mean.normal_()
+    model.norm.running_var.uniform_(0.5, 2)
+    model.train()
+    model.fc.requires_grad_(False)
+    before, images = copy.deepcopy(model.state_dict()), torch.randn(2, 3, 8, 8)
+    with torch.inference_mode():
+        other = model.fuse()
+    assert isinstance(other.norm, nn.Identity)
+    assert other.__dict__["network"].norm is other.norm
+    assert other.__dict__["network"].conv is other.conv is not model.conv
+    assert (other.classes, other.head_prefixes) == (model.classes, model.head_prefixes)
+    assert not any(module.training for module in (*other.modules(), other.__dict__["network"]))
+    assert not any(tensor.requires_grad or tensor.is_inference() for tensor in other.parameters())
+    assert model.training
+    assert model.norm.training
+    assert [name for name, tensor in model.named_parameters() if not tensor.requires_grad] == ["fc.weight", "fc.bias"]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    mine = {tensor.data_ptr() for tensor in model.state_dict().values()}
+    assert not mine & {tensor.data_ptr() for tensor in other.state_dict().values()}
+    model.eval()
+    assert torch.allclose(other(images), model(images), rtol=1e-5, atol=1e-6)
+    assert torch.allclose(other.__dict__["network"](images), model(images), rtol=1e-5, atol=1e-6)
+    assert other.predict(PICTURE)[0].names == model.predict(PICTURE)[0].names
+
+
+def test_a_fused_copy_of_a_network_without_batch_norms_is_a_copy():
+    model, images = build_timm("convnext_atto", num_classes=2).eval(), torch.randn(1, 3, 32, 32)
+    assert torch.equal(model.fuse()(images), model(images))
+
+
 def test_the_head_is_made_anew_and_nothing_else(model):
     before = copy.deepcopy(model.state_dict())
     nn.init.constant_(model.fc.weight, 5.0)

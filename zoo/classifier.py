@@ -3,6 +3,7 @@
 Shapes: `B` images, `H` and `W` their sides in pixels, `D` features, `C` classes.
 """
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.nn import functional
 
 from zoo.decode import read_image
 from zoo.errors import InputError
+from zoo.folding import fold_norms
 from zoo.group_hooks import GroupHooks
 from zoo.licence import Licence
 from zoo.picture_sources import find_sources
@@ -131,6 +133,17 @@ class Classifier(GroupHooks, nn.Module):
         nn.init.normal_(last.weight, std=HEAD_STD)
         if last.bias is not None:
             nn.init.zeros_(last.bias)
+
+    def fuse(self) -> "Classifier":
+        """Return a copy for use, not for training: batch norms are folded into the convolutions before them.
+
+        It is in eval mode, asks for no gradient and shares nothing with this model, which stays as it is. Norms that
+        do not come right after a convolution stay, and all of them in a network that cannot be traced.
+        """
+        with torch.inference_mode(False):  # the copy may outlive a prediction
+            twin = copy.deepcopy(self).eval().requires_grad_(False)
+            fold_norms(twin)
+        return twin
 
     def loss(self, outputs: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
         """Return the mean cross-entropy of logits `(B, C)` and class indices `(B,)`, int64, in nats."""

@@ -1,0 +1,269 @@
+"""A frozen trunk as an inference engine: a copy for use, fused, channels last, in the type that the device is fast in.
+
+The stored model keeps its form of training and stays as it is. What the engine gives are ordinary tensors, on which a
+head can be trained.
+"""
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from zoo.errors import InputError
+from zoo.folding import fold_norms
+from zoo.loader import lay_channels_last
+from zoo.proof import digest_tensor
+
+Parts: TypeAlias = tuple[Tensor, ...]
+
+DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PLAIN = (bool, int, float, str)
+NO_SETTINGS = {"training", "drop_rate", "num_classes", "classes"}  # of a module: they belong to training or the head
+
+
+def choose_dtype(
+    setting: str, precision: str, device_type: str, *, has_bf16: Callable[[], bool] | None = None
+) -> torch.dtype:
+    """Choose the type that a frozen trunk computes in.
+
+    Args:
+        setting: `no` (float32), `bf16`, `fp16`, or `auto`: bf16 on a GPU that has it, else what `precision` says.
+        precision: Of the run: `no`, `bf16` or `fp16`.
+        device_type: `cpu`, `cuda` or `mps`.
+        has_bf16: Asked whether the GPU computes in bf16 itself; None: torch is asked.
+
+    Raises:
+        InputError: A setting is unknown, or it is fp16 on a CPU.
+    """
+    for name, value, known in (("setting", setting, ("auto", *DTYPES)), ("precision", precision, tuple(DTYPES))):
+        if value not in known:
+            raise InputError(f"{name} is {value!r}; expected {', '.join(known)}.")
+    if setting == "auto":
+        setting = "bf16" if device_type == "cuda" and (has_bf16 or _gpu_has_bf16)() else precision
+    if setting == "fp16" and device_type == "cpu":
+        raise InputError("precision 'fp16' does not work for a trunk on the CPU: it needs a GPU. Try 'no' or 'bf16'.")
+    return DTYPES[setting]
+
+
+class TrunkEngine:
+    """Computes what the trunk of a model gives, faster than the model itself does.
+
+    Args:
+        model: Has `trunk`, which turns images into one tensor or a tuple of two or more, `head` and `head_prefixes`.
+        device: Where it runs.
+        dtype: What it computes in: float32, bfloat16 or float16.
+        fuse: Whether batch norms are folded. Without that, float32 on the CPU gives bit by bit what the model's trunk
+            gives in eval mode for the same images, channels last.
+        compile: Whether `torch.compile` is tried, for the shape of the first batch; other shapes run as without.
+        say: Told once if nothing can be compiled.
+
+    Raises:
+        InputError: The model has no trunk.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        device: torch.device | str,
+        dtype: torch.dtype = torch.float32,
+        fuse: bool = True,
+        compile: bool = False,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        if not callable(getattr(model, "trunk", None)):
+            raise InputError(f"{type(model).__name__} has no trunk to run by itself. Give it a method of that name.")
+        self.device, self.dtype = torch.device(device), dtype
+        self._model, self._fuse, self._say = model, fuse, say or _say_nothing
+        with torch.inference_mode(False):  # the copy may outlive a prediction
+            self._trunk, self.folded_norms = _deploy(model, fuse)
+            _cast(self._trunk.to(self.device), dtype, channels_last=fuse)
+        self._compiled: Callable[[Tensor], Any] | None = None
+        self._compiled_shape: torch.Size | None = None
+        if compile:
+            self._compile()
+
+    def __call__(self, images: Tensor) -> Parts:
+        """Turn images into features.
+
+        Args:
+            images: `(B, 3, H, W)`, normalised, of any floating type, on any device.
+
+        Returns:
+            What the trunk gives, as a tuple of ordinary tensors without gradient, in `dtype`, on `device`: one of
+            `(B, D)` for a classifier, the maps `(B, C, H', W')`, channels last, for a detector.
+
+        Raises:
+            InputError: The images are of integers, or the trunk gives something else.
+        """
+        if not images.is_floating_point():
+            raise InputError(f"images are of {images.dtype}; expected normalised floating-point numbers.")
+        # What surrounds the call, such as autocast of a training step, must not change what is computed.
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            there = images.to(self.device, non_blocking=True)  # cast there, not here: in one call torch casts first
+            parts = _flatten(self._run(lay_channels_last(there.to(self.dtype))))
+        with torch.inference_mode(False):  # a clone made here is an ordinary tensor, which backward() can keep
+            return tuple(part.clone() for part in parts)
+
+    def join(self, parts: Sequence[Tensor]) -> Any:
+        """Return what the model's `head` takes, in float32: the only part itself, or the tuple of several."""
+        whole = tuple(part.float() for part in parts)
+        return whole[0] if len(whole) == 1 else whole
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the stored model's trunk as it is now; see `digest_trunk`."""
+        return digest_trunk(self._model)
+
+    def describe(self) -> dict[str, Any]:
+        """Return how the features are computed, as plain values."""
+        return {
+            "fused": self._fuse,
+            "folded_norms": self.folded_norms,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "compiled": self._compiled is not None,
+            "device": self.device.type,
+            "channels_last": True,
+            "torch": str(torch.__version__),
+        }
+
+    def _run(self, images: Tensor) -> Any:
+        if self._compiled is None or self._compiled_shape not in (None, images.shape):
+            return self._trunk.trunk(images)
+        self._compiled_shape = images.shape
+        try:
+            return self._compiled(images)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            self._give_up(error)  # before the trunk ran
+            return self._trunk.trunk(images)
+
+    def _compile(self) -> None:
+        try:
+            self._compiled = torch.compile(self._trunk.trunk, dynamic=False)
+        except RuntimeError as error:  # this version of Python, for example
+            self._give_up(error)
+
+    def _give_up(self, error: BaseException) -> None:
+        self._compiled = None
+        error = getattr(error, "inner_exception", None) or error.__cause__ or error
+        first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+        self._say(f"the trunk runs uncompiled, with the same result: {type(error).__name__}: {first}")
+
+
+def digest_trunk(model: Any) -> str:
+    """Return the SHA-256 of a model's trunk: its structure, and all its parameters and buffers.
+
+    The head does not count, nor do devices, memory formats and modes. Of the structure, the names, the classes and the
+    plain settings of all modules count, and the model's name and options.
+
+    Args:
+        model: Has `trunk` and `head_prefixes`.
+    """
+    digest = hashlib.sha256()
+    config, inner = getattr(model, "config", None) or {}, vars(model).get("network", model)
+    options = {name: value for name, value in (config.get("options") or {}).items() if name not in NO_SETTINGS}
+    whole = [_kind(model), _kind(inner), config.get("model"), options, _settings(model), _settings(inner)]
+    digest.update(json.dumps(whole, default=repr, sort_keys=True).encode())
+    for name, module in _trunk_modules(model):
+        line = [name, _kind(module), module.extra_repr(), _settings(module)] if name else []
+        digest.update(json.dumps(line, sort_keys=True).encode())
+        starts = _head_prefixes(model)
+        for own, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            if not _join(name, own).startswith(starts):
+                digest.update(f"{own} {digest_tensor(tensor)}".encode())
+    return digest.hexdigest()
+
+
+def _deploy(model: Any, fuse: bool) -> tuple[Any, int]:
+    """Return a copy of a model for use, without its head, and how many norms of the trunk were folded."""
+    if fuse and callable(getattr(model, "fuse", None)):
+        twin = model.fuse()
+    else:
+        twin = copy.deepcopy(model).eval().requires_grad_(False)
+        if fuse:
+            fold_norms(twin, method="trunk")
+    _drop_head(twin)
+    return twin, _count_norms(model) - _count_norms(twin)
+
+
+def _drop_head(model: nn.Module) -> None:
+    """Put `Identity` in the places of the head's modules; the trunk does not call them."""
+    starts = _head_prefixes(model)
+    for name, module in list(_trunk_modules(model)):
+        for own, child in module._modules.items():
+            if child is not None and _is_head(_join(name, own), child, starts):
+                module._modules[own] = nn.Identity().eval()
+
+
+def _cast(model: nn.Module, dtype: torch.dtype, *, channels_last: bool) -> None:
+    """Cast weights and lay them out; batch norms stay in float32, which they take with any input."""
+    for module in model.modules():
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            if tensor.is_floating_point() and not isinstance(module, _BatchNorm):
+                cast = tensor.data.to(dtype)
+                tensor.data = lay_channels_last(cast) if channels_last else cast
+
+
+def _count_norms(model: nn.Module) -> int:
+    return sum(isinstance(module, _BatchNorm) for _, module in _trunk_modules(model))
+
+
+def _trunk_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield all modules with their names, parents first, but those of the head."""
+    starts, waiting = _head_prefixes(model), [("", model)]
+    while waiting:
+        name, module = waiting.pop()
+        yield name, module
+        children = [(_join(name, own), child) for own, child in module._modules.items() if child is not None]
+        waiting += [pair for pair in reversed(children) if not _is_head(*pair, starts)]
+
+
+def _is_head(name: str, module: nn.Module, starts: tuple[str, ...]) -> bool:
+    """Return whether a module is the head or a part of it; one without parameters by itself is none."""
+    return f"{name}.".startswith(starts) and next(module.parameters(), None) is not None
+
+
+def _head_prefixes(model: Any) -> tuple[str, ...]:
+    return tuple(getattr(model, "head_prefixes", ()))
+
+
+def _join(name: str, own: str) -> str:
+    return f"{name}.{own}" if name else own
+
+
+def _flatten(features: Any) -> Parts:
+    """Return the tensors that a trunk gave."""
+    if isinstance(features, Tensor):
+        return (features,)
+    if isinstance(features, tuple) and len(features) > 1 and all(isinstance(part, Tensor) for part in features):
+        return features
+    raise InputError(
+        f"the trunk gives a {type(features).__name__}; expected one tensor, or a tuple of two or more tensors. Change "
+        "what trunk() returns and head() takes."
+    )
+
+
+def _settings(module: nn.Module) -> dict[str, str]:
+    """Return the attributes of a module that are plain values and may decide what it computes in eval mode."""
+    found = {}
+    for name, value in vars(module).items():
+        values = value if isinstance(value, (tuple, list)) else (value,)
+        if name not in NO_SETTINGS and all(isinstance(one, PLAIN) for one in values):
+            found[name] = repr(value)
+    return found
+
+
+def _kind(thing: object) -> str:
+    return f"{type(thing).__module__}.{type(thing).__qualname__}"
+
+
+def _gpu_has_bf16() -> bool:
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+def _say_nothing(line: str) -> None:
+    """Take a line for nobody."""
