@@ -1,0 +1,480 @@
+"""Features of a frozen trunk, kept: on disk in shards that are mapped into memory, or in memory.
+
+A sample has one or more parts of fixed shape, such as one vector or three maps, and any number of rows, such as its
+class or its boxes. A shard is a safetensors file of consecutive samples. It has its final name only when all of it is
+on the disk, so a process that was killed, or a second one that writes the same shard, leaves nothing half-written.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from zoo.errors import DataError, InputError
+from zoo.json_object import parse_object
+
+FORMAT = "1"  # of a shard; files of another one are not used
+SHARD_BYTES = 64_000_000
+ABANDONED_SECONDS = 600  # a file that is being written changes more often
+_LARGE_BYTES = 1 << 16  # parts of this size are copied one by one; smaller ones are gathered shard by shard
+_CODES = {
+    torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64", torch.int64: "I64",
+    torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+_TYPES = {code: dtype for dtype, code in _CODES.items()}
+
+Item = TypeVar("Item")
+
+
+class Rows(NamedTuple):
+    """What belongs to samples and differs in number from one to the next, such as boxes.
+
+    Attributes:
+        values: `(R, c)`, of all samples one after the other. float32 holds class numbers up to 2**24 exactly.
+        counts: `(N,)`, int64: how many of them each sample has, 0 or more.
+    """
+
+    values: Tensor
+    counts: Tensor
+
+    def split(self) -> list[Tensor]:
+        """Return the rows of each sample, `(n, c)`."""
+        return list(torch.split(self.values, self.counts.tolist()))
+
+
+def join_rows(rows: Sequence[Tensor]) -> Rows:
+    """Put the rows of samples, one or more tensors `(n, c)`, one after the other."""
+    if not rows:
+        raise InputError("there are no samples to keep; expected one or more.")
+    counts = torch.tensor([len(one) for one in rows], dtype=torch.int64, device=rows[0].device)
+    return Rows(torch.cat(list(rows)), counts)
+
+
+def choose_per_shard(sample_bytes: int) -> int:
+    """Return how many samples of a size make a shard of about 64 MB; at least one."""
+    return max(1, SHARD_BYTES // max(1, sample_bytes))
+
+
+def fit_dtype(part: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return features in the type in which they are kept.
+
+    Args:
+        part: `(N, ...)`, on any device.
+        dtype: A floating-point type.
+
+    Raises:
+        DataError: It cannot hold a value, or a value is not a finite number.
+    """
+    if dtype not in _CODES or not dtype.is_floating_point:
+        raise InputError(f"features cannot be kept as {_name(dtype)}; expected float16, bfloat16 or float32.")
+    kept = part.detach().to(dtype)
+    _check_finite(kept, "the features")
+    return kept
+
+
+class FeatureShards:
+    """The shards of a set of samples in one folder.
+
+    Several processes may write into it at the same time, also the same shard.
+
+    Args:
+        folder: Made when the first shard is written.
+        count: Number of samples.
+        per_shard: Samples in each shard but the last; see `choose_per_shard`.
+        key: Stands in each shard; one that has another key is not used.
+    """
+
+    def __init__(self, folder: Path, count: int, per_shard: int, *, key: str = "") -> None:
+        if count < 1 or per_shard < 1:
+            raise InputError(f"count is {count}, per_shard {per_shard}; expected 1 or more of each.")
+        self.folder, self.count, self.per_shard, self.key = Path(folder), count, per_shard, key
+
+    def __len__(self) -> int:
+        """Return the number of shards."""
+        return -(-self.count // self.per_shard)
+
+    def samples_of(self, shard: int) -> range:
+        """Return the numbers of the samples of a shard."""
+        if not 0 <= shard < len(self):
+            raise InputError(f"there is no shard {shard}; expected 0 to {len(self) - 1}.")
+        start = shard * self.per_shard
+        return range(start, min(start + self.per_shard, self.count))
+
+    def path_of(self, shard: int) -> Path:
+        """Return the file of a shard."""
+        return self.folder / f"{shard:05d}.safetensors"
+
+    def missing(self) -> list[int]:
+        """Return the shards that are not there, not whole, or of something else; `write` puts new ones in their place.
+
+        Unfinished files of processes that have ended are removed.
+        """
+        _sweep(self.folder)
+        return [shard for shard in range(len(self)) if self._read_slots(shard) is None]
+
+    def write(self, shard: int, parts: Sequence[Tensor], rows: Rows | Sequence[Tensor]) -> None:
+        """Write a shard. When this returns, all of it is on the disk.
+
+        Args:
+            shard: Its number.
+            parts: Each `(n, ...)`, of any device, for the n samples of the shard, in the type to keep: see `fit_dtype`.
+            rows: Of these samples.
+
+        Raises:
+            DataError: A feature is not a finite number.
+            InputError: The numbers of samples do not agree, or the file cannot be written, as when the disk is full.
+        """
+        samples = self.samples_of(shard)
+        tensors = _name_tensors(parts, rows if isinstance(rows, Rows) else join_rows(rows))
+        _check_samples(tensors, samples)
+        for name, tensor in tensors.items():
+            if name.startswith("part") and tensor.is_floating_point():
+                _check_finite(tensor, f"{name} of samples {samples.start:,} to {samples[-1]:,}")
+        _put(self.path_of(shard), _make_header(tensors, self._mark(samples)), tensors)
+
+    def open(self) -> "KeptFeatures":
+        """Map all shards into memory. Rows are read; of features only what is taken later.
+
+        Raises:
+            DataError: A shard is missing, or the shards do not go together.
+        """
+        slots = [self._read_slots(shard) for shard in range(len(self))]
+        missing = [shard for shard, found in enumerate(slots) if found is None]
+        if missing:
+            raise DataError(
+                f"{len(missing):,} of {len(self):,} shards of kept features are missing in {self.folder}, the first is "
+                f"{self.path_of(missing[0]).name}. Start again: they are computed anew."
+            )
+        mapped = [_map_tensors(self.path_of(shard), found) for shard, found in enumerate(slots) if found]
+        if not _go_together(mapped):
+            raise DataError(
+                f"the shards of kept features in {self.folder} do not go together: they are damaged. Remove this "
+                "folder and start again: they are computed anew."
+            )
+        rows = Rows(*(torch.cat([tensors[name] for tensors in mapped]) for name in ("rows", "counts")))
+        parts = [f"part{index}" for index in range(len(mapped[0]) - 2)]
+        return KeptFeatures([tuple(tensors[part] for part in parts) for tensors in mapped], rows, self.per_shard)
+
+    def _mark(self, samples: range) -> dict[str, str]:
+        """Return what tells a shard from those of other sets."""
+        span = f"{samples.start} to {samples[-1]} of {self.count}"
+        return {"format": "pt", "kind": "zoo features", "version": FORMAT, "key": self.key, "samples": span}
+
+    def _read_slots(self, shard: int) -> "dict[str, _Slot] | None":
+        """Return where the tensors of a shard are in its file; None if that is not a whole shard of this set."""
+        samples = self.samples_of(shard)
+        try:
+            header, start = _read_header(self.path_of(shard))
+            mark = header.pop("__metadata__")
+            if mark.pop("digest") != _digest(mark, header) or mark != self._mark(samples):
+                return None
+            slots = {name: _Slot.parse(facts, start) for name, facts in header.items()}
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        names = {"counts", "rows", *(f"part{index}" for index in range(max(1, len(slots) - 2)))}
+        sized = all(slot.shape[:1] == (len(samples),) for name, slot in slots.items() if name != "rows")
+        return slots if sized and slots.keys() == names else None
+
+
+class KeptFeatures:
+    """Features that were computed before.
+
+    Args:
+        shards: The parts of each shard, each `(n, ...)`; n is `per_shard`, or less in the last one. All of one device.
+        rows: Of all samples, on the same device.
+        per_shard: Samples per shard.
+
+    Attributes:
+        count: Number of samples.
+        device: Where they are, and where samples are given.
+    """
+
+    def __init__(self, shards: Sequence[tuple[Tensor, ...]], rows: Rows, per_shard: int) -> None:
+        self._shards, self._rows, self._per_shard = shards, rows, per_shard
+        self.count, self.device = len(rows.counts), rows.counts.device
+        self._starts = rows.counts.cumsum(0) - rows.counts
+        first = int(rows.counts[0])
+        self._same = first if bool((rows.counts == first).all()) else None  # rows of each sample, if all have as many
+
+    @classmethod
+    def in_memory(cls, parts: Sequence[Tensor], rows: Rows | Sequence[Tensor]) -> "KeptFeatures":
+        """Keep features where they are.
+
+        Args:
+            parts: Each `(N, ...)`, all of one device.
+            rows: Of the N samples, on the same device.
+        """
+        joined = rows if isinstance(rows, Rows) else join_rows(rows)
+        samples = range(len(joined.counts))
+        _check_samples({"counts": joined.counts, "rows": joined.values, **_number_parts(parts)}, samples)
+        return cls([tuple(parts)], joined, len(samples))
+
+    @property
+    def nbytes(self) -> int:
+        """Return the size of parts and rows in bytes."""
+        parts = sum(part.nbytes for shard in self._shards for part in shard)
+        return parts + self._rows.values.nbytes + self._rows.counts.nbytes
+
+    def load(self, device: torch.device | str = "cpu") -> "KeptFeatures":
+        """Return all of them in the memory of a device, from where batches are taken faster."""
+        columns = zip(*self._shards, strict=True)
+        parts = [torch.cat([part.to(device) for part in column]) for column in columns]
+        return KeptFeatures.in_memory(parts, Rows(*(tensor.to(device) for tensor in self._rows)))
+
+    def take(self, numbers: Sequence[int] | Tensor, *, pin_memory: bool = False) -> tuple[tuple[Tensor, ...], Rows]:
+        """Return some samples, in the order of the numbers.
+
+        Args:
+            numbers: `(B,)`, from 0; the same one may come twice. Those on a GPU are not checked: it would have to be
+                waited for.
+            pin_memory: Whether parts are put where a GPU fetches them faster; for features that are not on one.
+
+        Returns:
+            Parts, each `(B, ...)`, that share no memory with what is kept; and the rows of these samples.
+
+        Raises:
+            InputError: There is no such sample.
+        """
+        wanted = torch.as_tensor(numbers, dtype=torch.int64)
+        if wanted.device.type == "cpu" and len(wanted) and (wanted.min() < 0 or wanted.max() >= self.count):
+            raise InputError(
+                f"samples {int(wanted.min())} to {int(wanted.max())} were asked for; expected 0 to {self.count - 1}."
+            )
+        wanted = wanted.to(self.device)
+        gather = _Gather(wanted, self._per_shard) if len(self._shards) > 1 else None
+        parts = tuple(
+            _take_part(column, wanted, gather, pin_memory=pin_memory) for column in zip(*self._shards, strict=True)
+        )
+        return parts, self._take_rows(wanted)
+
+    def _take_rows(self, wanted: Tensor) -> Rows:
+        values, counts = self._rows.values, self._rows.counts.index_select(0, wanted)
+        if self._same is not None:  # a GPU need not be waited for
+            each = values.view(self.count, self._same, values.shape[1])
+            return Rows(each.index_select(0, wanted).flatten(0, 1), counts)
+        before = counts.cumsum(0) - counts
+        offsets = (self._starts.index_select(0, wanted) - before).repeat_interleave(counts)
+        places = offsets + torch.arange(len(offsets), device=self.device)
+        return Rows(values.index_select(0, places), counts)
+
+
+def read_ahead(items: Iterable[Item], depth: int = 2) -> Iterator[Item]:
+    """Yield items that a thread makes a little ahead of their use.
+
+    The thread has modes of its own: `no_grad`, `autocast` and the like have to be set where items are made. It ends
+    when this generator does: at the end, at an error, or when it is closed.
+
+    Args:
+        items: Run through in the thread, and closed there.
+        depth: How many items may wait, the one in the making counted.
+
+    Raises:
+        Exception: What the items raised, in its place.
+    """
+    if depth < 1:
+        raise InputError(f"depth is {depth}; expected 1 or more.")
+    ready: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
+    room, stopped, source = threading.Semaphore(depth), threading.Event(), iter(items)
+
+    def work() -> None:
+        try:
+            while room.acquire() and not stopped.is_set():
+                ready.put((True, next(source)))
+        except BaseException as error:  # whatever it is, it belongs to whoever waits
+            ready.put((False, error))
+        finally:
+            getattr(source, "close", lambda: None)()
+
+    thread = threading.Thread(target=work, name="zoo read_ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            is_item, found = ready.get()
+            if isinstance(found, StopIteration) and not is_item:
+                return
+            if not is_item:
+                raise found
+            room.release()
+            yield found
+    finally:
+        stopped.set()
+        room.release()
+        thread.join()
+
+
+class _Slot(NamedTuple):
+    """Where a tensor is in a file: `start` and `stop` are bytes from its beginning."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+    @classmethod
+    def parse(cls, facts: Mapping[str, Any], base: int) -> "_Slot":
+        start, stop = facts["data_offsets"]
+        return cls(_TYPES[facts["dtype"]], tuple(facts["shape"]), base + start, base + stop)
+
+
+class _Gather:
+    """Numbers of samples, by shard."""
+
+    def __init__(self, wanted: Tensor, per_shard: int) -> None:
+        ordered, self.order = wanted.sort()
+        shards, counts = torch.unique_consecutive(ordered // per_shard, return_counts=True)
+        self.groups = list(zip(shards.tolist(), torch.split(ordered % per_shard, counts.tolist()), strict=True))
+        self.single = list(zip((wanted // per_shard).tolist(), (wanted % per_shard).tolist(), strict=True))
+
+
+def _take_part(shards: Sequence[Tensor], wanted: Tensor, gather: _Gather | None, *, pin_memory: bool) -> Tensor:
+    """Return a part of some samples, in the order in which they are wanted."""
+    part = shards[0]
+    taken = torch.empty((len(wanted), *part.shape[1:]), dtype=part.dtype, device=part.device, pin_memory=pin_memory)
+    if gather is None:
+        torch.index_select(part, 0, wanted, out=taken)
+    elif part[0].nbytes >= _LARGE_BYTES:
+        for place, (shard, row) in enumerate(gather.single):
+            taken[place].copy_(shards[shard][row])
+    else:
+        pieces = [shards[shard].index_select(0, rows) for shard, rows in gather.groups]
+        taken.index_copy_(0, gather.order, torch.cat(pieces))
+    return taken
+
+
+def _name_tensors(parts: Sequence[Tensor], rows: Rows) -> dict[str, Tensor]:
+    """Return what goes into a file, the longest values first, so that each begins at a multiple of its length."""
+    named = {"counts": rows.counts, "rows": rows.values, **_number_parts(parts)}
+    ordered = sorted(named.items(), key=lambda item: -item[1].itemsize)
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in ordered}
+
+
+def _number_parts(parts: Sequence[Tensor]) -> dict[str, Tensor]:
+    return {f"part{index}": part for index, part in enumerate(parts)}
+
+
+def _check_samples(tensors: Mapping[str, Tensor], samples: range) -> None:
+    """Raise if tensors are not of as many samples."""
+    if "part0" not in tensors or not samples:
+        raise InputError("there are no features to keep; expected one part or more, of one sample or more.")
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _CODES:
+            raise InputError(f"{name} is {_name(tensor.dtype)}; expected one of {', '.join(map(_name, _CODES))}.")
+        if name != "rows" and len(tensor) != len(samples):
+            raise InputError(f"{name} is of {len(tensor):,} samples; expected {len(samples):,}.")
+    rows, counts = tensors["rows"], tensors["counts"]
+    if rows.ndim != 2 or int(counts.min()) < 0 or int(counts.sum()) != len(rows):
+        raise InputError(f"rows has the shape {tuple(rows.shape)}; expected ({int(counts.sum())}, c) by its counts.")
+
+
+def _check_finite(part: Tensor, what: str) -> None:
+    """Raise if a value is no finite number; the extremes tell faster than a look at each."""
+    low, high = part.aminmax() if part.numel() else (torch.zeros(()), torch.zeros(()))
+    if not bool(low.isfinite() & high.isfinite()):
+        hint = (
+            "float16 ends at 65,504: keep them as bfloat16 or float32"
+            if part.dtype == torch.float16
+            else "Look for damaged weights or images whose pixels are not numbers"
+        )
+        raise DataError(
+            f"{what} go from {low.item():g} to {high.item():g} as {_name(part.dtype)}; expected finite numbers. {hint}."
+        )
+
+
+def _make_header(tensors: Mapping[str, Tensor], mark: Mapping[str, str]) -> bytes:
+    """Return the beginning of a safetensors file: 8 bytes of length, little endian, and JSON."""
+    slots, start = {}, 0
+    for name, tensor in tensors.items():
+        places = [start, start + tensor.nbytes]
+        slots[name] = {"dtype": _CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": places}
+        start = places[1]
+    header = {"__metadata__": {**mark, "digest": _digest(mark, slots)}, **slots}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that the data begins at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text
+
+
+def _digest(mark: Mapping[str, str], slots: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps([mark, slots], sort_keys=True).encode()).hexdigest()
+
+
+def _put(path: Path, header: bytes, tensors: Mapping[str, Tensor]) -> None:
+    """Write a file under another name, and give it its own when it is on the disk."""
+    draft = path.with_name(f".{path.stem}.{secrets.token_hex(6)}.tmp")
+    try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with draft.open("xb") as file:
+                file.write(header)
+                for tensor in tensors.values():
+                    file.write(tensor.flatten().view(torch.uint8).numpy().data)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        finally:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+    except OSError as error:
+        needed = len(header) + sum(tensor.nbytes for tensor in tensors.values())
+        raise InputError(_say_unwritten(path, needed, error)) from error
+
+
+def _say_unwritten(path: Path, needed: int, error: OSError) -> str:
+    try:
+        free = f"{shutil.disk_usage(path.parent).free / 1e6:,.1f} MB are free there"
+    except OSError:
+        free = "the folder cannot be made"
+    return (
+        f"features cannot be kept in {path.parent}: {error.strerror or error}; {path.name} needs "
+        f"{needed / 1e6:,.1f} MB, {free}. Make room (zoo cache clear), set XDG_CACHE_HOME to another disk, or use "
+        "cache='memory' or 'off'."
+    )
+
+
+def _sweep(folder: Path) -> None:
+    """Remove files that nobody has written to for long."""
+    for draft in folder.glob(".*.tmp"):
+        with suppress(OSError):
+            if time.time() - draft.stat().st_mtime > ABANDONED_SECONDS:
+                draft.unlink()
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """Return the header of a safetensors file, and where its data begins."""
+    with safe_open(path, framework="numpy"):  # holds the header against itself and the size of the file
+        pass
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return parse_object(file.read(length)), 8 + length
+
+
+def _map_tensors(path: Path, slots: Mapping[str, _Slot]) -> dict[str, Tensor]:
+    """Return the tensors of a file as memory that is read when it is used, and shared with other processes.
+
+    No file stays open; the memory outlives the removal of the file.
+    """
+    size = max(slot.stop for slot in slots.values())
+    memory = torch.from_file(os.fspath(path), shared=False, size=size, dtype=torch.uint8)
+    return {name: memory[slot.start : slot.stop].view(slot.dtype).view(slot.shape) for name, slot in slots.items()}
+
+
+def _go_together(shards: Sequence[Mapping[str, Tensor]]) -> bool:
+    """Whether shards have the same parts, and each as many rows as it counts."""
+    kinds = {tuple((name, each.dtype, each.shape[1:]) for name, each in tensors.items()) for tensors in shards}
+    rows = ((tensors["counts"], tensors["rows"]) for tensors in shards)
+    return len(kinds) == 1 and all(bool(counts.min() >= 0) and int(counts.sum()) == len(own) for counts, own in rows)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
