@@ -6,6 +6,7 @@ import pytest
 from image_files import make_picture, write_picture
 from zoo.boxed_images import BoxedImages, Boxes
 from zoo.errors import DataError
+from zoo.image_store import ImageStore
 
 
 def boxes(labels: list[int], crowd: list[bool] | None = None) -> Boxes:
@@ -44,6 +45,17 @@ def test_crowds_are_neither_learnt_nor_counted(images: BoxedImages) -> None:
     assert images.count_boxes(4) == [1, 3, 0, 0]
     assert images.subset([1]).count_boxes(2) == [0, 0]
     assert images.subset([]).count_boxes(2) == [0, 0]
+
+
+def test_kept_pictures_are_read_once(tmp_path: Path, images: BoxedImages) -> None:
+    with ImageStore("disk", 10**7, tmp_path / "kept") as store:
+        kept = images.keeping(store, "train")
+        first = [kept.read(index) for index in range(3)]
+        again = kept.subset([2, 0])
+        for found, index in ((again.read(0), 2), (again.read(1), 0)):
+            assert np.array_equal(np.asarray(found[0]), np.asarray(first[index][0]))
+            assert found[1] is images.boxes[index]
+        assert (store.hits, store.kept) == (2, 3)
 
 
 def test_a_file_that_has_gone_since_is_named(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import os
 import pickle
 from collections import Counter
 from pathlib import Path
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 
 from image_files import make_picture, write_picture
+from zoo.decode import find_fault
 from zoo.errors import DataError
+from zoo.image_store import ImageStore
 from zoo.images import Images, number_images, pick_val, survey_splits
 from zoo.sources import Split, split_of_dataset, split_of_files
 
@@ -31,6 +34,32 @@ def test_a_survey_tells_good_from_bad(tmp_path: Path) -> None:
     assert survey.labels == ("cat", "dog")
     assert [problem.name for problem in survey.problems] == ["bad2.png", "bad3.png"]
     assert "not an image" in survey.problems[0].reason
+    assert seen == [(4, 4)]
+
+
+def test_files_that_were_found_good_are_not_read_again_until_they_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    split = files(tmp_path, cat=["1.png", "bad2.png"], dog=["3.png", "4.png"])
+    for path in tmp_path.glob("*.png"):
+        os.utime(path, (1e9, 1e9))
+    read: list[str] = []
+
+    def watch(source: Any) -> str | None:
+        read.append(Path(source).name)
+        return find_fault(source)
+
+    monkeypatch.setattr("zoo.images.find_fault", watch)
+    seen: list[tuple[int, int]] = []
+    first = survey_splits({"train": split}, check=True)
+    assert sorted(read) == ["1.png", "3.png", "4.png", "bad2.png"]
+    read.clear()
+    (tmp_path / "4.png").write_bytes(b"cut off")
+    again = survey_splits({"train": split}, check=True, on_progress=lambda done, total: seen.append((done, total)))
+    assert sorted(read) == ["4.png", "bad2.png"]
+    assert (first["train"].good, again["train"].good) == ((0, 2, 3), (0, 2))
+    assert [problem.name for problem in again["train"].problems] == ["bad2.png", "4.png"]
     assert seen == [(4, 4)]
 
 
@@ -93,6 +122,30 @@ def test_a_part_of_the_images(tmp_path: Path) -> None:
     picture, target = part.subset([0]).read(0)
     assert target == 0
     assert np.array_equal(np.asarray(picture), np.asarray(make_picture(seed=7)))
+
+
+def test_files_may_be_read_in_threads_and_data_sets_not(tmp_path: Path) -> None:
+    assert numbered(tmp_path).subset([1]).in_threads
+    split = split_of_dataset([(make_picture(), 1), (make_picture(), 0)], "train")
+    survey = survey_splits({"train": split}, check=True)["train"]
+    assert not number_images(split, survey, ("a", "b"), "train").in_threads
+
+
+def test_kept_images_are_read_once(tmp_path: Path) -> None:
+    images = numbered(tmp_path)
+    with ImageStore("disk", 10**7, tmp_path / "kept") as store:
+        train, val = images.keeping(store, "train"), images.keeping(store, "val")
+        train.read(1)
+        for path in tmp_path.glob("*.png"):
+            path.unlink()
+        for each in (train, pickle.loads(pickle.dumps(train.subset([2, 1]))).subset([1])):
+            picture, target = each.read(len(each) // 2)
+            assert target == 1
+            assert np.array_equal(np.asarray(picture), np.asarray(make_picture(seed=6)))
+        for other, index in ((images, 1), (val, 1), (train, 0)):
+            with pytest.raises(DataError, match=r"there is no such file"):
+                other.read(index)
+        assert (store.hits, store.kept) == (1, 1)
 
 
 def test_an_image_that_has_gone_bad_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import os
 import pickle
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +15,17 @@ from PIL import Image
 
 from image_files import make_picture
 from zoo.errors import DataError, InputError
-from zoo.loader import EpochSampler, ReadError, Samples, default_workers, lay_channels_last, make_loader
+from zoo.loader import (
+    EpochSampler,
+    ReadError,
+    Samples,
+    collate,
+    count_cores,
+    default_workers,
+    lay_channels_last,
+    load_places,
+    make_loader,
+)
 from zoo.preprocess import Preprocess, eval_transform, train_transform
 
 SMALL = Preprocess(image_size=8)
@@ -38,6 +49,20 @@ class Pictures:
 
 def targets(loader: Any) -> list[list[int]]:
     return [batch.tolist() for _, batch in loader]
+
+
+class Files(Pictures):
+    """Pictures that several threads may read at once."""
+
+    in_threads = True
+
+    def read(self, index: int, /) -> tuple[Image.Image, int]:
+        self.readers.add(threading.get_ident())
+        return super().read(index)
+
+    def __init__(self, count: int, bad: int | None = None) -> None:
+        super().__init__(count, bad)
+        self.readers: set[int] = set()
 
 
 def test_samples_repeat_for_an_epoch_and_differ_between_epochs() -> None:
@@ -133,6 +158,60 @@ def test_processes_share_an_epoch() -> None:
     assert sorted(seen[0] + seen[1]) == list(range(16))
 
 
+PLACES = [[(4, 0), (2, 1)], [(2, 0), (0, 3), (1, 0)], [(3, 0)]]
+
+
+@pytest.mark.parametrize("transform", [STILL, RANDOM], ids=["still", "random"])
+def test_threads_make_the_same_batches(transform: Any) -> None:
+    before = torch.get_rng_state()
+    images, draws = Files(5), transform is RANDOM
+    samples = Samples(images, transform, seed=1, draws=draws)
+    batches = list(load_places(samples, PLACES, collate, num_workers=0, pin_memory=False, threads=2))
+    assert images.readers
+    assert threading.get_ident() not in images.readers
+    plain = Samples(Pictures(5), transform, seed=1)
+    expected = list(load_places(plain, PLACES, collate, num_workers=0, pin_memory=False))
+    for (pixels, numbers), (others, same), places in zip(batches, expected, PLACES, strict=True):
+        assert torch.equal(pixels, others)
+        assert numbers.tolist() == same.tolist() == [index for index, _ in places]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("threads", [0, None])
+def test_what_threads_must_not_read_is_read_by_the_main_one(threads: int | None) -> None:
+    images = Files(3)
+    images.in_threads = threads == 0
+    samples = Samples(images, STILL)
+    assert len(list(load_places(samples, [[(0, 0)]], collate, num_workers=0, pin_memory=False, threads=threads))) == 1
+    assert images.readers == {threading.get_ident()}
+
+
+def test_threads_name_an_image_that_cannot_be_read_and_end() -> None:
+    before = threading.active_count()
+    samples = Samples(Files(5, bad=2), STILL, draws=False)
+    batches = load_places(samples, PLACES, collate, num_workers=0, pin_memory=False)
+    with pytest.raises(DataError, match=r"^image 'cat/2\.jpg': cut off\. Repair it\.$"):
+        next(batches)
+    assert threading.active_count() == before
+
+
+def test_threads_end_when_no_more_is_wanted() -> None:
+    before = threading.active_count()
+    batches = load_places(Samples(Files(5), STILL), PLACES, collate, num_workers=0, pin_memory=False)
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_lie_channels_last(workers: int) -> None:
+    for transform in (STILL, eval_transform(SMALL, normalise=False)):
+        images, _ = next(iter(make_loader(Pictures(3), transform, batch_size=3, num_workers=workers)))
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        assert images.dtype == transform(make_picture()).dtype
+        assert torch.equal(images[2], transform(make_picture((20, 16), seed=2)))
+
+
 def test_loading_leaves_the_generator_alone() -> None:
     before = torch.get_rng_state()
     targets(make_loader(Pictures(5), RANDOM, batch_size=2, shuffle=True))
@@ -183,6 +262,7 @@ def test_how_many_workers(monkeypatch: pytest.MonkeyPatch) -> None:
         assert default_workers(10_000, accelerator=True) == gpu
         assert default_workers(100, accelerator=True) == 0
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "16")
+    assert count_cores() == 4
     assert default_workers(10_000, accelerator=True) == 4
     assert default_workers(10_000) in (1, 4)
 

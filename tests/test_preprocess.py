@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 
 from image_files import make_picture
 from zoo.errors import InputError
-from zoo.preprocess import Preprocess, eval_transform, train_transform
+from zoo.preprocess import Preprocess, eval_transform, to_input, train_transform
 
 PLAIN = Preprocess(image_size=32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
@@ -78,10 +78,89 @@ def test_the_tensor_is_float32_and_its_own() -> None:
     torch.testing.assert_close(second * 255, torch.from_numpy(np.array(image)).permute(2, 0, 1).float())
 
 
-def test_a_very_long_picture_needs_little_memory() -> None:
-    strip = Image.new("RGB", (100_000, 2), (255, 0, 0))  # resized as a whole, half a gigapixel
-    assert eval_transform(PLAIN.replace(image_size=128))(strip)[0].min() == 1
-    assert train_transform(PLAIN)(strip)[0].min() == 1
+@pytest.mark.parametrize("resizer", ["pillow", "torch"])
+def test_a_very_long_picture_needs_little_memory(monkeypatch: pytest.MonkeyPatch, resizer: Any) -> None:
+    strip = Image.new("RGB", (100_000, 2), (255, 0, 0))  # resized as a whole, a gigapixel
+    largest = 0
+    resize = Image.Image.resize
+
+    def watch(picture: Image.Image, size: tuple[int, int], *args: Any, **options: Any) -> Image.Image:
+        nonlocal largest
+        largest = max(largest, size[0] * size[1])
+        return resize(picture, size, *args, **options)
+
+    monkeypatch.setattr(Image.Image, "resize", watch)
+    assert eval_transform(PLAIN.replace(image_size=128), resizer=resizer)(strip)[0].min() == 1
+    assert train_transform(PLAIN, resizer=resizer)(strip)[0].min() == 1
+    assert largest < 10**6
+
+
+@pytest.mark.parametrize("lying", [True, False])
+def test_the_middle_of_a_long_picture_is_shown(lying: bool) -> None:
+    ramp = np.repeat(np.arange(2001, dtype=np.float32)[:, None, None] - 900, 33, axis=1).repeat(3, axis=2)
+    picture = Image.fromarray(ramp.clip(0, 255).astype(np.uint8))  # 100 in its middle, one more in each row
+    shown = eval_transform(PLAIN, normalise=False)(picture.transpose(Image.Transpose.TRANSPOSE) if lying else picture)
+    along = (shown.mT if lying else shown)[0, :, 16].float()
+    assert abs(along.mean() - 100) < 1
+    assert abs(along[-1] - along[0] - 31 * 33 / 36) < 2  # 36 = 32 / 0.875, rounded down
+
+
+TRANSFORMS: dict[str, Any] = {
+    "eval": eval_transform,
+    "squash": lambda preprocess, **options: eval_transform(preprocess.replace(crop_mode="squash"), **options),
+    "crop-flip": train_transform,
+    "trivial": lambda preprocess, **options: train_transform(preprocess, augment="trivial", **options),
+}
+
+
+def apply(transform: Any, images: list[Image.Image]) -> Tensor:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return torch.stack([transform(image) for image in images])
+
+
+@pytest.mark.parametrize("resizer", ["pillow", "torch"])
+@pytest.mark.parametrize("make", TRANSFORMS.values(), ids=TRANSFORMS)
+def test_bytes_become_the_very_numbers(make: Any, resizer: Any) -> None:
+    preprocess = Preprocess(image_size=32, std=(0.21, 0.22, 0.23))
+    images = [smooth((60, 40)), smooth((40, 61), 1), make_picture((32, 32)), Image.new("L", (9, 9), 200)]
+    pixels = apply(make(preprocess, normalise=False, resizer=resizer), images)
+    assert (pixels.shape, pixels.dtype) == ((4, 3, 32, 32), torch.uint8)
+    numbers = apply(make(preprocess, resizer=resizer), images)
+    for laid in (pixels, pixels.contiguous(memory_format=torch.channels_last)):
+        inputs = to_input(laid, preprocess)
+        assert torch.equal(inputs, numbers)
+        assert inputs.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(to_input(pixels[1], preprocess), numbers[1])
+
+
+def test_every_byte_becomes_the_very_number() -> None:
+    pixels = torch.arange(256, dtype=torch.uint8).expand(3, 8, 256)
+    steps = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(Preprocess().mean, Preprocess().std)])
+    assert torch.equal(to_input(pixels, Preprocess()), steps(pixels))
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
+@pytest.mark.parametrize("make", TRANSFORMS.values(), ids=TRANSFORMS)
+def test_torch_resizes_as_pillow_does_but_for_rounding(make: Any, interpolation: Any) -> None:
+    preprocess = Preprocess(image_size=64, interpolation=interpolation)
+    images = [smooth((400, 300)), smooth((200, 380), 1), smooth((1000, 170), 2)]
+    ours, theirs = (apply(make(preprocess, normalise=False, resizer=name), images) for name in ("torch", "pillow"))
+    difference = (ours.int() - theirs.int()).abs()
+    if interpolation == "nearest":
+        assert difference.max() == 0
+    elif make is eval_transform:
+        assert difference.max() <= 1
+        assert (difference > 0).float().mean() < 0.01
+    else:  # Pillow squeezes tall pictures in another order; a random change may make a difference larger
+        assert difference.float().mean() < 0.3
+
+
+def test_to_input_takes_bytes_of_rgb_alone() -> None:
+    with pytest.raises(InputError, match=r"torch.float32 of the shape \(3, 8, 8\); expected uint8 .*normalise=False"):
+        to_input(torch.rand(3, 8, 8), PLAIN)
+    with pytest.raises(InputError, match=r"torch.uint8 of the shape \(2, 8, 8, 3\); expected uint8 \(B, 3"):
+        to_input(torch.zeros(2, 8, 8, 3, dtype=torch.uint8), PLAIN)
 
 
 def test_gray_pictures_are_accepted() -> None:
@@ -139,9 +218,10 @@ def test_crops_keep_the_share_of_the_area_and_the_shape_that_are_asked_for() -> 
     assert 1.25 < max(ratios) < 1.4
 
 
+@pytest.mark.parametrize("resizer", ["pillow", "torch"])
 @pytest.mark.parametrize("augment", ["none", "crop-flip", "trivial"])
-def test_transforms_travel_between_processes(augment: Any) -> None:
-    image, transform = smooth((50, 40)), train_transform(PLAIN, augment=augment)
+def test_transforms_travel_between_processes(augment: Any, resizer: Any) -> None:
+    image, transform = smooth((50, 40)), train_transform(PLAIN, augment=augment, resizer=resizer)
     copy = pickle.loads(pickle.dumps(transform))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
@@ -203,6 +283,7 @@ def test_wrong_keys() -> None:
         ({"augment": "flip"}, "augment is 'flip'; expected none, crop-flip, trivial. Did you mean 'crop-flip'"),
         ({"crop_scale_min": 0}, "crop_scale_min is 0; expected"),
         ({"crop_scale_min": True}, "crop_scale_min is True"),
+        ({"resizer": "opencv"}, r"resizer is 'opencv'; expected pillow, torch\."),
         ({"flip_probability": 1.5}, "flip_probability is 1.5; expected a number from 0 to 1"),
     ],
 )

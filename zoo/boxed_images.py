@@ -11,6 +11,7 @@ from PIL import Image
 from zoo.annotations import PictureReader
 from zoo.decode import read_image
 from zoo.errors import DataError, InputError
+from zoo.image_store import ImageStore
 
 
 class Boxes(NamedTuple):
@@ -42,6 +43,9 @@ class BoxedImages:
         sizes: Height and width of each in pixels, as it is seen.
         boxes: Of each.
         positions: Where the reader finds each.
+        in_threads: Whether several threads may read at once.
+        store: Where decoded pictures are kept, if they are.
+        store_name: What this split is called in there.
     """
 
     reader: PictureReader
@@ -49,6 +53,9 @@ class BoxedImages:
     sizes: tuple[tuple[int, int], ...]
     boxes: tuple[Boxes, ...]
     positions: tuple[int, ...]
+    in_threads: bool = False
+    store: ImageStore | None = None
+    store_name: str = ""
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -59,13 +66,29 @@ class BoxedImages:
         Raises:
             DataError: If it cannot be read (any more); the text names it.
         """
+        position = self.positions[index]
+        key = f"{self.store_name}-{position}"
+        if self.store is not None and (kept := self.store.get(key)):
+            return kept, self.boxes[index]
         try:
-            return read_image(self.reader(self.positions[index])), self.boxes[index]
+            picture = read_image(self.reader(position))
         except InputError as error:
             raise DataError(
                 f"image {self.names[index]!r}: {error}. Check the data again; bad images are left out with "
                 "skip_bad=True (--skip-bad)."
             ) from error
+        if self.store is not None:
+            self.store.put(key, picture)
+        return picture, self.boxes[index]
+
+    def keeping(self, store: ImageStore, name: str) -> "BoxedImages":
+        """Return the same pictures, read once and then from a store.
+
+        Args:
+            store: Keeps them.
+            name: Tells this split from others in the store, as a part of a file's name.
+        """
+        return replace(self, store=store, store_name=name)
 
     def subset(self, indices: Sequence[int]) -> "BoxedImages":
         """Return some of the pictures, in the order of the indices."""

@@ -13,8 +13,10 @@ from PIL import Image
 
 from zoo.decode import find_fault, read_image
 from zoo.errors import DataError, InputError
+from zoo.image_store import ImageStore
 from zoo.labels import number_labels, plain_labels
-from zoo.sources import Reader, Split
+from zoo.sources import FileReader, Reader, Split
+from zoo.survey_notes import SurveyNotes
 
 Finding: TypeAlias = tuple[Any, str | None]  # label, and why the sample cannot be used
 
@@ -44,12 +46,18 @@ class Images:
         names: What to call each image: a path below the data's folder, or like `train[7]`.
         targets: The class number of each.
         positions: Where the reader finds each.
+        in_threads: Whether several threads may read at once.
+        store: Where decoded images are kept, if they are.
+        store_name: What this split is called in there.
     """
 
     reader: Reader
     names: tuple[str, ...]
     targets: tuple[int, ...]
     positions: tuple[int, ...]
+    in_threads: bool = False
+    store: ImageStore | None = None
+    store_name: str = ""
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -60,13 +68,29 @@ class Images:
         Raises:
             DataError: If it cannot be read (any more); the text names it.
         """
+        position = self.positions[index]
+        key = f"{self.store_name}-{position}"
+        if self.store is not None and (kept := self.store.get(key)):
+            return kept, self.targets[index]
         try:
-            return read_image(self.reader(self.positions[index])[0]), self.targets[index]
+            picture = read_image(self.reader(position)[0])
         except InputError as error:
             raise DataError(
                 f"image {self.names[index]!r}: {error}. Check the data again; bad images are left out with "
                 "skip_bad=True (--skip-bad)."
             ) from error
+        if self.store is not None:
+            self.store.put(key, picture)
+        return picture, self.targets[index]
+
+    def keeping(self, store: ImageStore, name: str) -> "Images":
+        """Return the same images, read once and then from a store.
+
+        Args:
+            store: Keeps them.
+            name: Tells this split from others in the store, as a part of a file's name.
+        """
+        return replace(self, store=store, store_name=name)
 
     def subset(self, indices: Sequence[int]) -> "Images":
         """Return some of the images, in the order of the indices."""
@@ -96,7 +120,7 @@ class Survey:
 def survey_splits(
     splits: Mapping[str, Split], *, check: bool, on_progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Survey]:
-    """Read every sample once, files in several threads.
+    """Read every sample once, files in several threads; files that were found good and have not changed are not read.
 
     Args:
         splits: What to look at.
@@ -141,7 +165,7 @@ def number_images(split: Split, survey: Survey, classes: tuple[str, ...], origin
     """
     names = tuple(split.names[position] for position in survey.good)
     targets = number_labels(survey.labels, split.classes, classes, names=names, split=split.name, origin=origin)
-    return Images(split.reader, names, targets, survey.good)
+    return Images(split.reader, names, targets, survey.good, in_threads=split.in_threads)
 
 
 def pick_val(names: Sequence[str], targets: Sequence[int], *, fraction: float, seed: int) -> list[int]:
@@ -177,26 +201,29 @@ def _examine_all(split: Split, *, check: bool, count: Callable[[int], None]) -> 
     """Yield label and fault of each sample, in order."""
     size = len(split.names)
     batches = [range(start, min(start + BATCH, size)) for start in range(0, size, BATCH)]
-    for results in _run(split, batches, check=check):
+    notes = SurveyNotes(split.reader.root) if check and isinstance(split.reader, FileReader) else None
+    for results in _run(split, batches, notes, check=check):
         count(len(results))
         yield from results
+    if notes:
+        notes.save()
 
 
-def _run(split: Split, batches: list[range], *, check: bool) -> Iterator[list[Finding]]:
+def _run(split: Split, batches: list[range], notes: SurveyNotes | None, *, check: bool) -> Iterator[list[Finding]]:
     if not split.in_threads:
-        yield from (_examine(split, batch, check=check) for batch in batches)
+        yield from (_examine(split, batch, notes, check=check) for batch in batches)
         return
     running: deque[Future[list[Finding]]] = deque()
     with ThreadPoolExecutor(THREADS) as pool:
         for batch in batches:
-            running.append(pool.submit(_examine, split, batch, check=check))
+            running.append(pool.submit(_examine, split, batch, notes, check=check))
             if len(running) > 4 * THREADS:  # so that millions of files do not wait in memory
                 yield running.popleft().result()
         while running:
             yield running.popleft().result()
 
 
-def _examine(split: Split, positions: range, *, check: bool) -> list[Finding]:
+def _examine(split: Split, positions: range, notes: SurveyNotes | None, *, check: bool) -> list[Finding]:
     results: list[Finding] = []
     for position in positions:
         try:
@@ -205,8 +232,21 @@ def _examine(split: Split, positions: range, *, check: bool) -> list[Finding]:
             results.append((None, str(error)))
             continue
         known = label if split.labels is None else split.labels[position]
-        results.append((known, find_fault(source) if check else None))
+        results.append((known, _find_fault(source, split.reader, position, notes) if check else None))
     return results
+
+
+def _find_fault(source: Any, reader: Reader, position: int, notes: SurveyNotes | None) -> str | None:
+    if notes is None or not isinstance(reader, FileReader):
+        return find_fault(source)
+    name = reader.names[position]
+    facts = notes.look(name)
+    if notes.is_good(name, facts):
+        return None
+    fault = find_fault(source)
+    if fault is None:
+        notes.add(name, facts)
+    return fault
 
 
 def _conclude(split: Split, findings: Sequence[Finding]) -> Survey:
