@@ -259,3 +259,15 @@ def test_a_batch_of_the_right_size_is_left_alone():
 def test_wrong_sizes(size):
     with pytest.raises(InputError, match=r"the size of a batch is .* x .*; expected multiples of 32 pixels"):
         resize_batch(torch.zeros(1, 3, 64, 64), BoxTargets(torch.zeros(0, 6), torch.tensor([0])), size)
+
+
+def test_the_targets_of_some_images_are_numbered_anew():
+    rows = torch.tensor([[0, 1, 5, 5, 2, 2], [1, 2, 5, 5, 2, 2], [3, 3, 6, 6, 4, 4.0]])
+    targets = BoxTargets(rows, torch.tensor([8, 9, 10, 11]))
+    middle, last = targets.narrow(1, 3), targets.narrow(3, 4)
+    assert middle.rows.tolist() == [[0, 2, 5, 5, 2, 2]]
+    assert middle.indices.tolist() == [9, 10]
+    assert last.rows.tolist() == [[0, 3, 6, 6, 4, 4]]
+    assert targets.narrow(2, 3).rows.shape == (0, 6)  # an image without boxes
+    assert torch.equal(targets.narrow(0, 4).rows, rows)
+    assert torch.equal(targets.rows, rows)

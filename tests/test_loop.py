@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from zoo.box_loader import BoxTargets
+from zoo.chunks import Chunks
 from zoo.engine import make_accelerator
 from zoo.errors import DataError, TrainingError
 from zoo.loop import EpochResult, Position, fit, run_batches
@@ -252,3 +254,252 @@ def test_a_network_that_asks_for_the_targets_is_shown_them():
     train(Curious(), Batches(), shows_targets=True)
     assert len(seen) == len(Batches())
     assert all(isinstance(targets, torch.Tensor) for targets in seen)
+
+
+class Full(torch.autograd.Function):
+    """Passes images on; in its backward pass memory runs out above a number of them."""
+
+    @staticmethod
+    def forward(context, images, most):
+        context.most = most
+        return images.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        if len(gradient) > context.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return gradient, None
+
+
+class Cramped(nn.Module):
+    """A network with a norm that learns, in whose passes memory runs out above `most` images; `seen` are the sizes."""
+
+    def __init__(self, most, *, where="forward", dropout=0.0):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            self.body = nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 8), nn.ReLU(), nn.Dropout(dropout))
+            self.head = nn.Linear(8, 3)
+        self.most, self.where, self.seen = most, where, []
+
+    def forward(self, images):
+        self.seen.append(len(images))
+        x = self.body(images)
+        if self.where == "forward" and len(images) > self.most:
+            torch.empty(2**60, dtype=torch.uint8)  # more than there are addresses for
+        return self.head(Full.apply(x, self.most) if self.where == "backward" else x)
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_chunks_add_up_to_the_batch(size, accumulate):
+    whole, parts = make_network(), make_network()
+    one = train(whole, Batches(22, size=8), epochs=2, accumulate=accumulate)
+    other = train(parts, Batches(22, size=8), epochs=2, accumulate=accumulate, chunks=Chunks(size))
+    assert_same(whole, parts, tolerance=1e-6)
+    assert [result.loss for result in other] == pytest.approx([result.loss for result in one], rel=1e-6)
+    assert [result.step for result in other] == [result.step for result in one]
+
+
+@pytest.mark.parametrize("size", [None, 8, 100])
+def test_chunks_that_hold_the_batch_change_no_bit(size):
+    plain, chunked = make_network(dropout=0.5), make_network(dropout=0.5)
+    one = train(plain, Batches(22, size=8), accumulate=3, epochs=2, clip_grad_norm=0.1)
+    other = train(chunked, Batches(22, size=8), accumulate=3, epochs=2, clip_grad_norm=0.1, chunks=Chunks(size))
+    assert_same(plain, chunked)
+    assert [result.loss for result in other] == [result.loss for result in one]
+
+
+def test_the_loss_of_a_step_is_that_of_its_last_batch():
+    shown = {None: [], 3: []}
+    for size, losses in shown.items():
+        after_step = lambda position, loss, losses=losses: losses.append(loss)  # noqa: E731
+        train(make_network(), Batches(22, size=8), accumulate=2, chunks=Chunks(size), after_step=after_step)
+    assert len(shown[None]) == 2
+    assert shown[3] == pytest.approx(shown[None], rel=1e-6)
+
+
+def test_only_the_last_chunk_of_a_step_is_shared_with_other_processes(monkeypatch):
+    held, done = [], []
+    accelerator = make_accelerator("cpu")
+
+    class Held:
+        def __enter__(self):
+            held.append(len(done))
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(accelerator, "no_sync", lambda network: Held())
+    network = make_network()
+    network.register_forward_hook(lambda module, inputs, output: done.append(len(output)))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    list(
+        fit(
+            network,
+            Batches(12, size=4),
+            optimizer,
+            accelerator,
+            loss=functional.cross_entropy,
+            epochs=1,
+            position=Position(),
+            before_step=lambda position: None,
+            after_step=lambda position, loss: False,
+            accumulate=2,
+            chunks=Chunks(2),
+        )
+    )
+    assert done == [2] * 6  # a step of two batches, and one of one
+    assert held == [0, 1, 2, 4]
+
+
+def test_the_network_may_take_several_tensors():
+    class Maps(Batches):
+        def epoch(self, epoch, start_batch=0):
+            for images, targets in super().epoch(epoch, start_batch):
+                yield (images[:, :4], images[:, 4:]), targets
+
+    class Joined(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = make_network()
+
+        def forward(self, parts):
+            return self.inner(torch.cat(parts, 1))
+
+    plain, joined, chunked = make_network(), Joined(), Joined()
+    expected = train(plain, Batches(22))
+    results = train(joined, Maps(22))
+    train(chunked, Maps(22), chunks=Chunks(3))
+    assert_same(plain, joined.inner)
+    assert_same(plain, chunked.inner, tolerance=1e-6)
+    assert results[0].loss == expected[0].loss
+    found = [outputs for outputs, _ in run_batches(joined, Maps(22).epoch(0), make_accelerator("cpu"))]
+    wanted = [outputs for outputs, _ in run_batches(plain, Batches(22).epoch(0), make_accelerator("cpu"))]
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+def test_boxes_stay_with_their_images():
+    seen = []
+
+    class Boxed(Batches):
+        def epoch(self, epoch, start_batch=0):
+            for images, _ in super().epoch(epoch, start_batch):
+                numbers = torch.arange(len(images)).repeat_interleave(2)[:, None].float()
+                yield (
+                    images,
+                    BoxTargets(torch.cat([numbers, torch.ones(len(numbers), 5)], 1), torch.arange(len(images))),
+                )
+
+    def loss(outputs, targets):
+        seen.append((len(outputs), targets.rows[:, 0].tolist(), targets.indices.tolist()))
+        return outputs.square().mean()
+
+    train(make_network(), Boxed(8, size=4), loss=loss, chunks=Chunks(2))
+    assert seen == [(2, [0, 0, 1, 1], [0, 1]), (2, [0, 0, 1, 1], [2, 3])] * 2
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_run_that_is_out_of_memory_goes_on_with_smaller_chunks(where, accumulate):
+    told, position, network = [], Position(), Cramped(3, where=where, dropout=0.5)
+    chunks = Chunks(on_halved=told.append)
+    options = {"epochs": 2, "accumulate": accumulate, "seed": 4}
+    results = train(network, Batches(22, size=8), chunks=chunks, position=position, **options)
+    assert told == [4, 2]
+    assert network.seen[:3] == [8, 4, 2]
+    assert set(network.seen[3:]) == {2}
+
+    small = Cramped(99, dropout=0.5)  # one that took chunks of two from the beginning
+    expected = train(small, Batches(22, size=8), chunks=Chunks(2), **options)
+    assert_same(network, small)  # running statistics and the number of their batches, too
+    assert [result.loss for result in results] == [result.loss for result in expected]
+    assert [result.step for result in results] == [result.step for result in expected]
+    assert position == Position(epoch=2, step=expected[-1].step)
+
+
+def test_a_step_begins_again_from_its_first_batch():
+    class Growing(Batches):
+        def epoch(self, epoch, start_batch=0):
+            yield from [(self.images[:2], self.targets[:2]), (self.images[2:10], self.targets[2:10])][start_batch:]
+
+    network, expected = Cramped(4, dropout=0.5), Cramped(99, dropout=0.5)
+    result = train(network, Growing(length=2), accumulate=2, chunks=Chunks())
+    assert network.seen == [2, 8, 2, 4, 4]
+    wanted = train(expected, Growing(length=2), accumulate=2, chunks=Chunks(4))
+    assert_same(network, expected)
+    assert result[0].loss == wanted[0].loss
+
+
+def test_gradients_are_freed_before_a_step_begins_again():
+    class Watching(Cramped):
+        def forward(self, images):
+            gradients.append(self.head.weight.grad is not None)
+            return super().forward(images)
+
+    gradients = []
+    train(Watching(4, where="backward"), Batches(8, size=8), chunks=Chunks())
+    assert gradients == [False, False, True]  # the head's had been there when the body's failed
+
+
+def test_not_even_one_image_is_told():
+    network = Cramped(0)
+    network.body[0] = nn.LayerNorm(6)
+    with pytest.raises(TrainingError, match=r"single image in the network \(.*DefaultCPUAllocator.*image_size"):
+        train(network, Batches(22, size=8))
+
+
+def test_a_norm_that_cannot_learn_from_one_image_is_told():
+    with pytest.raises(TrainingError, match=r"a chunk of a single image, .* a larger chunk_size, or freeze_norm"):
+        train(Cramped(99), Batches(9, size=3), chunks=Chunks(2))
+    with pytest.raises(TrainingError, match=r"a chunk of a single image"):
+        train(Cramped(1), Batches())
+    with pytest.raises(ValueError, match=r"more than 1 value per channel"):  # not for want of larger chunks
+        train(Cramped(99), Batches(1))
+
+
+def test_without_chunks_a_run_goes_on_too():
+    network = Cramped(4)
+    assert len(train(network, Batches(22, size=8))) == 1
+    assert network.seen == [8, 4, 4, 4, 4, 3, 3]
+
+
+def test_in_several_processes_it_is_told_which_size_to_take(monkeypatch):
+    accelerator = make_accelerator("cpu")
+    monkeypatch.setattr(type(accelerator), "num_processes", 2)
+    network = Cramped(2)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    settings = {"before_step": print, "after_step": print, "position": Position(), "epochs": 1}
+    with pytest.raises(TrainingError, match=r"in process 0 of 2 with 8 images .* Start again with chunk_size=4 or"):
+        list(fit(network, Batches(22, size=8), optimizer, accelerator, loss=functional.cross_entropy, **settings))
+
+
+def test_other_errors_are_no_lack_of_memory():
+    class Broken(Cramped):
+        def forward(self, images):
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        train(Broken(2), Batches())
+
+
+def test_an_optimizer_that_is_out_of_memory_is_told():
+    network = make_network()
+
+    class Hungry(torch.optim.SGD):
+        def step(self, closure=None):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    with pytest.raises(TrainingError, match=r"memory ran out in the optimizer's step \(CUDA .*smaller chunk_size"):
+        train(network, Batches(), optimizer=Hungry(network.parameters(), lr=0.1))
+
+
+def test_a_loader_that_is_out_of_memory_is_told():
+    batches = Batches()
+    batches.epoch = lambda epoch, start_batch: map(fail, [0])
+
+    def fail(_):
+        raise MemoryError
+
+    with pytest.raises(TrainingError, match=r"memory ran out while a batch was loaded"):
+        train(make_network(), batches)

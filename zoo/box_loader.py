@@ -42,6 +42,12 @@ class BoxTargets(NamedTuple):
     rows: Tensor
     indices: Tensor
 
+    def narrow(self, start: int, stop: int) -> "BoxTargets":
+        """Return the targets of the images from one on and up to another, which are numbered from 0 again."""
+        images = self.rows[:, 0]
+        rows = self.rows[(images >= start) & (images < stop)]
+        return BoxTargets(rows - rows.new_tensor([start, 0, 0, 0, 0, 0]), self.indices[start:stop])
+
 
 class BoxSamples(Dataset[BoxSample]):
     """Pictures with boxes as tensors, for a `DataLoader`.

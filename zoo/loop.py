@@ -7,7 +7,7 @@ epoch and the batch alone, so a resumed run is the same run.
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,19 +15,24 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from zoo.chunks import Chunk, Chunks, count_images, split_batch
 from zoo.errors import TrainingError
 from zoo.loader import lay_channels_last, mix_seeds
+from zoo.memory import RunningStatistics, is_out_of_memory, release_memory
 
 REPORT_SECONDS = 0.2
 
 
 class Batches(Protocol):
-    """A sequence of `(images, targets)` batches that can be started anew, in an order of its own, at any batch."""
+    """A sequence of `(images, targets)` batches that can be started anew, in an order of its own, at any batch.
+
+    Images are a tensor, or a tuple of tensors with one entry per image each, such as feature maps.
+    """
 
     def __len__(self) -> int:
         """Batches per epoch."""
 
-    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[tuple[Any, Any]]:
         """Iterate over one epoch, from a batch on."""
 
 
@@ -81,18 +86,22 @@ def fit(
     optimizer: Any,
     accelerator: Accelerator,
     *,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: Callable[[Any, Any], Tensor],
     epochs: int,
     position: Position,
     before_step: Callable[[Position], None],
     after_step: Callable[[Position, float | None], bool],
     adjust_gradients: Callable[[], None] | None = None,
     accumulate: int = 1,
+    chunks: Chunks | None = None,
     clip_grad_norm: float | None = None,
     seed: int = 0,
     shows_targets: bool = False,
 ) -> Iterator[EpochResult]:
     """Train until the last epoch, or until `after_step` says stop; `position` is kept up to date.
+
+    Where memory runs out in a forward or backward pass, the chunks are halved and the optimizer step at hand is begun
+    again from its first batch: each image counts once, and norms see none of what failed.
 
     Args:
         network: Turns the first of a batch into outputs; prepared by the accelerator.
@@ -106,50 +115,43 @@ def fit(
         after_step: Called after each optimizer step with the loss (None if it was not fetched from the device); True
             stops the loop before the next.
         adjust_gradients: Called before each optimizer step with the gradients of the whole step at hand, clipped.
-        accumulate: Batches per optimizer step; their gradients are averaged.
+        accumulate: Batches per optimizer step; their gradients are averaged. They are held until the step is done.
+        chunks: How many images of a batch are in the network at a time; None: all.
         clip_grad_norm: Largest norm of all gradients together.
         seed: Of dropout and the like.
         shows_targets: Whether the network is called with the targets, too: `network(images, targets)`.
 
     Raises:
-        TrainingError: As soon as the loss is seen not to be a finite number.
+        TrainingError: As soon as the loss is seen not to be a finite number; or memory does not hold a single image,
+            or runs out where smaller chunks do not help.
     """
     count = len(batches)
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     watch_all = accelerator.device.type == "cpu"
+    gradients = _Gradients(network, loss, optimizer, accelerator, chunks or Chunks(), seed, shows_targets)
     while position.epoch < epochs:
         network.train()
+        gradients.watch_statistics()
         total = torch.zeros((), device=accelerator.device, dtype=torch.float64 if watch_all else torch.float32)
         marked = reported = time.perf_counter()
         iterator = batches.epoch(position.epoch, position.batch)
-        for batch in range(position.batch, count):
-            asked = time.perf_counter()
-            images, targets = _next(iterator, batch, count)
-            position.waiting += time.perf_counter() - asked
-            window = min(accumulate, count - batch // accumulate * accumulate)
-            is_step = (batch + 1) % accumulate == 0 or batch + 1 == count
-            torch.manual_seed(mix_seeds(seed, position.epoch, batch, accelerator.process_index))
-            with nullcontext() if is_step else accelerator.no_sync(network):
-                outputs = network(images, targets) if shows_targets else network(images)
-                value = loss(outputs, targets)
-                accelerator.backward(value / window)
-            total += value.detach() * len(images)
-            position.images += len(images)
-            if not is_step:
-                continue
+        while position.batch < count:
+            window = range(position.batch, min(count, (position.batch // accumulate + 1) * accumulate))
+            value = gradients.add_up(_fetch(iterator, window, count, position), window, position, total)
             before_step(position)
-            if clip_grad_norm is not None:
-                accelerator.clip_grad_norm_(parameters, clip_grad_norm)
-            if adjust_gradients is not None:
-                adjust_gradients()
-            optimizer.step()
+            with _telling_memory("in the optimizer's step"):
+                if clip_grad_norm is not None:
+                    accelerator.clip_grad_norm_(parameters, clip_grad_norm)
+                if adjust_gradients is not None:
+                    adjust_gradients()
+                optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            position.step, position.batch = position.step + 1, batch + 1
+            position.step, position.batch = position.step + 1, window.stop
             now = time.perf_counter()
             position.seconds, marked = position.seconds + now - marked, now
             fetched = None
-            if watch_all or now - reported > REPORT_SECONDS or batch + 1 == count:
-                fetched, reported = float(value.detach()), now
+            if watch_all or now - reported > REPORT_SECONDS or position.batch == count:
+                fetched, reported = float(value), now
                 _check_finite(fetched, position)
             if after_step(position, fetched):
                 position.loss_sum += float(total)
@@ -159,20 +161,143 @@ def fit(
         yield _finish_epoch(position, accelerator)
 
 
-def run_batches(
-    network: nn.Module, batches: Iterable[Any], accelerator: Accelerator
-) -> Iterator[tuple[Tensor, Tensor]]:
+def run_batches(network: nn.Module, batches: Iterable[Any], accelerator: Accelerator) -> Iterator[tuple[Any, Any]]:
     """Yield outputs and targets of every batch, gathered from all processes, in eval mode without gradients."""
     network.eval()
     for images, targets in batches:
         with torch.inference_mode():
-            outputs = network(lay_channels_last(images))
+            outputs = network(_lay_out(images))
             if accelerator.num_processes > 1:  # else nothing to gather; and what it cuts is wrong for user's samplers
                 outputs, targets = accelerator.gather_for_metrics((outputs, targets))
         yield outputs, targets
 
 
-def _next(iterator: Iterator[tuple[Tensor, Tensor]], batch: int, count: int) -> tuple[Tensor, Tensor]:
+class _Gradients:
+    """Adds up the gradients of one optimizer step after the other, in chunks that memory holds."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: Callable[[Any, Any], Tensor],
+        optimizer: Any,
+        accelerator: Accelerator,
+        chunks: Chunks,
+        seed: int,
+        shows_targets: bool,
+    ) -> None:
+        self.network, self.loss, self.optimizer, self.accelerator = network, loss, optimizer, accelerator
+        self.chunks, self.seed, self.shows_targets = chunks, seed, shows_targets
+        self.statistics: RunningStatistics | None = None
+
+    def watch_statistics(self) -> None:
+        """Find what has to be put back after a failure; called when the modes of the modules are set."""
+        self.statistics = RunningStatistics(self.network) if self.accelerator.num_processes == 1 else None
+
+    def add_up(self, pairs: Iterator[tuple[Any, Any]], window: range, position: Position, total: Tensor) -> Tensor:
+        """Run all batches of an optimizer step, and return the mean loss of the last.
+
+        Args:
+            pairs: The batches.
+            window: Their numbers in the epoch.
+            position: Where the run stands; their images are added.
+            total: Sum of the losses of the epoch's images; theirs are added.
+        """
+        if self.statistics is not None:
+            self.statistics.keep()
+        kept: list[tuple[Any, Any]] = []
+        losses: list[Tensor] = []
+        for pair in pairs:
+            kept.append(pair)
+            while len(losses) < len(kept):  # all of them again after a failure
+                images, targets = kept[len(losses)]
+                value, failure = self._try_batch(images, targets, window, window[len(losses)], position.epoch)
+                if value is None:
+                    self._begin_again(count_images(images), failure)
+                    losses.clear()
+                else:
+                    losses.append(value)
+        for (images, _), value in zip(kept, losses, strict=True):
+            total += value * count_images(images)
+            position.images += count_images(images)
+        return losses[-1]
+
+    def _try_batch(self, images: Any, targets: Any, window: range, batch: int, epoch: int) -> tuple[Tensor | None, str]:
+        """Return the mean loss of a batch, or None and what an error said that memory had run out."""
+        torch.manual_seed(mix_seeds(self.seed, epoch, batch, self.accelerator.process_index))
+        try:
+            return self._run_batch(images, targets, len(window), batch == window[-1]), ""
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None, str(error)  # without the error: its frames hold what has to be freed
+        except ValueError as error:
+            is_cut = self.chunks.size is not None and self.chunks.size < count_images(images)
+            if not is_cut or "more than 1 value per channel" not in str(error):
+                raise
+            raise TrainingError(
+                "a norm cannot learn its statistics from a chunk of a single image, in which each channel has one "
+                "value. Use a larger chunk_size, or freeze_norm_stats=true."
+            ) from error
+
+    def _run_batch(self, images: Any, targets: Any, batches: int, is_last: bool) -> Tensor:
+        parts = split_batch(images, targets, self.chunks.size)
+        losses = []
+        for number, part in enumerate(parts, 1):
+            syncs = is_last and number == len(parts)
+            losses.append(self._run_chunk(part, batches / part.share, syncs=syncs))
+        if len(parts) == 1:
+            return losses[0]
+        return torch.stack([value * part.share for value, part in zip(losses, parts, strict=True)]).sum()
+
+    def _run_chunk(self, part: Chunk, divisor: float, *, syncs: bool) -> Tensor:
+        with nullcontext() if syncs else self.accelerator.no_sync(self.network):
+            outputs = self.network(part.inputs, part.targets) if self.shows_targets else self.network(part.inputs)
+            value = self.loss(outputs, part.targets)
+            self.accelerator.backward(value / divisor)
+        return value.detach()
+
+    def _begin_again(self, images: int, failure: str) -> None:
+        """Drop the gradients of the step, free memory and take smaller chunks."""
+        used = images if self.chunks.size is None else min(images, self.chunks.size)
+        if self.statistics is None:
+            raise TrainingError(
+                f"memory ran out in process {self.accelerator.process_index} of {self.accelerator.num_processes} with "
+                f"{used} images in the network. One process alone would take fewer and go on; here the others would "
+                f"wait for it. Start again with chunk_size={max(1, used // 2)} or chunk_size='auto'."
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        self.statistics.restore()
+        release_memory(self.accelerator.device)
+        self.chunks.halve(used, failure)
+
+
+@contextmanager
+def _telling_memory(where: str) -> Iterator[None]:
+    """Say in words that memory ran out where it cannot be helped."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"memory ran out {where} ({error}). Start again with a smaller chunk_size, or chunk_size='auto', or let "
+            "less of the model learn."
+        ) from error
+
+
+def _fetch(
+    iterator: Iterator[tuple[Any, Any]], window: range, count: int, position: Position
+) -> Iterator[tuple[Any, Any]]:
+    """Yield the batches of an optimizer step, and measure how long they are waited for."""
+    for batch in window:
+        asked = time.perf_counter()
+        with _telling_memory("while a batch was loaded"):
+            pair = _next(iterator, batch, count)
+        position.waiting += time.perf_counter() - asked
+        yield pair
+
+
+def _next(iterator: Iterator[tuple[Any, Any]], batch: int, count: int) -> tuple[Any, Any]:
     try:
         pair = next(iterator)
     except StopIteration:
@@ -185,6 +310,10 @@ def _next(iterator: Iterator[tuple[Tensor, Tensor]], batch: int, count: int) -> 
     except (TypeError, ValueError) as error:
         raise TrainingError(f"a batch is not a pair of images and targets ({error}).") from error
     return images, targets
+
+
+def _lay_out(images: Any) -> Any:
+    return tuple(map(lay_channels_last, images)) if isinstance(images, tuple) else lay_channels_last(images)
 
 
 def _finish_epoch(position: Position, accelerator: Accelerator) -> EpochResult:

@@ -1,0 +1,136 @@
+"""Batches that go through a network in chunks: fewer images in memory, the same optimizer step."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from zoo.errors import InputError, TrainingError
+
+
+@dataclass
+class Chunks:
+    """How many images of a batch are in the network at a time; a loop that runs out of memory makes it less.
+
+    What the optimizer sees stays the gradient of the whole batch. Two things depend on the chunks: norms that learn
+    their statistics see one chunk at a time, and a loss that is not a mean over images (a detector's is one over
+    boxes) becomes the mean of its chunks by their numbers of images. Dropout draws other numbers.
+
+    Attributes:
+        size: Images at most; None: the whole batch.
+        on_halved: Told the new size.
+    """
+
+    size: int | None = None
+    on_halved: Callable[[int], None] | None = None
+
+    def __post_init__(self) -> None:
+        if self.size is not None and (type(self.size) is not int or self.size < 1):
+            raise InputError(f"the size of a chunk is {self.size!r}; expected an integer, 1 or more, or None.")
+
+    def halve(self, used: int, reason: str = "") -> None:
+        """Take half of the size that was used, rounded up.
+
+        Args:
+            used: Images in the largest chunk of the batch that memory did not hold.
+            reason: What the error said.
+
+        Raises:
+            TrainingError: If that was a single image.
+        """
+        if used <= 1:
+            raise TrainingError(
+                f"memory ran out with a single image in the network{_in_brackets(reason)}. Make images smaller "
+                "(image_size), let less of the model learn, use precision='bf16', or take a smaller model."
+            )
+        self.size = -(-used // 2)
+        if self.on_halved is not None:
+            self.on_halved(self.size)
+
+
+class Chunk(NamedTuple):
+    """A part of a batch.
+
+    Attributes:
+        inputs: As the batch's, for fewer images.
+        targets: Likewise.
+        share: Of the batch's images, 0 to 1.
+    """
+
+    inputs: Any
+    targets: Any
+    share: float
+
+
+def count_images(inputs: Any) -> int:
+    """Return the number of images in a batch: the length of a tensor, or of the first of a tuple of tensors."""
+    first = inputs[0] if isinstance(inputs, tuple) and inputs else inputs
+    return len(first)
+
+
+def split_batch(inputs: Any, targets: Any, size: int | None) -> list[Chunk]:
+    """Cut a batch into as few chunks as possible, whose sizes differ by one image at most; nothing is copied.
+
+    Args:
+        inputs: A tensor `(B, ...)`, or a tuple of such.
+        targets: A tensor `(B, ...)`, a list of length B, or an object whose `narrow(start, stop)` returns the targets
+            of those images.
+        size: Images per chunk at most; None or B: the batch itself is returned, whatever it is made of.
+
+    Raises:
+        TrainingError: If there is no telling which targets belong to an image.
+    """
+    if size is None:
+        return [Chunk(inputs, targets, 1.0)]
+    count = count_images(inputs)
+    if count <= size:
+        return [Chunk(inputs, targets, 1.0)]
+    chunks, start = [], 0
+    for length in _even_sizes(count, size):
+        stop = start + length
+        chunks.append(Chunk(_cut(inputs, start, stop, count), _cut(targets, start, stop, count), length / count))
+        start = stop
+    return chunks
+
+
+def take_first(inputs: Any, targets: Any, images: int) -> Chunk:
+    """Return the first images of a batch; the batch itself if it has no more.
+
+    Raises:
+        TrainingError: As `split_batch`.
+    """
+    count = count_images(inputs)
+    if images >= count:
+        return Chunk(inputs, targets, 1.0)
+    return Chunk(_cut(inputs, 0, images, count), _cut(targets, 0, images, count), images / count)
+
+
+def _even_sizes(count: int, most: int) -> list[int]:
+    parts = -(-count // most)
+    length, longer = divmod(count, parts)
+    return [length + 1] * longer + [length] * (parts - longer)
+
+
+def _cut(values: Any, start: int, stop: int, count: int) -> Any:
+    """Return the part of a batch's inputs or targets that belongs to some of its images."""
+    if isinstance(values, Tensor):
+        if values.ndim and len(values) == count:
+            return values[start:stop]
+    elif callable(narrow := getattr(values, "narrow", None)):
+        return narrow(start, stop)
+    elif isinstance(values, tuple) and values and all(isinstance(value, Tensor) for value in values):
+        return tuple(_cut(value, start, stop, count) for value in values)
+    elif isinstance(values, Sequence) and not isinstance(values, str) and len(values) == count:
+        return values[start:stop]
+    found = f"a tensor {tuple(values.shape)}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
+    raise TrainingError(
+        f"a batch of {count} images cannot be cut into chunks: it holds {found}. Expected tensors or lists with one "
+        "entry per image, or an object with narrow(start, stop); or leave chunk_size at null and take a smaller "
+        "batch_size."
+    )
+
+
+def _in_brackets(reason: str) -> str:
+    lines = reason.strip().splitlines()
+    return f" ({lines[0][:120].rstrip(' .')})" if lines else ""
