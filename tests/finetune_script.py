@@ -11,8 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from accelerate.state import PartialState
-
 import zoo
 import zoo.training
 from zoo.classifying import score
@@ -25,7 +23,7 @@ LAST = int(os.environ.get("WORLD_SIZE", "1")) - 1
 RANK = int(os.environ.get("RANK", "0"))
 
 
-def finetune(data: str, batch_size: int, out: Path, model: Any, *callbacks: zoo.Callback) -> Any:
+def finetune(data: str, batch_size: int, out: Path, model: Any, *callbacks: zoo.Callback, accumulate: int = 1) -> Any:
     return zoo.finetune(
         model,
         data,
@@ -33,7 +31,8 @@ def finetune(data: str, batch_size: int, out: Path, model: Any, *callbacks: zoo.
         mode="full",
         out=out,
         callbacks=callbacks,
-        batch_size=batch_size,
+        batch_size=batch_size // accumulate,
+        accumulate=accumulate,
         image_size=32,
         epochs=2,
         optimizer="SGD",
@@ -72,7 +71,8 @@ def detect(boxes: str, batch_size: int, out: Path) -> Any:
 
 def main(data: str, boxes: str, batch_size: str, out: str) -> None:
     place = Path(out) / f"of-{RANK}"  # the folder of the first process is the only one that is made
-    run = finetune(data, int(batch_size), place, zoo.get("timm/test_convnext", num_classes=3))
+    model = zoo.get("timm/test_convnext", num_classes=3)
+    run = finetune(data, int(batch_size), place, model, accumulate=LAST + 1)  # two add up gradients, too
     report = {"records": run.metrics, "evaluation": run.evaluation.to_dict()}
     report["again"] = run.evaluate(data, batch_size=3, device="cpu", progress=False).to_dict()
 
@@ -90,7 +90,6 @@ def main(data: str, boxes: str, batch_size: str, out: str) -> None:
     try:
         finetune(data, int(batch_size), Path(out) / f"stopped-{RANK}", model, AskToStop())
     except Interrupted:
-        PartialState().wait_for_everyone()  # the first process has saved
         stopped = Path(out) / "stopped-0"
         report["stopped"] = json.loads((stopped / "run.json").read_text())
         report["resumed"] = zoo.resume(stopped, progress=False).evaluation.to_dict()

@@ -1,4 +1,4 @@
-"""Two processes train as one does with batches of twice the size, on the CPU, over loopback."""
+"""Two processes train as one does with batches of twice the size, on the CPU; both launchers are tried."""
 
 import json
 import os
@@ -18,52 +18,78 @@ from coloured_folder import write_coloured
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "tests" / "finetune_script.py"
-SECONDS = 120
+SECONDS = 240
 PER_CLASS = {"train": 16, "val": 7}  # 3 classes: 48 are 3 steps of 16; 21 are no multiple of any batch
+HEADS = "timm/test_resnet"  # with batch norms, which are frozen
+HEAD_OPTIONS = {"epochs": 2, "image_size": 32, "lr": 0.1, "num_workers": 0}
 WRONG = {"green/01.png": "blue/05.png", "blue/00.png": "red/03.png"}  # copied into val of another class
 
 pytestmark = pytest.mark.slow
 
 
+LOOPBACK = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
+
+
 def free_port():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+        return str(listener.getsockname()[1])
 
 
-def start(count, *arguments):
-    """Start so many processes of the script with the variables that launchers set."""
-    variables = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    if count > 1:
-        loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
-        variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "GLOO_SOCKET_IFNAME": loopback}
-        variables |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
-    command = [sys.executable, "-W", "error", "-W", "ignore:Grad strides", str(SCRIPT), *map(str, arguments)]
+def start(*command, **variables):
+    """Start a command; one thread for each of its processes, which talk over loopback."""
+    variables |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": LOOPBACK}
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} if count > 1 else {} for rank in range(count)]
-    return [subprocess.Popen(command, env=os.environ | variables | rank, cwd=ROOT, **output) for rank in ranks]
+    return subprocess.Popen(list(map(str, command)), env=os.environ | variables, cwd=ROOT, **output)
+
+
+def torchrun(logs):
+    """Return what starts a command twice, and keeps what each process says in a file."""
+    place = ["--nproc-per-node", 2, "--master-addr", "127.0.0.1", "--master-port", free_port()]
+    return [sys.executable, "-m", "torch.distributed.run", *place, "--log-dir", logs, "--redirects", 3, "--no-python"]
+
+
+def accelerate_launch():
+    """The same by accelerate's own launcher, with all that it would warn of if it were left out."""
+    place = ["--multi_gpu", "--num_processes", 2, "--num_machines", 1, "--main_process_port", free_port()]
+    place += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", 1]
+    return [sys.executable, "-m", "accelerate.commands.launch", *place, "--no_python"]
 
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
-    """The folders `one` and `two`, of one process with batches of 16 and of two with batches of 8; and their output."""
+    """The folders `one` and `two`, of one process with batches of 16 and of two with batches of 8; and their output.
+
+    The folder `heads` is of two processes that the command line trains a head in, with batches of 4 and 2 a step.
+    """
     root = tmp_path_factory.mktemp("runs")
     data = write_coloured(root / "data", **PER_CLASS)
     for true, said in WRONG.items():
         shutil.copy(data / "val" / true, data / "val" / said)
     boxes = write_boxed(root / "boxes", train=8, val=5)
-    processes, texts = [], {}
+    for name in ("one", "two"):
+        (root / name).mkdir()
+    python = [sys.executable, "-W", "error", "-W", "ignore:Grad strides"]
+    processes = {}
     try:
-        for name, count, batch_size in (("one", 1, 16), ("two", 2, 8)):
-            (root / name).mkdir()
-            processes += start(count, data, boxes, batch_size, root / name)
-        for name, process in zip(("one", "two", "second of two"), processes, strict=True):
+        processes["one"] = start(*python, SCRIPT, data, boxes, 16, root / "one")
+        processes["two"] = start(*torchrun(root / "logs"), *python, SCRIPT, data, boxes, 8, root / "two")
+        command = [*python, "-m", "zoo.tools.cli", "finetune", HEADS, data, "--no-pretrained", "-o", root / "heads"]
+        options = [word for name, value in HEAD_OPTIONS.items() for word in ("--set", f"{name}={value}")]
+        options += ["--set", "batch_size=4", "--set", "accumulate=2"]
+        cache = str(root / "cache")
+        processes["heads"] = start(*accelerate_launch(), *command, *options, XDG_CACHE_HOME=cache)
+        texts = {}
+        for name, process in processes.items():
             texts[name], _ = process.communicate(timeout=SECONDS)
-            assert process.returncode == 0, f"{name}: {texts[name]}"
+            logs = "".join(path.read_text() for path in (root / "logs").rglob("*.log"))
+            assert process.returncode == 0, f"{name}: {texts[name]}{logs}"
     finally:
-        for process in processes:
-            process.kill()
+        for process in processes.values():
+            process.terminate()  # a launcher ends its processes, too
             process.wait()
+    for rank, name in enumerate(("two", "second of two")):
+        texts[name] = "".join(path.read_text() for path in sorted((root / "logs").glob(f"*/attempt_0/{rank}/*.log")))
     return root, texts
 
 
@@ -130,6 +156,25 @@ def test_the_first_process_alone_writes_and_speaks(outcome):
     assert {path.relative_to(root / "two") for path in (root / "two" / "of-0").rglob("*")} == made
     assert "epoch 2/2" in texts["two"]
     assert texts["second of two"] == ""
+
+
+def test_the_head_is_that_of_one_process_on_the_command_line_too(outcome, tmp_path):
+    root, texts = outcome
+    model = zoo.get(HEADS, num_classes=3)
+    begin = model.state_dict()["fc.weight"].clone()
+    run = zoo.finetune(
+        model, root / "data", batch_size=16, device="cpu", cache="off", out=tmp_path / "one", **HEAD_OPTIONS
+    )
+    two = load_file(root / "heads" / "model.safetensors")
+    assert float((two["fc.weight"] - begin).abs().max()) > 0.01
+    for name, value in run.model.state_dict().items():
+        assert float((value - two[name]).abs().max()) < 1e-5, name
+    records = [json.loads(line) for line in (root / "heads" / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [record["step"] for record in run.metrics] == [3, 6]
+    assert [record["val_loss"] for record in records] == pytest.approx(
+        [record["val_loss"] for record in run.metrics], abs=1e-5
+    )
+    assert texts["heads"].count("epoch 2/2") == 1, "one of the two processes speaks"
 
 
 def test_the_heads_of_a_detector_are_those_of_one_process(outcome):
