@@ -14,7 +14,14 @@ from zoo.errors import InputError
 from zoo.gradients import centralize_gradients, clip_groups
 from zoo.grouping import plan_lrs
 from zoo.lr_plan import Clock, Group, Plan
-from zoo.optim import build_optimizer, load_optimizer_state, merge_groups, set_rates, tensor_rate_problem
+from zoo.optim import (
+    build_optimizer,
+    load_optimizer_state,
+    merge_groups,
+    set_rates,
+    takes_fused,
+    tensor_rate_problem,
+)
 
 NAMES = ("a", "b", "c", "d")
 
@@ -506,3 +513,23 @@ def test_torchs_adamw_is_something_else():
 def test_optimizers_of_timm_may_be_passed_as_classes():
     _, optimizer = make(timm.optim.Lion)
     assert type(optimizer) is timm.optim.Lion
+
+
+@pytest.mark.parametrize(
+    ("expected", "kind", "settings", "devices"),
+    [
+        (True, torch.optim.SGD, {"momentum": 0.9}, {"cuda"}),
+        (True, torch.optim.AdamW, {}, {"cuda"}),
+        (False, torch.optim.AdamW, {}, {"cpu"}),
+        (False, torch.optim.AdamW, {}, {"cuda", "cpu"}),
+        (False, torch.optim.AdamW, {"fused": False}, {"cuda"}),
+        (False, torch.optim.AdamW, {"foreach": True}, {"cuda"}),
+        (False, torch.optim.Rprop, {}, {"cuda"}),  # torch has no fused one
+    ],
+)
+def test_one_kernel_updates_all_tensors_where_torch_has_one(expected, kind, settings, devices):
+    assert takes_fused(kind, settings, devices) is expected
+
+
+def test_a_class_of_the_users_is_not_fused():
+    assert not takes_fused(type("Own", (torch.optim.SGD,), {"__module__": "mine"}), {}, {"cuda"})

@@ -7,7 +7,7 @@ Source of the merging: detectron2, `reduce_param_groups` in detectron2/solver/bu
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -78,6 +78,8 @@ def build_optimizer(
     groups = [_join(equal, parameters, kind, settings) for equal in merged]
     if tensor_rates:
         groups, settings = _with_tensor_rates(groups, kind, settings)
+    elif takes_fused(kind, settings, {value.device.type for group in groups for value in group["params"]}):
+        settings = {**settings, "fused": True}
     made = make_optimizer(kind, groups, lr=max(group["initial_lr"] for group in groups), **settings)
     for group in made.param_groups:
         if "max_lr_snapshot" in group:  # timm's corrected decay, lr**2 / max_lr: of the group's rate, not the highest
@@ -99,6 +101,19 @@ def merge_groups(groups: Sequence[Group]) -> list[list[Group]]:
             found.append(equal)
         equal.append(group)
     return found
+
+
+def takes_fused(kind: type[Optimizer], settings: Mapping[str, Any], devices: Collection[str]) -> bool:
+    """Whether one of torch's optimizers updates all tensors in one kernel here, if nothing else was asked for.
+
+    Args:
+        kind: Its class.
+        settings: Its arguments.
+        devices: Types of the devices that its parameters are on.
+    """
+    says = any(settings.get(name) for name in ("foreach", "differentiable", "capturable")) or "fused" in settings
+    is_torchs = kind.__module__.startswith("torch.optim.")
+    return is_torchs and not says and set(devices) == {"cuda"} and "fused" in (arguments(kind) or ())
 
 
 def tensor_rate_problem(
