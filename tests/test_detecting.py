@@ -6,7 +6,8 @@ from PIL import Image
 
 import zoo
 from boxed_folder import write_boxed
-from zoo.detecting import Detection
+from zoo.box_loader import BoxTargets
+from zoo.detecting import Detection, _join_rows, _split_rows
 from zoo.errors import DataError, InputError, Interrupted, PresetError
 from zoo.letterbox import Letterbox
 from zoo.preset import Preset
@@ -103,7 +104,9 @@ def test_all_of_it_learns_with_an_average_and_at_several_scales(data, tmp_path):
     [
         ({"label_smoothing": 0.1}, r"label_smoothing is 0\.1: that has no meaning for a detector"),
         ({"augment": "trivial"}, r"augment is 'trivial', which is for classifiers"),
-        ({"cache": "memory"}, r"cache='memory' is not possible for detectors"),
+        ({"cache": "memory"}, r"cache='memory' is not possible: the pictures are changed anew in each epoch"),
+        ({"cache": "disk", "augment": "none", "multi_scale": 0.3}, r"not possible: each batch has another size"),
+        ({"views": 2, "mosaic": 0.5, "plain_epochs": 1, "epochs": 2}, r"views is 2 and plain_epochs 1: views repeat"),
         ({"loss_params": {"asigner": "static"}}, r"asigner"),
         ({"image_size": 100}, r"multiples? of 32"),
     ],
@@ -132,3 +135,51 @@ def test_evaluation_is_in_pixels_of_the_pictures(data):
     result = zoo.evaluate(model, data, split="train", device="cpu", progress=False)
     assert (result.images, result.boxes) == (9, 16)
     assert result.map_large is None  # squares of 12 to 25 px are small, whatever the network's input
+
+
+def heads_on_features(data, out, cache, **fields):
+    model = zoo.get("yolo_nas_s", num_classes=2)
+    options = OPTIONS | {"optimizer": "SGD", "epochs": 2, "clip_grad_norm": 10.0} | fields
+    return zoo.finetune(model, data, 0.05, cache=cache, out=out, **options)
+
+
+@pytest.mark.parametrize("fields", [{"augment": "none"}, {"views": 2, "mosaic": 0.5, "photometric": 0.5}], ids=str)
+def test_heads_learn_the_same_on_kept_maps(data, tmp_path, fields):
+    """In float32 within a thousandth of how far the weights have moved; as float16 within a tenth."""
+    plain = heads_on_features(data, tmp_path / "plain", "off", **fields)
+    exact = heads_on_features(data, tmp_path / "exact", "disk", cache_dtype="float32", **fields)
+    half = heads_on_features(data, tmp_path / "half", "memory", **fields)
+    begin, weights = zoo.get("yolo_nas_s", num_classes=2).state_dict(), plain.model.state_dict()
+    names = [name for name, _ in plain.model.named_parameters() if name.startswith("heads.")]
+    moved = max(float((weights[name] - begin[name]).abs().max()) for name in names)
+    assert moved > 1e-4
+    for run, share in ((exact, 1e-3), (half, 0.1)):
+        for name in names:
+            torch.testing.assert_close(run.model.state_dict()[name], weights[name], rtol=0, atol=share * moved)
+    for run in (exact, half):
+        assert run.metrics[-1]["loss"] == pytest.approx(plain.metrics[-1]["loss"], rel=1e-3)
+        assert run.metrics[-1]["val_loss"] == pytest.approx(plain.metrics[-1]["val_loss"], rel=1e-3)
+        assert (run.folder / "pictures" / "first_batch.png").exists()
+    kept = json.loads((half.folder / "features.json").read_text())
+    assert (kept["where"], kept["numbers"], kept["engine"]["fused"]) == ("memory", "float16", True)
+    assert kept["bytes"] > 2 * sum(kept["images"]) * 64 * 64 * (96 / 64 + 192 / 256 + 384 / 1024)
+
+
+def test_rows_and_targets_are_the_same_thing():
+    rows = torch.tensor([[0, 1, 5, 5, 2, 2], [2, 0, 6, 6, 3, 3], [2, 1, 7, 7, 4, 4.0]])
+    targets = BoxTargets(rows, torch.tensor([4, 8, 2]))
+    split = _split_rows(targets)
+    assert [len(part) for part in split] == [1, 0, 2]
+    again = _join_rows(torch.cat(split), torch.tensor([1, 0, 2]), targets.indices)
+    assert torch.equal(again.rows, rows)
+    assert torch.equal(again.indices, targets.indices)
+
+
+def test_the_worst_batch_has_the_largest_canvas_and_the_most_boxes(data):
+    opened, model = zoo.open_data(data, task="detection"), zoo.get("yolo_nas_s", num_classes=2)
+    model.preprocess = model.preprocess.resized(64)
+    preset = Preset(multi_scale=0.5, mosaic=0.5, mixup=0.1)
+    images, targets = Detection().make_worst_batch(model, opened, preset, 3)
+    assert images.shape == (3, 3, 96, 96)
+    assert torch.bincount(targets.rows[:, 0].long()).tolist() == [16, 16, 16]  # two boxes, four pictures, twice
+    assert torch.isfinite(model.train().loss(model(images), targets.rows))

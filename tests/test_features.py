@@ -7,154 +7,147 @@ from torch import nn
 
 import zoo
 from coloured_folder import write_coloured
-from image_files import make_picture
+from feeds import Small, make_feed
 from zoo.errors import InputError
-from zoo.features import FeatureBatches, HeadOnly, compute_features, why_not_cached
-from zoo.loader import EpochSampler, make_loader
-from zoo.preprocess import Preprocess, eval_transform
+from zoo.feature_shards import KeptFeatures
+from zoo.features import HeadOnly, KeptSamples, Passes, as_they_are, choose_cache, format_bytes, why_not_frozen
+from zoo.loader import lay_channels_last, order_batches
+from zoo.trunk_engine import TrunkEngine
 
-TRANSFORM = eval_transform(Preprocess(image_size=16))
-
-
-class Pictures:
-    """Pictures in memory; the target of each is its place."""
-
-    def __init__(self, count):
-        self.count = count
-
-    def __len__(self):
-        return self.count
-
-    def read(self, index, /):
-        return make_picture((16, 16), seed=index), index
+GB = 10**9
+LOADING = {"batch_size": 4, "num_workers": 0, "pin_memory": False}
 
 
-class Small(nn.Module):
-    """A trunk with what differs between train and eval mode, and a head."""
-
-    head_prefixes = ("last.",)
-    num_features = 4
-
-    def __init__(self):
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
-        self.drop, self.last = nn.Dropout(0.5), nn.Linear(4, 3)
-
-    def trunk(self, images):
-        return self.drop(self.norm(self.conv(images))).mean((2, 3))
-
-    def head(self, features):
-        return self.last(features)
-
-    def forward(self, images):
-        return self.head(self.trunk(images))
+def test_the_head_alone_gives_what_the_model_gives():
+    model, images = Small().eval(), lay_channels_last(torch.randn(4, 3, 16, 16))
+    head, whole = HeadOnly(model), HeadOnly(model, TrunkEngine(model, device="cpu", fuse=False))
+    assert torch.equal(head(model.trunk(images)), model(images))
+    assert torch.equal(whole(images), model(images))
+    assert head.train().model.training
+    assert model.training
 
 
-def loader_of(count, **options):
-    return make_loader(Pictures(count), TRANSFORM, batch_size=4, **options)
+def test_only_the_head_gets_a_gradient_and_the_trunk_stays_in_eval_mode():
+    model = Small().train()
+    network = HeadOnly(model, TrunkEngine(model, device="cpu"))
+    first, second = network(torch.ones(2, 3, 16, 16)), network(torch.ones(2, 3, 16, 16))
+    assert torch.equal(first, second)  # no dropout in the trunk
+    first.sum().backward()
+    assert {name for name, value in model.named_parameters() if value.grad is not None} == {"last.weight", "last.bias"}
+    assert float(model.norm.num_batches_tracked) == 0
 
 
-def batches_of(count, seed=0):
-    """Kept features that tell which image they are of."""
-    sampler = loader_of(count, shuffle=True, seed=seed).epoch_sampler
-    rows = torch.arange(float(count))[:, None].expand(count, 5)
-    return FeatureBatches(rows, torch.arange(count), sampler, 4)
+def test_targets_are_handed_to_heads_that_take_them():
+    class Taking(Small):
+        def head(self, features, targets):
+            return features.sum() + targets
+
+    assert float(HeadOnly(Taking())(torch.ones(1, 4), torch.tensor(2.0))) == 6.0
+
+
+def kept_of(count, views=1):
+    """Kept features that tell which sample they are of, and classes that tell their image."""
+    rows = torch.arange(float(views * count))[:, None].expand(-1, 5).contiguous()
+    classes = torch.arange(count).repeat(views)[:, None, None]
+    return KeptSamples(KeptFeatures.in_memory((rows,), list(classes)), make_feed(count))
 
 
 @pytest.mark.parametrize("count", [12, 10, 9, 1])  # 9: a single image is left over
 @pytest.mark.parametrize("seed", [0, 3])
 def test_features_come_in_the_order_of_their_images(count, seed):
-    loader, kept = loader_of(count, shuffle=True, seed=seed), batches_of(count, seed)
-    sizes = set()
+    options = LOADING | {"shuffle": True, "seed": seed}
+    kept = order_batches(kept_of(count), count, as_they_are, **options)
+    images = order_batches(make_feed(count).samples, count, make_feed(count).collate, **options)
     for epoch in (0, 1, 5):
+        kept.epoch_sampler.set_epoch(epoch)
+        images.epoch_sampler.set_epoch(epoch)
+        expected = [targets.tolist() for _, targets in images]
+        assert [targets.tolist() for _, targets in kept] == expected
+        assert [parts[0][:, 2].tolist() for parts, _ in kept] == expected
+    assert len(kept) == len(images)
+
+
+def test_views_are_taken_in_turn():
+    loader = order_batches(kept_of(5, views=3), 5, as_they_are, shuffle=True, seed=1, views=3, **LOADING)
+    for epoch in range(7):
         loader.epoch_sampler.set_epoch(epoch)
-        expected = [targets.tolist() for _, targets in loader]
-        assert [targets.tolist() for _, targets in kept.epoch(epoch)] == expected
-        assert [features[:, 2].tolist() for features, _ in kept.epoch(epoch)] == expected
-        sizes.add(len(expected))
-    assert sizes == {len(kept)} == {len(loader)}
-
-
-def test_the_single_image_at_the_end_is_left_out_as_the_loader_does():
-    kept = batches_of(9)
-    assert [len(targets) for _, targets in kept.epoch(0)] == [4, 4]
-    assert len({*range(9)} - {target for _, targets in kept.epoch(0) for target in targets.tolist()}) == 1
-
-
-@pytest.mark.parametrize("start", [0, 1, 2])
-def test_an_epoch_may_start_at_any_batch(start):
-    kept = batches_of(10)
-    whole = [targets.tolist() for _, targets in kept.epoch(2)]
-    assert [targets.tolist() for _, targets in kept.epoch(2, start)] == whole[start:]
-    assert len(kept) == 3
-
-
-def test_without_an_epoch_it_is_the_first():
-    kept = FeatureBatches(torch.randn(5, 2), torch.arange(5), EpochSampler(5), 4)
-    assert [targets.tolist() for _, targets in kept] == [[0, 1, 2, 3], [4]]
-
-
-def test_features_are_the_trunks_in_eval_mode_and_in_order():
-    model, done = Small().train(), []
-    model.norm.running_mean += 1.0
-    loader = loader_of(10)
-    features, targets = compute_features(model, loader, on_batch=done.append)
-    assert targets.tolist() == list(range(10))
-    assert (features.shape, features.dtype, features.requires_grad) == ((10, 4), torch.float32, False)
-    assert done == [4, 8, 10]
-    assert float(model.norm.num_batches_tracked) == 0
-    with torch.no_grad():
-        expected = torch.cat([model.eval().trunk(images) for images, _ in loader])
-    torch.testing.assert_close(features, expected)
-
-
-def test_half_precision_is_kept_as_float32():
-    model = Small()
-    with torch.autocast("cpu", torch.bfloat16):
-        features, _ = compute_features(model, loader_of(4))
-    assert features.dtype == torch.float32
-    with torch.no_grad():
-        assert not torch.equal(features, compute_features(model, loader_of(4))[0])
-
-
-def test_the_head_alone_gives_what_the_model_gives():
-    model = Small().eval()
-    head = HeadOnly(model)
-    images = torch.randn(4, 3, 16, 16)
-    assert torch.equal(head(model.trunk(images)), model(images))
-    assert head.train().model.training
-    assert model.training
-
-
-def check(model=None, rates=None, **changes):
-    model = model or Small()
-    options = {"augmented": False, "epochs": 2, "images": 10, "processes": 1} | changes
-    return why_not_cached(model, zoo.plan(model, rates or {"last.": 0.1, "default": 0.0}), **options)
+        samples = [int(row) for parts, _ in loader for row in parts[0][:, 0]]
+        targets = [target for _, batch in loader for target in batch.tolist()]
+        assert [sample // 5 for sample in samples] == [epoch % 3] * len(samples)
+        assert [sample % 5 for sample in samples] == targets
 
 
 @pytest.mark.parametrize(
-    ("reason", "arguments"),
+    ("reason", "model", "rates"),
     [
-        ("the model has no trunk and head", {"model": nn.Linear(2, 2), "rates": {"default": 0.1}}),
-        (r"the trunk learns \(conv.weight\)", {"rates": {"default": 0.1}}),
-        (r"the trunk learns \(norm.weight\)", {"rates": {"norm": 0.1, "last": 0.1, "default": 0.0}}),
-        ("the images are augmented anew in each epoch", {"augmented": True}),
-        ("several processes train", {"processes": 2}),
-        ("there is one epoch only", {"epochs": 1}),
-        (r"the features need [\d.]+ GiB of memory", {"images": 10**13}),
+        ("the model has no trunk and head", nn.Linear(2, 2), {"default": 0.1}),
+        ("the trunk learns (conv.weight)", Small(), {"default": 0.1}),
+        ("the trunk learns (norm.weight)", Small(), {"norm": 0.1, "last": 0.1, "default": 0.0}),
+        (None, Small(), {"last.": 0.1, "default": 0.0}),
     ],
 )
-def test_why_features_cannot_be_kept(reason, arguments):
-    assert check() is None
-    found = check(**arguments)
-    assert found
-    assert re.fullmatch(reason, found)
+def test_why_a_trunk_is_not_frozen(reason, model, rates):
+    assert why_not_frozen(model, zoo.plan(model, rates)) == reason
 
 
-def test_a_share_of_the_free_memory_is_enough(monkeypatch):
-    for free, fits in ((1 << 20, True), (1 << 16, False)):  # 2,000 images of 4 features: 32 kB
-        monkeypatch.setattr("zoo.features._free_memory", lambda free=free: free)
-        assert (check(images=2000) is None) == fits
+@pytest.mark.parametrize(
+    ("passes", "without", "once"),
+    [
+        (Passes(epochs=20, views=1, train=1000, val=200, evaluations=20), 24_000, 1200),
+        (Passes(epochs=20, views=4, train=1000, val=200, evaluations=5), 21_000, 4200),
+        (Passes(epochs=2, views=8, train=10, val=0, evaluations=2), 20, 20),  # the other views never come
+    ],
+)
+def test_passes_are_counted(passes, without, once):
+    assert (passes.without, passes.once) == (without, once)
+
+
+def choose(wish="auto", epochs=10, views=1, sample_bytes=1000, **facts):
+    facts = {"processes": 1, "free_memory": 8 * GB, "free_disk": 100 * GB, "found": False} | facts
+    passes = Passes(epochs=epochs, views=views, train=1000, val=100, evaluations=epochs)
+    return choose_cache(wish, passes, sample_bytes, **facts)
+
+
+@pytest.mark.parametrize(
+    ("where", "why", "arguments"),
+    [
+        ("disk", "1,100 images through the trunk instead of 11,000; 1.1 MB of 100.0 GB free on disk", {}),
+        ("off", "they would save less than a tenth of the images through the trunk", {"epochs": 1}),
+        ("off", "they would save less than a tenth of the images through the trunk", {"epochs": 4, "views": 4}),
+        ("disk", "an earlier run has kept them; 1.1 MB", {"epochs": 1, "found": True}),
+        ("memory", "of 8.0 GB free memory", {"free_disk": 10**6}),
+        ("disk", "of 3.0 GB free on disk", {"sample_bytes": 10**6, "free_disk": 3 * GB, "free_memory": GB}),
+        ("disk", "of 3.0 GB free on disk", {"sample_bytes": 10**6, "free_disk": 3 * GB, "processes": 2}),
+        ("off", "they need 1.1 GB; free are 1.0 GB, 1.5 GB on disk", {
+            "sample_bytes": 10**6, "free_disk": 1.5 * GB, "free_memory": GB}),
+        ("memory", "1.1 MB of memory", {"wish": "memory"}),
+        ("disk", "1.1 MB on disk", {"wish": "disk", "epochs": 1}),
+    ],
+)  # fmt: skip
+def test_where_features_are_kept(where, why, arguments):
+    choice = choose(**arguments)
+    assert choice.where == where
+    assert choice.why.endswith(why)
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        ("is for one process, and several train. Use cache='disk'", {"wish": "memory", "processes": 2}),
+        ("needs 1.1 MB, and 1.0 MB are free. Use cache='disk' or 'off'", {"wish": "memory", "free_memory": 10**6}),
+        ("needs 1.1 MB, and 1.0 MB are free there. Make room", {"wish": "disk", "free_disk": 10**6}),
+    ],
+)
+def test_what_is_not_possible_is_refused(text, arguments):
+    with pytest.raises(InputError, match=re.escape(text)):
+        choose(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0.0 kB"), (1500, "1.5 kB"), (2_500_000, "2.5 MB"), (12_345 * 10**8, "1,234.5 GB")]
+)
+def test_bytes_as_people_read_them(count, text):
+    assert format_bytes(count) == text
 
 
 @pytest.fixture(scope="module")
@@ -168,46 +161,33 @@ def finetune(data, out, cache, **options):
     return zoo.finetune(model, data, 0.01, cache=cache, out=out, **fixed | options)
 
 
-@pytest.fixture
-def computed(monkeypatch):
-    """How many images each call of `compute_features` was for."""
-    counts = []
-
-    def compute(*arguments, **options):
-        features, targets = compute_features(*arguments, **options)
-        counts.append(len(features))
-        return features, targets
-
-    monkeypatch.setattr("zoo.batches.compute_features", compute)
-    return counts
-
-
-def test_a_head_trained_on_kept_features_is_the_head_trained_on_images(data, tmp_path, computed):
-    kept, plain = finetune(data, tmp_path / "kept", "memory"), finetune(data, tmp_path / "plain", "off")
-    assert computed == [21, 12]  # train and val, of the first run alone
-    begin = zoo.get("timm/test_resnet", num_classes=3, seed=1)
-    weights, expected = dict(kept.model.named_parameters()), dict(plain.model.named_parameters())
-    assert float((weights["fc.weight"] - begin.fc.weight).detach().abs().max()) > 0.01
-    for name, value in weights.items():
-        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-5)
-    assert [record["step"] for record in kept.metrics] == [record["step"] for record in plain.metrics] == [5, 10, 15]
-    for one, other in zip(kept.metrics, plain.metrics, strict=True):
-        assert one["loss"] == pytest.approx(other["loss"], abs=1e-5)
-        assert one["val_loss"] == pytest.approx(other["val_loss"], abs=1e-5)
-    assert kept.evaluation.confusion == plain.evaluation.confusion
+def test_a_head_learns_the_same_on_kept_features_on_computed_ones_and_on_images(data, tmp_path):
+    """In float32: without fusing bit for bit, however often features are computed; with it within 1e-6."""
+    plain = finetune(data, tmp_path / "plain", "off", fuse_trunk=False)
+    begin, expected = zoo.get("timm/test_resnet", num_classes=3, seed=1), plain.model.state_dict()
+    assert float((expected["fc.weight"] - begin.fc.weight).detach().abs().max()) > 0.01
+    for cache, fused in (("memory", False), ("disk", False), ("off", True), ("disk", True)):
+        run = finetune(data, tmp_path / f"{cache}-{fused}", cache, fuse_trunk=fused)
+        tolerance = 1e-6 if fused else 0.0
+        for name, value in run.model.state_dict().items():
+            torch.testing.assert_close(value, expected[name], rtol=0, atol=tolerance)
+        for one, other in zip(run.metrics, plain.metrics, strict=True):
+            assert one["step"] == other["step"]
+            assert one["loss"] == pytest.approx(other["loss"], abs=1e-6)
+            assert one["val_loss"] == pytest.approx(other["val_loss"], abs=1e-6)
+        assert run.evaluation.confusion == plain.evaluation.confusion
 
 
-@pytest.mark.parametrize(("epochs", "counts"), [(1, []), (2, [21, 12])])
-def test_features_are_kept_by_themselves_where_it_pays(data, tmp_path, computed, epochs, counts):
-    run = finetune(data, tmp_path, "auto", epochs=epochs)
-    assert computed == counts
-    image = data / "val" / "red" / "00.png"  # the model is whole afterwards, and can be copied
+def test_views_are_the_same_images_kept_or_not(data, tmp_path):
+    runs = [finetune(data, tmp_path / cache, cache, augment="auto", views=2) for cache in ("disk", "off")]
+    plain = finetune(data, tmp_path / "plain", "off")
+    weights = [run.model.fc.weight for run in (*runs, plain)]
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=1e-6)
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_a_run_on_kept_features_leaves_a_whole_model(data, tmp_path):
+    run = finetune(data, tmp_path, "auto", epochs=2)
+    image = data / "val" / "red" / "00.png"
     assert copy.deepcopy(run.model).predict(image)[0].probabilities == run.predict(image)[0].probabilities
-
-
-def test_what_cannot_be_kept_is_refused_where_it_was_asked_for(data, tmp_path):
-    refusal = r"cache='memory' is not possible: the trunk learns .* Use cache='auto' or 'off'"
-    with pytest.raises(InputError, match=refusal):
-        finetune(data, tmp_path, "memory", mode="full")
-    with pytest.raises(InputError, match="the images are augmented"):
-        finetune(data, tmp_path, "memory", augment="crop-flip")
+    assert zoo.load(run.folder).predict(image)[0].probabilities == run.predict(image)[0].probabilities

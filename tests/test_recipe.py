@@ -40,7 +40,7 @@ def test_a_run_has_all_its_files_and_says_what_it_did(model, images, tmp_path):
     names = {path.relative_to(run.folder).as_posix() for path in run.folder.rglob("*") if path.is_file()}
     assert names == {
         "model.safetensors", "config.json", "preset.yaml", "plan.json", "data.json", "environment.json", "run.json",
-        "metrics.jsonl", "rates.csv", "evaluation.json", "proof.json",
+        "metrics.jsonl", "rates.csv", "evaluation.json", "proof.json", "features.json",
         "pictures/curves.png", "pictures/rates.png", "pictures/confusion.png", "pictures/mistakes.png",
     }  # fmt: skip
     assert json.loads((run.folder / "run.json").read_text())["status"] == "finished"
@@ -76,7 +76,7 @@ def test_something_that_writes_to_a_frozen_tensor_stops_the_run(model, images, t
 
     model.layer1.register_forward_hook(nudge)
     with pytest.raises(FrozenError, match=r"changed after the first step: layer1\.0\.conv1\.weight"):
-        zoo.finetune(model, images, lr=0.05, out=tmp_path / "run", cache="off", **TINY)
+        zoo.finetune(model, images, lr={"fc": 0.05, "layer4": 0.01, "default": 0.0}, out=tmp_path / "run", **TINY)
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_a_name_is_not_a_model(images):
         zoo.finetune("resnet18", images)
 
 
-@pytest.mark.parametrize(("mode", "cache"), [("head", "memory"), ("full", "off")])
+@pytest.mark.parametrize(("mode", "cache"), [("head", "disk"), ("full", "off")])
 def test_what_was_chosen_is_in_the_runs_preset(model, images, tmp_path, mode, cache):
     run = zoo.finetune(model, images, lr=0.05, mode=mode, out=tmp_path / "run", **TINY)
     assert run.preset.cache == "auto"

@@ -1,57 +1,79 @@
-"""Where the batches of a run come from: the user's loaders, images, or features of a frozen trunk that are kept."""
+"""Where the batches of a run come from: the user's loaders, images, or what a frozen trunk makes of them."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
-from zoo.data import Data
 from zoo.errors import InputError
-from zoo.features import FeatureBatches, HeadOnly, compute_features, why_not_cached, why_not_frozen
-from zoo.images import Images
-from zoo.loader import EpochSampler, default_workers, lay_channels_last, make_loader
+from zoo.feature_cache import keep_features
+from zoo.feature_pass import Split
+from zoo.feature_shards import KeptFeatures, read_ahead
+from zoo.features import HeadOnly, KeptSamples, as_they_are, why_not_frozen
+from zoo.feed import Feed, Prepare
+from zoo.image_store import ImageStore
+from zoo.loader import EpochSampler, default_workers, lay_channels_last, order_batches
 from zoo.lr_plan import Plan
-from zoo.preprocess import Preprocess, eval_transform, train_transform
 from zoo.preset import Preset
 from zoo.progress import Progress
+from zoo.trunk_engine import TrunkEngine, choose_dtype
 
-Prepare: TypeAlias = Callable[[Tensor, Any, int, int], tuple[Tensor, Any]]
-
-ROWS_TO_SCORE = 1024  # features per batch where nothing is learnt
+VECTORS_TO_SCORE = 1024  # per batch, where nothing is learnt
 
 
 class LoaderBatches:
-    """A loader of images as batches that can be started at any batch.
+    """A loader as batches that can be started at any one.
 
     Args:
         loader: Prepared by the accelerator.
         sampler: Gives the order of each epoch; None for a loader that the user brought, whose first batches are then
             loaded and thrown away when a run is resumed in the middle of an epoch.
         images_per_batch: Of all processes together.
-        prepare: Called with images, targets, epoch and batch; returns images and targets as the network takes them.
+        prepare: Called with images, targets, epoch and batch; returns inputs and targets as the network takes them.
+            None: they are so already.
+        ahead: Whether a thread fetches batches a little before they are asked for.
     """
 
     def __init__(
-        self, loader: Any, sampler: EpochSampler | None, images_per_batch: int, prepare: Prepare | None = None
+        self,
+        loader: Any,
+        sampler: EpochSampler | None = None,
+        images_per_batch: int = 1,
+        prepare: Prepare | None = None,
+        ahead: bool = False,
     ) -> None:
-        self.loader, self.sampler, self.images_per_batch = loader, sampler, images_per_batch
-        self.prepare = prepare or _lay_out
+        self.loader, self.sampler, self.images_per_batch, self.prepare = loader, sampler, images_per_batch, prepare
+        self.ahead = ahead
 
     def __len__(self) -> int:
         return len(self.loader)
 
-    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[tuple[Tensor, Any]]:
-        """Iterate over one epoch, from a batch on; images lie channels last, which convolutions are faster with."""
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return self.epoch(0)
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[tuple[Any, Any]]:
+        """Iterate over one epoch, from a batch on."""
+        first = 0
         if self.sampler is not None:
             self.sampler.set_epoch(epoch, start=start_batch * self.images_per_batch)
-            for batch, (images, targets) in enumerate(self.loader, start_batch):
-                yield self.prepare(images, targets, epoch, batch)
-            return
-        for batch, pair in enumerate(self.loader):
-            if batch >= start_batch:
+            first = start_batch
+        for batch, pair in enumerate(read_ahead(self.loader) if self.ahead else self.loader, first):
+            if batch < start_batch:
+                continue
+            if self.prepare is None:
                 yield pair
+                continue
+            images, targets = pair
+            yield self.prepare(images, targets, epoch, batch)
+
+
+def _as_it_is(given: Any) -> Any:
+    return given
 
 
 @dataclass(frozen=True)
@@ -62,109 +84,146 @@ class Supply:
         network: What turns the first of a batch into outputs, prepared by the accelerator: the model, or its head.
         train: Batches to learn from.
         val: Batches to score; None if there are none.
+        wrap: Makes such a network of a model, not prepared: of the moving average of the weights, say.
+        to_inputs: Makes what the network takes of images.
+        features: Where features are kept, and what that took; empty if they are not.
+        store: Where decoded images are kept; to be closed at the end.
     """
 
     network: Any
-    train: Any
-    val: Any
+    train: LoaderBatches
+    val: LoaderBatches | None
+    wrap: Callable[[nn.Module], nn.Module] = _as_it_is
+    to_inputs: Callable[[Tensor], Any] = _as_it_is
+    features: Mapping[str, Any] = field(default_factory=dict)
+    store: ImageStore | None = None
+
+
+def supply_loaders(model: nn.Module, train: Any, val: Any, accelerator: Accelerator) -> Supply:
+    """Take batches from the user's own loaders, as they come."""
+    scored = None if val is None else LoaderBatches(accelerator.prepare(val))
+    return Supply(accelerator.prepare(model), LoaderBatches(accelerator.prepare(train)), scored)
+
+
+def open_store(preset: Preset, accelerator: Accelerator, show: Progress) -> ImageStore | None:
+    """Open what keeps decoded images, one for all processes, if the preset asks for it."""
+    if preset.image_cache == "off":
+        return None
+    folder: list[Any] = [None]
+    options: dict[str, Any] = {"limit_bytes": int(preset.image_cache_gb * 1e9), "say": show.say}
+    store = ImageStore(preset.image_cache, **options) if accelerator.is_main_process else None
+    if accelerator.num_processes > 1:
+        folder = [store and store.folder]
+        broadcast_object_list(folder)
+    return store or ImageStore(preset.image_cache, **options, folder=folder[0])
 
 
 def make_supply(
     model: nn.Module,
-    data: Data,
+    train: Feed,
+    val: Feed | None,
     preset: Preset,
     plan: Plan,
-    preprocess: Preprocess,
     accelerator: Accelerator,
     show: Progress,
 ) -> Supply:
     """Choose where batches come from, and prepare it.
 
+    A trunk that is frozen as a whole is not trained but run, by an engine made for that; if it is worth it, once for
+    each image.
+
     Args:
         model: On the accelerator's device, frozen as the plan says.
-        data: Opened data.
+        train: Images to learn from.
+        val: Images to score, if there are any.
         preset: The effective preset.
         plan: Decides whether the trunk is frozen.
-        preprocess: What the model expects of an image.
         accelerator: Device and processes.
         show: Where a pass over all images is shown.
 
     Raises:
         InputError: If features were to be kept and cannot be.
     """
-    if data.loaders:
-        train, val = data.loaders
-        batches = LoaderBatches(accelerator.prepare(train), None, 1)
-        return Supply(accelerator.prepare(model), batches, val and accelerator.prepare(val))
-    if data.train is None:
-        raise InputError(f"{data.source} has no images to train on.")
-    augment: Any = preset.augment
-    if augment == "auto":
-        augment = "crop-flip" if why_not_frozen(model, plan) else "none"
-    workers = default_workers(len(data.train)) if preset.num_workers is None else preset.num_workers
-    options: dict[str, Any] = {
-        "batch_size": preset.batch_size,
-        "num_workers": workers,
-        "pin_memory": accelerator.device.type == "cuda",
-    }
-    if _keeps_features(model, data, preset, plan, accelerator, augmented=augment != "none"):
-        return _keep_features(model, data.train, data.val, preprocess, preset.seed, options, accelerator, show)
-    transform = train_transform(
-        preprocess,
-        augment=augment,
-        crop_scale_min=preset.crop_scale_min,
-        flip_probability=preset.flip_probability,
+    workers = default_workers(len(train)) if preset.num_workers is None else preset.num_workers
+    loaders, learning = _Loaders(preset, accelerator, workers), why_not_frozen(model, plan)
+    reason = learning or train.changes
+    if reason and preset.cache in ("memory", "disk"):
+        raise InputError(f"cache={preset.cache!r} is not possible: {reason}. Use cache='auto' or 'off'.")
+    if learning:
+        scored = None if val is None else loaders.of_images(val, val.prepare, learn=False)
+        return Supply(accelerator.prepare(model), loaders.of_images(train, train.prepare, learn=True), scored)
+    engine = _make_engine(model, preset, accelerator, show)
+    if reason and preset.cache == "auto":
+        show.say(f"features are not kept: {reason}")
+    if not reason and preset.cache != "off":
+        splits = [Split(train, min(preset.views, preset.epochs)), *([Split(val, 1)] if val else [])]
+        name = (getattr(model, "config", None) or {}).get("model") or type(model).__name__
+        kept = keep_features(engine, splits, preset, accelerator, show, name=name, num_workers=workers)
+        if kept.splits:
+            scored = None if val is None else loaders.of_features(val, kept.splits[1], engine, learn=False)
+            batches = loaders.of_features(train, kept.splits[0], engine, learn=True)
+            run = partial(_run, engine)
+            return Supply(accelerator.prepare(HeadOnly(model)), batches, scored, HeadOnly, run, kept.facts)
+    scored = None if val is None else loaders.of_images(val, val.prepare, learn=False)
+    network = accelerator.prepare(HeadOnly(model, engine))
+    return Supply(
+        network, loaders.of_images(train, train.prepare, learn=True), scored, partial(HeadOnly, engine=engine)
     )
-    loader = make_loader(data.train, transform, shuffle=True, seed=preset.seed, **options)
-    per_step = preset.batch_size * accelerator.num_processes
-    batches = LoaderBatches(accelerator.prepare(loader), loader.epoch_sampler, per_step)
-    val = data.val and accelerator.prepare(make_loader(data.val, eval_transform(preprocess), **options))
-    return Supply(accelerator.prepare(model), batches, val)
 
 
-def _keeps_features(
-    model: nn.Module, data: Data, preset: Preset, plan: Plan, accelerator: Accelerator, *, augmented: bool
-) -> bool:
-    if preset.cache == "off":
-        return False
-    reason = why_not_cached(
-        model,
-        plan,
-        augmented=augmented,
-        epochs=preset.epochs,
-        images=len(data.train or ()) + len(data.val or ()),
-        processes=accelerator.num_processes,
-    )
-    if reason and preset.cache == "memory":
-        raise InputError(f"cache='memory' is not possible: {reason}. Use cache='auto' or 'off'.")
-    return reason is None
+@dataclass(frozen=True)
+class _Loaders:
+    """Makes the loaders of one run."""
+
+    preset: Preset
+    accelerator: Accelerator
+    workers: int
+
+    def of_images(self, feed: Feed, prepare: Prepare, *, learn: bool) -> LoaderBatches:
+        options: dict[str, Any] = {"batch_size": self.preset.batch_size, "num_workers": self.workers}
+        return self._make(feed.samples, feed, feed.collate, prepare, False, learn=learn, **options)
+
+    def of_features(self, feed: Feed, kept: KeptFeatures, engine: TrunkEngine, *, learn: bool) -> LoaderBatches:
+        has_maps = any(part.ndim > 2 for part in kept.take([0])[0])
+        size = self.preset.batch_size if learn or has_maps else VECTORS_TO_SCORE
+        samples, options = KeptSamples(kept, feed), {"batch_size": size, "num_workers": 0}
+        ahead = has_maps and (learn or self.accelerator.num_processes == 1)  # else the last batch is gathered too early
+
+        def prepare(parts: tuple[Tensor, ...], targets: Any, epoch: int, batch: int) -> tuple[Any, Any]:
+            return engine.join([lay_channels_last(part) for part in parts]), targets
+
+        return self._make(samples, feed, as_they_are, prepare, ahead, learn=learn, **options)
+
+    def _make(
+        self,
+        samples: Dataset[Any],
+        feed: Feed,
+        collate: Any,
+        prepare: Prepare,
+        ahead: bool,
+        *,
+        learn: bool,
+        **options: Any,
+    ) -> LoaderBatches:
+        loader = order_batches(
+            samples,
+            len(feed),
+            collate,
+            shuffle=learn,
+            seed=self.preset.seed,
+            views=self.preset.views if learn else 1,
+            pin_memory=self.accelerator.device.type == "cuda",
+            **options,
+        )
+        per_step = options["batch_size"] * self.accelerator.num_processes
+        return LoaderBatches(self.accelerator.prepare(loader), loader.epoch_sampler, per_step, prepare, ahead)
 
 
-def _keep_features(
-    model: nn.Module,
-    train: Images,
-    val: Images | None,
-    preprocess: Preprocess,
-    seed: int,
-    options: Mapping[str, Any],
-    accelerator: Accelerator,
-    show: Progress,
-) -> Supply:
-    """Run the frozen trunk once over all images; from then on only the head runs."""
-    total, transform = len(train) + len(val or ()), eval_transform(preprocess)
-    with show.counting("features of the frozen trunk", total) as count, accelerator.autocast():
-        loader = accelerator.prepare(make_loader(train, transform, **options))
-        features, targets = compute_features(model, loader, on_batch=lambda images: count(images, total))
-        order = make_loader(train, transform, shuffle=True, seed=seed, **options).epoch_sampler
-        batches, scored = FeatureBatches(features, targets, order, options["batch_size"]), None
-        if val is not None:
-            loader = accelerator.prepare(make_loader(val, transform, **options))
-            kept = compute_features(model, loader, on_batch=lambda images: count(len(train) + images, total))
-            scored = FeatureBatches(*kept, EpochSampler(len(val)), ROWS_TO_SCORE)
-    megabytes = total * features.shape[1] * 4 / 1e6
-    show.say(f"kept the features of {total:,} images ({megabytes:.1f} MB): each epoch runs the head only")
-    return Supply(accelerator.prepare(HeadOnly(model)), batches, scored)
+def _make_engine(model: nn.Module, preset: Preset, accelerator: Accelerator, show: Progress) -> TrunkEngine:
+    device = accelerator.device
+    dtype = choose_dtype(preset.trunk_precision, preset.precision, device.type)
+    return TrunkEngine(model, device=device, dtype=dtype, fuse=preset.fuse_trunk, compile=preset.compile, say=show.say)
 
 
-def _lay_out(images: Tensor, targets: Tensor, epoch: int, batch: int) -> tuple[Tensor, Tensor]:
-    return lay_channels_last(images), targets
+def _run(engine: TrunkEngine, images: Tensor) -> Any:
+    return engine.join(engine(images))

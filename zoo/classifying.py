@@ -1,23 +1,26 @@
 """What is a classifier's own in a run: how its data is opened, its loss, its scores and its pictures."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from zoo.batches import Supply, make_supply
+from zoo.batches import Supply, make_supply, open_store, supply_loaders
 from zoo.checkpoint import RunFolder
 from zoo.data import Data, open_data
 from zoo.errors import InputError
+from zoo.features import why_not_frozen
+from zoo.feed import Feed, Prepare
 from zoo.images import Images
-from zoo.loader import make_loader
+from zoo.loader import Samples, collate, lay_channels_last, make_loader
 from zoo.loop import run_batches
 from zoo.lr_plan import Plan
 from zoo.metrics import ClassificationMetrics, Evaluation
 from zoo.pictures import Mistake, draw_confusion, draw_mistakes
-from zoo.preprocess import Preprocess, eval_transform
+from zoo.preprocess import Augment, Preprocess, Transform, eval_transform, to_input, train_transform
 from zoo.preset import Preset, refuse_fields
 from zoo.progress import Progress
 
@@ -83,7 +86,37 @@ class Classification:
         folder: RunFolder,
     ) -> Supply:
         """Return where batches come from."""
-        return make_supply(model, data, preset, plan, self.choose_preprocess(model, preset), accelerator, show)
+        preprocess = self.choose_preprocess(model, preset)
+        if data.loaders:
+            return supply_loaders(model, *data.loaders, accelerator)
+        if data.train is None:
+            raise InputError(f"{data.source} has no images to train on.")
+        augment = _choose_augment(preset, is_frozen=why_not_frozen(model, plan) is None)
+        changed: dict[str, Any] = {}
+        if augment != "none":
+            changed = {"augment": augment, "crop_scale_min": preset.crop_scale_min, "flip": preset.flip_probability}
+        transform = train_transform(
+            preprocess,
+            augment=augment,
+            crop_scale_min=preset.crop_scale_min,
+            flip_probability=preset.flip_probability,
+            normalise=False,
+            resizer=preset.resizer,
+        )
+        store, images, unseen = open_store(preset, accelerator, show), data.train, data.val
+        if store is not None:
+            images, unseen = images.keeping(store, "train"), unseen and unseen.keeping(store, "val")
+        train = _feed(images, transform, preprocess, preset, changed, preset.resizer)
+        plain = eval_transform(preprocess, normalise=False)
+        val = None if unseen is None else _feed(unseen, plain, preprocess, preset, {})
+        return replace(make_supply(model, train, val, preset, plan, accelerator, show), store=store)
+
+    def make_worst_batch(self, model: Any, data: Data, preset: Preset, count: int) -> tuple[Tensor, Tensor]:
+        """Return black images and their classes."""
+        if data.loaders:
+            raise InputError("chunk_size='auto' needs images, and the data are loaders. Give chunk_size a number.")
+        side = model.preprocess.image_size
+        return lay_channels_last(torch.zeros(count, 3, side, side)), torch.zeros(count, dtype=torch.int64)
 
     def make_loss(
         self, model: nn.Module, classes: Sequence[str], preset: Preset, compile: Callable[[Any], Any] | None = None
@@ -104,8 +137,12 @@ class Classification:
         return loss
 
     def load_for_scoring(self, model: Any, images: Images, **options: Any) -> Any:
-        """Return batches of images that are not augmented."""
-        return make_loader(images, eval_transform(model.preprocess), **options)
+        """Return a loader of images that are not augmented."""
+        return make_loader(images, eval_transform(model.preprocess, normalise=False), **options)
+
+    def prepare_for_scoring(self, model: Any) -> Prepare:
+        """Return what turns a batch of that loader into what the network takes."""
+        return _prepare(model.preprocess)
 
     def score(
         self,
@@ -127,6 +164,54 @@ class Classification:
         if images is not None:
             sheet = [_show(miss, images, evaluation.classes) for miss in misses[:MOST_MISTAKES]]
             draw_mistakes(sheet, folder.pictures / "mistakes.png")
+
+
+def _choose_augment(preset: Preset, *, is_frozen: bool) -> Augment:
+    """Choose what `auto` is: no changes where features of a frozen trunk can be kept then."""
+    if preset.augment == "auto":
+        return "none" if is_frozen and preset.views == 1 else "crop-flip"
+    return preset.augment
+
+
+def _feed(
+    images: Images,
+    transform: Transform,
+    preprocess: Preprocess,
+    preset: Preset,
+    changed: Mapping[str, Any],
+    resizer: str = "pillow",
+) -> Feed:
+    """Return what batches of a split are made with.
+
+    Args:
+        images: Of the split.
+        transform: Gives uint8.
+        preprocess: What the network expects.
+        preset: Has seed and views.
+        changed: Which random changes the transform makes; empty if none.
+        resizer: Of the transform.
+    """
+    facts: dict[str, Any] = {"preprocess": preprocess.to_dict(), "resizer": resizer}
+    if changed:
+        facts |= {"changed": dict(changed), "seed": preset.seed}
+    anew = "the images are changed anew in each epoch (views=4 would keep four versions of each)"
+    return Feed(
+        images=images,
+        samples=Samples(images, transform, preset.seed, draws=bool(changed)),
+        collate=collate,
+        prepare=_prepare(preprocess),
+        facts=facts,
+        changes=anew if changed and preset.views == 1 else None,
+        to_rows=lambda targets: list(targets[:, None, None]),
+        from_rows=lambda rows, counts, indices: rows.flatten(),
+    )
+
+
+def _prepare(preprocess: Preprocess) -> Prepare:
+    def prepare(images: Tensor, targets: Tensor, epoch: int, batch: int) -> tuple[Tensor, Tensor]:
+        return lay_channels_last(to_input(images, preprocess)), targets
+
+    return prepare
 
 
 def score(

@@ -1,30 +1,37 @@
 """What is a detector's own in a run: how its data is opened, its batches, its loss, its scores and its pictures."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from zoo.batches import LoaderBatches, Prepare, Supply
+from zoo.batches import Supply, make_supply, open_store
 from zoo.box_data import BoxData, open_box_data
-from zoo.box_loader import BoxTargets, draw_scale, make_box_loader, resize_batch
+from zoo.box_loader import STRIDE, BoxSamples, BoxTargets, collate_boxes, draw_scale, make_box_loader, resize_batch
 from zoo.box_transforms import BoxAugment
 from zoo.boxed_images import BoxedImages
 from zoo.boxes import clip_boxes
 from zoo.checkpoint import RunFolder
+from zoo.chunks import take_first
 from zoo.detection_metrics import DetectionEvaluation, DetectionMetrics, Found, Truth, check_installed
 from zoo.detection_pictures import Example, draw_batch, draw_class_ap, draw_precision_recall, draw_predictions
+from zoo.engine import count_own
 from zoo.errors import InputError
+from zoo.feed import Feed, Prepare
 from zoo.letterbox import Letterbox, to_input
-from zoo.loader import default_workers, lay_channels_last
+from zoo.loader import lay_channels_last
 from zoo.lr_plan import Plan
 from zoo.postprocess import VALIDATION, Postprocess, select_detections
 from zoo.preset import Preset, refuse_fields
 from zoo.progress import Progress
 
-OF_CLASSIFIERS = ("label_smoothing", "crop_pct", "crop_scale_min")
+OF_CLASSIFIERS = ("label_smoothing", "crop_pct", "crop_scale_min", "resizer")
+MOSAIC_PICTURES = 4
 MOST_EXAMPLES = 12
 MOST_CLASSES_TOLD = 20
 
@@ -57,8 +64,11 @@ class Detection:
                 f"augment is {preset.augment!r}, which is for classifiers; a detector has fields for each change, such "
                 "as mosaic=0.5 and flip_probability. Leave augment at 'auto', or say 'none' to turn all of them off."
             )
-        if preset.cache == "memory":
-            raise InputError("cache='memory' is not possible for detectors. Use cache='auto' or 'off'.")
+        if preset.views > 1 and preset.plain_epochs and (preset.mosaic or preset.mixup):
+            raise InputError(
+                f"views is {preset.views} and plain_epochs {preset.plain_epochs}: views repeat the same pictures, "
+                "mixed or not, to the end. Set plain_epochs to 0."
+            )
         check_installed()
 
     def make_supply(
@@ -71,28 +81,33 @@ class Detection:
         show: Progress,
         folder: RunFolder,
     ) -> Supply:
-        """Return where batches come from; the first is drawn into the run's folder."""
+        """Return where batches come from; the first that is made is drawn into the run's folder."""
         if data.train is None:
             raise InputError(f"{data.source} has no images to train on.")
         letterbox = _choose_letterbox(model, preset)
-        workers = default_workers(len(data.train)) if preset.num_workers is None else preset.num_workers
-        options: dict[str, Any] = {"num_workers": workers, "pin_memory": accelerator.device.type == "cuda"}
-        options["batch_size"] = preset.batch_size
-        augment, plain_from = _choose_augment(preset), preset.epochs - preset.plain_epochs
-        loader = make_box_loader(
-            data.train, letterbox, augment, shuffle=True, seed=preset.seed, plain_from=plain_from, **options
-        )
 
         def draw(images: Tensor, targets: BoxTargets) -> None:
             if accelerator.is_main_process:
                 path, is_bgr = folder.pictures / "first_batch.png", letterbox.channels == "bgr"
                 draw_batch(images.cpu(), targets.rows.cpu(), data.classes, path, is_bgr=is_bgr)
 
-        prepare = _prepare(letterbox, preset.multi_scale, preset.seed, draw)
-        per_step = preset.batch_size * accelerator.num_processes
-        train = LoaderBatches(accelerator.prepare(loader), loader.epoch_sampler, per_step, prepare)
-        val = data.val and self.load_for_scoring(model, data.val, **options)
-        return Supply(accelerator.prepare(model), train, val and accelerator.prepare(val))
+        store, images, unseen = open_store(preset, accelerator, show), data.train, data.val
+        if store is not None:
+            images, unseen = images.keeping(store, "train"), unseen and unseen.keeping(store, "val")
+        train = _feed(images, letterbox, preset, _choose_augment(preset), _prepare(letterbox, preset, draw))
+        val = None if unseen is None else _feed(unseen, letterbox, preset, BoxAugment(), _prepare(letterbox))
+        return replace(make_supply(model, train, val, preset, plan, accelerator, show), store=store)
+
+    def make_worst_batch(self, model: Any, data: BoxData, preset: Preset, count: int) -> tuple[Tensor, BoxTargets]:
+        """Return black canvases of the largest size, each with as many boxes as any may get."""
+        letterbox = model.preprocess
+        height, width = (math.ceil(side * (1 + preset.multi_scale) / STRIDE) * STRIDE for side in letterbox.canvas_size)
+        most = max((len(boxes.labels) for boxes in data.train.boxes), default=0) if data.train else 0
+        most *= (MOSAIC_PICTURES if preset.mosaic else 1) * (2 if preset.mixup else 1)
+        boxes = torch.tensor([0.0, width / 2, height / 2, width / 2, height / 2]).repeat(count * most, 1)
+        images = torch.arange(float(count)).repeat_interleave(most)[:, None]
+        targets = BoxTargets(torch.cat([images, boxes], 1), torch.arange(count))
+        return lay_channels_last(torch.zeros(count, 3, height, width)), targets
 
     def make_loss(
         self, model: Any, classes: Sequence[str], preset: Preset, compile: Callable[[Any], Any] | None = None
@@ -109,8 +124,12 @@ class Detection:
         return loss
 
     def load_for_scoring(self, model: Any, images: BoxedImages, **options: Any) -> Any:
-        """Return batches of pictures as `predict` shows them to the network."""
+        """Return a loader of pictures as `predict` shows them to the network."""
         return make_box_loader(images, model.preprocess, **options)
+
+    def prepare_for_scoring(self, model: Any) -> Prepare:
+        """Return what turns a batch of that loader into what the network takes."""
+        return _prepare(model.preprocess)
 
     def score(
         self,
@@ -129,14 +148,17 @@ class Detection:
         chosen = _spread(len(images), MOST_EXAMPLES)
         sums = torch.zeros(2, dtype=torch.float64)  # of losses, and of pictures
         network.eval()
-        for canvases, targets in batches:
+        for inputs, targets in batches:
+            own = count_own(accelerator, len(targets.indices))
+            if own:  # else all of them are repeats; the other processes still wait for the pass and for what was found
+                inputs, targets, _ = take_first(inputs, targets, own)
             with torch.inference_mode():
-                outputs = network(lay_channels_last(to_input(canvases, model.preprocess)))
+                outputs = network(inputs)
                 value = loss(outputs, targets) if loss else model.loss(outputs, targets.rows)
                 found = list(_locate(outputs, targets, model, len(classes), images, settings))
-            sums += torch.tensor([float(value), 1.0]) * len(canvases)
+            sums += torch.tensor([float(value), 1.0]) * own
             if accelerator.num_processes > 1:
-                found = accelerator.gather_for_metrics(found, use_gather_object=True)
+                found = gather_object(found if own else [])
             metrics.update([boxes for _, boxes in found], [Truth(*images.boxes[index]) for index, _ in found])
             examples += [Example(index, boxes) for index, boxes in found if index in chosen]
         if accelerator.num_processes > 1:
@@ -162,24 +184,66 @@ def _choose_letterbox(model: Any, preset: Preset) -> Letterbox:
     return letterbox
 
 
-def _choose_augment(preset: Preset) -> BoxAugment | None:
+def _choose_augment(preset: Preset) -> BoxAugment:
     if preset.augment == "none":
-        return None
+        return BoxAugment()
     names = ("photometric", "zoom_out", "iou_crop", "scale_jitter", "mosaic", "mixup")
     return BoxAugment(flip=preset.flip_probability, **{name: getattr(preset, name) for name in names})
 
 
+def _feed(images: BoxedImages, letterbox: Letterbox, preset: Preset, augment: BoxAugment, prepare: Prepare) -> Feed:
+    """Return what batches of a split are made with; `prepare` also says how batches change their size."""
+    plain_from = preset.epochs - preset.plain_epochs if preset.plain_epochs else None
+    changed = {} if augment.is_none else {"augment": asdict(augment), "seed": preset.seed}
+    return Feed(
+        images=images,
+        samples=BoxSamples(images, letterbox, augment, preset.seed, plain_from),
+        collate=collate_boxes,
+        prepare=prepare,
+        facts={"letterbox": letterbox.to_dict(), **changed},
+        changes=_why_changing(preset, augment),
+        to_rows=_split_rows,
+        from_rows=_join_rows,
+    )
+
+
+def _why_changing(preset: Preset, augment: BoxAugment) -> str | None:
+    """Return why a picture does not look the same in every epoch, or whenever its view is shown."""
+    if preset.multi_scale:
+        return "each batch has another size (multi_scale)"
+    if preset.views == 1 and not augment.is_none:
+        return "the pictures are changed anew in each epoch (views=4 would keep four versions of each)"
+    return None
+
+
+def _split_rows(targets: BoxTargets) -> list[Tensor]:
+    """Return class and box of each picture of a batch, `(n, 5)`."""
+    counts = torch.bincount(targets.rows[:, 0].long(), minlength=len(targets.indices))
+    return list(torch.split(targets.rows[:, 1:], counts.tolist()))
+
+
+def _join_rows(rows: Tensor, counts: Tensor, indices: Tensor) -> BoxTargets:
+    images = torch.arange(len(counts)).repeat_interleave(counts)
+    return BoxTargets(torch.cat([images[:, None].to(rows), rows], 1), indices)
+
+
 def _prepare(
-    letterbox: Letterbox, multi_scale: float, seed: int, draw: Callable[[Tensor, BoxTargets], None]
+    letterbox: Letterbox, preset: Preset | None = None, draw: Callable[[Tensor, BoxTargets], None] | None = None
 ) -> Prepare:
-    """Return what turns a batch of canvases into what the network takes."""
+    """Return what turns a batch of canvases into what the network takes.
+
+    Args:
+        letterbox: How pixel values become numbers.
+        preset: Says whether batches change their size; None: they do not.
+        draw: Called with the first batch.
+    """
 
     def prepare(images: Tensor, targets: BoxTargets, epoch: int, batch: int) -> tuple[Tensor, BoxTargets]:
-        if epoch == batch == 0:
+        if draw is not None and epoch == batch == 0:
             draw(images, targets)
         inputs = to_input(images, letterbox)
-        if multi_scale:
-            size = draw_scale(letterbox, multi_scale, seed, epoch, batch)
+        if preset is not None and preset.multi_scale:
+            size = draw_scale(letterbox, preset.multi_scale, preset.seed, epoch, batch)
             inputs, targets = resize_batch(inputs, targets, size)
         return lay_channels_last(inputs), targets
 

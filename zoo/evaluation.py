@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from zoo.batches import LoaderBatches
 from zoo.checkpoint import load_model
 from zoo.engine import make_accelerator
 from zoo.errors import DataError, InputError
@@ -70,6 +71,8 @@ def evaluate(
             batches = task.load_for_scoring(model, images, batch_size=size, num_workers=workers)
         accelerator = make_accelerator(device)
         network, batches = accelerator.prepare(model, batches)
+        if not opened.loaders:
+            batches = LoaderBatches(batches, prepare=task.prepare_for_scoring(model))
         with show.counting("evaluating") as count:
             options: dict[str, Any] = {"model": model, "classes": model.classes, "images": images}
             result, _ = task.score(network, _counted(batches, count), accelerator, **options)

@@ -1,76 +1,73 @@
-"""Frozen means free: features of a trunk that does not learn are computed once and kept in memory.
+"""Frozen means free: what a trunk that does not learn makes of the images is computed once and kept.
 
-Only where that changes nothing: the whole trunk is frozen, no image is augmented, and one process trains.
+Here is decided whether that pays, and where they are kept; batches of what is kept come in the order that the images
+themselves would have.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
-from zoo.loader import EpochSampler, lay_channels_last
+from zoo.errors import InputError
+from zoo.feature_shards import KeptFeatures
+from zoo.feed import Feed
 from zoo.lr_plan import Plan
+from zoo.trunk_engine import TrunkEngine
 
+Where: TypeAlias = Literal["off", "memory", "disk"]
+
+WORTH = 0.9  # of the images through the trunk: with more left of them it is not worth the trouble
 MEMORY_SHARE = 0.25  # of what the machine has free
+SMALL_SHARE = 0.1  # of the free disk: less is kept there, so that the next run starts at once
+DISK_SHARE = 0.5  # of the free disk: more is never taken by itself
 
 
 class HeadOnly(nn.Module):
-    """The head of a model as a network of its own: features `(B, D)` in, logits `(B, C)` out."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Turn features into outputs."""
-        outputs: Tensor = self.model.head(features)
-        return outputs
-
-
-class FeatureBatches:
-    """Batches of kept features, in the order that the images themselves would have.
+    """The head of a model as a network of its own, on features that are kept or that an engine computes.
 
     Args:
-        features: `(N, D)`, on the device that trains.
-        targets: `(N,)`, int64, on the same device.
-        sampler: Gives the order of each epoch.
-        batch_size: Rows per batch.
+        model: Has `head`.
+        engine: Turns images into features; None: the network is called with features.
     """
 
-    def __init__(self, features: Tensor, targets: Tensor, sampler: EpochSampler, batch_size: int) -> None:
-        self.features, self.targets, self.sampler, self.batch_size = features, targets, sampler, batch_size
+    def __init__(self, model: Any, engine: TrunkEngine | None = None) -> None:
+        super().__init__()
+        self.model, self.engine = model, engine
+
+    def forward(self, inputs: Any, *targets: Any) -> Any:
+        """Turn images, or features, into outputs; targets are passed on to heads that take them."""
+        features = inputs if self.engine is None else self.engine.join(self.engine(inputs))
+        return self.model.head(features, *targets)
+
+
+class KeptSamples(Dataset[Any]):
+    """Kept features as a data set that gives whole batches.
+
+    Args:
+        kept: Sample `view * images + index` is the view of an image.
+        feed: Turns rows into targets.
+    """
+
+    def __init__(self, kept: KeptFeatures, feed: Feed) -> None:
+        self.kept, self.feed = kept, feed
 
     def __len__(self) -> int:
-        return -(-len(self.sampler) // self.batch_size)
+        return len(self.feed)
 
-    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Iterate over one epoch, from a batch on."""
-        self.sampler.set_epoch(epoch, start=start_batch * self.batch_size)
-        order = torch.tensor([index for index, _ in self.sampler], device=self.features.device)
-        for rows in torch.split(order, self.batch_size):
-            yield self.features[rows], self.targets[rows]
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return self.epoch(0)
+    def __getitems__(self, places: Sequence[tuple[int, int]]) -> tuple[tuple[Tensor, ...], Any]:
+        """Return features and targets of `(index, epoch)` places; the views are taken in turn."""
+        indices, epochs = torch.tensor(places).unbind(1)
+        parts, rows = self.kept.take((epochs * len(self) + indices) % self.kept.count)
+        return parts, self.feed.from_rows(rows.values, rows.counts, indices)
 
 
-def why_not_cached(
-    model: nn.Module, plan: Plan, *, augmented: bool, epochs: int, images: int, processes: int
-) -> str | None:
-    """Return why features cannot be kept, or None if they can."""
-    if why := why_not_frozen(model, plan):
-        return why
-    if augmented:
-        return "the images are augmented anew in each epoch"
-    if processes > 1:
-        return "several processes train"
-    if epochs < 2:
-        return "there is one epoch only"
-    needed = images * 4 * int(getattr(model, "num_features", 0))
-    if needed > _free_memory() * MEMORY_SHARE:
-        return f"the features need {needed / 2**30:.1f} GiB of memory"
-    return None
+def as_they_are(batch: Any) -> Any:
+    """Return a batch that is one already: the collation of `KeptSamples`."""
+    return batch
 
 
 def why_not_frozen(model: nn.Module, plan: Plan) -> str | None:
@@ -82,32 +79,92 @@ def why_not_frozen(model: nn.Module, plan: Plan) -> str | None:
     return f"the trunk learns ({learning[0]})" if learning else None
 
 
-def compute_features(
-    model: Any, batches: Iterable[tuple[Tensor, Tensor]], *, on_batch: Callable[[int], None] | None = None
-) -> tuple[Tensor, Tensor]:
-    """Run the trunk once over all images, in eval mode.
+@dataclass(frozen=True)
+class Passes:
+    """How often the trunk of a run looks at an image.
+
+    Attributes:
+        epochs: Of training.
+        views: Changed versions of each training image.
+        train: Training images.
+        val: Images to score.
+        evaluations: How often they are scored.
+    """
+
+    epochs: int
+    views: int
+    train: int
+    val: int
+    evaluations: int
+
+    @property
+    def without(self) -> int:
+        """Images through the trunk if nothing is kept."""
+        return self.epochs * self.train + self.evaluations * self.val
+
+    @property
+    def once(self) -> int:
+        """Images through the trunk if features are kept."""
+        return min(self.views, self.epochs) * self.train + self.val
+
+
+class Choice(NamedTuple):
+    """Where features are kept, and why there."""
+
+    where: Where
+    why: str
+
+
+def choose_cache(
+    wish: str, passes: Passes, sample_bytes: int, *, processes: int, free_memory: float, free_disk: float, found: bool
+) -> Choice:
+    """Choose where features are kept, by what it saves and what there is room for.
 
     Args:
-        model: Has `trunk`.
-        batches: Images `(B, 3, H, W)` and targets `(B,)`, on the model's device, in the order of the data set.
-        on_batch: Called with the number of images done.
+        wish: `auto`, `memory` or `disk`.
+        passes: How often the trunk runs.
+        sample_bytes: Bytes of the features of one image.
+        processes: That train together; only files are shared by them.
+        free_memory: Bytes.
+        free_disk: Bytes, where files would be.
+        found: Whether all of them are there already, from an earlier run.
 
-    Returns:
-        Features `(N, D)`, float32, and targets `(N,)`, int64.
+    Raises:
+        InputError: What is wished for is not possible.
     """
-    features, targets, done = [], [], 0
-    model.eval()
-    with torch.no_grad():
-        for images, labels in batches:
-            features.append(model.trunk(lay_channels_last(images)).float())
-            targets.append(labels)
-            done += len(labels)
-            if on_batch:
-                on_batch(done)
-    return torch.cat(features), torch.cat(targets)
+    needed = passes.once * sample_bytes
+    size, saving = format_bytes(needed), f"{passes.once:,} images through the trunk instead of {passes.without:,}"
+    if wish == "memory" and processes > 1:
+        raise InputError("cache='memory' is for one process, and several train. Use cache='disk', which they share.")
+    if wish == "memory":
+        if needed > free_memory:
+            raise InputError(
+                f"cache='memory' needs {size}, and {format_bytes(free_memory)} are free. Use cache='disk' or 'off'."
+            )
+        return Choice("memory", f"{saving}; {size} of memory")
+    if found:
+        return Choice("disk", f"an earlier run has kept them; {size}")
+    if wish == "disk":
+        if needed > free_disk:
+            raise InputError(
+                f"cache='disk' needs {size}, and {format_bytes(free_disk)} are free there. Make room, set "
+                "XDG_CACHE_HOME to a larger disk, or use cache='off'."
+            )
+        return Choice("disk", f"{saving}; {size} on disk")
+    if passes.once > WORTH * passes.without:
+        return Choice("off", "they would save less than a tenth of the images through the trunk")
+    if needed <= SMALL_SHARE * free_disk:
+        return Choice("disk", f"{saving}; {size} of {format_bytes(free_disk)} free on disk")
+    if processes == 1 and needed <= MEMORY_SHARE * free_memory:
+        return Choice("memory", f"{saving}; {size} of {format_bytes(free_memory)} free memory")
+    if needed <= DISK_SHARE * free_disk:
+        return Choice("disk", f"{saving}; {size} of {format_bytes(free_disk)} free on disk")
+    return Choice("off", f"they need {size}; free are {format_bytes(free_memory)}, {format_bytes(free_disk)} on disk")
 
 
-def _free_memory() -> float:
-    import psutil
-
-    return float(psutil.virtual_memory().available)
+def format_bytes(count: float) -> str:
+    """Return a number of bytes as people read it, in units of 1,000."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if count >= factor:
+            return f"{count / factor:,.1f} {unit}"
+    return f"{count / 1e3:,.1f} kB"

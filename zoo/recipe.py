@@ -255,6 +255,9 @@ def _effective(
     """Return the effective preset, and the user's own optimizer if it is a class or an instance."""
     base = Preset(**defaults) if preset is None else preset if isinstance(preset, Preset) else load_preset(preset)
     given: dict[str, Any] = dict(overrides)
+    if given.get("batch_size") == "auto":  # the batch stays what the preset says; what fits of it is found out
+        given |= {"chunk_size": "auto"}
+        del given["batch_size"]
     if lr is not None:
         given["lr"] = dict(lr) if isinstance(lr, Mapping) else lr
     if mode is not None:
@@ -347,7 +350,9 @@ def _write_beginning(training: Training) -> None:
         model=origin.get("model") or preset.model,
         pretrained=made.get("pretrained", preset.pretrained),
         init_seed=made.get("init_seed", preset.init_seed),
-        cache="memory" if training.keeps_features else "off",
+        cache=training.features.get("where", "off"),
+        cache_dtype=training.features.get("numbers", preset.cache_dtype),
+        chunk_size=training.chunks.size,
         schedule=to_plain(preset.schedule, training.plan.clock),
         lr=_plain_rates(preset.lr, training.plan.clock),
     )
@@ -355,6 +360,8 @@ def _write_beginning(training: Training) -> None:
     folder.write_json("config.json", model_config(model).model_dump())
     folder.write_json("plan.json", {"digest": training.plan.digest, **training.plan.to_dict()})
     folder.write_json("data.json", training.data.describe())
+    if training.features:
+        folder.write_json("features.json", training.features)
     folder.write_json("environment.json", describe_environment(str(training.accelerator.device)))
 
 

@@ -11,6 +11,7 @@ from zoo.checkpoint import RunFolder
 from zoo.classifying import Classification
 from zoo.detecting import Detection
 from zoo.errors import InputError
+from zoo.feed import Prepare
 from zoo.lr_plan import Plan
 from zoo.preset import Preset
 from zoo.progress import Progress
@@ -54,13 +55,19 @@ class Task(Protocol):
     ) -> Supply:
         """Return where batches come from; the model's preprocessing is settled here."""
 
+    def make_worst_batch(self, model: Any, data: Any, preset: Preset, count: int) -> tuple[Tensor, Any]:
+        """Return images and targets of a batch that takes as much memory as any: to try what fits."""
+
     def make_loss(
         self, model: nn.Module, classes: Sequence[str], preset: Preset, compile: Callable[[Any], Any] | None = None
     ) -> Callable[[Any, Any], Tensor]:
         """Return what makes a scalar of outputs and targets."""
 
     def load_for_scoring(self, model: Any, images: Any, **options: Any) -> Any:
-        """Return batches of images that are not augmented."""
+        """Return a loader of images that are not augmented."""
+
+    def prepare_for_scoring(self, model: Any) -> Prepare:
+        """Return what turns a batch of that loader into what the network takes."""
 
     def score(
         self,

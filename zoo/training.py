@@ -3,26 +3,28 @@
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from zoo.callbacks import Callback, LiveRun, Moment, call
 from zoo.checkpoint import RunFolder
+from zoo.chunks import Chunks, split_batch
 from zoo.compiling import StepCompiler
 from zoo.engine import make_accelerator
 from zoo.errors import InputError, Interrupted, TrainingError
-from zoo.features import FeatureBatches, HeadOnly
 from zoo.freezing import apply_plan, check_reached, frozen_tensors, keep_norm_statistics
 from zoo.gradients import centralize_gradients, clip_groups
 from zoo.live_rates import LiveRates
 from zoo.loop import EpochResult, Position, fit
 from zoo.lr_plan import Plan
+from zoo.memory import find_chunk_size, undisturbed
 from zoo.optim import build_optimizer, load_optimizer_state, set_rates
 from zoo.preset import Preset
 from zoo.progress import Progress
@@ -30,9 +32,11 @@ from zoo.proof import Proof, digest_tensor
 from zoo.report import draw_course
 from zoo.safetensors_file import read_tensors
 from zoo.schedule import Clock
+from zoo.sync_norms import restore_norms, synchronize_norms
 from zoo.tasks import task_of
 
 STEPS_PER_VOTE = 8  # how often several processes ask each other whether to stop, which makes a GPU wait
+MOST_STATES = 2  # numbers that an optimizer such as AdamW keeps for each that learns
 STATE_SECONDS = 10.0  # epochs may be short: a run that is killed loses no more than this, or one epoch
 
 
@@ -86,8 +90,10 @@ class Training:
         self.task_loss = self.task.make_loss(model, data.classes, preset, compile_loss)
         supply = self.task.make_supply(model, data, preset, plan, self.accelerator, show, folder)
         self.network, self.batches, self.val_batches = supply.network, supply.train, supply.val
+        self.wrap, self.features, self.store = supply.wrap, supply.features, supply.store
         self.optimizer = self.accelerator.prepare(made)
         self.ema = self._make_ema()
+        self.chunks = Chunks(self._choose_chunk_size(state, supply.to_inputs), on_halved=self._tell_halved)
         self.steps_per_epoch = -(-len(self.batches) // preset.accumulate)
         clock = Clock(preset.epochs, self.steps_per_epoch, preset.accumulate, len(self.batches))
         self.plan = plan.at(clock)
@@ -109,13 +115,18 @@ class Training:
         if state:
             self._restore(state)
 
-    @property
-    def keeps_features(self) -> bool:
-        """Whether only the head runs, on features that are kept."""
-        return isinstance(self.batches, FeatureBatches)
-
     def run(self) -> None:
         """Train to the end and write everything; raises `Interrupted` if it is asked to stop before."""
+        with self.store or nullcontext():
+            try:
+                self._run()
+            finally:
+                restore_norms(self.model)
+            if self.store is not None:
+                images, size = self.store.total()
+                self.show.say(f"{images:,} decoded images were kept ({size / 1e9:.1f} GB)")
+
+    def _run(self) -> None:
         self.show.start(self.preset.epochs, self.position.epoch, self.steps_per_epoch, self.task.columns)
         self._save_state()
         self._tell("on_start")
@@ -134,6 +145,7 @@ class Training:
         preset, position = self.preset, self.position
         if position.batch == 0 and position.epoch in self.plan.unfreeze_epochs:
             self._unfreeze(position.epoch)
+        synchronize_norms(self.model, self.accelerator.device, self.accelerator.num_processes, self.show.say)
         results = fit(
             self.network if self.compiler is None else self.compiler.compile_network(self.network),
             self.batches,
@@ -146,6 +158,7 @@ class Training:
             after_step=lambda where, value: self._after_step(where, value, stop),
             adjust_gradients=self._adjust_gradients if self.plan.adjusts_gradients else None,
             accumulate=preset.accumulate,
+            chunks=self.chunks,
             clip_grad_norm=preset.clip_grad_norm,
             seed=preset.seed,
             shows_targets=getattr(self.model, "takes_targets", False),
@@ -194,6 +207,35 @@ class Training:
         return ModelEmaV3(
             self.model, decay=self.preset.ema_decay, use_warmup=self.preset.ema_warmup, warmup_power=2 / 3
         )
+
+    def _choose_chunk_size(self, state: Mapping[str, Any] | None, to_inputs: Callable[[Tensor], Any]) -> int | None:
+        """Return how many images of a batch are in the network at a time; None: all of them."""
+        wish, device = self.preset.chunk_size, self.accelerator.device
+        if state and "chunk_size" in state:  # halved on the way, perhaps
+            return cast("int | None", state["chunk_size"])
+        if wish != "auto":
+            return wish
+        network = self.accelerator.unwrap_model(self.network)  # one process must not wait for another here
+
+        def try_step(images: int) -> None:
+            batch = self.task.make_worst_batch(self.model, self.data, self.preset, images)
+            inputs, targets = send_to_device(batch, device)
+            inputs = to_inputs(inputs)
+            with undisturbed(self.model):
+                network.train()
+                shown = (targets,) if getattr(self.model, "takes_targets", False) else ()
+                self.accelerator.backward(self._loss(network(inputs, *shown), targets))
+                network.eval()
+                with torch.inference_mode():
+                    network(inputs)
+
+        learning = sum(p.numel() * p.element_size() for p in self.model.parameters() if p.requires_grad)
+        found = find_chunk_size(try_step, self.preset.batch_size, device=device, reserve=MOST_STATES * learning)
+        self.show.say(found.text)
+        return int(self.accelerator.gather(torch.tensor([found.size], device=device)).min())
+
+    def _tell_halved(self, size: int) -> None:
+        self.show.say(f"memory ran out: from now on {size} images of a batch are in the network at a time")
 
     def _loss(self, outputs: Any, targets: Any) -> Tensor:
         value = self.task_loss(outputs, targets)
@@ -249,6 +291,8 @@ class Training:
         record: dict[str, Any] = {"epoch": result.epoch, "epochs": preset.epochs, "step": result.step}
         record |= {"loss": result.loss, "lr": last | frozen, "images_per_second": result.images_per_second}
         record |= {"waiting": result.waiting}
+        if self.chunks.size is not None:
+            record["chunk_size"] = self.chunks.size
         is_last = result.epoch == preset.epochs
         if self.val_batches is not None and (is_last or result.epoch % preset.evaluate_every == 0):
             self.evaluation, self.examples = self._evaluate()
@@ -275,11 +319,12 @@ class Training:
         return final
 
     def _evaluate(self) -> tuple[Any, Any]:
-        network: nn.Module = self.network
-        if self.ema is not None:
-            network = HeadOnly(self.ema.module) if self.keeps_features else self.ema.module
+        network: nn.Module = self.network if self.ema is None else self.wrap(self.ema.module)
+        batches: Any = self.val_batches
+        if self.accelerator.num_processes == 1:  # else what is gathered would be cut in the wrong places
+            batches = _in_chunks(batches, self.chunks)
         options = {"model": self.model, "classes": self.data.classes, "images": self.data.val, "loss": self.task_loss}
-        return self.task.score(network, self.val_batches, self.accelerator, **options)
+        return self.task.score(network, batches, self.accelerator, **options)
 
     def _save_state(self) -> None:
         self.saved = time.perf_counter()
@@ -293,6 +338,7 @@ class Training:
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": None if scaler is None else scaler.state_dict(),
                 "position": asdict(self.position),
+                "chunk_size": self.chunks.size,
                 "rates": self.live_rates.state_dict(),
                 "records": self.records,
                 "best": self.best,
@@ -324,6 +370,7 @@ class Training:
         if self.is_main:
             self.folder.save_model(self.model, self._final().state_dict())
             self._write_results("interrupted")
+        self.accelerator.wait_for_everyone()  # a launcher ends the others as soon as one process has ended
         where = self.position
         batch = f" and {where.batch} of {len(self.batches)} batches" if where.batch else ""
         raise Interrupted(
@@ -396,6 +443,12 @@ class StopRequest(AbstractContextManager["StopRequest"]):
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True
+
+
+def _in_chunks(batches: Any, chunks: Chunks) -> Iterator[tuple[Any, Any]]:
+    """Yield batches no larger than what memory holds."""
+    for inputs, targets in batches:
+        yield from ((part.inputs, part.targets) for part in split_batch(inputs, targets, chunks.size))
 
 
 def _shown_rates(rates: Mapping[str, float]) -> dict[str, float]:

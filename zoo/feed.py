@@ -1,0 +1,40 @@
+"""What a task says of the images of one split, so that batches can be made of them, or features be kept."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+Prepare: TypeAlias = Callable[[Any, Any, int, int], tuple[Any, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feed:
+    """One split, as a task sees it.
+
+    Attributes:
+        images: By index; their files are what kept features are told apart by.
+        samples: Gives the sample of an `(index, epoch)`, or of an `(index, view)`.
+        collate: Makes a batch, images and targets, of samples.
+        prepare: Called with images and targets on the device that trains, epoch and batch; returns them as the network
+            takes them.
+        facts: Plain values that decide what the network sees, besides the images themselves.
+        changes: Why an image does not look the same whenever its view is shown; None if it does.
+        to_rows: Turns the targets of a batch into one tensor `(n, c)` per image.
+        from_rows: Turns such tensors, one after the other, the number of rows of each image, and the places of the
+            images in their data set into targets again.
+    """
+
+    images: Any
+    samples: Dataset[Any]
+    collate: Callable[[Sequence[Any]], Any]
+    prepare: Prepare
+    facts: Mapping[str, Any]
+    changes: str | None
+    to_rows: Callable[[Any], list[Tensor]]
+    from_rows: Callable[[Tensor, Tensor, Tensor], Any]
+
+    def __len__(self) -> int:
+        return len(self.images)
