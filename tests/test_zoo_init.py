@@ -25,6 +25,12 @@ def test_what_needs_no_framework_loads_none(code):
     assert done.stdout.splitlines()[-1].split() == []
 
 
+def test_help_waits_for_nothing_that_checks_presets():
+    script = "from zoo.tools.cli import main; main(['--help']); import sys; print('\\n', 'zoo.preset' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1].split() == ["False"]
+
+
 def test_every_public_name_is_there():
     for name in zoo.__all__:
         assert getattr(zoo, name) is not None

@@ -8,14 +8,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import zoo
 from zoo.errors import InputError, Interrupted, ZooError
-from zoo.preset import Preset
 
+from .cache_command import app as cache_app
 from .convert_command import convert
 from .data_commands import app as data_app
 from .list_commands import optimizers, schedules
@@ -25,6 +25,9 @@ from .preset_commands import app as preset_app
 from .preset_options import Lr, Mode, PresetName, Settings, choose_preset
 from .push_command import push
 from .weights_commands import app as weights_app
+
+if TYPE_CHECKING:
+    from zoo.preset import Preset
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]  # of whichever click this typer brings
 
@@ -40,6 +43,7 @@ app = typer.Typer(
 app.add_typer(preset_app)
 app.add_typer(data_app)
 app.add_typer(weights_app)
+app.add_typer(cache_app)
 
 Weights = Annotated[
     str | None,
@@ -125,7 +129,10 @@ def finetune(
     mode: Mode = None,
     preset: PresetName = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
+    batch_size: Annotated[
+        str | None,
+        typer.Option(metavar="N|auto", help="Images per step; auto: the preset's, in chunks that memory holds."),
+    ] = None,
     image_size: Annotated[int | None, typer.Option(help="Side in pixels; else the weights' own.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
@@ -161,7 +168,8 @@ def finetune(
         with _saying_how_to_go_on():
             zoo.resume(resume, words[-1] if words else None)
         return
-    given = {"epochs": epochs, "batch_size": batch_size, "image_size": image_size, "seed": seed, "device": device}
+    given = {"epochs": epochs, "image_size": image_size, "seed": seed, "device": device}
+    given |= {"chunk_size": "auto"} if batch_size == "auto" else {"batch_size": _to_number(batch_size)}
     given |= {"skip_bad": skip_bad or None, "pretrained": weights or (False if no_pretrained else None)}
     chosen = choose_preset(preset, lr, mode, settings, **given)
     if not words or len(words) > 2 or (len(words) == 1 and chosen.model is None):
@@ -231,6 +239,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return result if isinstance(result, int) else 0
 
 
+def _to_number(text: str | None) -> int | None:
+    if text is not None and not (text.isascii() and text.isdigit()):
+        raise InputError(f"--batch-size is {text!r}; expected a number, 1 or more, or auto.")
+    return None if text is None else int(text)
+
+
 @contextmanager
 def _saying_how_to_go_on() -> Iterator[None]:
     """Print what an interrupted run says; typer would swallow it."""
@@ -241,7 +255,7 @@ def _saying_how_to_go_on() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def _open(path: str, preset: Preset, task: str) -> Any:
+def _open(path: str, preset: "Preset", task: str) -> Any:
     from zoo.progress import Progress, is_main_process
     from zoo.tasks import task_of
 

@@ -1,4 +1,7 @@
-"""`zoo preset`: look at presets, check them, and write new ones. Nothing here loads a framework before it must."""
+"""`zoo preset`: look at presets, check them, and write new ones.
+
+Nothing here loads a framework before it must, nor what checks presets before there is one.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -7,23 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo.compat.sg_recipe import translate_recipe
-from zoo.compat.super_gradients import Translation
 from zoo.errors import InputError, PresetError
-from zoo.preset import (
-    Preset,
-    PresetField,
-    list_fields,
-    list_presets,
-    list_settings,
-    load_preset,
-    parse_preset,
-    parse_setting,
-    read_preset,
-)
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from zoo.compat.super_gradients import Translation
+    from zoo.preset import Preset, PresetField
 
 DEFAULT_PRESET = "classify-heads"
 WIDTH_OF_FILES = 200
@@ -46,6 +39,8 @@ def list_command() -> None:
 
     Example: zoo preset list
     """
+    from zoo.preset import list_presets, read_preset
+
     names = list_presets()
     width = max(map(len, names), default=0)
     for name in names:
@@ -66,6 +61,8 @@ def show(
       zoo preset show classify-heads --full
       zoo preset show --fields
     """  # noqa: D301
+    from zoo.preset import parse_preset, read_preset
+
     if not (name or fields):
         raise InputError("no preset is named. zoo preset list names all; --fields lists what a preset may hold.")
     if name:
@@ -85,6 +82,8 @@ def validate(files: Annotated[list[str], typer.Argument(help=".yaml files, or na
 
     Example: zoo preset validate my.yaml other.yaml
     """
+    from zoo.preset import load_preset
+
     wrong = 0
     for file in files:
         try:
@@ -117,6 +116,8 @@ def export(
       zoo preset export resnet50 -o my.yaml --set lr=0.005
       zoo preset export runs/flowers -o my.yaml
     """  # noqa: D301
+    from zoo.preset import parse_setting
+
     start = _start(source, preset)
     result = start.replace(**dict(map(parse_setting, settings or [])))
     full = full or Path(source).is_dir()  # what repeats a run must not depend on defaults
@@ -146,6 +147,8 @@ def import_sg(
       zoo preset import-sg recipe.yaml -o preset.yaml
       zoo preset import-sg recipe.yaml -o preset.yaml --clean
     """  # noqa: D301
+    from zoo.compat.sg_recipe import translate_recipe
+
     translation = translate_recipe(recipe, exact=not clean)
     model = translation.preset.model
     text = _SG_HEAD.format(
@@ -170,13 +173,15 @@ def _purpose(text: str) -> str:
 def _print_fields() -> None:
     from rich.console import Console
 
+    from zoo.preset import list_fields, list_settings
+
     console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES, markup=False, highlight=False)
     console.print(_as_table(list_fields()))
     console.print(" Settings of one key of lr, for example lr: {default: 0, fc: {lr: 0.01, unfreeze_at: 3}}")
     console.print(_as_table(list_settings()))
 
 
-def _as_table(fields: Sequence[PresetField]) -> "Table":
+def _as_table(fields: "Sequence[PresetField]") -> "Table":
     from rich.box import SIMPLE_HEAD
     from rich.table import Column, Table
 
@@ -187,7 +192,7 @@ def _as_table(fields: Sequence[PresetField]) -> "Table":
     return table
 
 
-def _print_translation(translation: Translation, *, to_stderr: bool) -> None:
+def _print_translation(translation: "Translation", *, to_stderr: bool) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Column, Table
@@ -208,14 +213,15 @@ def _printable(text: str) -> str:
     return text if text.isprintable() else repr(text)
 
 
-def _start(source: str, preset: str | None) -> Preset:
+def _start(source: str, preset: str | None) -> "Preset":
     """Return the preset of a run, or the one that a model starts from."""
+    from zoo.models import find_entry
+    from zoo.preset import load_preset
+
     if Path(source).is_dir():
         if preset is not None:
             raise InputError(f"'{source}' is a folder, so its own preset is taken. Leave out --preset.")
         return load_preset(Path(source) / "preset.yaml")
-    from zoo.models import find_entry
-
     return load_preset(preset or DEFAULT_PRESET).replace(model=find_entry(source).name)
 
 

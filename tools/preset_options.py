@@ -1,11 +1,16 @@
-"""The options `--preset`, `--lr`, `--mode` and `--set`, and the preset that they make together."""
+"""The options `--preset`, `--lr`, `--mode` and `--set`, and the preset that they make together.
 
-from typing import Annotated, Any
+Presets are imported where they are made: the help of a command needs none of what checks them.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zoo.errors import InputError
-from zoo.preset import Preset, load_preset, parse_setting
+
+if TYPE_CHECKING:
+    from zoo.preset import Preset
 
 Lr = Annotated[
     str | None,
@@ -25,7 +30,7 @@ Settings = Annotated[
 
 def choose_preset(
     preset: str | None, lr: str | None, mode: str | None, settings: list[str] | None, **given: Any
-) -> Preset:
+) -> "Preset":
     """Return a preset with everything changed that the command line says.
 
     Args:
@@ -35,6 +40,8 @@ def choose_preset(
         settings: What every `--set` said.
         given: Fields that have an option of their own; None: not given.
     """
+    from zoo.preset import Preset, load_preset, parse_setting
+
     start = load_preset(preset) if preset else Preset()
     changes = dict(parse_setting(setting) for setting in settings or [])
     changes |= {key: value for key, value in (given | {"mode": mode}).items() if value is not None}
@@ -49,6 +56,8 @@ def parse_rates(text: str) -> Any:
     Raises:
         InputError: It is none of these, or names a key twice.
     """
+    from zoo.preset import parse_setting
+
     if "=" in text and not text.lstrip().startswith("{"):
         return _parse_pairs(text)
     _, value = parse_setting(f"lr={text.strip() or 'null'}")
