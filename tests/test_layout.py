@@ -89,7 +89,7 @@ STEPS = [
         "detr_file",
         "trunk_engine",
     },
-    {"feature_pass", "rate_spec", "classifier", "model_config", "voc", "coco", "yolo_layout", "detector"},
+    {"feature_pass", "trunk_speed", "rate_spec", "classifier", "model_config", "voc", "coco", "yolo_layout", "detector"},
     {"box_data", "yolo_nas_detector", "detr_detector", "repository"},
     {"rate_fields", "lr_plan", "models"},
     {"preset", "shares", "freezing", "live_rates", "gradients", "optimizers", "weight_store"},

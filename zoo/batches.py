@@ -1,8 +1,7 @@
 """Where the batches of a run come from: the user's loaders, images, or what a frozen trunk makes of them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from accelerate import Accelerator
@@ -22,7 +21,9 @@ from zoo.lr_plan import Plan
 from zoo.preset import Preset
 from zoo.progress import Progress
 from zoo.trunk_engine import TrunkEngine, choose_dtype
+from zoo.trunk_speed import choose_engine
 
+TO_TRY = 8  # images by which the speed of a trunk is measured
 VECTORS_TO_SCORE = 1024  # per batch, where nothing is learnt
 
 
@@ -72,10 +73,6 @@ class LoaderBatches:
             yield self.prepare(images, targets, epoch, batch)
 
 
-def _as_it_is(given: Any) -> Any:
-    return given
-
-
 @dataclass(frozen=True)
 class Supply:
     """What a run trains on and what it trains.
@@ -84,8 +81,7 @@ class Supply:
         network: What turns the first of a batch into outputs, prepared by the accelerator: the model, or its head.
         train: Batches to learn from.
         val: Batches to score; None if there are none.
-        wrap: Makes such a network of a model, not prepared: of the moving average of the weights, say.
-        to_inputs: Makes what the network takes of images.
+        engine: What runs a frozen trunk; None if the trunk learns.
         features: Where features are kept, and what that took; empty if they are not.
         store: Where decoded images are kept; to be closed at the end.
     """
@@ -93,10 +89,19 @@ class Supply:
     network: Any
     train: LoaderBatches
     val: LoaderBatches | None
-    wrap: Callable[[nn.Module], nn.Module] = _as_it_is
-    to_inputs: Callable[[Tensor], Any] = _as_it_is
+    engine: TrunkEngine | None = None
     features: Mapping[str, Any] = field(default_factory=dict)
     store: ImageStore | None = None
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Return such a network, not prepared, of a model: of the moving average of the weights, say."""
+        if self.engine is None:
+            return model
+        return HeadOnly(model, None if self.features else self.engine)
+
+    def to_inputs(self, images: Tensor) -> Any:
+        """Return what the network takes of images."""
+        return self.engine.join(self.engine(images)) if self.engine and self.features else images
 
 
 def supply_loaders(model: nn.Module, train: Any, val: Any, accelerator: Accelerator) -> Supply:
@@ -152,23 +157,22 @@ def make_supply(
     if learning:
         scored = None if val is None else loaders.of_images(val, val.prepare, learn=False)
         return Supply(accelerator.prepare(model), loaders.of_images(train, train.prepare, learn=True), scored)
-    engine = _make_engine(model, preset, accelerator, show)
+    keeps = not reason and preset.cache != "off"
+    passes = min(preset.views, preset.epochs) if keeps else preset.epochs
+    engine = _make_engine(model, train, passes * len(train), preset, accelerator, show)
     if reason and preset.cache == "auto":
         show.say(f"features are not kept: {reason}")
-    if not reason and preset.cache != "off":
+    if keeps:
         splits = [Split(train, min(preset.views, preset.epochs)), *([Split(val, 1)] if val else [])]
         name = (getattr(model, "config", None) or {}).get("model") or type(model).__name__
         kept = keep_features(engine, splits, preset, accelerator, show, name=name, num_workers=workers)
         if kept.splits:
             scored = None if val is None else loaders.of_features(val, kept.splits[1], engine, learn=False)
             batches = loaders.of_features(train, kept.splits[0], engine, learn=True)
-            run = partial(_run, engine)
-            return Supply(accelerator.prepare(HeadOnly(model)), batches, scored, HeadOnly, run, kept.facts)
+            return Supply(accelerator.prepare(HeadOnly(model)), batches, scored, engine, kept.facts)
     scored = None if val is None else loaders.of_images(val, val.prepare, learn=False)
-    network = accelerator.prepare(HeadOnly(model, engine))
-    return Supply(
-        network, loaders.of_images(train, train.prepare, learn=True), scored, partial(HeadOnly, engine=engine)
-    )
+    batches = loaders.of_images(train, train.prepare, learn=True)
+    return Supply(accelerator.prepare(HeadOnly(model, engine)), batches, scored, engine)
 
 
 @dataclass(frozen=True)
@@ -219,11 +223,19 @@ class _Loaders:
         return LoaderBatches(self.accelerator.prepare(loader), loader.epoch_sampler, per_step, prepare, ahead)
 
 
-def _make_engine(model: nn.Module, preset: Preset, accelerator: Accelerator, show: Progress) -> TrunkEngine:
+def _make_engine(
+    model: nn.Module, feed: Feed, images: int, preset: Preset, accelerator: Accelerator, show: Progress
+) -> TrunkEngine:
+    """Make the engine of a frozen trunk that will see so many images."""
     device = accelerator.device
     dtype = choose_dtype(preset.trunk_precision, preset.precision, device.type)
-    return TrunkEngine(model, device=device, dtype=dtype, fuse=preset.fuse_trunk, compile=preset.compile, say=show.say)
-
-
-def _run(engine: TrunkEngine, images: Tensor) -> Any:
-    return engine.join(engine(images))
+    options: dict[str, Any] = {"device": device, "fuse": preset.fuse_trunk, "compile": preset.compile, "say": show.say}
+    if device.type != "cpu" or preset.trunk_precision != "auto" or preset.precision != "no":
+        return TrunkEngine(model, dtype=dtype, **options)
+    samples, targets = feed.collate([feed.samples[index, 0] for index in range(min(TO_TRY, len(feed)))])
+    inputs, _ = feed.prepare(samples, targets, 0, 1)
+    chosen = choose_engine(lambda dtype: TrunkEngine(model, dtype=dtype, **options), inputs, images, show.say)
+    dtypes = [chosen.dtype]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(dtypes)
+    return chosen if dtypes[0] == chosen.dtype else TrunkEngine(model, dtype=dtypes[0], **options)

@@ -176,7 +176,9 @@ class Preset(BaseModel):
     num_workers: int | None = Field(default=None, ge=0, description="processes that read images; null: chosen")
     fuse_trunk: bool = Field(default=True, description="fold the norms of a frozen trunk into its convolutions")
     trunk_precision: Literal["auto", "no", "bf16", "fp16"] = Field(
-        default="auto", description="of a frozen trunk; auto: bf16 on GPUs that have it, else as precision says"
+        default="auto",
+        description="of a frozen trunk; auto: bf16 on GPUs that have it and CPUs where it proves faster, else as "
+        "precision says",
     )
     cache: Literal["auto", "off", "memory", "disk"] = Field(
         default="auto", description="where the features of a frozen trunk are kept; auto: where it pays, and says why"

@@ -343,15 +343,16 @@ def _new_folder(out: str | os.PathLike[str] | None, model: nn.Module, data: Any)
 
 def _write_beginning(training: Training) -> None:
     """Write what the run is made with, and into the preset what was chosen: a repeated run then chooses the same."""
-    folder, model, preset = training.folder, training.model, training.preset
+    folder, model, preset, supply = training.folder, training.model, training.preset, training.supply
     origin = known_config(model)
     made = origin.get("origin", {})
     known = preset.replace(
         model=origin.get("model") or preset.model,
         pretrained=made.get("pretrained", preset.pretrained),
         init_seed=made.get("init_seed", preset.init_seed),
-        cache=training.features.get("where", "off"),
-        cache_dtype=training.features.get("numbers", preset.cache_dtype),
+        trunk_precision=preset.trunk_precision if supply.engine is None else supply.engine.precision,
+        cache=supply.features.get("where", "off"),
+        cache_dtype=supply.features.get("numbers", preset.cache_dtype),
         chunk_size=training.chunks.size,
         schedule=to_plain(preset.schedule, training.plan.clock),
         lr=_plain_rates(preset.lr, training.plan.clock),
@@ -360,8 +361,8 @@ def _write_beginning(training: Training) -> None:
     folder.write_json("config.json", model_config(model).model_dump())
     folder.write_json("plan.json", {"digest": training.plan.digest, **training.plan.to_dict()})
     folder.write_json("data.json", training.data.describe())
-    if training.features:
-        folder.write_json("features.json", training.features)
+    if supply.features:
+        folder.write_json("features.json", supply.features)
     folder.write_json("environment.json", describe_environment(str(training.accelerator.device)))
 
 

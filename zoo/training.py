@@ -90,7 +90,7 @@ class Training:
         self.task_loss = self.task.make_loss(model, data.classes, preset, compile_loss)
         supply = self.task.make_supply(model, data, preset, plan, self.accelerator, show, folder)
         self.network, self.batches, self.val_batches = supply.network, supply.train, supply.val
-        self.wrap, self.features, self.store = supply.wrap, supply.features, supply.store
+        self.supply = supply
         self.optimizer = self.accelerator.prepare(made)
         self.ema = self._make_ema()
         self.chunks = Chunks(self._choose_chunk_size(state, supply.to_inputs), on_halved=self._tell_halved)
@@ -117,13 +117,14 @@ class Training:
 
     def run(self) -> None:
         """Train to the end and write everything; raises `Interrupted` if it is asked to stop before."""
-        with self.store or nullcontext():
+        store = self.supply.store
+        with store or nullcontext():
             try:
                 self._run()
             finally:
                 restore_norms(self.model)
-            if self.store is not None:
-                images, size = self.store.total()
+            if store is not None:
+                images, size = store.total()
                 self.show.say(f"{images:,} decoded images were kept ({size / 1e9:.1f} GB)")
 
     def _run(self) -> None:
@@ -319,7 +320,7 @@ class Training:
         return final
 
     def _evaluate(self) -> tuple[Any, Any]:
-        network: nn.Module = self.network if self.ema is None else self.wrap(self.ema.module)
+        network: nn.Module = self.network if self.ema is None else self.supply.wrap(self.ema.module)
         batches: Any = self.val_batches
         if self.accelerator.num_processes == 1:  # else what is gathered would be cut in the wrong places
             batches = _in_chunks(batches, self.chunks)

@@ -115,6 +115,11 @@ class TrunkEngine:
         whole = tuple(part.float() for part in parts)
         return whole[0] if len(whole) == 1 else whole
 
+    @property
+    def precision(self) -> str:
+        """Return what it computes in as a preset says it: `no`, `bf16` or `fp16`."""
+        return next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
+
     def digest(self) -> str:
         """Return the SHA-256 of the stored model's trunk as it is now; see `digest_trunk`."""
         return digest_trunk(self._model)

@@ -1,0 +1,89 @@
+"""In which numbers a frozen trunk runs on a CPU: bfloat16 where that was measured to be faster, and remembered.
+
+Some processors compute bfloat16 several times as fast as float32 and others much slower, and it differs from network to
+network. So it is tried, where a run is long enough for it to matter; a second run of the same trunk does not try again.
+"""
+
+import contextlib
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.feature_key import find_versions, make_key
+from zoo.json_object import read_object
+from zoo.local_cache import cache_folder
+from zoo.trunk_engine import TrunkEngine
+
+LEAST_GAIN = 1.25  # times as fast: less is not worth other numbers
+LEAST_SECONDS = 20.0  # of a run's trunk in float32: with less there is little to gain
+TRIALS = 2
+
+
+def choose_engine(
+    make: Callable[[torch.dtype], TrunkEngine], images: Tensor, count: int, say: Callable[[str], None]
+) -> TrunkEngine:
+    """Return the engine of a trunk in float32, or in bfloat16 if that is clearly faster on this processor.
+
+    Args:
+        make: Makes an engine for numbers of a type.
+        images: `(B, 3, H, W)`, as the network takes them, to try it with.
+        count: Images that the run shows to the trunk.
+        say: Told if it is bfloat16.
+    """
+    exact = make(torch.float32)
+    note = cache_folder() / "speeds" / f"{_key(exact, images)[:32]}.json"
+    gain = _recall(note)
+    if gain is None:
+        exact(images)  # the first pass prepares weights
+        seconds = _time(exact, images)
+        if seconds / len(images) * count < LEAST_SECONDS:
+            return exact
+        rounded = make(torch.bfloat16)
+        rounded(images)
+        pairs = [(_time(exact, images), _time(rounded, images)) for _ in range(TRIALS)]
+        gain = min(first for first, _ in pairs) / min(second for _, second in pairs)
+        _remember(note, gain)
+    if gain < LEAST_GAIN:
+        return exact
+    say(f"the frozen trunk runs in bfloat16, {gain:.1f} times as fast as float32 here (trunk_precision=no: float32)")
+    return make(torch.bfloat16)
+
+
+def _time(engine: TrunkEngine, images: Tensor) -> float:
+    began = time.perf_counter()
+    engine(images)
+    return time.perf_counter() - began
+
+
+def _key(engine: TrunkEngine, images: Tensor) -> str:
+    facts: dict[str, Any] = {
+        "trunk": engine.digest(),
+        "engine": engine.describe(),
+        "images": list(images.shape),
+        "processor": [platform.machine(), platform.processor(), torch.backends.cpu.get_cpu_capability()],
+        "cores": [os.cpu_count(), torch.get_num_threads()],
+        "versions": find_versions(),
+    }
+    return make_key(facts)
+
+
+def _recall(note: Path) -> float | None:
+    try:
+        gain = read_object(note).get("gain")
+    except (OSError, ValueError):
+        return None
+    return gain if isinstance(gain, float) else None
+
+
+def _remember(note: Path, gain: float) -> None:
+    with contextlib.suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        draft = note.with_suffix(f".{os.getpid()}.tmp")
+        draft.write_text(f'{{"gain": {gain:.3f}}}\n')
+        draft.replace(note)
