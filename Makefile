@@ -2,8 +2,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+BENCH := .venv-bench/bin
 
-.PHONY: demo demo-detection test check cards bench clean
+.PHONY: demo demo-detection test check cards bench bench-full clean
 
 demo: .venv/installed
 	$(BIN)/python -m zoo.tools.demo
@@ -22,13 +23,21 @@ check: .venv/installed
 cards: .venv/installed
 	$(BIN)/python -m zoo.tools.cards
 
-bench: .venv/installed
-	$(BIN)/python benchmarks/loop_overhead.py
+bench: .venv-bench/installed
+	set -e; for name in startup scaling heads_only yolo_heads full; do $(BENCH)/python benchmarks/$$name.py $(OPTIONS); done
+
+bench-full: OPTIONS = --full
+bench-full: bench
 
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev,demo,detection,transformers]'
 	touch $@
 
+.venv-bench/installed: pyproject.toml
+	test -x $(BENCH)/python || $(PYTHON) -m venv .venv-bench
+	$(BENCH)/python -m pip install --quiet --editable '.[bench]'
+	touch $@
+
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-bench build dist *.egg-info

@@ -7,18 +7,12 @@ compiles. The ratio of the medians is what counts; that of the fastest turns suf
 """
 
 import argparse
-import json
-import os
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from pathlib import Path
 
 import torch
-from rich.console import Console
+from _measure import CONSOLE, save
 from torch import Tensor
 
 import zoo
@@ -110,31 +104,15 @@ def run(mode: str, batches: RandomBatches, epochs: int, *, compiled: bool) -> It
 
 def report(chosen: argparse.Namespace, results: dict[str, dict[str, object]]) -> None:
     """Print the table and keep it in `benchmarks/results`."""
-    console = Console()
     for mode, result in results.items():
         eager, compiled = (1000 * seconds for seconds in result["medians"].values())
         low, high = result["pairs"]
-        console.print(
+        CONSOLE.print(
             f"{mode:<5} eager {eager:.1f} ms, compiled {compiled:.1f} ms, ratio of medians "
             f"{result['ratio_of_medians']:.3f} (pairs from {low:.3f} to {high:.3f}), of the fastest "
             f"{result['ratio_of_fastest']:.3f}; first turns {result['first_turns_seconds']:.0f} s"
         )
-    hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()}-core-cpu"
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    written = {
-        "benchmark": "compiled_step",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "hardware": hardware,
-        "platform": f"{platform.system()} {platform.machine()}",
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "commit": commit,
-        "options": vars(chosen),
-        "results": results,
-    }
-    folder = Path(__file__).parent / "results"
-    folder.mkdir(exist_ok=True)
-    (folder / "compiled_step.json").write_text(json.dumps(written, indent=1) + "\n")
+    save("compiled_step", chosen, results)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """YOLO-NAS: seconds per training step, peak memory, and the folded network against the unfolded one.
 
-python benchmarks/detection_speed.py [--sizes s m l] [--side 640] [--batch 8] [--steps 3] [--out FILE.json]
+python benchmarks/detection_speed.py [--sizes s m l] [--side 640] [--batch 8] [--steps 3]
 
 Each size and mode runs in a process of its own, so that its peak memory is its own. A step is forward, loss, backward
 and AdamW, on random pictures with 12 boxes each, channels last; the first step is not counted. Forward passes of the
@@ -8,17 +8,12 @@ two networks are interleaved, and the median of their ratios is told.
 """
 
 import argparse
-import json
-import platform
-import resource
-import subprocess
-import sys
+import os
 import time
-from datetime import UTC, datetime
-from pathlib import Path
 from statistics import median
 
 import torch
+from _measure import CONSOLE, main_or_part, run_part, save
 
 import zoo
 from zoo.freezing import apply_plan
@@ -35,31 +30,19 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=640)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--part", nargs=2, metavar=("SIZE", "WHAT"), help="measure this alone, and print it")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
     chosen = parser.parse_args()
-    if chosen.part:
-        print(json.dumps(measure(*chosen.part, chosen.side, chosen.batch, chosen.steps)))
-        return
     rows = []
     for size in chosen.sizes:
         for what in (*MODES, "forward"):
-            numbers = [f"--{name}={getattr(chosen, name)}" for name in ("side", "batch", "steps")]
-            command = [sys.executable, __file__, *numbers, "--part", size, what]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:  # for lack of memory, say
-                row = {"failed": done.returncode, "text": done.stderr[-200:]}
-            else:
-                row = json.loads(done.stdout.splitlines()[-1])
-            rows.append({"size": size, "what": what, **row})
-            print(rows[-1], flush=True)
-    report = {"side": chosen.side, "batch": chosen.batch, "steps": chosen.steps, "rows": rows, **describe()}
-    if chosen.out:
-        chosen.out.write_text(json.dumps(report, indent=1) + "\n")
+            options = {"size": size, "what": what, "side": chosen.side, "batch": chosen.batch, "steps": chosen.steps}
+            rows.append({"size": size, "what": what, **run_part("measure", options, threads=chosen.threads)})
+            CONSOLE.print(rows[-1])
+    save("detection_speed", chosen, rows)
 
 
-def measure(size: str, what: str, side: int, batch: int, steps: int) -> dict[str, float]:
-    """Return seconds and GiB of one size in one mode, or of the forward passes."""
+def measure(*, size: str, what: str, side: int, batch: int, steps: int) -> dict[str, float]:
+    """Return the seconds of one size in one mode, or of the forward passes."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
     model = zoo.get(f"yolo_nas_{size}").to(device, memory_format=torch.channels_last)
@@ -78,7 +61,7 @@ def measure(size: str, what: str, side: int, batch: int, steps: int) -> dict[str
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         times.append(now(device) - began)
-    return {"step_seconds": median(times[1:]), "peak_gib": peak_gib(device)}
+    return {"step_seconds": median(times[1:])}
 
 
 def compare_forward(model: torch.nn.Module, images: torch.Tensor, steps: int, device: torch.device) -> dict[str, float]:
@@ -116,24 +99,5 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def peak_gib(device: torch.device) -> float:
-    """Return the peak memory of the GPU, or of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**30
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
-
-
-def describe() -> dict[str, object]:
-    """Return what the numbers depend on."""
-    cuda = torch.cuda.is_available()
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "device": torch.cuda.get_device_name() if cuda else f"{platform.processor() or platform.machine()} CPU",
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
-
-
 if __name__ == "__main__":
-    main()
+    main_or_part(main, {"measure": measure})

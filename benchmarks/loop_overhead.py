@@ -7,20 +7,14 @@ after each epoch and write the weights at the end. Runs are interleaved; the rat
 """
 
 import argparse
-import json
-import os
-import platform
-import statistics
-import subprocess
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
+from _measure import ratio, save, show, spread
 from PIL import Image
-from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
@@ -109,33 +103,10 @@ def by_finetune(model: nn.Module, data: Path, out: Path, epochs: int) -> None:
 
 def report(chosen: argparse.Namespace, runs: dict[str, list[float]]) -> None:
     """Print the table and keep it in `benchmarks/results`."""
-    median = {name: statistics.median(times) for name, times in runs.items()}
-    hand, ours = runs.values()
-    ratios = sorted(b / a for a, b in zip(hand, ours, strict=True))
-    ratio = median["zoo.finetune"] / median["hand-written"]
-    console = Console()
-    for name, times in runs.items():
-        console.print(f"{name:<14} median {median[name]:.2f} s  (from {min(times):.2f} to {max(times):.2f})")
-    console.print(f"ratio of medians {ratio:.3f}  (pairs from {ratios[0]:.3f} to {ratios[-1]:.3f})")
-    hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()}-core-cpu"
-    now = datetime.now(UTC)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    result = {
-        "benchmark": "loop_overhead",
-        "date": now.isoformat(timespec="seconds"),
-        "hardware": hardware,
-        "platform": f"{platform.system()} {platform.machine()}",
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "commit": commit,
-        "options": vars(chosen),
-        "seconds": runs,
-        "ratio_of_medians": ratio,
-    }
-    folder = Path(__file__).parent / "results"
-    folder.mkdir(exist_ok=True)
-    name = f"{now:%Y-%m-%d}-loop_overhead-{hardware.replace(' ', '-')}.json"
-    (folder / name).write_text(json.dumps(result, indent=1) + "\n")
+    hand = runs["hand-written"]
+    rows = [(name, f"{spread(times):.2f}", f"{ratio(times, hand):.3f}") for name, times in runs.items()]
+    show("the whole call", ("contender", "seconds", "over hand-written"), rows)
+    save("loop_overhead", chosen, runs)
 
 
 if __name__ == "__main__":

@@ -1,29 +1,21 @@
-"""What the plan's groups cost: an optimizer's step, the rates of each step, and the plan itself.
+"""What the plan's groups cost in an optimizer's step; `scaling.py` measures what the plan itself costs.
 
 Each optimizer is built from a plan, and by hand with the groups that a plan makes of it; both take the same steps with
-new rates at each. Steps are interleaved; the median of the ratios of neighbouring steps is what counts. Then plans of
-100, 2,000 and 20,000 parameters are made.
+new rates at each. Steps are interleaved; the median of the ratios of neighbouring steps is what counts.
 
-    python benchmarks/optimizer_groups.py [--model resnet50] [--steps 200] [--repeats 5]
+    python benchmarks/optimizer_groups.py [--model resnet50] [--steps 200]
 """
 
 import argparse
-import json
 import math
-import os
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from rich.console import Console
-from rich.table import Table
+from _measure import save, show
 from torch import nn
 
 import zoo
@@ -33,18 +25,16 @@ OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
     "SGD": (torch.optim.SGD, {"momentum": 0.9}),
     "AdamW": (torch.optim.AdamW, {}),
 }
-DECAY, SIZES = 1e-4, (100, 2_000, 20_000)
+DECAY = 1e-4
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--model", default="resnet50", help="a name of timm")
     options.add_argument("--steps", type=int, default=200)
-    options.add_argument("--repeats", type=int, default=5)
     chosen = options.parse_args()
     steps = {name: time_steps(chosen, name) for name in OPTIMIZERS}
-    plans = {size: time_plan(size, chosen.repeats) for size in SIZES}
-    report(chosen, steps, plans)
+    report(chosen, steps)
 
 
 def time_steps(chosen: argparse.Namespace, name: str) -> dict[str, float]:
@@ -116,61 +106,15 @@ def steps_by_hand(groups: list[dict[str, Any]], name: str, steps: int) -> Callab
     return take
 
 
-def time_plan(size: int, repeats: int) -> dict[str, float]:
-    """Return the seconds that a plan of that many parameters takes, and the rates of one step."""
-    model = nn.ModuleList(
-        nn.ModuleDict({"layer": nn.Linear(1, 1), "norm": nn.LayerNorm(1)}) for _ in range(size // 4)
-    )  # four parameters each
-    rates = {f"{index}.": 0.01 * (index + 1) for index in range(0, size // 4, 10)} | {"default": 0.01}
-    building, asking = [], []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        plan = zoo.plan(model, rates, weight_decay=DECAY, steps_per_epoch=100)
-        building.append(time.perf_counter() - began)
-        began = time.perf_counter()
-        plan.rates(50)
-        asking.append(time.perf_counter() - began)
-    return {
-        "parameters": len(list(model.parameters())),
-        "groups": len(plan.groups),
-        "plan": statistics.median(building),
-        "rates of a step": statistics.median(asking),
-    }
-
-
-def report(chosen: argparse.Namespace, steps: dict[str, dict[str, float]], plans: dict[int, dict[str, float]]) -> None:
-    """Print both tables and keep them in `benchmarks/results`."""
-    console = Console()
-    table = Table("optimizer", "plan, ms", "by hand, ms", "a group per tensor, ms", "ratio to by hand")
+def report(chosen: argparse.Namespace, steps: dict[str, dict[str, float]]) -> None:
+    """Print the table and keep it in `benchmarks/results`."""
+    rows = []
     for name, seconds in steps.items():
-        *milliseconds, ratio = (1e3 * value for value in seconds.values())
-        table.add_row(name, *(f"{value:.3f}" for value in milliseconds), f"{ratio / 1e3:.3f}")
-    console.print(table)
-    table = Table("parameters", "groups", "plan, ms", "rates of a step, ms")
-    for timed in plans.values():
-        table.add_row(
-            f"{timed['parameters']:,}",
-            f"{timed['groups']:,}",
-            f"{1e3 * timed['plan']:.1f}",
-            f"{1e3 * timed['rates of a step']:.2f}",
-        )
-    console.print(table)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    result = {
-        "benchmark": "optimizer_groups",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "hardware": f"{os.cpu_count()}-core-cpu",
-        "platform": f"{platform.system()} {platform.machine()}",
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "commit": commit,
-        "options": vars(chosen),
-        "seconds of a step": steps,
-        "seconds of a plan": list(plans.values()),
-    }
-    folder = Path(__file__).parent / "results"
-    folder.mkdir(exist_ok=True)
-    (folder / "optimizer_groups.json").write_text(json.dumps(result, indent=1) + "\n")
+        *times, ratio = seconds.values()
+        rows.append((name, *(f"{1e3 * value:.3f}" for value in times), f"{ratio:.3f}"))
+    columns = ("optimizer", "plan, ms", "by hand, ms", "a group per tensor, ms", "ratio to by hand")
+    show("a step of the optimizer", columns, rows)
+    save("optimizer_groups", chosen, steps)
 
 
 if __name__ == "__main__":

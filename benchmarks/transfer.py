@@ -7,21 +7,17 @@ DATA is a folder `train/<class>/*`, `val/<class>/*`; the first N files of each c
 """
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from _measure import save
 from torch import nn
 
 import zoo
-from zoo.features import compute_features
 from zoo.loader import make_loader
 from zoo.preprocess import eval_transform
 
@@ -77,7 +73,8 @@ def main() -> None:
                     print(f"   by hand {spread(result['top1_by_hand'])}", end="")
                 print(flush=True)
                 results.append(result)
-    keep(chosen, results)
+    counted = "-".join(map(str, counts))
+    save(f"transfer-{chosen.what}-{counted}", chosen, results)
 
 
 def link_images(source: Path, target: Path, count: int) -> None:
@@ -129,29 +126,18 @@ def probe_by_hand(chosen: argparse.Namespace, source: str | bool, data: Path, se
     return scores
 
 
+@torch.no_grad()
+def compute_features(model: Any, loader: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return features `(N, D)` and targets `(N,)` of all images, in eval mode."""
+    model.eval()
+    pairs = [(model.trunk(images), targets) for images, targets in loader]
+    features, targets = zip(*pairs, strict=True)
+    return torch.cat(features), torch.cat(targets)
+
+
 def spread(scores: list[float]) -> str:
     deviation = statistics.stdev(scores) if len(scores) > 1 else 0.0
     return f"{statistics.mean(scores):5.1f} ± {deviation:.1f} %"
-
-
-def keep(chosen: argparse.Namespace, results: list[dict[str, Any]]) -> None:
-    hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()}-core-cpu"
-    facts = {
-        "benchmark": f"transfer {chosen.what}",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "hardware": hardware,
-        "platform": f"{platform.system()} {platform.machine()}",
-        "torch": torch.__version__,
-        "model": chosen.model,
-        "data": chosen.data.name,
-        "weights": chosen.weights.name,
-        "image_size": chosen.image_size,
-        "results": results,
-    }
-    folder = Path(__file__).parent / "results"
-    counts = "-".join(sorted({f"{result['per_class']}" for result in results}, key=int))
-    name = f"{facts['date'][:10]}-transfer-{chosen.what}-{counts}-{hardware.replace(' ', '-')}.json"
-    (folder / name).write_text(json.dumps(facts, indent=1) + "\n")
 
 
 if __name__ == "__main__":

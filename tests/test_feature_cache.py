@@ -152,6 +152,17 @@ def test_maps_are_kept_as_float16_and_vectors_as_float32():
     assert keep(Maps(), cache_dtype="float32")[0].facts["numbers"] == "float32"
 
 
+@pytest.mark.parametrize(
+    ("factor", "numbers"), [(1.0, "float16"), (1e-6, "float32"), (1e6, "float32"), (0.0, "float32")]
+)
+def test_maps_that_float16_does_not_hold_are_kept_as_float32(factor, numbers):
+    model = Maps()
+    with torch.no_grad():
+        model.norm.weight.fill_(factor)
+        model.norm.bias.zero_()
+    assert keep(model)[0].facts["numbers"] == numbers
+
+
 def test_what_is_not_possible_is_refused(monkeypatch):
     monkeypatch.setattr("zoo.feature_cache._free_disk", lambda folder: 10)
     with pytest.raises(InputError, match=r"cache='disk' needs 0\.2 kB, and 0\.0 kB are free there"):

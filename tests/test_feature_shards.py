@@ -510,7 +510,7 @@ def test_ctrl_c_while_waiting(tmp_path):
     """In a process of its own: a signal that comes while the consumer waits for a slow item ends all of it."""
     code = (
         "import time\nfrom zoo.feature_shards import read_ahead\n"
-        "def items():\n    print('slow', flush=True)\n    time.sleep(0.5)\n    yield 1\n    yield 2\n"
+        "def items():\n    print('slow', flush=True)\n    time.sleep(3)\n    yield 1\n    yield 2\n"
         "try:\n    list(read_ahead(items()))\nexcept KeyboardInterrupt:\n    print('stopped', flush=True)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)

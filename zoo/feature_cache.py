@@ -23,6 +23,8 @@ from zoo.preset import Preset
 from zoo.progress import Progress, format_seconds
 from zoo.trunk_engine import TrunkEngine
 
+MOST_CHANGE = 1e-3  # of a map's norm by float16; rounding alone changes it by 3e-4
+
 
 @dataclass
 class Kept:
@@ -103,10 +105,17 @@ class _Plan(NamedTuple):
 
 
 def _choose_numbers(wish: str, parts: tuple[Tensor, ...]) -> _Numbers:
-    """Choose float32 for vectors, which are small, and float16 for maps; `auto` is a wish for that."""
-    has_maps = any(part.ndim > 2 for part in parts)
-    dtype = getattr(torch, wish) if wish != "auto" else torch.float16 if has_maps else torch.float32
+    """Choose float16 for maps whose values it holds, else float32, as vectors are small; or what is wished for."""
+    dtype = torch.float32 if wish == "auto" else getattr(torch, wish)
+    if wish == "auto" and any(part.ndim > 2 for part in parts) and all(map(_fits_half, parts)):
+        dtype = torch.float16
     return _Numbers(dtype, sum(part[0].numel() for part in parts) * dtype.itemsize)
+
+
+def _fits_half(part: Tensor) -> bool:
+    """Whether float16 changes a part by no more than its 11 bits do: nothing overflows or vanishes that counts."""
+    change = (part.half().float() - part).norm() / part.norm()
+    return float(change) < MOST_CHANGE
 
 
 def _agree(

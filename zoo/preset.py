@@ -184,7 +184,7 @@ class Preset(BaseModel):
         default="auto", description="where the features of a frozen trunk are kept; auto: where it pays, and says why"
     )
     cache_dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
-        default="auto", description="numbers of kept features; auto: float32 for vectors, float16 for maps"
+        default="auto", description="numbers of kept features; auto: float16 for maps that it holds, else float32"
     )
     views: int = Field(
         default=1, ge=1, le=1000, description="changed versions of each image, repeated in turn; 1: new ones each epoch"
