@@ -49,8 +49,10 @@ def test_a_little_is_not_enough(monkeypatch, bfloat16):
 
 
 def test_a_short_run_is_not_held_up(monkeypatch, tmp_path):
-    clock = Stopwatch(float32=0.2)
-    assert choose(monkeypatch, clock, count=199) == (torch.float32, [])  # 199 images at a tenth of a second
+    clock = Stopwatch(float32=0.01, bfloat16=0.001)
+    assert choose(monkeypatch, clock, count=499) == (torch.float32, [])
+    assert clock.asked == []
+    assert choose(monkeypatch, clock, count=599) == (torch.float32, [])  # 599 images at 5 ms
     assert clock.asked == [torch.float32]
     assert not (tmp_path / "zoo").exists()
 

@@ -21,7 +21,8 @@ from zoo.local_cache import cache_folder
 from zoo.trunk_engine import TrunkEngine
 
 LEAST_GAIN = 1.25  # times as fast: less is not worth other numbers
-LEAST_SECONDS = 20.0  # of a run's trunk in float32: with less there is little to gain
+LEAST_IMAGES = 500  # that a run shows to the trunk: with fewer there is little to gain
+LEAST_SECONDS = 3.0  # that they take in float32: likewise
 TRIALS = 2
 
 
@@ -37,6 +38,8 @@ def choose_engine(
         say: Told if it is bfloat16.
     """
     exact = make(torch.float32)
+    if count < LEAST_IMAGES:
+        return exact
     note = cache_folder() / "speeds" / f"{_key(exact, images)[:32]}.json"
     gain = _recall(note)
     if gain is None:
