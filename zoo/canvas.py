@@ -17,6 +17,7 @@ from unicodedata import east_asian_width
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
@@ -36,6 +37,7 @@ FALLBACK_FONTS = (
     "Malgun Gothic",
 )
 
+COMPRESSION = 3  # of PNG: half the time, a tenth more bytes than the usual 6
 MOST_POINTS = 2000  # of one line; more cannot be seen
 LOG_FROM = 20  # ratio of the groups' highest rates from which they need a logarithmic axis
 
@@ -79,16 +81,23 @@ def save(figure: Figure, path: str | Path) -> Path:
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        figure.savefig(partial, format="png")
+        figure.savefig(partial, format="png", pil_kwargs={"compress_level": COMPRESSION})
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
     return path
 
 
+def make_figure(width: float = 6.4, height: float = 4.8, **options: Any) -> Figure:
+    """A figure, sizes in inches, whose texts are measured without a new renderer for each."""
+    figure = Figure(figsize=(width, height), **options)
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def arranged(width: float, height: float, title: str) -> Figure:
     """A figure, sizes in inches, in which matplotlib finds the places of what is drawn."""
-    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
+    figure = make_figure(width, height, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
     figure.suptitle(title, x=0.12 / width, ha="left", fontsize=12, fontweight="bold")
     return figure
 

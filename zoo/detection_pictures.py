@@ -25,6 +25,7 @@ from zoo.canvas import (
     entitle,
     line_colours,
     look,
+    make_figure,
     place,
     save,
     say,
@@ -229,7 +230,7 @@ def _draw_sheet(title: str, note: str, tiles: Sequence[_Tile], *, across: int, g
     heights = [max(tile.picture.height for tile in line) + CAPTION for line in lines]
     width = 2 * EDGE + across * (SIDE + GAP) + (across // group - 1) * GROUP_GAP - GAP
     height = HEAD + max(sum(heights), SIDE // 2) + EDGE // 2
-    figure = Figure(figsize=(width / DOTS_PER_INCH, height / DOTS_PER_INCH))
+    figure = make_figure(width / DOTS_PER_INCH, height / DOTS_PER_INCH)
     entitle(figure, title)
     if not tiles:
         return say(figure, "no pictures")

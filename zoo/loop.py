@@ -223,7 +223,7 @@ class _Gradients:
 
     def _try_batch(self, images: Any, targets: Any, window: range, batch: int, epoch: int) -> tuple[Tensor | None, str]:
         """Return the mean loss of a batch, or None and what an error said that memory had run out."""
-        torch.manual_seed(mix_seeds(self.seed, epoch, batch, self.accelerator.process_index))
+        _seed(mix_seeds(self.seed, epoch, batch, self.accelerator.process_index), self.accelerator.device)
         try:
             return self._run_batch(images, targets, len(window), batch == window[-1]), ""
         except (RuntimeError, MemoryError) as error:
@@ -269,6 +269,13 @@ class _Gradients:
         self.statistics.restore()
         release_memory(self.accelerator.device)
         self.chunks.halve(used, failure)
+
+
+def _seed(number: int, device: torch.device) -> None:
+    """Seed the generators of the CPU and of one device; `torch.manual_seed` takes a millisecond without a GPU."""
+    torch.default_generator.manual_seed(number)
+    if device.type != "cpu":
+        getattr(torch, device.type).manual_seed(number)
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from zoo.canvas import (
     format_rate,
     line_colours,
     look,
+    make_figure,
     measure,
     place,
     save,
@@ -279,7 +280,7 @@ def _join(names: Sequence[str]) -> str:
 def _draw_confusion(counts: Counts, classes: Sequence[str]) -> Figure:
     number = len(classes)
     crowded = number > MOST_CLASSES_WITH_COUNTS
-    figure = Figure()
+    figure = make_figure()
     rows = counts.sum(axis=1, keepdims=True)
     pairs = _find_pairs(counts, rows) if crowded else []
     confusions = [f"{shorten(classes[true], 22)} → {shorten(classes[predicted], 22)}" for true, predicted in pairs]
@@ -363,7 +364,7 @@ def _draw_mistakes(mistakes: Sequence[Mistake]) -> Figure:
     across = min(6, max(3, len(worst)))
     lines = -(-len(worst) // across)
     width, height = 1.75 * across + 0.1, 0.7 + max(2.2 * lines, 1)
-    figure = Figure(figsize=(width, height))
+    figure = make_figure(width, height)
     of = f" of {len(mistakes):,}" if len(mistakes) > len(worst) else ""
     entitle(figure, f"Most confident mistakes: {len(worst)}{of}" if worst else "Most confident mistakes")
     if not worst:

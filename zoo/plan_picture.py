@@ -34,6 +34,7 @@ from zoo.canvas import (
     format_rate,
     line_colours,
     look,
+    make_figure,
     measure,
     on_one_line,
     place,
@@ -168,7 +169,7 @@ def _draw_plan(parts: Sequence[Part], epochs: int, steps_per_epoch: int, title: 
     rows = _find_rows(parts, epochs)
     step = min(HIGHEST_ROW, max(LOWEST_ROW, ALL_ROWS / max(len(rows), 1)))
     height = HEAD + step * len(rows) + BETWEEN + CHART + FOOT
-    figure = Figure(figsize=(WIDTH, height), dpi=DOTS_PER_INCH)  # so that texts are measured as they are drawn
+    figure = make_figure(WIDTH, height, dpi=DOTS_PER_INCH)  # so that texts are measured as they are drawn
     entitle(figure, _fit(figure, title, WIDTH - 2 * EDGE, 15, front=False))
     sheet = place(figure, 0, 0, WIDTH, height)
     sheet.set_axis_off()
