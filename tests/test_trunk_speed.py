@@ -28,9 +28,9 @@ def fresh(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
-def choose(monkeypatch, clock, *, count=1000, seed=0):
+def choose(monkeypatch, clock, *, count=1000, seed=0, model=None):
     monkeypatch.setattr(trunk_speed, "_time", clock)
-    said, model = [], Small(seed)
+    said, model = [], model or Small(seed)
     engine = choose_engine(lambda dtype: TrunkEngine(model, device="cpu", dtype=dtype), IMAGES, count, said.append)
     return engine.dtype, said
 
@@ -46,6 +46,20 @@ def test_the_faster_type_is_taken_and_told(monkeypatch):
 @pytest.mark.parametrize("bfloat16", [0.17, 0.2, 3.0])
 def test_a_little_is_not_enough(monkeypatch, bfloat16):
     assert choose(monkeypatch, Stopwatch(float32=0.2, bfloat16=bfloat16)) == (torch.float32, [])
+
+
+class Cancelling(Small):
+    """A trunk whose features are small differences of large numbers."""
+
+    def trunk(self, images):
+        return super().trunk(images) + 1000 - 1000
+
+
+def test_features_that_change_much_stay_in_float32(monkeypatch):
+    clock, model = Stopwatch(float32=0.2, bfloat16=0.1), Cancelling()
+    for _ in range(2):  # the second time it is remembered
+        assert choose(monkeypatch, clock, model=model) == (torch.float32, [])
+        assert clock.asked == [torch.float32]
 
 
 def test_a_short_run_is_not_held_up(monkeypatch, tmp_path):

@@ -185,18 +185,25 @@ class _Loaders:
 
     def of_images(self, feed: Feed, prepare: Prepare, *, learn: bool) -> LoaderBatches:
         options: dict[str, Any] = {"batch_size": self.preset.batch_size, "num_workers": self.workers}
-        return self._make(feed.samples, feed, feed.collate, prepare, False, learn=learn, **options)
+        # A thread may decode while the network computes, but not draw: the loop draws from the same generator.
+        is_plain = getattr(feed.samples, "in_threads", False) and not getattr(feed.samples, "draws", True)
+        ahead = not self.workers and is_plain and self._may_run_ahead(learn=learn)
+        return self._make(feed.samples, feed, feed.collate, prepare, ahead, learn=learn, **options)
 
     def of_features(self, feed: Feed, kept: KeptFeatures, engine: TrunkEngine, *, learn: bool) -> LoaderBatches:
         has_maps = any(part.ndim > 2 for part in kept.take([0])[0])
         size = self.preset.batch_size if learn or has_maps else VECTORS_TO_SCORE
         samples, options = KeptSamples(kept, feed), {"batch_size": size, "num_workers": 0}
-        ahead = has_maps and (learn or self.accelerator.num_processes == 1)  # else the last batch is gathered too early
+        ahead = has_maps and self._may_run_ahead(learn=learn)
 
         def prepare(parts: tuple[Tensor, ...], targets: Any, epoch: int, batch: int) -> tuple[Any, Any]:
             return engine.join([lay_channels_last(part) for part in parts]), targets
 
         return self._make(samples, feed, as_they_are, prepare, ahead, learn=learn, **options)
+
+    def _may_run_ahead(self, *, learn: bool) -> bool:
+        """Whether the loader may end before its last batch is used: not if that is gathered from several processes."""
+        return learn or self.accelerator.num_processes == 1
 
     def _make(
         self,

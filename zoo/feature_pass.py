@@ -89,8 +89,9 @@ class FeaturePass:
 
     def first(self, feed: Feed) -> Parts:
         """Return the features of the first image."""
-        parts, _ = next(self._run(feed, [[(0, 0)]], torch.float32))
-        return parts
+        images, targets = send_to_device(feed.collate([feed.samples[0, 0]]), self.accelerator.device)
+        inputs, _ = feed.prepare(images, targets, 0, 0)
+        return tuple(part.float().cpu() for part in self.engine(inputs))
 
     def _cut(self, split: Split, samples: range) -> list[list[Place]]:
         places = split.places(samples)
