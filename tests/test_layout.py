@@ -45,6 +45,7 @@ STEPS = [
         "chunks",
         "feed",
         "survey_notes",
+        "ahead",
     },
     {
         "sg_schedule",

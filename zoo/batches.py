@@ -9,10 +9,11 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from zoo.ahead import read_ahead
 from zoo.errors import InputError
 from zoo.feature_cache import keep_features
 from zoo.feature_pass import Split
-from zoo.feature_shards import KeptFeatures, read_ahead
+from zoo.feature_shards import KeptFeatures
 from zoo.features import HeadOnly, KeptSamples, as_they_are, why_not_frozen
 from zoo.feed import Feed, Prepare
 from zoo.image_store import ImageStore

@@ -10,13 +10,11 @@ import json
 import os
 import secrets
 import shutil
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -34,8 +32,6 @@ _CODES = {
     torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
 _TYPES = {code: dtype for dtype, code in _CODES.items()}
-
-Item = TypeVar("Item")
 
 
 class Rows(NamedTuple):
@@ -268,50 +264,6 @@ class KeptFeatures:
         offsets = (self._starts.index_select(0, wanted) - before).repeat_interleave(counts)
         places = offsets + torch.arange(len(offsets), device=self.device)
         return Rows(values.index_select(0, places), counts)
-
-
-def read_ahead(items: Iterable[Item], depth: int = 2) -> Iterator[Item]:
-    """Yield items that a thread makes a little ahead of their use.
-
-    The thread has modes of its own: `no_grad`, `autocast` and the like have to be set where items are made. It ends
-    when this generator does: at the end, at an error, or when it is closed.
-
-    Args:
-        items: Run through in the thread, and closed there.
-        depth: How many items may wait, the one in the making counted.
-
-    Raises:
-        Exception: What the items raised, in its place.
-    """
-    if depth < 1:
-        raise InputError(f"depth is {depth}; expected 1 or more.")
-    ready: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
-    room, stopped, source = threading.Semaphore(depth), threading.Event(), iter(items)
-
-    def work() -> None:
-        try:
-            while room.acquire() and not stopped.is_set():
-                ready.put((True, next(source)))
-        except BaseException as error:  # whatever it is, it belongs to whoever waits
-            ready.put((False, error))
-        finally:
-            getattr(source, "close", lambda: None)()
-
-    thread = threading.Thread(target=work, name="zoo read_ahead", daemon=True)
-    thread.start()
-    try:
-        while True:
-            is_item, found = ready.get()
-            if isinstance(found, StopIteration) and not is_item:
-                return
-            if not is_item:
-                raise found
-            room.release()
-            yield found
-    finally:
-        stopped.set()
-        room.release()
-        thread.join()
 
 
 class _Slot(NamedTuple):
