@@ -25,6 +25,7 @@ from zoo.json_object import parse_object
 
 FORMAT = "1"  # of a shard; files of another one are not used
 SHARD_BYTES = 64_000_000
+SHARD_SAMPLES = 1024  # at most: what a run that is killed has to compute again
 ABANDONED_SECONDS = 600  # a file that is being written changes more often
 _LARGE_BYTES = 1 << 16  # parts of this size are copied one by one; smaller ones are gathered shard by shard
 _CODES = {
@@ -59,8 +60,8 @@ def join_rows(rows: Sequence[Tensor]) -> Rows:
 
 
 def choose_per_shard(sample_bytes: int) -> int:
-    """Return how many samples of a size make a shard of about 64 MB; at least one."""
-    return max(1, SHARD_BYTES // max(1, sample_bytes))
+    """Return how many samples of a size make a shard: of about 64 MB, and 1,024 at most; at least one."""
+    return max(1, min(SHARD_SAMPLES, SHARD_BYTES // max(1, sample_bytes)))
 
 
 def fit_dtype(part: Tensor, dtype: torch.dtype) -> Tensor:
