@@ -167,3 +167,14 @@ def test_what_is_not_possible_is_refused(monkeypatch):
     monkeypatch.setattr("zoo.feature_cache._free_disk", lambda folder: 10)
     with pytest.raises(InputError, match=r"cache='disk' needs 0\.2 kB, and 0\.0 kB are free there"):
         keep(cache="disk")
+
+
+def test_what_a_killed_run_has_kept_is_used(monkeypatch):
+    monkeypatch.setattr("zoo.feature_cache.choose_per_shard", lambda sample_bytes: 4)
+    first, _ = keep()
+    whole = [part.clone() for part in values(first)]
+    (feature_folder(first.facts["keys"][0]) / "00001.safetensors").unlink()
+    again, said = keep()
+    assert again.facts["computed"] == 4
+    assert "14 images: 0.4 kB on disk, 4 of them computed in " in said.lines[1]
+    assert all(torch.equal(one, other) for one, other in zip(whole, values(again), strict=True))

@@ -226,11 +226,14 @@ def _tell(kept: Kept, run: FeaturePass, splits: Sequence[Split], preset: Preset)
     size = format_bytes(sum(part.nbytes for part in kept.splits))
     if not run.computed:
         return f"{what}: {size} on disk, kept by an earlier run; nothing to compute, each epoch runs the head only"
+    total = sum(split.samples for split in splits)
+    part = "" if run.computed == total else f"{run.computed:,} of them "
     rate = run.computed / max(run.seconds, 1e-9)
     evaluations = -(-preset.epochs // preset.evaluate_every)
     without = preset.epochs * len(splits[0].feed) + sum(evaluations * len(split.feed) for split in splits[1:])
-    saved = (without - sum(split.samples for split in splits)) / rate
+    saved = max((without - total) / rate, 0.0)
     return (
-        f"{what}: {size} {'on disk' if kept.choice.where == 'disk' else 'in memory'}, computed in {run.seconds:.1f} s "
-        f"({rate:,.0f} images/s); each epoch runs the head only, which saves about {format_seconds(max(saved, 0.0))}"
+        f"{what}: {size} {'on disk' if kept.choice.where == 'disk' else 'in memory'}, {part}computed in "
+        f"{run.seconds:.1f} s ({rate:,.0f} images/s); each epoch runs the head only, which saves about "
+        f"{format_seconds(saved)}"
     )
