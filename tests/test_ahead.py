@@ -94,7 +94,8 @@ def test_nothing_begins_before_the_first_is_asked_for():
 def test_ctrl_c_while_waiting(tmp_path):
     """In a process of its own: a signal that comes while the consumer waits for a slow item ends all of it."""
     code = (
-        "import time\nfrom zoo.ahead import read_ahead\n"
+        "import signal, time\nfrom zoo.ahead import read_ahead\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # whoever started the tests may ignore it
         "def items():\n    print('slow', flush=True)\n    time.sleep(3)\n    yield 1\n    yield 2\n"
         "try:\n    list(read_ahead(items()))\nexcept KeyboardInterrupt:\n    print('stopped', flush=True)\n"
     )
