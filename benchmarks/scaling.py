@@ -37,7 +37,7 @@ def main() -> None:
         chosen.images = [1000, 10_000, 100_000] if chosen.full else [1000, 10_000]
     with tempfile.TemporaryDirectory() as folder:
         heads = measure_heads(Path(folder), chosen) if chosen.images else {}
-    plans = measure_plans(chosen)
+    plans = measure_plans(chosen) if chosen.parameters else {}
     save("scaling", chosen, {"heads": heads, "plans": plans})
 
 
