@@ -50,6 +50,7 @@ def main() -> None:
         rows.append({"case": name, "scores": scores, "numbers": numbers, "seconds": time.perf_counter() - began})
         mean = statistics.mean(scores)
         print(f"{name:<42} {mean:6.2f} %   {'  '.join(f'{score:.2f}' for score in scores)}   {numbers}", flush=True)
+    chosen.data, chosen.weights = chosen.data.name, chosen.weights.name
     save(f"feature_numbers-{chosen.model}", chosen, rows)
 
 
