@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 STEPS = [
-    {"errors", "version", "json_object", "local_cache"},
+    {"errors", "version", "paths", "terminal"},
+    {"json_object", "local_cache", "atomic"},
     {
         "wording",
         "strict_yaml",

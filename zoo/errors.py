@@ -27,6 +27,10 @@ class DataError(InputError):
     """A data set cannot be used; the text lists the files or samples."""
 
 
+class StorageError(ZooError, OSError):
+    """A file or folder cannot be read or written here, for example because the disk is full."""
+
+
 class WeightsError(ZooError, OSError):
     """Weights could not be had, or are not what they were said to be."""
 
@@ -47,7 +51,7 @@ class WeightsContentError(WeightsError):
     """A file is not what it was said to be, or is damaged."""
 
 
-class WeightsStorageError(WeightsError):
+class WeightsStorageError(WeightsError, StorageError):
     """A file cannot be read or written here, for example because the disk is full."""
 
 
