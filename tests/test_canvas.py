@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -7,7 +8,6 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from zoo import canvas
 from zoo.canvas import (
     LINES,
     arranged,
@@ -57,7 +57,7 @@ def test_a_picture_has_150_dots_per_inch(tmp_path):
 def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     path.write_text("old")
-    monkeypatch.setattr(canvas.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with look(), pytest.raises(OSError, match="disk full"):
         save(Figure(), path)
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]

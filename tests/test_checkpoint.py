@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 from safetensors import safe_open
@@ -113,3 +115,15 @@ def test_configurations_that_are_none(run, content):
     run.write_text("config.json", content)
     with pytest.raises((InputError, WeightsError), match=r"config\.json"):
         load_model(run.path)
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o002])
+def test_the_files_of_a_run_have_the_mode_of_any_file(run, model, umask):
+    before = os.umask(umask)
+    try:
+        run.save_model(model, model.state_dict())
+        run.save_state({})
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in run.path.iterdir()}
+    assert modes == dict.fromkeys(("config.json", "model.safetensors", "state.pt"), 0o666 & ~umask)

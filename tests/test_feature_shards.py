@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from zoo import feature_shards
-from zoo.errors import DataError, InputError
+from zoo.errors import DataError, InputError, StorageError
 from zoo.feature_shards import (
     FeatureShards,
     KeptFeatures,
@@ -280,7 +280,7 @@ def test_shards_of_others_are_not_used(tmp_path):
     shards.path_of(0).unlink()
     shards.path_of(0).mkdir()
     assert shards.missing() == [0, 1], "a folder"
-    with pytest.raises(InputError, match=r"features cannot be kept in .*: Is a directory"):
+    with pytest.raises(StorageError, match=r"features cannot be kept: .*: Is a directory"):
         fill(shards, [0])
 
 
@@ -320,7 +320,7 @@ def test_names_in_a_file_lead_nowhere(tmp_path):
 WRITER = """
 import os, sys, time, torch
 from pathlib import Path
-from zoo.errors import InputError
+from zoo.errors import StorageError
 from zoo.feature_shards import FeatureShards
 
 shards = FeatureShards(Path(sys.argv[1]), 40, 4, key="k")
@@ -333,7 +333,7 @@ try:
             os.fsync = hang
         shards.write(shard, [part], [torch.full((number % 3, 2), float(number)) for number in numbers])
         print(shard, flush=True)
-except InputError as error:
+except StorageError as error:
     print(error)
 """
 
@@ -400,7 +400,7 @@ def test_a_limit_on_the_size_of_files(tmp_path):
 
     printed, _ = start(tmp_path, 1, preexec_fn=limit).communicate(timeout=60)
     assert re.fullmatch(
-        r"features cannot be kept in .*: File too large; 00000\.safetensors needs 1\.6 MB, [\d,.]+ MB are free there\. "
+        r"features cannot be kept: .*00000\.safetensors cannot be written: File too large\. "
         r"Make room \(zoo cache clear\), set XDG_CACHE_HOME to another disk, or use cache='memory' or 'off'\.",
         printed.strip(),
     ), printed
@@ -413,10 +413,12 @@ def test_a_full_disk(tmp_path, monkeypatch):
 
     shards = FeatureShards(tmp_path, 4, 4)
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(InputError, match=r"No space left on device; 00000\.safetensors needs 0\.0 MB, [\d,.]+ MB are"):
+    with pytest.raises(
+        StorageError, match=r"No space left on device \(0\.0 MB are needed, [\d,.]+ MB are free\)\. Make"
+    ):
         fill(shards)
     assert not list(tmp_path.iterdir())
     monkeypatch.undo()
     (tmp_path / "file").write_text("x")
-    with pytest.raises(InputError, match=r"Not a directory; .* the folder cannot be made\. Make room"):
+    with pytest.raises(StorageError, match=r"below cannot be made: Not a directory\. Make room"):
         fill(FeatureShards(tmp_path / "file" / "below", 4, 4))

@@ -8,7 +8,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 STEPS = [
     {"errors", "version", "paths", "terminal"},
-    {"json_object", "local_cache", "atomic"},
+    {"json_object", "atomic"},
+    {"local_cache"},
     {
         "wording",
         "strict_yaml",

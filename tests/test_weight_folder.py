@@ -3,7 +3,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -277,13 +277,11 @@ def test_importing_twice_and_over_a_damaged_cache(hub: HubServer, folder: Path) 
 
 def test_files_are_copied_whole_or_not_at_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import_weights(folder)
-    copy: Callable[..., Any] = shutil.copyfile
 
-    def fail(source: Path, target: Path) -> None:
-        copy(source, target)
+    def fail(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shutil, "copyfile", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(WeightsError, match=r"cannot be put into .*: No space left on device"):
         import_weights(folder)
     assert all(stored.path is not None for stored in list_stored())

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from zoo.errors import StorageError
+from zoo.errors import StorageError, ZooError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _DRAFT = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
@@ -56,7 +56,7 @@ def open_whole(path: str | os.PathLike[str], *, needed: int | None = None) -> It
             os.fsync(file.fileno())
         os.replace(draft, path)
         _sync_folder(path.parent)
-    except StorageError:
+    except ZooError:
         raise
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {describe_os_error(error, path, needed)}.") from error

@@ -6,7 +6,6 @@ drawn as they are, never read as mathematics.
 Source: the palette is Okabe and Ito's, https://jfly.uni-koeln.de/color/
 """
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from zoo.atomic import open_whole
 
 DOTS_PER_INCH = 150
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -79,12 +80,8 @@ def look() -> Iterator[None]:
 def save(figure: Figure, path: str | Path) -> Path:
     """Write the picture as PNG, whole or not at all, and return its path."""
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        figure.savefig(partial, format="png", pil_kwargs={"compress_level": COMPRESSION})
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with open_whole(path) as file:
+        figure.savefig(file, format="png", pil_kwargs={"compress_level": COMPRESSION})
     return path
 
 

@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from zoo.atomic import write_file
 from zoo.errors import InputError, WeightsError
 from zoo.json_object import read_object
 from zoo.model_config import ModelConfig, describe_model, known_config
@@ -128,7 +128,7 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file."""
-        _write(self.file(name), text.encode())
+        write_file(self.file(name), text)
 
     def read_json(self, name: str) -> Any:
         """Read plain values.
@@ -186,7 +186,7 @@ class RunFolder:
         """Write what a resumed run needs: tensors and plain values only."""
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
-        _write(self.file("state.pt"), buffer.getbuffer())
+        write_file(self.file("state.pt"), buffer.getbuffer())
 
     def load_state(self) -> dict[str, Any]:
         """Read what `save_state` wrote, as data only."""
@@ -308,16 +308,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _write(path: Path, content: bytes | memoryview) -> None:
-    """Write a file under another name and move it to its place."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

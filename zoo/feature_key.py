@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import stat
 import time
 from collections import deque
@@ -21,6 +20,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
+from zoo.atomic import write_file
 from zoo.decode import read_image
 from zoo.errors import DataError, InputError
 from zoo.json_object import read_object
@@ -146,13 +146,8 @@ def write_about(folder: Path, facts: Mapping[str, Any]) -> None:
         facts: Plain values. `zoo cache` shows `model`, `images` and `views`; `created`, seconds since 1970, is added.
     """
     text = json.dumps({"created": time.time(), **facts}, indent=1, default=str)
-    draft = folder / f".about.{secrets.token_hex(6)}.tmp"
     with suppress(OSError):  # a disk that is full now still has the features
-        try:
-            draft.write_text(text + "\n")
-            draft.replace(folder / ABOUT)
-        finally:
-            draft.unlink(missing_ok=True)
+        write_file(folder / ABOUT, text + "\n")
 
 
 def read_about(folder: Path) -> dict[str, Any]:

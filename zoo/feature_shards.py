@@ -8,8 +8,6 @@ on the disk, so a process that was killed, or a second one that writes the same 
 import hashlib
 import json
 import os
-import secrets
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from zoo.errors import DataError, InputError
+from zoo.atomic import open_whole
+from zoo.errors import DataError, InputError, StorageError
 from zoo.json_object import parse_object
 
 FORMAT = "1"  # of a shard; files of another one are not used
@@ -131,7 +130,8 @@ class FeatureShards:
 
         Raises:
             DataError: A feature is not a finite number.
-            InputError: The numbers of samples do not agree, or the file cannot be written, as when the disk is full.
+            InputError: The numbers of samples do not agree.
+            StorageError: The file cannot be written, as when the disk is full.
         """
         samples = self.samples_of(shard)
         tensors = _name_tensors(parts, rows if isinstance(rows, Rows) else join_rows(rows))
@@ -364,35 +364,22 @@ def _digest(mark: Mapping[str, str], slots: Mapping[str, Any]) -> str:
 
 def _put(path: Path, header: bytes, tensors: Mapping[str, Tensor]) -> None:
     """Write a file under another name, and give it its own when it is on the disk."""
-    draft = path.with_name(f".{path.stem}.{secrets.token_hex(6)}.tmp")
     try:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with draft.open("xb") as file:
-                file.write(header)
-                for tensor in tensors.values():
-                    file.write(tensor.flatten().view(torch.uint8).numpy().data)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        finally:
-            with suppress(OSError):
-                draft.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open_whole(path, needed=len(header) + sum(tensor.nbytes for tensor in tensors.values())) as file:
+            file.write(header)
+            for tensor in tensors.values():
+                file.write(_bytes_of(tensor))
     except OSError as error:
-        needed = len(header) + sum(tensor.nbytes for tensor in tensors.values())
-        raise InputError(_say_unwritten(path, needed, error)) from error
+        reason = str(error) if isinstance(error, StorageError) else f"{path.parent} cannot be made: {error.strerror}."
+        raise StorageError(
+            f"features cannot be kept: {reason} Make room (zoo cache clear), set XDG_CACHE_HOME to another disk, or "
+            "use cache='memory' or 'off'."
+        ) from error
 
 
-def _say_unwritten(path: Path, needed: int, error: OSError) -> str:
-    try:
-        free = f"{shutil.disk_usage(path.parent).free / 1e6:,.1f} MB are free there"
-    except OSError:
-        free = "the folder cannot be made"
-    return (
-        f"features cannot be kept in {path.parent}: {error.strerror or error}; {path.name} needs "
-        f"{needed / 1e6:,.1f} MB, {free}. Make room (zoo cache clear), set XDG_CACHE_HOME to another disk, or use "
-        "cache='memory' or 'off'."
-    )
+def _bytes_of(tensor: Tensor) -> memoryview:
+    return tensor.flatten().view(torch.uint8).numpy().data
 
 
 def _sweep(folder: Path) -> None:

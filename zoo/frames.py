@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from PIL import Image
 
+from zoo.atomic import open_whole
 from zoo.errors import InputError
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv")
@@ -22,6 +23,7 @@ ENCODERS = {  # file suffix -> encoders, the best first
     ".mkv": ("libx264", "mpeg4"),
     ".webm": ("libvpx-vp9", "libvpx"),
 }
+CONTAINERS = {".m4v": "ipod", ".mkv": "matroska"}  # FFmpeg's names, where the suffix is not the name
 TICKS = (
     60_000  # per second; whole numbers of them make 24, 25, 30, 50 and 60 frames, and MPEG-4 allows no more than 65535
 )
@@ -99,12 +101,8 @@ def write_video(path: str | os.PathLike[str], pictures: Iterable[tuple[Image.Ima
     path = Path(path)
     encoder = _choose_encoder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    try:
-        _encode(unfinished, encoder, pictures)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with open_whole(path) as file:
+        _encode(file, path, encoder, pictures)
     return path
 
 
@@ -188,9 +186,10 @@ def _choose_encoder(path: Path) -> str:
     raise InputError(f"this installation of av cannot write {suffix} (it lacks {lacking}). Choose another suffix.")
 
 
-def _encode(path: Path, encoder: str, pictures: Iterable[tuple[Image.Image, float]]) -> None:
+def _encode(file: BinaryIO, path: Path, encoder: str, pictures: Iterable[tuple[Image.Image, float]]) -> None:
     av, stream, size, last = _import_av(), None, (0, 0), -1
-    with av.open(str(path), "w") as container:
+    suffix = path.suffix.lower()
+    with av.open(file, "w", format=CONTAINERS.get(suffix, suffix[1:])) as container:
         for number, (picture, seconds) in enumerate(pictures):
             if stream is None:
                 size = picture.size
@@ -206,7 +205,7 @@ def _encode(path: Path, encoder: str, pictures: Iterable[tuple[Image.Image, floa
             frame.pts, frame.time_base = ticks, Fraction(1, TICKS)
             container.mux(stream.encode(frame))
         if stream is None:
-            raise InputError(f"there are no pictures to write to {path.name.removeprefix('.unfinished-')!r}.")
+            raise InputError(f"there are no pictures to write to {path.name!r}.")
         container.mux(stream.encode())
 
 

@@ -9,10 +9,11 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 import time
 from pathlib import Path
 from typing import Any
+
+from zoo.atomic import write_file
 
 YOUNG_SECONDS = 2.0  # the clock of some file systems is no finer: a later change might not show
 
@@ -63,9 +64,4 @@ def _recall(note: Path, facts: dict[str, Any]) -> str | None:
 
 def _remember(note: Path, facts: dict[str, Any]) -> None:
     note.parent.mkdir(parents=True, exist_ok=True)
-    draft = note.with_suffix(f".{secrets.token_hex(4)}.tmp")
-    try:
-        draft.write_text(json.dumps(facts))
-        draft.replace(note)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_file(note, json.dumps(facts))

@@ -6,14 +6,14 @@ A file is 8 bytes (length of the header, little endian), the header (JSON: name 
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zoo.errors import WeightsContentError, WeightsStorageError
+from zoo.atomic import open_whole
+from zoo.errors import StorageError, WeightsContentError, WeightsStorageError
 from zoo.json_object import parse_object
 
 if TYPE_CHECKING:
@@ -139,20 +139,16 @@ def save_tensors(tensors: "Mapping[str, Tensor]", path: str | os.PathLike[str], 
     header = {"__metadata__": dict(sorted({"format": "pt", **metadata}.items())), **header}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the data begins at a multiple of 8 bytes
-    path = Path(path)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    parts = [len(text).to_bytes(8, "little"), text, data]
+    digest = hashlib.sha256()
     try:
-        with draft.open("xb") as file:
-            file.writelines([len(text).to_bytes(8, "little"), text, data])
-            file.flush()
-            os.fsync(file.fileno())
-        digest = sha256_file(draft)
-        draft.replace(path)
-    except OSError as error:
-        raise WeightsStorageError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        draft.unlink(missing_ok=True)
-    return digest
+        with open_whole(path, needed=sum(map(len, parts))) as file:
+            for part in parts:
+                file.write(part)
+                digest.update(part)
+    except StorageError as error:
+        raise WeightsStorageError(str(error)) from error
+    return digest.hexdigest()
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:

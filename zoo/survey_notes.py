@@ -8,13 +8,13 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 import time
 from pathlib import Path
 from typing import TypeAlias
 
 import PIL
 
+from zoo.atomic import write_file
 from zoo.local_cache import YOUNG_SECONDS, cache_folder
 
 Facts: TypeAlias = tuple[int, int, int]  # size in bytes, time of change in nanoseconds, inode
@@ -58,15 +58,10 @@ class SurveyNotes:
         """Write what was added, if anything was."""
         if not self._has_news:
             return
-        draft = self._path.with_suffix(f".{secrets.token_hex(4)}.tmp")
         content = {"root": str(self._root), "pillow": PIL.__version__, "good": self._good}
         with contextlib.suppress(OSError):  # a folder that cannot be written to costs time, nothing else
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                draft.write_text(json.dumps(content))
-                draft.replace(self._path)
-            finally:
-                draft.unlink(missing_ok=True)
+            write_file(self._path, json.dumps(content))
 
     def _load(self) -> dict[str, Facts]:
         try:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.atomic import write_file
 from zoo.feature_key import find_versions, make_key
 from zoo.json_object import read_object
 from zoo.local_cache import cache_folder
@@ -95,6 +96,4 @@ def _recall(note: Path) -> float | None:
 def _remember(note: Path, gain: float) -> None:
     with contextlib.suppress(OSError):
         note.parent.mkdir(parents=True, exist_ok=True)
-        draft = note.with_suffix(f".{os.getpid()}.tmp")
-        draft.write_text(f'{{"gain": {gain:.3f}}}\n')
-        draft.replace(note)
+        write_file(note, f'{{"gain": {gain:.3f}}}\n')

@@ -6,8 +6,6 @@ try; who calls adds what the file is for.
 
 import hashlib
 import http.client
-import os
-import secrets
 import socket
 import ssl
 import time
@@ -18,7 +16,8 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 from urllib.parse import urljoin, urlsplit
 
-from zoo.errors import WeightsError
+from zoo.atomic import open_whole
+from zoo.errors import StorageError, WeightsError
 from zoo.local_cache import digest_file
 from zoo.version import VERSION
 
@@ -51,23 +50,17 @@ def fetch_url(
     if has_content(target, sha256):
         return target
     _refuse_open_http(url)
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WeightsError(f"the folder {target.parent} cannot be made: {error.strerror}") from error
     try:
-        with draft.open("xb") as file:
-            digest = _download(url, file, limit_bytes, on_progress)
-        if digest != sha256:
-            raise WeightsError(f"it sent another file: its sha256 is {digest}, expected {sha256}")
-        os.replace(draft, target)
-    except WeightsError:
-        raise
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise WeightsError(_explain(error, target)) from error
-    finally:
-        draft.unlink(missing_ok=True)
+        with open_whole(target) as file:
+            digest = _ask(url, file, target, limit_bytes, on_progress)
+            if digest != sha256:
+                raise WeightsError(f"it sent another file: its sha256 is {digest}, expected {sha256}")
+    except StorageError as error:
+        raise WeightsError(str(error).removesuffix(".")) from error
     return target
 
 
@@ -88,6 +81,16 @@ def probe_url(url: str) -> str:
         return str(error)
     except (OSError, http.client.HTTPException, ValueError) as error:
         return _explain(error, Path(url))
+
+
+def _ask(url: str, file: IO[bytes], target: Path, limit_bytes: int, on_progress: OnProgress | None) -> str:
+    """Write what an address sends; return its SHA-256, or tell in one line what came instead."""
+    try:
+        return _download(url, file, limit_bytes, on_progress)
+    except WeightsError:
+        raise
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise WeightsError(_explain(error, target)) from error
 
 
 def _download(url: str, file: IO[bytes], limit_bytes: int, on_progress: OnProgress | None) -> str:

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import InputError, WeightsError
+from zoo.atomic import open_whole, write_file
+from zoo.errors import InputError, StorageError, WeightsError
 from zoo.json_object import read_object
 from zoo.local_cache import digest_file
 from zoo.models import find_entry
@@ -48,9 +49,10 @@ def export_weights(folder: str | os.PathLike[str], names: Iterable[str] = ()) ->
         rows[stored.model] = _export(stored, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f".{MANIFEST}.tmp"
-        draft.write_text(json.dumps({"zoo": VERSION, "weights": list(rows.values())}, indent=1) + "\n", "utf8")
-        draft.replace(folder / MANIFEST)
+        manifest = {"zoo": VERSION, "weights": list(rows.values())}
+        write_file(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    except StorageError as error:
+        raise WeightsError(f"{error} Choose another folder.") from error
     except OSError as error:
         raise WeightsError(f"{folder} cannot be written: {error.strerror or error}. Choose another folder.") from error
     return chosen
@@ -78,7 +80,7 @@ def import_weights(folder: str | os.PathLike[str]) -> list[Stored]:
             _import(row, folder)
         except OSError as error:
             raise WeightsError(
-                f"the weights of {row['model']} cannot be put into {hub_cache()}: {error.strerror or error}. Make "
+                f"the weights of {row['model']} cannot be put into {hub_cache()}: {_say(error)}. Make "
                 "room, or set HF_HOME to a folder that can be written to."
             ) from error
     return [find_stored(row["model"]) for row in rows]
@@ -105,6 +107,8 @@ def _export(stored: Stored, folder: Path) -> dict[str, Any]:
         _copy(stored.path, target)
         if stored.config is not None:
             _copy(stored.config, target.with_name(CONFIG))
+    except StorageError as error:
+        raise WeightsError(f"{error} Choose another folder.") from error
     except OSError as error:
         raise WeightsError(f"{target} cannot be written: {error.strerror or error}. Choose another folder.") from error
     return row
@@ -112,12 +116,12 @@ def _export(stored: Stored, folder: Path) -> dict[str, Any]:
 
 def _copy(source: Path, target: Path) -> None:
     """Copy a file so that another process sees the old one or the whole new one."""
-    draft = target.with_name(f".{target.name}.tmp")
-    try:
-        shutil.copyfile(source, draft)
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
+    with source.open("rb") as content, open_whole(target, needed=source.stat().st_size) as file:
+        shutil.copyfileobj(content, file)
+
+
+def _say(error: OSError) -> str:
+    return error.strerror or str(error).rstrip(".")
 
 
 def _place(folder: Path, row: Mapping[str, Any]) -> Path:
@@ -198,7 +202,7 @@ def _import(row: Mapping[str, Any], folder: Path) -> None:
         _put_into_cache(source.with_name(CONFIG), cache, row["revision"], CONFIG, row["config_sha256"])
     if isinstance(weights, Weights) and weights.revision is None:  # then the head of `main` is what is asked for
         (cache / "refs").mkdir(exist_ok=True)
-        (cache / "refs" / "main").write_text(row["revision"])
+        write_file(cache / "refs" / "main", row["revision"])
 
 
 def _put_into_cache(source: Path, cache: Path, commit: str, filename: str, sha256: str) -> None:
