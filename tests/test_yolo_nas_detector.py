@@ -24,6 +24,8 @@ from zoo.yolo_nas_network import SIZES
 
 RECORDED = Path(__file__).parent / "fixtures" / "yolo_nas" / "train_step_s.npz"
 BACKGROUND = 80  # the class number of places without a box, in the recording
+ROUNDING = {"cls_logits": 8e-4, "boxes": 4e-2}  # largest distance between float32 and float64; boxes in px
+SLACK = 5  # another processor or number of threads sums in another order, and rounds elsewhere
 ROWS = torch.tensor([[0, 1, 20.0, 30.0, 24.0, 16.0], [1, 0, 40.0, 40.0, 30.0, 30.0]])
 SMALL = Letterbox(canvas_size=(64, 96), content_size=(60, 92))
 SURE = Postprocess(conf=0.3, max_predictions=40)
@@ -75,22 +77,32 @@ def picture():
     return Image.fromarray(image("picture", 1, 50, 83)[0].permute(1, 2, 0).numpy())
 
 
+def step_outputs(dtype):
+    """Every seventh anchor, as it was recorded."""
+    _, outputs, _, _ = step(dtype)
+    every = int(recorded()["cls_logits_step"])
+    found = {"cls_logits": outputs.raw.class_logits, "boxes": outputs.predictions.boxes}
+    return {name: values[:, ::every].detach().double().numpy() for name, values in found.items()}
+
+
 def norms(model, names):
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     return np.array([gradients[name].double().norm().item() for name in names])
 
 
 def test_the_outputs_of_a_training_step_are_those_of_super_gradients():
-    _, outputs, _, _ = step(torch.float32)
-    every = int(recorded()["cls_logits_step"])
-    for ours, name, near in (
-        (outputs.raw.class_logits, "cls_logits", 1e-3),
-        (outputs.predictions.boxes, "boxes", 5e-2),
-    ):
-        assert np.abs(ours[:, ::every].detach().numpy() - recorded()[name]).max() < near
+    """In float64 the difference is the rounding of the recorded float32 run, on any processor."""
+    for name, ours in step_outputs(torch.float64).items():
+        assert np.abs(ours - recorded()[name]).max() < ROUNDING[name]
 
 
-@pytest.mark.parametrize(("dtype", "suffix", "near"), [(torch.float32, "", 2.5e-4), (torch.float64, "_f64", 2e-6)])
+def test_the_outputs_of_a_float32_step_are_as_exact_as_those_of_super_gradients():
+    exact, ours = step_outputs(torch.float64), step_outputs(torch.float32)
+    for name, values in ours.items():
+        assert np.abs(values - exact[name]).max() < SLACK * ROUNDING[name]
+
+
+@pytest.mark.parametrize(("dtype", "suffix", "near"), [(torch.float32, "", SLACK * 2.5e-4), (torch.float64, "_f64", 2e-6)])
 def test_the_loss_of_a_training_step_is_that_of_super_gradients(dtype, suffix, near):
     _, _, losses, _ = step(dtype)
     *parts, total = recorded()[f"components{suffix}"]
@@ -117,11 +129,15 @@ def test_the_gradients_in_float32_are_as_near_as_those_of_super_gradients():
     """Large sums cancel in many: its own float32 is off by 1.2 %, by 55 % in an `alpha`, and by 0.06 % on the whole."""
     names, exact = recorded()["grad_names"].tolist(), recorded()["grad_norms_f64"]
     plain = (exact > 1e-6) & np.array([".alpha" not in name for name in names])
-    for reference in (exact, recorded()["grad_norms"]):
-        ours = norms(step(torch.float32)[0], names)
-        assert ours[plain] == pytest.approx(reference[plain], rel=2.4e-2)
-        assert np.linalg.norm(ours) == pytest.approx(np.linalg.norm(reference), rel=1.8e-3)
-    gradient = step(torch.float32)[0].heads.head1.reg_pred.weight.grad[:4, :16, 0, 0]
+    theirs, ours = recorded()["grad_norms"], norms(step(torch.float32)[0], names)
+    rounding = np.abs(theirs[plain] / exact[plain] - 1).max()
+    assert np.abs(ours[plain] / exact[plain] - 1).max() < SLACK * rounding
+    rounding = abs(np.linalg.norm(theirs) / np.linalg.norm(exact) - 1)
+    assert abs(np.linalg.norm(ours) / np.linalg.norm(exact) - 1) < SLACK * rounding
+
+
+def test_single_gradients_are_those_of_super_gradients():
+    gradient = step(torch.float64)[0].heads.head1.reg_pred.weight.grad[:4, :16, 0, 0]
     assert np.abs(gradient.numpy() - recorded()["head_grad"]).max() < 1e-5
 
 

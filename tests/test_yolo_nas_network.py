@@ -154,13 +154,14 @@ def test_stages_behind_the_pools_were_recorded_with_two_pools_swapped():
 
 
 def test_train_mode_is_that_of_super_gradients(network, record_property):
+    """In float64: the differences are the rounding of the recorded float32 run, on any processor."""
     expected, before = recorded("train_step_s"), build("s").state_dict()
-    outputs = network.train()(image("train", 2, 192, 256).float() / 255)
+    outputs = network.double().train()(image("train", 2, 192, 256).double() / 255)
     pairs = {"cls_logits": outputs.raw.class_logits[:, ::7], "boxes": outputs.predictions.boxes[:, ::7]}
     found = {name: distance(ours, expected[name]) for name, ours in pairs.items()}
     record_property("max_abs_diff", found)
-    assert found["cls_logits"] < 1e-3
-    assert found["boxes"] < 5e-2
+    assert found["cls_logits"] < 8e-4
+    assert found["boxes"] < 4e-2
     after = network.state_dict()
     for name, mean, variance in zip(
         expected["bn_names"], expected["running_mean_sum"], expected["running_var_sum"], strict=True
