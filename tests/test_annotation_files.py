@@ -40,6 +40,17 @@ def test_findings_of_several_places_come_into_one_list() -> None:
     ]
 
 
+def test_errors_are_counted_from_a_place_on() -> None:
+    findings = Findings()
+    findings.error("bad lines", "lost")
+    since = len(findings.found)
+    findings.warn("polygons", "boxes")
+    assert findings.count_errors(since) == 0
+    findings.at(file="b.txt").error("bad lines", "lost")
+    assert findings.count_errors(since) == 1
+    assert findings.count_errors(0) == 2
+
+
 @pytest.mark.parametrize(
     ("name", "split"),
     [

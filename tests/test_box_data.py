@@ -216,6 +216,16 @@ def test_with_skip_bad_the_rest_is_used_and_all_is_told(tmp_path: Path) -> None:
     assert json.loads(json.dumps(described)) == described
 
 
+def test_with_skip_bad_an_image_with_a_box_that_cannot_be_read_is_not_used() -> None:
+    broken = [(make_picture(seed=seed), {"boxes": boxes, "labels": [0] * len(boxes)})
+              for seed, boxes in enumerate(([[0, 0, 9, 7], [5, 1, 2, 6]], [[0, float("nan"), 9, 7]], []))]  # fmt: skip
+    data = open_box_data((set_of(0, 0) + broken, set_of(0, seed=50) + broken), skip_bad=True)
+    assert counts(data) == {"train": [2], "val": [1]}
+    assert data.describe()["images"] == {"train": 3, "val": 2}  # those where nothing is marked stay
+    assert data.describe()["findings"]["images whose annotations cannot all be used"] == 4
+    assert [finding.place for finding in data.skipped] == ["train[3]", "val[2]", "train[2]", "val[1]"]
+
+
 def test_many_errors_are_cut(tmp_path: Path) -> None:
     write_yolo(tmp_path, {"train": 30, "val": 1}, box="0.5 0.5 0.5")
     with pytest.raises(DataError, match=r"31 errors in the data [^$]*\n  \.\.\. and 11 more\nRepair") as caught:
@@ -225,9 +235,12 @@ def test_many_errors_are_cut(tmp_path: Path) -> None:
 
 def test_nothing_to_learn_or_to_score(tmp_path: Path) -> None:
     write_yolo(tmp_path, {"train": 2, "val": 2}, box="0.5 0.5 0.0 0.0")
-    with pytest.raises(DataError, match="train has 2 pictures but no box that can be used"):
-        open_box_data(tmp_path)
-    assert counts(open_box_data(tmp_path, evaluation=True)) == {"train": [0, 0], "val": [0, 0]}
+    for evaluation in (False, True):
+        with pytest.raises(DataError, match=r"train has no picture that can be used\.[^$]*txt:1: 'cat' .*left out"):
+            open_box_data(tmp_path, evaluation=evaluation)
+    bare = [(make_picture(), {"boxes": [], "labels": []})] * 3
+    with pytest.raises(DataError, match="train has 3 pictures but no box that can be used"):
+        open_box_data((bare, set_of(0)), check=False)
     gone = (set_of(0, 1), [(b"", {"boxes": [[0, 0, 9, 7]], "labels": [0]})])
     with pytest.raises(DataError, match="val has no picture that can be used"):
         open_box_data(gone, skip_bad=True)

@@ -219,6 +219,7 @@ def test_single_boxes_are_left_out_and_told() -> None:
         made(target(nan, [0, 1]), target(labels=[0, 2]), target(labels=[-1, 1]), classes=["a", "b"])
     )
     assert [image.keys for image in source.splits["all"].images] == [(1,), (0,), (1,)]
+    assert [image.lost for image in source.splits["all"].images] == [1, 1, 1]
     assert source.splits["all"].images[1].boxes.tolist() == [BOXES[0]]
     assert [(finding.level, finding.place, finding.text) for finding in source.findings] == [
         ("error", "data[0]", "the box [1.0, 2.0, nan, 5.0] has no place; left out"),

@@ -72,13 +72,53 @@ def test_boxes_without_area_are_left_out() -> None:
     boxes, report = check_one(
         ("cat", 5, 5, 5, 5),
         ("cat", 10, 10, 40, 40),
-        ("dog", 30, 10, 20, 40),
+        ("dog", 30, 10, 30, 40),
         ("dog", 7, 7, 8, 60),
         file="one.xml",
     )
     assert boxes.xyxy.tolist() == [[10, 10, 40, 40]]
     assert kinds(report) == [("boxes without area", f"one.xml:{line}", "warning") for line in (10, 30, 40)]
-    assert texts(report, "boxes without area")[1] == "'dog' at x 30 to 20, y 10 to 40; left out"
+    assert texts(report, "boxes without area")[1] == "'dog' at x 30 to 30, y 10 to 40; left out"
+
+
+@pytest.mark.parametrize("name", ["train", "val", "test"])
+def test_an_image_whose_annotations_are_not_all_known_is_not_used(name: str) -> None:
+    images = [note("a.jpg", ("cat", 10, 10, 40, 40)), note("b.jpg", ("cat", 10, 10, 40, 40), lost=2), note("c.jpg")]
+    pictures = [scene(seed) for seed in range(3)]
+    used, report = check(split(name, images, pictures))
+    assert used[name].names == ("a.jpg", "c.jpg")  # what the file itself says has nothing in it stays
+    assert used[name].positions == (0, 2)
+    assert (report.splits[name].images, report.splits[name].boxes) == (2, (1, 0))
+    assert texts(report, "images whose annotations cannot all be used") == [
+        "2 of its 3 annotations cannot be used; the image is left out"
+    ]
+
+
+@pytest.mark.parametrize("box", [("dog", 30, 10, 20, 40), ("dog", 10, 40, 20, 39.5)])
+@pytest.mark.parametrize("is_relative", [False, True])
+def test_a_negative_width_or_height_is_an_error_and_its_image_not_used(box: Any, is_relative: bool) -> None:
+    scale = 100 if is_relative else 1
+    shares = [(key, *(side / scale for side in sides)) for key, *sides in (("cat", 10, 10, 40, 40), box)]
+    images, report = check(
+        split("train", [note("one.jpg", *shares, file="one.xml", is_relative=is_relative)], [make_picture((100, 100))])
+    )
+    assert len(images["train"]) == 0
+    assert kinds(report) == [
+        ("boxes of negative width or height", "one.xml:20", "error"),
+        ("images whose annotations cannot all be used", "one.jpg", "warning"),
+    ]
+    sides = f"'dog' at x {box[1]:g} to {box[3]:g}, y {box[2]:g} to {box[4]:g}"
+    assert report.findings[0].text == f"{sides}; expected a width and a height of 0 or more"
+
+
+def test_an_image_of_which_no_box_can_be_used_is_no_image_without_boxes() -> None:
+    for boxes in ([("cat", 200, 200, 300, 300)], [("cat", 5, 5, 5, 9), ("dog", 0, 0, 0.5, 0.5)]):
+        images, report = check(split("train", [note("one.jpg", *boxes)], [make_picture((100, 80))]))
+        assert len(images["train"]) == 0
+        assert texts(report, "images of which no box can be used") == [
+            "all its boxes are left out, and so is the image: it would teach that there is nothing in it"
+        ]
+        assert not texts(report, "pictures without boxes")
 
 
 def test_boxes_outside_are_left_out_and_those_partly_outside_clipped() -> None:
@@ -136,12 +176,9 @@ def test_many_boxes_on_one_thing_are_told_once_each(monkeypatch: pytest.MonkeyPa
 
 
 def test_pictures_without_boxes_are_told() -> None:
-    _, report = check_one()
-    assert texts(report, "pictures without boxes") == ["nothing is marked in it; it teaches that there is nothing"]
-    boxes, report = check_one(("cat", 200, 200, 300, 300))
+    boxes, report = check_one()
     assert boxes.xyxy.shape == (0, 4)
-    assert texts(report, "pictures without boxes") == ["all its boxes are left out; it teaches that there is nothing"]
-    assert kinds(report)[1] == ("pictures without boxes", "one.jpg", "warning")
+    assert texts(report, "pictures without boxes") == ["nothing is marked in it; it teaches that there is nothing"]
 
 
 def test_a_picture_of_another_size_than_stated() -> None:

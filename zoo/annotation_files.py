@@ -64,6 +64,10 @@ class Findings:
         """Add something that is only worth knowing."""
         self.found.append(Finding(kind, "note", self.split, self.file, line, text))
 
+    def count_errors(self, since: int) -> int:
+        """Return how many errors were added since the list had this length: what `Annotated.lost` counts."""
+        return sum(finding.level == "error" for finding in self.found[since:])
+
 
 def tell_split(name: str) -> str | None:
     """Return the split that a file or folder is named after, also with a year, as `train2017`; None if after none."""

@@ -60,6 +60,9 @@ class Annotated:
         file: Where the boxes are written, below the data's folder; empty if in no file.
         size: Height and width that the annotation states; None if it does not.
         is_relative: Whether boxes are shares of the picture's sides.
+        lost: How many annotations of the picture could not be read, each told as an error. Such a picture is neither
+            trained on nor scored: what is marked in it would count as background.
+        ids: What the file calls each box, where its line does not tell it; empty if nothing does.
     """
 
     name: str
@@ -70,6 +73,8 @@ class Annotated:
     file: str = ""
     size: tuple[int, int] | None = None
     is_relative: bool = False
+    lost: int = 0
+    ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -280,7 +280,8 @@ def _check_enough(source: BoxSource, images: Mapping[str, BoxedImages], report: 
     for name, part in images.items():
         if not len(part):
             where = source.where if name == "all" else name
-            raise DataError(f"{where} has no picture that can be used. Add pictures, or remove {where}.")
+            why = _list_reasons([finding for finding in report.findings if finding.split in ("", name)])
+            raise DataError(f"{where} has no picture that can be used. Add pictures, or remove {where}.{why}")
     if not evaluation and "train" in images and not sum(report.splits["train"].boxes):
         raise DataError(
             f"train has {len(images['train']):,} pictures but no box that can be used; expected one at least. Look at "
@@ -293,14 +294,27 @@ def _list_errors(source: BoxSource, findings: Sequence[Finding]) -> str:
     errors = [finding for finding in findings if finding.level == "error"]
     if not errors:
         return ""
-    lines = [f"{len(errors):,} error{'s' * (len(errors) > 1)} in the data ({source.form}, {source.where}):"]
-    lines += [f"  {error.place}: {error.text}" for error in errors[:MOST_LISTED]]
-    if len(errors) > MOST_LISTED:
-        lines.append(f"  ... and {len(errors) - MOST_LISTED:,} more")
-    lines.append(
-        "Repair them, or pass skip_bad=True (--skip-bad) to leave out what is wrong. zoo data check lists everything."
+    return (
+        f"{len(errors):,} error{'s' * (len(errors) > 1)} in the data ({source.form}, {source.where}):"
+        f"{_list_places(errors)}\nRepair them, or pass skip_bad=True (--skip-bad) to leave out what is wrong. zoo data "
+        "check lists everything."
     )
-    return "\n".join(lines)
+
+
+def _list_reasons(findings: Sequence[Finding]) -> str:
+    """Return why nothing is left, as lines: the errors, or else the warnings; nothing if there are neither."""
+    for level in ("error", "warning"):
+        if found := [finding for finding in findings if finding.level == level]:
+            return f" What was found:{_list_places(found)}"
+    return ""
+
+
+def _list_places(findings: Sequence[Finding]) -> str:
+    """Return a line for each of the first findings, each after a line break."""
+    lines = [f"{finding.place}: {finding.text}".removeprefix(": ") for finding in findings[:MOST_LISTED]]
+    if len(findings) > MOST_LISTED:
+        lines.append(f"... and {len(findings) - MOST_LISTED:,} more")
+    return "".join(f"\n  {line}" for line in lines)
 
 
 def _list_expected() -> str:

@@ -81,7 +81,8 @@ def read_box_datasets(source: Any) -> BoxSource:
             taken from `classes` of the data set, or from its column; else they are the numbers.
 
     Returns:
-        What was read. A sample or box that cannot be used is an error among its findings, and left out.
+        What was read. A sample or box that cannot be used is an error among its findings, and left out; a picture
+        with such a box says so (`Annotated.lost`).
 
     Raises:
         DataError: If it is none of these, no sample of a split can be used, or the splits number classes differently.
@@ -153,7 +154,7 @@ def _read_split(dataset: Any, name: str) -> _Part:
             text = f"the box {marks.boxes[index].tolist()} has no place; left out"
             findings.append(Finding("boxes that are no numbers", "error", name, place, None, text))
         positions.append(position)
-        images.append(_annotate(place, _choose(marks, finite)))
+        images.append(_annotate(place, _choose(marks, finite), lost=int((~finite).sum())))
     if not images:
         raise DataError(f"no sample of {_say(name)} can be used. The first one, {findings[0].file}: {findings[0].text}")
     _check_unit(images, _say(name), "x, y, width, height" if table else "x1, y1, x2, y2")
@@ -343,8 +344,9 @@ def _choose(marks: _Marks, wanted: NDArray[np.bool_]) -> _Marks:
     return marks._replace(boxes=marks.boxes[wanted], keys=keys, crowd=marks.crowd[wanted])
 
 
-def _annotate(place: str, marks: _Marks) -> Annotated:
-    return Annotated(place, marks.boxes, marks.keys, (None,) * len(marks.keys), marks.crowd, size=marks.size)
+def _annotate(place: str, marks: _Marks, lost: int) -> Annotated:
+    lines = (None,) * len(marks.keys)
+    return Annotated(place, marks.boxes, marks.keys, lines, marks.crowd, size=marks.size, lost=lost)
 
 
 def _check_unit(images: Sequence[Annotated], name: str, expected: str) -> None:
@@ -383,8 +385,8 @@ def _leave_out_unnamed(part: _Part, names: Mapping[Key, str]) -> _Part:
         for index in np.flatnonzero(~wanted).tolist():
             text = f"the box {index} has the class {image.keys[index]!r}; expected {_span(names)}; left out"
             findings.append(Finding("boxes of an unknown class", "error", part.split.name, image.name, None, text))
-        marks = _Marks(image.boxes, image.keys, image.crowd, image.size)
-        images.append(image if wanted.all() else _annotate(image.name, _choose(marks, wanted)))
+        marks = _choose(_Marks(image.boxes, image.keys, image.crowd, image.size), wanted)
+        images.append(_annotate(image.name, marks, lost=image.lost + int((~wanted).sum())))
     return replace(part, split=replace(part.split, images=tuple(images)), findings=tuple(findings))
 
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +94,7 @@ def check_boxes(
         for name, split in source.splits.items():
             seen = list(_look_at_all(split, check=check, count=count))
             images[name], found = _match(split, seen, numbers, classes)
-            looks[name] = [look for look in seen if look.fault is None]
+            looks[name] = [seen[position] for position in images[name].positions]
             findings += found
     findings += _find_doubtful_unit(findings, images)
     findings += _find_missing_classes(images, classes)
@@ -188,9 +188,11 @@ def _match(
             findings.append(Finding("pictures that cannot be read", "error", split.name, annotated.name, None, text))
             continue
         sheet = _Sheet(annotated, split.name, look.size, classes)
-        good.append(position)
-        boxes.append(sheet.clean(np.array([numbers[key] for key in annotated.keys], dtype=np.int64)))
+        clean = sheet.clean(np.array([numbers[key] for key in annotated.keys], dtype=np.int64))
         findings += sheet.findings
+        if clean is not None:
+            good.append(position)
+            boxes.append(clean)
     names = tuple(split.images[position].name for position in good)
     sizes = tuple(looks[position].size for position in good)
     return BoxedImages(split.reader, names, sizes, tuple(boxes), tuple(good)), findings
@@ -203,19 +205,30 @@ class _Sheet:
         self.annotated, self.split, self.size, self.classes = annotated, split, size, classes
         self.findings: list[Finding] = []
 
-    def clean(self, labels: NDArray[np.int64]) -> Boxes:
-        """Return the boxes that can be used, clipped to the picture."""
+    def clean(self, labels: NDArray[np.int64]) -> Boxes | None:
+        """Return the boxes that can be used, clipped to the picture; None if the picture must not be used.
+
+        A picture whose annotations are not all known would teach that the things in it are background.
+        """
         self._compare_size()
         written, crowd = self.annotated.boxes, self.annotated.crowd
         height, width = self.size
         pixels = written * np.array([width, height] * 2) if self.annotated.is_relative else written
+        if lost := self.annotated.lost + self._find_swapped(pixels, labels):
+            total = self.annotated.lost + len(labels)
+            text = f"{lost:,} of its {total:,} annotations cannot be used; the image is left out"
+            self._tell("images whose annotations cannot all be used", text, None)
+            return None
         clipped = np.clip(pixels, 0, np.array([width, height] * 2))
         kept = self._drop_useless(pixels, clipped, labels)
         kept = self._drop_repeated(kept, clipped, labels)
         self._find_pairs(kept[~crowd[kept]], clipped, labels)
+        if not len(kept) and len(labels):
+            text = "all its boxes are left out, and so is the image: it would teach that there is nothing in it"
+            self._tell("images of which no box can be used", text, None)
+            return None
         if not len(kept):
-            had = "all its boxes are left out" if len(labels) else "nothing is marked in it"
-            self._tell("pictures without boxes", f"{had}; it teaches that there is nothing", None)
+            self._tell("pictures without boxes", "nothing is marked in it; it teaches that there is nothing", None)
         return Boxes(clipped[kept].astype(np.float32), labels[kept], crowd[kept])
 
     def _compare_size(self) -> None:
@@ -228,6 +241,14 @@ class _Sheet:
         else:
             text += "; look whether the boxes fit it"
         self._tell("pictures of another size than stated", text, None)
+
+    def _find_swapped(self, pixels: Floats, labels: NDArray[np.int64]) -> int:
+        """Return how many boxes have a negative width or height; where they are cannot be known."""
+        swapped = np.flatnonzero((pixels[:, 2:] < pixels[:, :2]).any(axis=1)).tolist()
+        for index in swapped:
+            text = f"{self._name(pixels[index], labels[index])}; expected a width and a height of 0 or more"
+            self._tell("boxes of negative width or height", text, index, "error")
+        return len(swapped)
 
     def _drop_useless(self, pixels: Floats, clipped: Floats, labels: NDArray[np.int64]) -> NDArray[np.intp]:
         """Return the indices of boxes with an area inside of the picture."""
@@ -283,11 +304,11 @@ class _Sheet:
         x1, y1, x2, y2 = box.tolist()
         return f"{self.classes[label]!r} at x {x1:.4g} to {x2:.4g}, y {y1:.4g} to {y2:.4g}"
 
-    def _tell(self, kind: str, text: str, index: int | None) -> None:
+    def _tell(self, kind: str, text: str, index: int | None, level: Literal["error", "warning"] = "warning") -> None:
         file, line = self.annotated.name, None
         if index is not None:
             file, line = self.annotated.file or file, self.annotated.lines[index]
-        self.findings.append(Finding(kind, "warning", self.split, file, line, text))
+        self.findings.append(Finding(kind, level, self.split, file, line, text))
 
 
 def _iou(first: Floats, second: Floats) -> Floats:
