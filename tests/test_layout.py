@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 STEPS = [
     {"errors", "version", "paths", "terminal"},
-    {"json_object", "atomic"},
+    {"json_object", "atomic", "regular_file"},
     {"local_cache"},
     {
         "wording",

@@ -3,16 +3,15 @@
 import math
 import os
 import re
-import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from zoo.annotations import Finding, Key
 from zoo.errors import DataError, InputError
 from zoo.image_folder import NOT_DATA, SPLIT_NAMES
+from zoo.regular_file import open_regular, read_regular
 
 SPLITS: tuple[str, ...] = ("train", "val", "test", "all")
 _SUFFIXES = "jpg jpeg jpe jfif mpo png bmp webp gif tif tiff ppm pgm pbm pnm jp2 j2k avif heic heif"
@@ -129,11 +128,8 @@ def read_limited(path: Path, max_bytes: int) -> bytes:
     Raises:
         InputError: If it cannot be read, is no file or is longer than `max_bytes`; the text goes after its name.
     """
-    with _open(path) as file:
-        data = file.read(max_bytes + 1)
-    if len(data) > max_bytes:
-        raise InputError(f"it is longer than {max_bytes:,} bytes")
-    return data
+    with _told():
+        return read_regular(path, max_bytes=max_bytes)
 
 
 def read_ends(path: Path, size: int) -> tuple[bytes, bytes]:
@@ -142,7 +138,7 @@ def read_ends(path: Path, size: int) -> tuple[bytes, bytes]:
     Raises:
         InputError: If it cannot be read, or is no file; the text goes after its name.
     """
-    with _open(path) as file:
+    with _told(), open_regular(path) as file:
         head = file.read(size)
         file.seek(max(0, os.fstat(file.fileno()).st_size - size))
         return head, file.read(size)
@@ -221,12 +217,9 @@ def settle_names(names: Mapping[Key, str], findings: Findings) -> dict[Key, str]
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[IO[bytes]]:
+def _told() -> Iterator[None]:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
-            raise InputError("it is not a regular file")
-        with path.open("rb") as file:
-            yield file
+        yield
     except OSError as error:
         raise InputError(f"it cannot be read ({error.strerror or error})") from error
 
