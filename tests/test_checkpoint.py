@@ -127,3 +127,44 @@ def test_the_files_of_a_run_have_the_mode_of_any_file(run, model, umask):
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in run.path.iterdir()}
     assert modes == dict.fromkeys(("config.json", "model.safetensors", "state.pt"), 0o666 & ~umask)
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 64
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "read", [load_model, lambda path: zoo.get(str(path)), lambda path: zoo.get(TINY, pretrained=path)]
+)
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_sealed_folder_gives_back_what_was_saved_or_nothing(run, model, name, read):
+    run.save_model(model, model.state_dict())
+    run.seal()
+    read(run.path)
+    if name == "config.json":  # what swaps two classes, and nothing else
+        run.write_text(name, run.file(name).read_text().replace('"ant"', '"bee"', 1).replace('"bee"', '"ant"', 2))
+    else:
+        damage(run.file(name))
+    with pytest.raises(WeightsError, match=rf"{name} is not the file that was saved.*delete the line of {name}"):
+        read(run.path)
+
+
+def test_weights_of_another_run_are_refused(run, model):
+    other = zoo.get(TINY, classes=["ant", "bee", "cat"], seed=5)
+    run.save_model(other, other.state_dict())
+    weights = run.file("model.safetensors").read_bytes()
+    run.save_model(model, model.state_dict())
+    run.seal()
+    run.file("model.safetensors").write_bytes(weights)
+    with pytest.raises(WeightsError, match="is not the file that was saved"):
+        load_model(run.path)
+
+
+def test_what_is_saved_anew_is_not_held_against_the_digests_of_before(run, model):
+    run.save_model(model, model.state_dict())
+    run.seal()
+    other = zoo.get(TINY, classes=["x", "y"], seed=5)
+    run.save_model(other, other.state_dict())
+    assert load_model(run.path).classes == ("x", "y")

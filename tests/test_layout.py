@@ -48,6 +48,7 @@ STEPS = [
         "feed",
         "survey_notes",
         "ahead",
+        "checksums",
     },
     {
         "sg_schedule",

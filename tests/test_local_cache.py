@@ -55,7 +55,13 @@ def test_a_file_is_hashed_once(path: Path, folder: Path, hashed: list[str]) -> N
     assert [digest_file(path) for _ in range(3)] == [SHA256] * 3
     assert hashed == ["a.safetensors"]
     (note,) = folder.iterdir()
-    facts = {"path": str(path), "size": 7000, "mtime_ns": LONG_AGO * 10**9, "inode": path.stat().st_ino}
+    facts = {
+        "path": str(path),
+        "size": 7000,
+        "mtime_ns": LONG_AGO * 10**9,
+        "inode": path.stat().st_ino,
+        "ctime_ns": path.stat().st_ctime_ns,
+    }
     assert json.loads(note.read_text()) == facts | {"sha256": SHA256}
     assert digest_file(path, again=True) == SHA256
     assert len(hashed) == 2
@@ -101,7 +107,9 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("note", [b"", b"[]", b"{}", b'{"sha256": 1}', b'{"sha256": "0"}', b"\xff", b"null", b"1"])
+@pytest.mark.parametrize(
+    "note", [b"", b"[]", b"{}", b'{"sha256": 1}', b'{"sha256": "0"}', b"\xff", b"null", b"1", b"[" * 100_000]
+)
 def test_a_damaged_note_counts_for_nothing(path: Path, folder: Path, note: bytes) -> None:
     digest_file(path)
     (written,) = folder.iterdir()

@@ -79,3 +79,20 @@ def test_a_folder_that_cannot_be_written_to_costs_time_alone(root: Path, tmp_pat
     (tmp_path / "cache").write_text("a file")
     notes = noted(root, "a")
     assert not notes.is_good("a", notes.look("a"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"[" * 100_000, b'{"root": 1}', b"\xff", b"null", b'{"good": {"a": [1, 2, Infinity]}}',
+        b'{"good": {"a": [NaN, 2, 3]}}', b'{"good": {"a": ["1", 2, 3]}}', b'{"good": {"a": [1, 2]}}', b'{"good": [1]}',
+        b'{"good": {"a": [1e400, 2, 3]}}', b'{"good": {"a": [true, 2, 3]}}',
+    ],
+)  # fmt: skip
+def test_a_damaged_note_counts_for_nothing(root: Path, content: bytes) -> None:
+    noted(root, "a")
+    (path,) = (root.parent / "cache" / "zoo" / "surveyed").iterdir()
+    facts = f'{{"root": "{root}", "pillow": "{PIL.__version__}", '.encode()
+    path.write_bytes(content.replace(b'{"good"', facts + b'"good"'))
+    notes = SurveyNotes(root)
+    assert not notes.is_good("a", notes.look("a"))

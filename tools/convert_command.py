@@ -44,6 +44,7 @@ def convert(
         network.classes = _split_names(classes, network.num_classes)
     folder = RunFolder.create(out, "")
     folder.save_model(network, network.state_dict())
+    folder.seal()
     _report(network, folder.path)
 
 

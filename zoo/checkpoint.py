@@ -20,13 +20,15 @@ import torch
 from torch import nn
 
 from zoo.atomic import write_file
+from zoo.checksums import check_checksum, drop_checksums, write_checksums
 from zoo.errors import InputError, WeightsError
 from zoo.json_object import read_object
+from zoo.local_cache import digest_file
 from zoo.model_config import ModelConfig, describe_model, known_config
 from zoo.models import find_saved_entry, from_config
 from zoo.preset import Preset, load_preset
 from zoo.repository import names_repository, open_saved
-from zoo.safetensors_file import save_tensors, sha256_file
+from zoo.safetensors_file import save_tensors
 from zoo.weights import Found, find_weights, load_into
 
 MAX_JSON_BYTES = 64_000_000
@@ -149,9 +151,10 @@ class RunFolder:
 
         Raises:
             InputError: If the file is missing, too large or not JSON.
-            WeightsError: If it says something that is unknown or out of range.
+            WeightsError: If it says something that is unknown or out of range, or is not what was saved.
         """
         path = self.file("config.json")
+        check_checksum(path)
         try:
             raw = read_object(path)
         except (OSError, ValueError) as error:
@@ -176,11 +179,16 @@ class RunFolder:
         self.write_text("rates.csv", "\n".join(lines) + "\n")
 
     def save_model(self, model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> str:
-        """Write weights and configuration of a model; return the SHA-256 of the weights."""
+        """Write weights and configuration of a model; return the SHA-256 of the weights. `seal` is to follow."""
         config = model_config(model)
+        drop_checksums(self.path)
         self.write_json("config.json", config.model_dump())
         facts = {"format": "pt", "library": "zoo", "model": config.model or "", "licence": config.licence or ""}
         return save_tensors(tensors, self.file("model.safetensors"), facts)
+
+    def seal(self) -> None:
+        """Write down the digests of weights and configuration; from then on each reader checks them."""
+        write_checksums(self.path, ("config.json", "model.safetensors"))
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Write what a resumed run needs: tensors and plain values only."""
@@ -300,7 +308,8 @@ def _find_weights(folder: RunFolder, config: ModelConfig) -> Found:
     if not weights.is_file():
         left = "it was interrupted; resume it" if folder.file("state.pt").is_file() else "the folder is not whole"
         raise WeightsError(f"{folder.path} has no model.safetensors: {left}.")
-    return Found(weights, None, str(folder.path), None, sha256_file(weights), config.licence, pinned=True)
+    check_checksum(weights)
+    return Found(weights, None, str(folder.path), None, digest_file(weights), config.licence, pinned=True)
 
 
 def _version(package: str) -> str | None:

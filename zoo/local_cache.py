@@ -1,6 +1,6 @@
 """What this package keeps on this machine: a folder of its own, and there the digests of files that were hashed.
 
-Hashing a large file takes as long as reading it, so its SHA-256 is remembered with its size, inode and time of change;
+Hashing a large file takes as long as reading it, so its SHA-256 is remembered with its size, inode and times of change;
 a file that differs in one of them is hashed again. Each digest has a small file of its own: two processes never write
 to the same one at once, and what cannot be read is as if it were not there.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.atomic import write_file
+from zoo.json_object import read_object
 
 YOUNG_SECONDS = 2.0  # the clock of some file systems is no finer: a later change might not show
 
@@ -50,15 +51,16 @@ def digest_file(path: str | os.PathLike[str], *, again: bool = False) -> str:
 def _identify(path: Path) -> dict[str, Any]:
     """Return what tells a file from another one, or from a changed one."""
     found = path.stat()
-    return {"path": str(path), "size": found.st_size, "mtime_ns": found.st_mtime_ns, "inode": found.st_ino}
+    times = {"mtime_ns": found.st_mtime_ns, "ctime_ns": found.st_ctime_ns}  # the second tells a change of the first
+    return {"path": str(path), "size": found.st_size, "inode": found.st_ino, **times}
 
 
 def _recall(note: Path, facts: dict[str, Any]) -> str | None:
     try:
-        noted = json.loads(note.read_bytes())
-        digest = noted.pop("sha256")
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        noted = read_object(note)
+    except (OSError, ValueError):
         return None
+    digest = noted.pop("sha256", None)
     return digest if noted == facts and isinstance(digest, str) else None
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.checkpoint import RunFolder, load_model
+from zoo.checksums import check_checksum
 from zoo.errors import InputError, LicenceError, WeightsError
 from zoo.hub_file import get_endpoint
 from zoo.licence_terms import find_terms
@@ -77,6 +78,7 @@ def pack(source: Any, folder: Path, *, repo: str, pictures: bool = True) -> Pack
     if run is None:
         target.save_model(source, source.state_dict())
     else:
+        check_checksum(run.file("model.safetensors"))
         _take(run.file("model.safetensors"), target.file("model.safetensors"))
         _copy_records(run, target, clean, pictures)
     target.write_json("config.json", clean.model_dump())

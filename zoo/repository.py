@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from zoo.checksums import check_checksum
 from zoo.errors import WeightsError
 from zoo.hub_file import HubFile, fetch_file, get_endpoint
 from zoo.json_object import read_object
@@ -53,6 +54,7 @@ def open_saved(
     """
     folder = Path(place).expanduser()
     if folder.is_dir():
+        check_checksum(folder / CONFIG)
         return _parse(_read(folder / CONFIG, str(folder)), str(folder), folder)
     match = _REPO.fullmatch(os.fspath(place))
     if match is None:

@@ -10,11 +10,12 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import PIL
 
 from zoo.atomic import write_file
+from zoo.json_object import parse_object
 from zoo.local_cache import YOUNG_SECONDS, cache_folder
 
 Facts: TypeAlias = tuple[int, int, int]  # size in bytes, time of change in nanoseconds, inode
@@ -65,11 +66,15 @@ class SurveyNotes:
 
     def _load(self) -> dict[str, Facts]:
         try:
-            noted = json.loads(self._path.read_bytes())
+            noted = parse_object(self._path.read_bytes())
             if noted["root"] != str(self._root) or noted["pillow"] != PIL.__version__:
                 return {}
-            return {
-                name: (int(size), int(time_ns), int(inode)) for name, (size, time_ns, inode) in noted["good"].items()
-            }
+            return {name: _to_facts(*facts) for name, facts in noted["good"].items()}
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return {}
+
+
+def _to_facts(size: object, time_ns: object, inode: object) -> Facts:
+    if not (type(size) is type(time_ns) is type(inode) is int):
+        raise ValueError("expected whole numbers")
+    return cast("Facts", (size, time_ns, inode))

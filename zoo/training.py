@@ -370,6 +370,7 @@ class Training:
         self._save_state()
         if self.is_main:
             self.folder.save_model(self.model, self._final().state_dict())
+            self.folder.seal()
             self._write_results("interrupted")
         self.accelerator.wait_for_everyone()  # a launcher ends the others as soon as one process has ended
         where = self.position
@@ -399,6 +400,7 @@ class Training:
             name: digest_tensor(value) for name, value in read_tensors(self.folder.file("model.safetensors")).items()
         }
         self.proof.compare(self.proof.digests | _only(written, self.proof.digests), "in model.safetensors")
+        self.folder.seal()
         self._write_results("finished")
         draw_course(
             self.folder,

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from zoo.checksums import check_checksum
 from zoo.errors import InputError, WeightsContentError, WeightsError, WeightsStorageError
 from zoo.hub_file import HubFile, fetch_file, fetch_if_there, get_endpoint, is_plain_path
 from zoo.json_object import read_object
 from zoo.local_cache import digest_file
 from zoo.local_file import find_file, names_pickle
-from zoo.safetensors_file import Slot, read_in_parts, read_shapes, read_slots, sha256_file
+from zoo.safetensors_file import Slot, read_in_parts, read_shapes, read_slots
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -414,8 +415,10 @@ def _digest(path: Path, wanted: HubFile) -> str:
 
 def _find_locally(path: Path, known: Weights | WebWeights | None, name: str, read_foreign: ReadForeign | None) -> Found:
     path = find_file(path, model=name, foreign=read_foreign is not None)
+    check_checksum(path)
+    check_checksum(path.with_name(CONFIG))
     try:
-        digest = sha256_file(path)
+        digest = digest_file(path)
     except OSError as error:
         raise WeightsStorageError(f"weights of {name}: {path} cannot be read: {error.strerror}.") from error
     is_known = known is not None and known.sha256 == digest

@@ -83,7 +83,7 @@ def test_the_folder_is_a_model_as_any_other(file: Path, tmp_path: Path) -> None:
         "boxes: confidence 0.5, IoU 0.65",
         f"wrote {folder}: zoo.get('yolo_nas_s', pretrained={str(folder)!r})",
     ]
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == ["SHA256SUMS", "config.json", "model.safetensors"]
     for network in (zoo.load(folder), zoo.get("yolo_nas_s", pretrained=folder)):
         assert same(network)
         assert network.classes == ("ant", "bee", "cow")
