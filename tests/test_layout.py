@@ -7,10 +7,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 STEPS = [
-    {"errors", "version", "paths", "terminal"},
-    {"json_object", "atomic", "regular_file"},
+    {"errors", "version", "paths"},
+    {"json_object", "atomic", "regular_file", "terminal"},
     {"local_cache"},
     {
+        "console",
         "wording",
         "strict_yaml",
         "safetensors_file",

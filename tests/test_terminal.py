@@ -1,6 +1,10 @@
+import os
+from io import StringIO
+
 import pytest
 
-from zoo.terminal import clean, echo
+from zoo.errors import StorageError
+from zoo.terminal import clean, drop_unwritten, echo, indent, warn
 
 
 @pytest.mark.parametrize(
@@ -18,9 +22,44 @@ def test_what_would_steer_a_terminal_is_replaced(text, expected):
     assert clean(text) == expected
 
 
+def test_a_name_with_a_line_break_makes_no_line(capsys):
+    echo("class a\nerror: fake")
+    assert capsys.readouterr().out == "class a error: fake\n"
+
+
 def test_lines_of_the_program_stay_lines(capsys):
-    echo("one\n\ttwo\x1b[2J")
+    echo("one\n\ttwo\x1b[2J", lines=True)
     assert capsys.readouterr().out == "one\n\ttwo?[2J\n"
+
+
+def test_lines_after_the_first_are_indented():
+    assert indent("error: a\nerror: fake\n  line 2: b") == "error: a\n  error: fake\n  line 2: b"
+
+
+@pytest.mark.parametrize("tty", [True, False])
+def test_colour_is_for_terminals(tty, monkeypatch):
+    stream = StringIO()
+    stream.isatty = lambda: tty
+    monkeypatch.setattr("sys.stderr", stream)
+    echo("wrong", err=True, colour="red")
+    assert stream.getvalue() == ("\x1b[31mwrong\x1b[0m\n" if tty else "wrong\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_a_full_disk_is_an_error_in_words(monkeypatch):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        with pytest.raises(StorageError, match="standard output cannot be written: No space left on device"):
+            echo("a line")
+        monkeypatch.setattr("sys.stderr", full)
+        warn("this is lost, without an error")
+        drop_unwritten()  # else closing would fail
+
+
+def test_a_program_without_a_console(monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    echo("nobody reads this")
+    drop_unwritten()
 
 
 def test_standard_error(capsys):

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo.terminal import echo
+
 app = typer.Typer(
     name="cache", help="Features of frozen trunks that are kept on this machine: list, remove.", no_args_is_help=True
 )
@@ -99,10 +101,10 @@ def list_() -> None:
 
     found = find_kept(features_folder())
     if not found:
-        typer.echo(f"no features are kept in {features_folder()}")
+        echo(f"no features are kept in {features_folder()}")
         return
     Progress().table([_describe(kept) for kept in found], title="kept features")
-    typer.echo(f"{_megabytes(found)} in {features_folder()}. Remove some: zoo cache clear KEY")
+    echo(f"{_megabytes(found)} in {features_folder()}. Remove some: zoo cache clear KEY")
 
 
 @app.command()
@@ -131,10 +133,8 @@ def clear(
         gone = dry_run or remove(kept)
         shown = _describe(kept)
         left = "" if gone else "; not all of it: another process is writing there, or it is not allowed"
-        typer.echo(
-            f"{'would remove' if dry_run else 'removed'} {shown['key']} ({shown['model']}, {shown['size']}){left}"
-        )
-    typer.echo(f"{len(chosen)} kept features, {_megabytes(chosen)}" if chosen else "nothing to remove")
+        echo(f"{'would remove' if dry_run else 'removed'} {shown['key']} ({shown['model']}, {shown['size']}){left}")
+    echo(f"{len(chosen)} kept features, {_megabytes(chosen)}" if chosen else "nothing to remove")
 
 
 def _look_into(folder: Path) -> KeptFolder:

@@ -10,6 +10,7 @@ from typing import Any
 
 import zoo
 from zoo.preset import presets_folder
+from zoo.terminal import echo
 from zoo.weights import IMAGENET_CAVEAT
 
 CARDS = Path("MODEL_CARDS.md")
@@ -39,10 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = write_cards()
     if "--check" in (sys.argv[1:] if argv is None else argv):
         same = CARDS.is_file() and CARDS.read_text("utf8") == text
-        print(f"{CARDS} is {'up to date' if same else 'old: run python -m zoo.tools.cards'}")
+        echo(f"{CARDS} is {'up to date' if same else 'old: run python -m zoo.tools.cards'}")
         return 0 if same else 1
     CARDS.write_text(text, "utf8")
-    print(f"wrote {CARDS}: {len(zoo.list_models())} models")
+    echo(f"wrote {CARDS}: {len(zoo.list_models())} models")
     return 0
 
 

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ import typer
 
 import zoo
 from zoo.errors import InputError, Interrupted, ZooError
+from zoo.terminal import drop_unwritten, echo, indent, warn
 
 from .cache_command import app as cache_app
 from .convert_command import convert
@@ -71,7 +73,8 @@ def models(
     if not found:
         raise InputError(f"no model fits {pattern!r}. zoo models lists all.")
     if names:
-        typer.echo("\n".join(found))
+        for name in found:
+            echo(name)
         return
     rows = []
     for name in found:
@@ -108,10 +111,10 @@ def describe(name: Annotated[str, typer.Argument(help="A name of `zoo models`, o
     for key, value in facts.items():
         if value not in (None, "", [], ()):
             text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
-            typer.echo(f"{key:<27} {text}")
+            echo(f"{key:<27} {text}")
     hook = getattr(zoo.get(name, num_classes=num_classes), "get_finetune_lr_dict", None)
     if hook is not None:
-        typer.echo(f"{'fine-tune':<27} {hook(0.01)}  # for lr=0.01")
+        echo(f"{'fine-tune':<27} {hook(0.01)}  # for lr=0.01")
 
 
 app.command()(plan)
@@ -161,8 +164,6 @@ def finetune(
       zoo finetune yolo_nas_s cells --preset detection-low-lr --image-size 320
       zoo finetune --resume runs/flowers
     """  # noqa: D301
-    from zoo.progress import is_main_process
-
     words = list(model_and_data or [])
     if resume is not None:
         with _saying_how_to_go_on():
@@ -182,8 +183,8 @@ def finetune(
     data = _open(words[-1], chosen, facts["task"])
     chosen = chosen.replace(pretrained=True if chosen.pretrained is None else chosen.pretrained)
     made = zoo.get(name, pretrained=chosen.pretrained or False, num_classes=len(data.classes), seed=chosen.init_seed)
-    if made.load_report is not None and is_main_process():
-        typer.echo(f"weights: {made.load_report}")
+    if made.load_report is not None:
+        _tell_weights(str(made.load_report))
     with _saying_how_to_go_on():
         zoo.finetune(made, data, preset=chosen, out=out)
 
@@ -209,10 +210,10 @@ def evaluate(
     options: dict[str, Any] = {"split": split, "batch_size": batch_size, "device": device, "skip_bad": skip_bad}
     result = zoo.evaluate(model, data, progress=not as_json, **options)
     if as_json:
-        typer.echo(json.dumps(result.to_dict(), indent=1))
+        echo(json.dumps(result.to_dict(), indent=1), lines=True)
     else:
         _table(result.rows(), title="scores per class")
-        typer.echo(str(result))
+        echo(str(result))
 
 
 app.command()(predict)
@@ -221,22 +222,45 @@ app.command()(push)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0, 1 for a check that failed, 2 for wrong input, 130 after Ctrl-C."""
+    """Run the command line.
+
+    Returns:
+        0; 1 for a check that failed, or if whoever read the output has gone; 2 for wrong input, or what the system
+        refuses; 130 after Ctrl-C.
+    """
     try:
-        result = app(list(sys.argv[1:] if argv is None else argv), prog_name="zoo", standalone_mode=False)
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except OSError:  # standard error is lost, too
+        return 2
+    finally:
+        drop_unwritten()
+
+
+def _run(argv: list[str]) -> int:
+    try:
+        result = app(argv, prog_name="zoo", standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
-        typer.echo("stopped", err=True)
+        echo("stopped", err=True)
         return 130
     except USAGE_ERROR as error:
+        text = StringIO()
         shown: Any = error
-        shown.show()
+        shown.show(file=text)
+        echo(indent(text.getvalue().rstrip()), lines=True, err=True)
         return 2
     except ZooError as error:
-        typer.secho(f"error: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
-        return 2
+        return _refuse(str(error))
     except BrokenPipeError:
         return 1
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _refuse(f"{place}{error.strerror or error}")
     return result if isinstance(result, int) else 0
+
+
+def _refuse(text: str) -> int:
+    echo(indent(f"error: {text}"), lines=True, err=True, colour="red")
+    return 2
 
 
 def _to_number(text: str | None) -> int | None:
@@ -251,7 +275,7 @@ def _saying_how_to_go_on() -> Iterator[None]:
     try:
         yield
     except Interrupted as stopped:
-        typer.echo(str(stopped), err=True)
+        warn(str(stopped))
         raise typer.Exit(130) from None
 
 
@@ -262,6 +286,15 @@ def _open(path: str, preset: "Preset", task: str) -> Any:
     options: dict[str, Any] = {"val_fraction": preset.val_fraction, "seed": preset.seed, "skip_bad": preset.skip_bad}
     with Progress(enabled=is_main_process()) as show, show.counting("checking images") as count:
         return task_of(task).open_data(path, on_progress=count, **options)
+
+
+def _tell_weights(report: str) -> None:
+    """Print what was loaded; that this cannot be printed does not keep a run from beginning."""
+    from zoo.progress import Progress, is_main_process
+
+    with Progress(enabled=is_main_process()) as show:
+        for line in f"weights: {report}".split("\n"):
+            show.say(line)
 
 
 def _side(preprocess: dict[str, Any]) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.errors import InputError, WeightsError
+from zoo.terminal import echo
 
 if TYPE_CHECKING:
     from zoo.weights import Found
@@ -89,11 +90,11 @@ def _report(network: Any, folder: Path) -> None:
     shown = ", ".join(network.classes[:10]) + (", ..." if network.num_classes > 10 else "")
     letterbox, settings = network.preprocess, network.postprocess
     height, width = letterbox.canvas_size
-    typer.echo(network.load_report)
-    typer.echo(f"classes: {network.num_classes} ({shown})")
-    typer.echo(
+    echo(str(network.load_report), lines=True)
+    echo(f"classes: {network.num_classes} ({shown})")
+    echo(
         f"pictures: {letterbox.channels.upper()}, fitted into {letterbox.content_size[1]} x "
         f"{letterbox.content_size[0]} of {width} x {height} px, {letterbox.position}, padded with {letterbox.fill}"
     )
-    typer.echo(f"boxes: confidence {settings.conf:g}, IoU {settings.iou:g}")
-    typer.echo(f"wrote {folder}: zoo.get({network.config['model']!r}, pretrained={str(folder)!r})")
+    echo(f"boxes: confidence {settings.conf:g}, IoU {settings.iou:g}")
+    echo(f"wrote {folder}: zoo.get({network.config['model']!r}, pretrained={str(folder)!r})")

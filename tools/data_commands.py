@@ -1,16 +1,16 @@
 """`zoo data`: look at data with boxes before anything is trained on it."""
 
 import json
-import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zoo.terminal import clean, echo
+
 if TYPE_CHECKING:
     from zoo.box_report import BoxReport
 
-WIDTH_OF_FILES = 200
 COLOURS = {"error": "red", "warning": "yellow", "note": "dim"}
 
 app = typer.Typer(name="data", help="Check pictures with boxes before training.", no_args_is_help=True)
@@ -43,7 +43,7 @@ def check(
     with Progress(enabled=not as_json) as show, show.counting("checking pictures") as count:
         report = check_box_data(path, only=split or None, on_progress=count)
     if as_json:
-        typer.echo(json.dumps(report.to_dict(), indent=1))
+        echo(json.dumps(report.to_dict(), indent=1), lines=True)
     else:
         _print(report)
     if report.errors:
@@ -53,7 +53,7 @@ def check(
 def _print(report: "BoxReport") -> None:
     from zoo.progress import Progress
 
-    typer.echo(f"{report.form}, {report.where}")
+    echo(f"{report.form}, {report.where}")
     if report.splits:
         Progress().table(report.rows(), title="boxes and pictures", totals=report.totals())
     if report.class_map:
@@ -65,14 +65,15 @@ def _print(report: "BoxReport") -> None:
     _print_findings(report)
     counts = Counter(finding.level for finding in report.findings)
     told = [f"{count:,} {level}{'s' * (count > 1)}" for level, count in counts.items()]
-    typer.echo(", ".join(told) or "nothing odd was found")
+    echo(", ".join(told) or "nothing odd was found")
 
 
 def _print_findings(report: "BoxReport") -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
+
+    from zoo.console import table_console
 
     head = (
         Column("level", no_wrap=True),
@@ -81,13 +82,8 @@ def _print_findings(report: "BoxReport") -> None:
     )
     table = Table(*head, Column("where first, and what there", overflow="fold"), box=SIMPLE_HEAD)
     for group in report.groups():
-        places = group.places.replace(", ", "\n")
-        cells = (f"{len(group.findings):,}", group.kind, f"{places}\n{group.findings[0].text}".strip())
-        table.add_row(Text(group.level, style=COLOURS[group.level]), *(Text(_printable(cell)) for cell in cells))
+        what = "\n".join(map(clean, [*group.first_places, group.findings[0].text]))
+        cells = (f"{len(group.findings):,}", clean(group.kind), what)
+        table.add_row(Text(group.level, style=COLOURS[group.level]), *map(Text, cells))
     if table.row_count:
-        Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES, highlight=False).print(table)
-
-
-def _printable(text: str) -> str:
-    """Escape what would move the cursor."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in text)
+        table_console().print(table)

@@ -11,6 +11,7 @@ from typing import Any
 
 import zoo
 from zoo.errors import WeightsError
+from zoo.terminal import echo
 
 FOLDER = Path("demo")
 HUB_SECONDS = 3.0
@@ -22,28 +23,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     digits, run_folder = FOLDER / "digits", FOLDER / "run"
     rmtree(run_folder, ignore_errors=True)
     count = write_digits(digits)
-    print(f"{count:,} handwritten digits (scikit-learn's, 8 x 8 pixels) are in {digits}/train, val")
+    echo(f"{count:,} handwritten digits (scikit-learn's, 8 x 8 pixels) are in {digits}/train, val")
     name, preset = "mobilenetv2_100", "classify-heads"
     options: dict[str, Any] = {"image_size": 64, "epochs": 20}
     try:
         if not hub_answers():
             raise WeightsError("it does not answer")
         model = zoo.get(name, pretrained=True, num_classes=10)
-        print(f"pretrained weights: {model.load_report}")
+        echo(f"pretrained weights: {model.load_report}")
     except WeightsError as error:
-        print(f"no pretrained weights from the Hub ({str(error).splitlines()[0]}): training a small model from scratch")
+        echo(f"no pretrained weights from the Hub ({str(error).splitlines()[0]}): training a small model from scratch")
         name, preset = "resnet18", "classify-full"
         options = {"image_size": 32, "epochs": 4, "lr": 0.05, "augment": "none", "crop_pct": 1.0}
         model = zoo.get(name, num_classes=10)
     run = zoo.finetune(model, digits, preset=preset, out=run_folder, **options)
     some = sorted((digits / "val").glob("*/*.png"))[::60]
-    print("\nthe model on six images that it was not trained on:")
+    echo()
+    echo("the model on six images that it was not trained on:")
     for answer in run.predict(some, top_k=2):
-        print(f"  {answer}")
-    print(f"\ndone in {time.perf_counter() - began:.0f} s. Look at {run_folder}/pictures, then try:")
-    print(f"  .venv/bin/zoo predict {run_folder} {digits}/val/7")
-    print("  .venv/bin/zoo plan resnet50 --lr 'fc=0.01,layer4=0.001,default=0'")
-    print("  .venv/bin/zoo finetune resnet18 path/to/your/images --preset classify-heads")
+        echo(f"  {answer}")
+    echo()
+    echo(f"done in {time.perf_counter() - began:.0f} s. Look at {run_folder}/pictures, then try:")
+    echo(f"  .venv/bin/zoo predict {run_folder} {digits}/val/7")
+    echo("  .venv/bin/zoo plan resnet50 --lr 'fc=0.01,layer4=0.001,default=0'")
+    echo("  .venv/bin/zoo finetune resnet18 path/to/your/images --preset classify-heads")
     return 0
 
 

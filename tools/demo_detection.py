@@ -8,6 +8,7 @@ from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
 import zoo
+from zoo.terminal import echo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,19 +28,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     data, run_folder = FOLDER / "scenes", FOLDER / "detection-run"
     rmtree(run_folder, ignore_errors=True)
     digits = write_scenes(data)
-    print(f"{digits:,} handwritten digits (scikit-learn's, 8 x 8 pixels) lie on the pictures in {data}, in YOLO layout")
+    echo(f"{digits:,} handwritten digits (scikit-learn's, 8 x 8 pixels) lie on the pictures in {data}, in YOLO layout")
     model = zoo.get("yolo_nas_s", num_classes=10)
     options: dict[str, Any] = {"image_size": SIDE, "epochs": 4, "batch_size": 8, "lr": 0.002, "augment": "none"}
     run = zoo.finetune(model, data, preset="detection-full", out=run_folder, **options)
     found = run.predict(sorted((data / "images" / "val").glob("*.png"))[:4], conf=0.4)
-    print("\nthe model on four pictures that it was not trained on:")
+    echo()
+    echo("the model on four pictures that it was not trained on:")
     for result in found:
-        print(f"  {result}")
+        echo(f"  {result}")
         result.save(run_folder / "predictions")
-    print(f"\ndone in {time.perf_counter() - began:.0f} s. Look at {run_folder}/pictures/predictions.png, then try:")
-    print(f"  .venv/bin/zoo predict {run_folder} {data}/images/val -o demo/found")
-    print("  .venv/bin/zoo data check path/to/your/data")
-    print("  .venv/bin/zoo finetune yolo_nas_s path/to/your/data --preset detection-low-lr")
+    echo()
+    echo(f"done in {time.perf_counter() - began:.0f} s. Look at {run_folder}/pictures/predictions.png, then try:")
+    echo(f"  .venv/bin/zoo predict {run_folder} {data}/images/val -o demo/found")
+    echo("  .venv/bin/zoo data check path/to/your/data")
+    echo("  .venv/bin/zoo finetune yolo_nas_s path/to/your/data --preset detection-low-lr")
     return 0
 
 

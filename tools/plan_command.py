@@ -11,6 +11,7 @@ import typer
 
 import zoo
 from zoo.errors import InputError
+from zoo.terminal import echo
 
 from .preset_options import Lr, Mode, PresetName, Settings, choose_preset
 
@@ -75,13 +76,14 @@ def plan(
     _check_length(made)
     at = _step_asked_for(made, step, epoch)
     if as_json:
-        typer.echo(json.dumps({"digest": made.digest, **made.to_dict(), **_data_at(made, at)}, indent=1, default=str))
+        facts = {"digest": made.digest, **made.to_dict(), **_data_at(made, at)}
+        echo(json.dumps(facts, indent=1, default=str), lines=True)
     else:
         _print_plan(made, name, at)
     if picture is not None:
         _draw(made, picture, f"Learning rates of {name}")
         if not as_json:
-            typer.echo(f"picture: {picture}")
+            echo(f"picture: {picture}")
 
 
 def _check_picture(path: Path) -> Path:
@@ -135,11 +137,14 @@ def _print_plan(made: "Plan", name: str, at: int | None) -> None:
 
     show = Progress()
     show.table(made.rows(), title=f"lr plan of {name}", totals=made.totals())
-    show.say(f"\n{_length(made)}\n")
+    show.say("")
+    show.say(_length(made))
+    show.say("")
     show.table(_rates_over_the_run(made), title="rates over the run")
     if at is not None:
         passed = at / made.clock.steps_per_epoch
-        show.say(f"\nrates at step {at:,}, after {passed:.3g} epoch{'s' * (passed != 1)}")
+        show.say("")
+        show.say(f"rates at step {at:,}, after {passed:.3g} epoch{'s' * (passed != 1)}")
         reasons = _without_halves(made, made.explain(at))
         width = max(map(len, reasons))
         for group, reason in reasons.items():

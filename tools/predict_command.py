@@ -10,6 +10,7 @@ import typer
 
 import zoo
 from zoo.errors import InputError
+from zoo.terminal import echo
 
 if TYPE_CHECKING:
     from zoo.detection_result import DetectionResult
@@ -63,9 +64,10 @@ def load_model(model_or_run: str) -> Any:
 def _name(model: Any, sources: list[str], options: dict[str, Any], given: dict[str, Any], as_json: bool) -> None:
     answers = model.predict(sources, top_k=3 if given["top"] is None else given["top"], **options)
     if as_json:
-        typer.echo(json.dumps([vars(answer) for answer in answers], indent=1))
+        echo(json.dumps([vars(answer) for answer in answers], indent=1), lines=True)
     else:
-        typer.echo("\n".join(map(str, answers)))
+        for answer in answers:
+            echo(str(answer))
 
 
 def _find(model: Any, sources: list[str], options: dict[str, Any], given: dict[str, Any], as_json: bool) -> None:
@@ -89,11 +91,11 @@ def _find(model: Any, sources: list[str], options: dict[str, Any], given: dict[s
             video.parent.mkdir(parents=True, exist_ok=True)
             save_video(chain((first,), kept), video)
     if as_json:
-        typer.echo(json.dumps(records, indent=1))
+        echo(json.dumps(records, indent=1), lines=True)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         (out / "predictions.json").write_text(json.dumps(records, indent=1) + "\n", "utf8")
-        typer.echo(f"drawn into {out}, with predictions.json", err=as_json)
+        echo(f"drawn into {out}, with predictions.json", err=as_json)
 
 
 def _telling(
@@ -103,7 +105,7 @@ def _telling(
     for result in results:
         records.append(result.to_dict())
         if not as_json:
-            typer.echo(str(result))
+            echo(str(result))
         yield result
 
 

@@ -3,7 +3,6 @@
 Nothing here loads a framework before it must, nor what checks presets before there is one.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo.errors import InputError, PresetError
+from zoo.terminal import clean, echo, indent
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from zoo.preset import Preset, PresetField
 
 DEFAULT_PRESET = "classify-heads"
-WIDTH_OF_FILES = 200
 _HEAD = """\
 # Fine-tunes {what}. Fields that are not here have their default: zoo preset show --fields
 # zoo finetune DATA --preset THIS_FILE
@@ -44,7 +43,7 @@ def list_command() -> None:
     names = list_presets()
     width = max(map(len, names), default=0)
     for name in names:
-        typer.echo(f"{name:<{width}}  {_purpose(read_preset(name))}")
+        echo(f"{name:<{width}}  {_purpose(read_preset(name))}")
 
 
 @app.command()
@@ -67,9 +66,9 @@ def show(
         raise InputError("no preset is named. zoo preset list names all; --fields lists what a preset may hold.")
     if name:
         text = read_preset(name)
-        typer.echo(text, nl=not text.endswith("\n"))
+        echo(text.removesuffix("\n"), lines=True)
         if full:
-            typer.echo(f"\n# All values\n{parse_preset(text, name).to_yaml(full=True)}", nl=False)
+            echo(f"\n# All values\n{parse_preset(text, name).to_yaml(full=True)}".removesuffix("\n"), lines=True)
     if fields:
         _print_fields()
 
@@ -88,10 +87,10 @@ def validate(files: Annotated[list[str], typer.Argument(help=".yaml files, or na
     for file in files:
         try:
             load_preset(file)
-            typer.echo(f"{file}: OK")
+            echo(f"{file}: OK")
         except PresetError as error:
             wrong += 1
-            typer.echo(str(error))
+            echo(indent(str(error)), lines=True)
     if wrong:
         raise typer.Exit(1)
 
@@ -123,10 +122,10 @@ def export(
     full = full or Path(source).is_dir()  # what repeats a run must not depend on defaults
     text = _HEAD.format(what=result.model or "a model that you bring") + result.to_yaml(full=full)
     if output == "-":
-        typer.echo(text, nl=False)
+        echo(text.removesuffix("\n"), lines=True)
         return
     _write(Path(output), text, force=force)
-    typer.echo(f"wrote {output}. Use it: zoo finetune DATA --preset {output}")
+    echo(f"wrote {output}. Use it: zoo finetune DATA --preset {output}")
 
 
 @app.command(name="import-sg")
@@ -152,17 +151,17 @@ def import_sg(
     translation = translate_recipe(recipe, exact=not clean)
     model = translation.preset.model
     text = _SG_HEAD.format(
-        recipe=_printable(recipe.name),
-        left_out=", ".join(map(_printable, translation.left_out)) or "nothing",
+        recipe=clean(recipe.name),
+        left_out=", ".join(map(clean, translation.left_out)) or "nothing",
         model="" if model else "MODEL ",
     )
     text += translation.preset.to_yaml()
     _print_translation(translation, to_stderr=output == "-")
     if output == "-":
-        typer.echo(text, nl=False)
+        echo(text.removesuffix("\n"), lines=True)
         return
     _write(Path(output), text, force=force)
-    typer.echo(f"wrote {output}. See what learns: zoo plan {model or 'MODEL'} --preset {output}")
+    echo(f"wrote {output}. See what learns: zoo plan {model or 'MODEL'} --preset {output}")
 
 
 def _purpose(text: str) -> str:
@@ -171,11 +170,10 @@ def _purpose(text: str) -> str:
 
 
 def _print_fields() -> None:
-    from rich.console import Console
-
+    from zoo.console import table_console
     from zoo.preset import list_fields, list_settings
 
-    console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES, markup=False, highlight=False)
+    console = table_console()
     console.print(_as_table(list_fields()))
     console.print(" Settings of one key of lr, for example lr: {default: 0, fc: {lr: 0.01, unfreeze_at: 3}}")
     console.print(_as_table(list_settings()))
@@ -194,23 +192,18 @@ def _as_table(fields: "Sequence[PresetField]") -> "Table":
 
 def _print_translation(translation: "Translation", *, to_stderr: bool) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Column, Table
 
-    stream = sys.stderr if to_stderr else sys.stdout
-    console = Console(file=stream, width=None if stream.isatty() else WIDTH_OF_FILES, markup=False, highlight=False)
+    from zoo.console import table_console
+
+    console = table_console(err=to_stderr)
     heads = [("theirs", "value", "ours", "value", "remark"), ("left out", "why")]
     for head, rows in zip(heads, (translation.lines, translation.left_out.items()), strict=True):
         table = Table(*(Column(name, overflow="fold") for name in head), box=SIMPLE_HEAD)  # nothing is cut off
         for row in rows:
-            table.add_row(*map(_printable, row))
+            table.add_row(*map(clean, row))
         if table.row_count:
             console.print(table)
-
-
-def _printable(text: str) -> str:
-    """Escape what would move the cursor or end a line."""
-    return text if text.isprintable() else repr(text)
 
 
 def _start(source: str, preset: str | None) -> "Preset":

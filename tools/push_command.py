@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from zoo.errors import InputError
+from zoo.terminal import echo
 
 
 def push(
@@ -41,11 +42,11 @@ def push(
         dry_run=dry_run,
         revision=revision,
         pictures=not no_pictures,
-        say=typer.echo,
+        say=echo,
         confirm=None if yes else _ask,
     )
     if done.commit is None:
-        typer.echo(str(done))
+        echo(str(done))
 
 
 def _ask() -> bool:

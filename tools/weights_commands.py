@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zoo.terminal import echo
+
 if TYPE_CHECKING:
     from zoo.weight_store import Stored, Verdict
 
@@ -48,7 +50,7 @@ def list_(
     ]
     _table(rows, "weights")
     if caveats := {stored.weights.caveat for stored in found if stored.weights.caveat}:
-        typer.echo(f"Beside the licences: {'; '.join(sorted(caveats))}.")
+        echo(f"Beside the licences: {'; '.join(sorted(caveats))}.")
 
 
 @app.command()
@@ -68,7 +70,7 @@ def pull(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Mod
         found = pull_weights(name)
         stored = find_stored(name)
         state = "pinned" if found.pinned else f"not pinned, commit {found.revision}"
-        typer.echo(f"{stored.model}: {_size(stored)}, sha256 {found.sha256[:12]}, {state}, licence {found.licence}")
+        echo(f"{stored.model}: {_size(stored)}, sha256 {found.sha256[:12]}, {state}, licence {found.licence}")
         _tell_terms([stored])
 
 
@@ -92,14 +94,14 @@ def verify(
     from zoo.weight_store import verify_online, verify_stored
 
     if online:
-        typer.echo("asking the Hub and other publishers ...")
+        echo("asking the Hub and other publishers ...")
     found = list(_echo(verify_online(names or ()) if online else verify_stored(names or ())))
     if not found:
-        typer.echo("no weights of the registry are on this machine: zoo weights pull NAME")
+        echo("no weights of the registry are on this machine: zoo weights pull NAME")
     if online:
         _print_pins(found)
     if wrong := [verdict.model for verdict in found if not verdict.ok]:
-        typer.echo(f"wrong: {', '.join(wrong)}")
+        echo(f"wrong: {', '.join(wrong)}")
         raise typer.Exit(1)
 
 
@@ -116,10 +118,10 @@ def where(names: Names = None) -> None:
 
     if not names:
         for what, place in name_places().items():
-            typer.echo(f"{what:<36} {place}")
+            echo(f"{what:<36} {place}")
     chosen = [find_stored(name) for name in names] if names else [stored for stored in list_stored() if stored.path]
     for stored in chosen:
-        typer.echo(f"{stored.model:<36} {stored.path or 'not on this machine'}")
+        echo(f"{stored.model:<36} {stored.path or 'not on this machine'}")
 
 
 @app.command("export")
@@ -137,9 +139,9 @@ def export_(
 
     copied = export_weights(folder, names or ())
     for stored in copied:
-        typer.echo(f"{stored.model}: {_size(stored)}, licence {stored.weights.licence}")
+        echo(f"{stored.model}: {_size(stored)}, licence {stored.weights.licence}")
     _tell_terms(copied)
-    typer.echo(f"{len(copied)} models in {folder}. There: zoo weights import {folder.name}")
+    echo(f"{len(copied)} models in {folder}. There: zoo weights import {folder.name}")
 
 
 @app.command("import")
@@ -152,15 +154,15 @@ def import_(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder
 
     taken = import_weights(folder)
     for stored in taken:
-        typer.echo(f"{stored.model}: {stored.path}")
+        echo(f"{stored.model}: {stored.path}")
     if unpinned := [stored.model for stored in taken if not stored.weights.pinned]:
-        typer.echo(f"set HF_HUB_OFFLINE=1, or these look for news on the Hub first: {', '.join(unpinned)}")
+        echo(f"set HF_HUB_OFFLINE=1, or these look for news on the Hub first: {', '.join(unpinned)}")
 
 
 def _echo(verdicts: "Iterator[Verdict]") -> "Iterator[Verdict]":
     """Print each as soon as it is known."""
     for verdict in verdicts:
-        typer.echo(f"{'ok   ' if verdict.ok else 'WRONG'} {verdict.model}: {verdict.text}")
+        echo(f"{'ok   ' if verdict.ok else 'WRONG'} {verdict.model}: {verdict.text}")
         yield verdict
 
 
@@ -168,16 +170,17 @@ def _print_pins(found: "Sequence[Verdict]") -> None:
     """Print what the Hub has and the registry lacks, as lines for the registry."""
     lacking = [verdict for verdict in found if verdict.on_hub and "lacks" in verdict.text]
     if lacking:
-        typer.echo("\nto copy into the registry:")
+        echo()
+        echo("to copy into the registry:")
     for verdict in lacking:
         values = ", ".join(f"{key}={value!r}" for key, value in verdict.on_hub.items() if value is not None)
-        typer.echo(f"  {verdict.model}: {values}")
+        echo(f"  {verdict.model}: {values}")
 
 
 def _tell_terms(chosen: "Sequence[Stored]") -> None:
     """Print the terms of weights that bind their user, each once."""
     for line in dict.fromkeys(line for stored in chosen for line in getattr(stored.weights, "notice", ())):
-        typer.echo(line, err=True)
+        echo(line, err=True)
 
 
 def _size(stored: "Stored") -> str:

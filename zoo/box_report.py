@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from zoo.annotations import Finding, Key
+from zoo.terminal import clean
 
 MOST_PLACES = 3  # places that a line of a summary names
 
@@ -36,16 +37,21 @@ class Group(NamedTuple):
     findings: tuple[Finding, ...]
 
     @property
+    def first_places(self) -> list[str]:
+        """The first few places, and `...` if there are more; none where findings are of no place."""
+        found = [finding.place for finding in self.findings[:MOST_PLACES] if finding.place]
+        return [*found, "..."] if found and len(self.findings) > MOST_PLACES else found
+
+    @property
     def places(self) -> str:
         """The first few places."""
-        first = ", ".join(finding.place for finding in self.findings[:MOST_PLACES])
-        return first + (", ..." if len(self.findings) > MOST_PLACES else "")
+        return ", ".join(self.first_places)
 
     def __str__(self) -> str:
         if len(self.findings) == 1:
-            return f"{self.kind}: {f'{self.places}: ' * bool(self.places)}{self.findings[0].text}"
+            return clean(f"{self.kind}: {f'{self.places}: ' * bool(self.places)}{self.findings[0].text}")
         places = f" ({self.places})" if self.places else ""
-        return f"{self.kind}: {len(self.findings):,}{places}. The first: {self.findings[0].text}"
+        return clean(f"{self.kind}: {len(self.findings):,}{places}. The first: {self.findings[0].text}")
 
 
 @dataclass(frozen=True)

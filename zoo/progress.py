@@ -2,6 +2,8 @@
 
 Nothing here runs in the background: a bar is drawn by the call that brings its news, at most five times a second, so
 that a step that is not drawn costs well under a microsecond and no thread is alive when data workers are forked.
+
+Output that cannot be written any more, because the disk is full or nobody reads it, never ends a run.
 """
 
 import os
@@ -22,6 +24,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from zoo.console import BearingConsole, Output
+from zoo.terminal import clean, warn
+
 REDRAW_SECONDS = 0.2
 BAR_COLUMNS = (8, 40)  # the narrowest bar worth drawing, and the widest
 MOST_GROUPS = 4  # more learning rates than this are shown as a range
@@ -34,13 +39,17 @@ NUMBER = re.compile(r"[-+<]? ?[\d.,]+(e[-+]?\d+)?( ?%)?|-")
 class Progress:
     """Says how a run goes; a context manager, so that no bar is left behind when the run fails.
 
+    As a context manager it bears the loss of its output: what cannot be written is dropped, and told at the end on
+    standard error. Else it raises what `zoo.terminal.echo` does.
+
     Args:
         enabled: False says nothing at all, for example in all processes but the first.
         console: Where to print; by default standard output. Bars are drawn only if it is a terminal.
     """
 
     def __init__(self, *, enabled: bool = True, console: Console | None = None) -> None:
-        self._console = console or _standard_output()
+        self._output = Output(sys.stdout)
+        self._console = console or _standard_output(self._output)
         self._enabled = enabled
         self._bars = enabled and self._console.is_interactive
         self._live: Live | None = None
@@ -53,15 +62,20 @@ class Progress:
         self._columns = ACCURACY
 
     def __enter__(self) -> Self:
+        self._output.may_be_lost = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._clear()
+        lost, self._output.lost = self._output.lost, None
+        if lost is not None and (self._epochs or not isinstance(lost, BrokenPipeError)):
+            reason = lost.strerror or lost
+            warn(f"note: some of the output could not be written ({reason}); that did not stop the work")
 
     def say(self, text: str) -> None:
-        """Print one line, as it is: no markup, no wrapping."""
+        """Print one line: no markup, no wrapping, and a line break in a name does not make a second one."""
         self._print(Text(self._clean(text)))
 
     def table(self, rows: Sequence[Mapping[str, str]], *, title: str, totals: Mapping[str, str] | None = None) -> None:
@@ -251,8 +265,7 @@ class Progress:
 
     def _clean(self, text: str) -> str:
         """Names come from files: letters that the output cannot carry, or that would steer the terminal, become `?`."""
-        text = "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text)
-        return text.encode(self._console.encoding, "replace").decode(self._console.encoding)
+        return clean(text).encode(self._console.encoding, "replace").decode(self._console.encoding)
 
     def _print(self, line: Text) -> None:
         if self._enabled:
@@ -307,9 +320,9 @@ def format_rate(rate: float) -> str:
     return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
-def _standard_output() -> Console:
+def _standard_output(output: Output) -> Console:
     """Colours may be forced by the environment, for example in a build's log; bars are only for a real terminal."""
-    return Console(force_interactive=None if sys.stdout.isatty() else False)
+    return BearingConsole(output, force_interactive=None if output.isatty() else False)
 
 
 def _describe_rates(rates: Mapping[str, float], *, short: bool) -> list[_Cell]:

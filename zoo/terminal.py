@@ -1,7 +1,14 @@
 """Text that goes to a terminal: names come from files, and must neither steer it nor make lines of their own."""
 
+import contextlib
+import os
 import sys
 from typing import TextIO
+
+from zoo.errors import StorageError
+
+_COLOURS = {"": "", "red": "\x1b[31m"}
+_RESET = "\x1b[0m"
 
 
 def clean(text: str, *, keep: str = "") -> str:
@@ -17,14 +24,55 @@ def clean(text: str, *, keep: str = "") -> str:
     )
 
 
-def echo(text: str = "", *, err: bool = False) -> None:
-    """Print lines to standard output, or to standard error, in letters that it can carry.
+def indent(text: str) -> str:
+    """Indent every line after the first, so that a line break inside a name cannot begin a line of the program."""
+    first, *others = text.split("\n")
+    return "\n".join([first, *(line if line.startswith("  ") else f"  {line}" for line in others)])
+
+
+def echo(text: str = "", *, lines: bool = False, err: bool = False, colour: str = "") -> None:
+    """Print one line to standard output, or to standard error, in letters that it can carry.
 
     Args:
-        text: Its line breaks are kept; names within it are passed through `clean` by whoever puts them in.
+        text: What a terminal would obey is replaced, and a line break in a name does not make a second line.
+        lines: Keep the line breaks, of a text that is laid out, such as JSON.
         err: Print to standard error.
+        colour: `red`, if this is a terminal; empty for none.
+
+    Raises:
+        BrokenPipeError: Nobody reads the output any more.
+        StorageError: It cannot be written, for example because the disk is full.
     """
-    stream: TextIO = sys.stderr if err else sys.stdout
+    stream: TextIO | None = sys.stderr if err else sys.stdout
+    if stream is None:  # a program without a console
+        return
     encoding = stream.encoding or "utf8"
-    stream.write(clean(text, keep="\n\t").encode(encoding, "replace").decode(encoding) + "\n")
-    stream.flush()
+    text = clean(text, keep="\n\t" if lines else "").encode(encoding, "replace").decode(encoding)
+    if colour and stream.isatty():
+        text = f"{_COLOURS[colour]}{text}{_RESET}"
+    try:
+        stream.write(text + "\n")
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        name = "standard error" if err else "standard output"
+        raise StorageError(f"{name} cannot be written: {error.strerror or error}.") from error
+
+
+def warn(text: str) -> None:
+    """Print a line to standard error, if it can be printed there: a warning must not end what it warns of."""
+    with contextlib.suppress(OSError):
+        echo(text, err=True)
+
+
+def drop_unwritten() -> None:
+    """Let the interpreter end quietly after output was lost: it would try once more to write the rest, and complain."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
