@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from zoo import feature_shards
+from zoo import shard_file
 from zoo.errors import DataError, InputError, StorageError
 from zoo.feature_shards import (
     FeatureShards,
@@ -21,6 +21,7 @@ from zoo.feature_shards import (
     fit_dtype,
     join_rows,
 )
+from zoo.shard_file import write_shard
 
 ROOT = Path(__file__).parents[1]
 
@@ -244,7 +245,7 @@ FAULTS = {
     "another type of the same size": rename_dtype,
     "another shape of the same size": lambda data: data.replace(b"[4,2,3,4]", b"[4,3,2,4]"),
     "another number of samples": lambda data: data.replace(b"0 to 3 of 10", b"0 to 3 of 11"),
-    "another version": lambda data: data.replace(b'"version":"1"', b'"version":"0"'),
+    "another version": lambda data: data.replace(b'"version":"2"', b'"version":"1"'),
     "a web page": lambda data: b"<html>" + data,
 }
 
@@ -258,7 +259,10 @@ def test_a_damaged_shard_is_computed_again(tmp_path, fault):
     assert damaged != whole
     shards.path_of(0).write_bytes(damaged)
     assert shards.missing() == [0]
-    with pytest.raises(DataError, match=r"1 of 3 shards of kept features are missing in .*, the first is 00000\.safet"):
+    assert shards.damaged() == [0]
+    with pytest.raises(
+        DataError, match=r"1 of 3 shards of kept features are missing or damaged in .*, the first is 00000"
+    ):
         shards.open()
     fill(shards, [0])
     assert shards.missing() == []
@@ -288,15 +292,47 @@ def test_shards_that_do_not_go_together(tmp_path):
     shards = FeatureShards(tmp_path, 8, 4)
     fill(shards, [0])
     fill(shards, [1], dtype=torch.float16)
-    with pytest.raises(DataError, match=r"do not go together: they are damaged\. Remove this folder"):
+    assert shards.missing() == shards.damaged() == [0, 1], "which of them is right is not known"
+    with pytest.raises(DataError, match=r"2 of 2 shards of kept features are missing or damaged"):
         shards.open()
-    fill(shards, [1])
-    data = shards.path_of(1).read_bytes()
-    start = 8 + int.from_bytes(data[:8], "little")
-    assert data[start : start + 8] == bytes(8), "the first of the counts"
-    shards.path_of(1).write_bytes(data[:start] + (9).to_bytes(8, "little") + data[start + 8 :])
-    with pytest.raises(DataError, match=r"do not go together"):
-        shards.open()
+    fill(shards, [0, 1])
+    assert_taken(shards.open(), range(8))
+
+
+def test_any_flipped_bit_and_a_lost_page_are_noticed(tmp_path):
+    """Also in the features, and in the rows, of which a flip makes another class."""
+    shards = FeatureShards(tmp_path, 4, 4)
+    fill(shards)
+    path = shards.path_of(0)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 7):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        assert shards.missing() == [0], f"byte {place}"
+    path.write_bytes(whole[:-64] + bytes(64))
+    assert shards.missing() == [0]
+    path.write_bytes(whole)
+    assert shards.missing() == []
+
+
+def test_a_shard_is_hashed_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    shards = FeatureShards(tmp_path / "shards", 4, 4)
+    fill(shards)
+    os.utime(shards.path_of(0), (10**9, 10**9))
+    assert shards.missing() == []
+    monkeypatch.setattr("hashlib.file_digest", None)
+    assert_taken(shards.open(), range(4))
+
+
+def test_counts_that_do_not_fit_the_rows_are_damage(tmp_path):
+    shards = FeatureShards(tmp_path, 2, 2)
+    parts, rows = {"part0": torch.zeros(2, 3)}, torch.zeros(3, 1)
+    for counts in ([1, 1], [-1, 4], [1, 2]):
+        tensors = {"counts": torch.tensor(counts), **parts, "rows": rows}
+        write_shard(shards.path_of(0), tensors, shards._mark(range(2)))
+        assert shards.missing() == ([] if counts == [1, 2] else [0])
 
 
 def test_names_in_a_file_lead_nowhere(tmp_path):
@@ -308,7 +344,7 @@ def test_names_in_a_file_lead_nowhere(tmp_path):
     header = json.loads(data[8 : 8 + length])
     header["../../out"] = header.pop("part1")
     mark = {name: text for name, text in header.pop("__metadata__").items() if name != "digest"}
-    digest = feature_shards._digest(mark, header)
+    digest = shard_file._digest(mark, header)
     text = json.dumps({"__metadata__": {**mark, "digest": digest}, **header}).encode()
     shards.path_of(0).write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
     assert shards.missing() == [0]

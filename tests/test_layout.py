@@ -10,6 +10,7 @@ STEPS = [
     {"errors", "version", "paths"},
     {"json_object", "atomic", "regular_file", "terminal"},
     {"local_cache"},
+    {"shard_file"},
     {
         "console",
         "wording",

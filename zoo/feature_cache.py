@@ -74,6 +74,12 @@ def keep_features(
         return kept
     if not plan.found:
         show.say(f"features of the frozen trunk are kept: {plan.choice.why}")
+    for shards in plan.shards:
+        if accelerator.is_main_process and (damaged := shards.damaged()):
+            show.say(
+                f"{len(damaged):,} of {len(shards):,} files of kept features in {shards.folder} are damaged, or of "
+                "another version: they are computed anew"
+            )
     total = sum(split.samples for split in splits)
     with nullcontext(_ignore) if plan.found else show.counting("features of the frozen trunk", total) as count:
         run.advance = lambda done: count(done, total)

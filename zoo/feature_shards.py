@@ -5,33 +5,25 @@ class or its boxes. A shard is a safetensors file of consecutive samples. It has
 on the disk, so a process that was killed, or a second one that writes the same shard, leaves nothing half-written.
 """
 
-import hashlib
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from zoo.atomic import open_whole
-from zoo.errors import DataError, InputError, StorageError
-from zoo.json_object import parse_object
+from zoo.errors import DataError, InputError
+from zoo.shard_file import CODES, read_shard, write_shard
 
-FORMAT = "1"  # of a shard; files of another one are not used
 SHARD_BYTES = 64_000_000
 SHARD_SAMPLES = 1024  # at most: what a run that is killed has to compute again
 ABANDONED_SECONDS = 600  # a file that is being written changes more often
+_THREADS = min(8, os.cpu_count() or 1)  # that check shards
 _LARGE_BYTES = 1 << 16  # parts of this size are copied one by one; smaller ones are gathered shard by shard
-_CODES = {
-    torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64", torch.int64: "I64",
-    torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
-}  # fmt: skip
-_TYPES = {code: dtype for dtype, code in _CODES.items()}
 
 
 class Rows(NamedTuple):
@@ -73,7 +65,7 @@ def fit_dtype(part: Tensor, dtype: torch.dtype) -> Tensor:
     Raises:
         DataError: It cannot hold a value, or a value is not a finite number.
     """
-    if dtype not in _CODES or not dtype.is_floating_point:
+    if dtype not in CODES or not dtype.is_floating_point:
         raise InputError(f"features cannot be kept as {_name(dtype)}; expected float16, bfloat16 or float32.")
     kept = part.detach().to(dtype)
     _check_finite(kept, "the features")
@@ -113,12 +105,16 @@ class FeatureShards:
         return self.folder / f"{shard:05d}.safetensors"
 
     def missing(self) -> list[int]:
-        """Return the shards that are not there, not whole, or of something else; `write` puts new ones in their place.
+        """Return the shards that are not there, damaged, or of something else; `write` puts new ones in their place.
 
         Unfinished files of processes that have ended are removed.
         """
         _sweep(self.folder)
-        return [shard for shard in range(len(self)) if self._read_slots(shard) is None]
+        return [shard for shard, tensors in enumerate(self._read_all()) if tensors is None]
+
+    def damaged(self) -> list[int]:
+        """Return the shards among them that have a file: damaged, or of another version."""
+        return [shard for shard in self.missing() if self.path_of(shard).exists()]
 
     def write(self, shard: int, parts: Sequence[Tensor], rows: Rows | Sequence[Tensor]) -> None:
         """Write a shard. When this returns, all of it is on the disk.
@@ -139,26 +135,21 @@ class FeatureShards:
         for name, tensor in tensors.items():
             if name.startswith("part") and tensor.is_floating_point():
                 _check_finite(tensor, f"{name} of samples {samples.start:,} to {samples[-1]:,}")
-        _put(self.path_of(shard), _make_header(tensors, self._mark(samples)), tensors)
+        write_shard(self.path_of(shard), tensors, self._mark(samples))
 
     def open(self) -> "KeptFeatures":
         """Map all shards into memory. Rows are read; of features only what is taken later.
 
         Raises:
-            DataError: A shard is missing, or the shards do not go together.
+            DataError: A shard is missing or damaged.
         """
-        slots = [self._read_slots(shard) for shard in range(len(self))]
-        missing = [shard for shard, found in enumerate(slots) if found is None]
-        if missing:
+        found = self._read_all()
+        mapped = [tensors for tensors in found if tensors is not None]
+        if len(mapped) < len(found):
+            first = self.path_of(found.index(None)).name
             raise DataError(
-                f"{len(missing):,} of {len(self):,} shards of kept features are missing in {self.folder}, the first is "
-                f"{self.path_of(missing[0]).name}. Start again: they are computed anew."
-            )
-        mapped = [_map_tensors(self.path_of(shard), found) for shard, found in enumerate(slots) if found]
-        if not _go_together(mapped):
-            raise DataError(
-                f"the shards of kept features in {self.folder} do not go together: they are damaged. Remove this "
-                "folder and start again: they are computed anew."
+                f"{len(found) - len(mapped):,} of {len(found):,} shards of kept features are missing or damaged in "
+                f"{self.folder}, the first is {first}. Start again: they are computed anew."
             )
         rows = Rows(*(torch.cat([tensors[name] for tensors in mapped]) for name in ("rows", "counts")))
         parts = [f"part{index}" for index in range(len(mapped[0]) - 2)]
@@ -166,23 +157,19 @@ class FeatureShards:
 
     def _mark(self, samples: range) -> dict[str, str]:
         """Return what tells a shard from those of other sets."""
-        span = f"{samples.start} to {samples[-1]} of {self.count}"
-        return {"format": "pt", "kind": "zoo features", "version": FORMAT, "key": self.key, "samples": span}
+        return {"key": self.key, "samples": f"{samples.start} to {samples[-1]} of {self.count}"}
 
-    def _read_slots(self, shard: int) -> "dict[str, _Slot] | None":
-        """Return where the tensors of a shard are in its file; None if that is not a whole shard of this set."""
+    def _read_all(self) -> list[dict[str, Tensor] | None]:
+        """Return the tensors of each shard, None for one that cannot be used; shards that do not match cannot be."""
+        with ThreadPoolExecutor(_THREADS) as pool:
+            found = list(pool.map(self._read, range(len(self))))
+        kinds = {_kind(tensors) for tensors in found if tensors is not None}
+        return found if len(kinds) < 2 else [None] * len(found)
+
+    def _read(self, shard: int) -> dict[str, Tensor] | None:
         samples = self.samples_of(shard)
-        try:
-            header, start = _read_header(self.path_of(shard))
-            mark = header.pop("__metadata__")
-            if mark.pop("digest") != _digest(mark, header) or mark != self._mark(samples):
-                return None
-            slots = {name: _Slot.parse(facts, start) for name, facts in header.items()}
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError):
-            return None
-        names = {"counts", "rows", *(f"part{index}" for index in range(max(1, len(slots) - 2)))}
-        sized = all(slot.shape[:1] == (len(samples),) for name, slot in slots.items() if name != "rows")
-        return slots if sized and slots.keys() == names else None
+        tensors = read_shard(self.path_of(shard), self._mark(samples))
+        return tensors if tensors is not None and _is_whole(tensors, len(samples)) else None
 
 
 class KeptFeatures:
@@ -267,20 +254,6 @@ class KeptFeatures:
         return Rows(values.index_select(0, places), counts)
 
 
-class _Slot(NamedTuple):
-    """Where a tensor is in a file: `start` and `stop` are bytes from its beginning."""
-
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    start: int
-    stop: int
-
-    @classmethod
-    def parse(cls, facts: Mapping[str, Any], base: int) -> "_Slot":
-        start, stop = facts["data_offsets"]
-        return cls(_TYPES[facts["dtype"]], tuple(facts["shape"]), base + start, base + stop)
-
-
 class _Gather:
     """Numbers of samples, by shard."""
 
@@ -322,8 +295,8 @@ def _check_samples(tensors: Mapping[str, Tensor], samples: range) -> None:
     if "part0" not in tensors or not samples:
         raise InputError("there are no features to keep; expected one part or more, of one sample or more.")
     for name, tensor in tensors.items():
-        if tensor.dtype not in _CODES:
-            raise InputError(f"{name} is {_name(tensor.dtype)}; expected one of {', '.join(map(_name, _CODES))}.")
+        if tensor.dtype not in CODES:
+            raise InputError(f"{name} is {_name(tensor.dtype)}; expected one of {', '.join(map(_name, CODES))}.")
         if name != "rows" and len(tensor) != len(samples):
             raise InputError(f"{name} is of {len(tensor):,} samples; expected {len(samples):,}.")
     rows, counts = tensors["rows"], tensors["counts"]
@@ -345,43 +318,6 @@ def _check_finite(part: Tensor, what: str) -> None:
         )
 
 
-def _make_header(tensors: Mapping[str, Tensor], mark: Mapping[str, str]) -> bytes:
-    """Return the beginning of a safetensors file: 8 bytes of length, little endian, and JSON."""
-    slots, start = {}, 0
-    for name, tensor in tensors.items():
-        places = [start, start + tensor.nbytes]
-        slots[name] = {"dtype": _CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": places}
-        start = places[1]
-    header = {"__metadata__": {**mark, "digest": _digest(mark, slots)}, **slots}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # so that the data begins at a multiple of 8 bytes
-    return len(text).to_bytes(8, "little") + text
-
-
-def _digest(mark: Mapping[str, str], slots: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps([mark, slots], sort_keys=True).encode()).hexdigest()
-
-
-def _put(path: Path, header: bytes, tensors: Mapping[str, Tensor]) -> None:
-    """Write a file under another name, and give it its own when it is on the disk."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open_whole(path, needed=len(header) + sum(tensor.nbytes for tensor in tensors.values())) as file:
-            file.write(header)
-            for tensor in tensors.values():
-                file.write(_bytes_of(tensor))
-    except OSError as error:
-        reason = str(error) if isinstance(error, StorageError) else f"{path.parent} cannot be made: {error.strerror}."
-        raise StorageError(
-            f"features cannot be kept: {reason} Make room (zoo cache clear), set XDG_CACHE_HOME to another disk, or "
-            "use cache='memory' or 'off'."
-        ) from error
-
-
-def _bytes_of(tensor: Tensor) -> memoryview:
-    return tensor.flatten().view(torch.uint8).numpy().data
-
-
 def _sweep(folder: Path) -> None:
     """Remove files that nobody has written to for long."""
     for draft in folder.glob(".*.tmp"):
@@ -390,30 +326,19 @@ def _sweep(folder: Path) -> None:
                 draft.unlink()
 
 
-def _read_header(path: Path) -> tuple[dict[str, Any], int]:
-    """Return the header of a safetensors file, and where its data begins."""
-    with safe_open(path, framework="numpy"):  # holds the header against itself and the size of the file
-        pass
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        return parse_object(file.read(length)), 8 + length
+def _is_whole(tensors: Mapping[str, Tensor], samples: int) -> bool:
+    """Whether these are the parts of so many samples, and their rows."""
+    names = {"counts", "rows", *(f"part{index}" for index in range(max(1, len(tensors) - 2)))}
+    if tensors.keys() != names or tensors["counts"].dtype != torch.int64 or tensors["rows"].ndim != 2:
+        return False
+    counts, rows = tensors["counts"], tensors["rows"]
+    sized = all(tensor.shape[:1] == (samples,) for name, tensor in tensors.items() if name != "rows")
+    return sized and counts.ndim == 1 and bool(counts.min() >= 0) and int(counts.sum()) == len(rows)
 
 
-def _map_tensors(path: Path, slots: Mapping[str, _Slot]) -> dict[str, Tensor]:
-    """Return the tensors of a file as memory that is read when it is used, and shared with other processes.
-
-    No file stays open; the memory outlives the removal of the file.
-    """
-    size = max(slot.stop for slot in slots.values())
-    memory = torch.from_file(os.fspath(path), shared=False, size=size, dtype=torch.uint8)
-    return {name: memory[slot.start : slot.stop].view(slot.dtype).view(slot.shape) for name, slot in slots.items()}
-
-
-def _go_together(shards: Sequence[Mapping[str, Tensor]]) -> bool:
-    """Whether shards have the same parts, and each as many rows as it counts."""
-    kinds = {tuple((name, each.dtype, each.shape[1:]) for name, each in tensors.items()) for tensors in shards}
-    rows = ((tensors["counts"], tensors["rows"]) for tensors in shards)
-    return len(kinds) == 1 and all(bool(counts.min() >= 0) and int(counts.sum()) == len(own) for counts, own in rows)
+def _kind(tensors: Mapping[str, Tensor]) -> tuple[Any, ...]:
+    """Return what the shards of one set have in common."""
+    return tuple(sorted((name, str(each.dtype), tuple(each.shape[1:])) for name, each in tensors.items()))
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -24,25 +24,27 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zoo"
 
 
-def digest_file(path: str | os.PathLike[str], *, again: bool = False) -> str:
+def digest_file(path: str | os.PathLike[str], *, again: bool = False, start: int = 0) -> str:
     """Return the SHA-256 of a file, 64 hexadecimal digits, remembered from an earlier call if it has not changed.
 
     Args:
         path: The file.
         again: Read it, whatever is remembered.
+        start: Bytes at its beginning that are left out.
 
     Raises:
         OSError: It cannot be read.
     """
     path = Path(path).resolve()
-    facts = _identify(path)
+    facts = _identify(path) | ({"start": start} if start else {})
     note = cache_folder() / "hashed" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
     if not again and (known := _recall(note, facts)):
         return known
     with path.open("rb") as file:
+        file.seek(start)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     is_young = time.time() - facts["mtime_ns"] / 1e9 < YOUNG_SECONDS
-    if not is_young and _identify(path) == facts:
+    if not is_young and _identify(path).items() <= facts.items():
         with contextlib.suppress(OSError):  # a folder that cannot be written to costs time, nothing else
             _remember(note, facts | {"sha256": digest})
     return digest

@@ -139,7 +139,7 @@ def save_tensors(tensors: "Mapping[str, Tensor]", path: str | os.PathLike[str], 
     header = {"__metadata__": dict(sorted({"format": "pt", **metadata}.items())), **header}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the data begins at a multiple of 8 bytes
-    parts = [len(text).to_bytes(8, "little"), text, data]
+    parts: list[bytes | memoryview] = [len(text).to_bytes(8, "little"), text, data]
     digest = hashlib.sha256()
     try:
         with open_whole(path, needed=sum(map(len, parts))) as file:
