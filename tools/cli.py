@@ -20,6 +20,7 @@ from zoo.terminal import drop_unwritten, echo, indent, warn
 from .cache_command import app as cache_app
 from .convert_command import convert
 from .data_commands import app as data_app
+from .given_options import refuse_unused
 from .list_commands import optimizers, schedules
 from .plan_command import plan
 from .predict_command import load_model, predict
@@ -124,6 +125,7 @@ app.command()(optimizers)
 
 @app.command()
 def finetune(
+    context: typer.Context,
     model_and_data: Annotated[
         list[str] | None,
         typer.Argument(metavar="[MODEL] DATA", help="A model's name (or the preset's) and a folder of images."),
@@ -166,19 +168,20 @@ def finetune(
     """  # noqa: D301
     words = list(model_and_data or [])
     if resume is not None:
-        with _saying_how_to_go_on():
-            zoo.resume(resume, words[-1] if words else None)
+        _resume(context, resume, words)
         return
+    if weights is not None:
+        refuse_unused(context, {"no_pretrained"}, "beside --weights.")
     given = {"epochs": epochs, "image_size": image_size, "seed": seed, "device": device}
     given |= {"chunk_size": "auto"} if batch_size == "auto" else {"batch_size": _to_number(batch_size)}
     given |= {"skip_bad": skip_bad or None, "pretrained": weights or (False if no_pretrained else None)}
-    chosen = choose_preset(preset, lr, mode, settings, **given)
-    if not words or len(words) > 2 or (len(words) == 1 and chosen.model is None):
+    chosen = choose_preset(preset, lr, mode, settings, model=words[0] if len(words) == 2 else None, **given)
+    if not words or len(words) > 2 or chosen.model is None:
         raise InputError(
             f"expected a model and a folder, got {' '.join(words) or 'nothing'}. For example: zoo finetune resnet18 "
             "path/to/images; the model may also stand in the preset."
         )
-    name = words[0] if len(words) == 2 else str(chosen.model)
+    name = chosen.model
     facts = zoo.describe(name)  # an unknown name is told before the images are read
     data = _open(words[-1], chosen, facts["task"])
     chosen = chosen.replace(pretrained=True if chosen.pretrained is None else chosen.pretrained)
@@ -261,6 +264,17 @@ def _run(argv: list[str]) -> int:
 def _refuse(text: str) -> int:
     echo(indent(f"error: {text}"), lines=True, err=True, colour="red")
     return 2
+
+
+def _resume(context: typer.Context, run: Path, words: list[str]) -> None:
+    """Go on with a run: all that it needs is in its folder, but the data may have moved."""
+    if len(words) > 1:
+        raise InputError(f"--resume takes the data at most, got {' '.join(words)}. The model is that of the run.")
+    others = {parameter.name for parameter in context.command.params} - {"resume", "model_and_data"}
+    why = f"with --resume: the run goes on with the settings that it began with, in {run / 'preset.yaml'}."
+    refuse_unused(context, others, why)
+    with _saying_how_to_go_on():
+        zoo.resume(run, words[0] if words else None)
 
 
 def _to_number(text: str | None) -> int | None:

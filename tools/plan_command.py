@@ -13,6 +13,7 @@ import zoo
 from zoo.errors import InputError
 from zoo.terminal import echo
 
+from .given_options import refuse_unused
 from .preset_options import Lr, Mode, PresetName, Settings, choose_preset
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _Fact = TypeVar("_Fact")
 
 
 def plan(
+    context: typer.Context,
     model: Annotated[
         str | None, typer.Argument(help="A name of `zoo models`, or timm/NAME; else the preset's.")
     ] = None,
@@ -67,8 +69,10 @@ def plan(
       zoo plan resnet18 --set 'schedule={kind: step, every_epochs: 3, gamma: 0.1}' --set warmup_steps=50
       zoo plan mobilenetv2_100 --preset classify-low-lr --classes 10 --steps-per-epoch 157 --step 40 -o low.png
     """  # noqa: D301
-    chosen = choose_preset(preset, lr, mode, settings)
-    name = model or chosen.model
+    if no_picture:
+        refuse_unused(context, {"out"}, "beside --no-picture.")
+    chosen = choose_preset(preset, lr, mode, settings, model=model)
+    name = chosen.model
     if name is None:
         raise InputError("no model is named. For example: zoo plan resnet18; the model may also stand in the preset.")
     picture = None if no_picture or (as_json and out is None) else _check_picture(out or Path(PICTURE))

@@ -12,6 +12,8 @@ import typer
 from zoo.errors import InputError, PresetError
 from zoo.terminal import clean, echo, indent
 
+from .given_options import refuse_unused, unite_settings
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -48,6 +50,7 @@ def list_command() -> None:
 
 @app.command()
 def show(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="A preset's name, or a .yaml file.")] = "",
     full: Annotated[bool, typer.Option("--full", help="Then print the value of every field.")] = False,
     fields: Annotated[bool, typer.Option("--fields", help="List every field: default, values, meaning.")] = False,
@@ -64,6 +67,8 @@ def show(
 
     if not (name or fields):
         raise InputError("no preset is named. zoo preset list names all; --fields lists what a preset may hold.")
+    if not name:
+        refuse_unused(context, {"full"}, "without the name of a preset.")
     if name:
         text = read_preset(name)
         echo(text.removesuffix("\n"), lines=True)
@@ -97,6 +102,7 @@ def validate(files: Annotated[list[str], typer.Argument(help=".yaml files, or na
 
 @app.command()
 def export(
+    context: typer.Context,
     source: Annotated[str, typer.Argument(metavar="MODEL_OR_RUN", help="A model's name, or the folder of a run.")],
     output: Annotated[str, typer.Option("--output", "-o", help="The file to write; - prints it.")] = "-",
     settings: Annotated[
@@ -117,8 +123,10 @@ def export(
     """  # noqa: D301
     from zoo.preset import parse_setting
 
+    if output == "-":
+        refuse_unused(context, {"force"}, "where no file is written; that takes -o.")
     start = _start(source, preset)
-    result = start.replace(**dict(map(parse_setting, settings or [])))
+    result = start.replace(**unite_settings(list(map(parse_setting, settings or [])), {}))
     full = full or Path(source).is_dir()  # what repeats a run must not depend on defaults
     text = _HEAD.format(what=result.model or "a model that you bring") + result.to_yaml(full=full)
     if output == "-":
@@ -130,6 +138,7 @@ def export(
 
 @app.command(name="import-sg")
 def import_sg(
+    context: typer.Context,
     recipe: Annotated[Path, typer.Argument(help="A .yaml file: a whole recipe, or training parameters alone.")],
     output: Annotated[str, typer.Option("--output", "-o", help="The file to write; - prints it.")] = "-",
     clean: Annotated[
@@ -148,14 +157,11 @@ def import_sg(
     """  # noqa: D301
     from zoo.compat.sg_recipe import translate_recipe
 
+    if output == "-":
+        refuse_unused(context, {"force"}, "where no file is written; that takes -o.")
     translation = translate_recipe(recipe, exact=not clean)
     model = translation.preset.model
-    text = _SG_HEAD.format(
-        recipe=clean(recipe.name),
-        left_out=", ".join(map(clean, translation.left_out)) or "nothing",
-        model="" if model else "MODEL ",
-    )
-    text += translation.preset.to_yaml()
+    text = _head_of_translation(recipe, translation) + translation.preset.to_yaml()
     _print_translation(translation, to_stderr=output == "-")
     if output == "-":
         echo(text.removesuffix("\n"), lines=True)
@@ -188,6 +194,12 @@ def _as_table(fields: "Sequence[PresetField]") -> "Table":
     for field in fields:
         table.add_row(field.name, field.default, field.expected, field.meaning)
     return table
+
+
+def _head_of_translation(recipe: Path, translation: "Translation") -> str:
+    left_out = ", ".join(map(clean, translation.left_out)) or "nothing"
+    model = "" if translation.preset.model else "MODEL "
+    return _SG_HEAD.format(recipe=clean(recipe.name), left_out=left_out, model=model)
 
 
 def _print_translation(translation: "Translation", *, to_stderr: bool) -> None:

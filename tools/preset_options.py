@@ -9,6 +9,8 @@ import typer
 
 from zoo.errors import InputError
 
+from .given_options import unite_settings
+
 if TYPE_CHECKING:
     from zoo.preset import Preset
 
@@ -43,11 +45,9 @@ def choose_preset(
     from zoo.preset import Preset, load_preset, parse_setting
 
     start = load_preset(preset) if preset else Preset()
-    changes = dict(parse_setting(setting) for setting in settings or [])
-    changes |= {key: value for key, value in (given | {"mode": mode}).items() if value is not None}
-    if lr is not None:
-        changes["lr"] = parse_rates(lr)
-    return start.replace(**changes)
+    rates = None if lr is None else parse_rates(lr)
+    said = list(map(parse_setting, settings or []))
+    return start.replace(**unite_settings(said, given | {"mode": mode, "lr": rates}))
 
 
 def parse_rates(text: str) -> Any:

@@ -49,7 +49,7 @@ def test_without_options_it_is_the_preset() -> None:
 
 
 def test_options_change_the_preset() -> None:
-    settings = ["seed=3", "unfreeze={3: layer4}", "epochs=7"]
+    settings = ["seed=3", "unfreeze={3: layer4}"]
     preset = choose_preset("classify-heads", "0.5", "head", settings, epochs=9)
     assert (preset.lr, preset.mode, preset.seed, preset.unfreeze, preset.epochs) == (0.5, "head", 3, {"3": "layer4"}, 9)
 
