@@ -16,6 +16,7 @@ from zoo.annotation_files import (
     list_folders,
     natural_key,
     parse_number,
+    plain_name,
     read_ends,
     read_limited,
     read_text,
@@ -94,6 +95,12 @@ def test_walking_does_not_go_in_circles(tmp_path: Path) -> None:
         "a/more/2.jpg",
         "a/up/store/2.jpg",
     ]
+
+
+def test_folders_are_not_entered_that_are_not_wanted(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.jpg", "b/2.jpg", "a/b/3.jpg")
+    found = walk_files(tmp_path, {".jpg"}, enters=lambda name: name != "b")
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["a/1.jpg"]
 
 
 def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,6 +186,15 @@ def test_words() -> None:
 def test_pictures_by_position() -> None:
     reader = pickle.loads(pickle.dumps(PictureFiles(("/a.jpg", "/b.jpg"))))
     assert reader(1) == "/b.jpg"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [(" cat\t", "cat"), ("red\n blood  cell", "red blood cell"), ("cafe\u0301", "caf\u00e9"), ("a\ud800", "a\\ud800")],
+)
+def test_plain_names(text: str, name: str) -> None:
+    assert plain_name(text) == name
+    assert plain_name(name) == name
 
 
 def test_names_are_made_to_differ() -> None:

@@ -129,7 +129,7 @@ def test_the_folder_with_most_of_the_pictures(tmp_path: Path) -> None:
     write_files(tmp_path, {"annotations/train.json": coco(images, [], CATS)})
     source = read(touch(tmp_path, "train/0.jpg", "images/0.jpg", "images/1.jpg", "val/0.jpg", "val/1.jpg", "val/2.jpg"))
     assert names(source) == {"train": ["images/0.jpg", "images/1.jpg"]}
-    assert told(source)[0] == ("error", "missing pictures", "train", "annotations/train.json:12")
+    assert ("error", "missing pictures", "train", "annotations/train.json:12") in told(source)
     assert texts(source, "missing pictures") == ["there is no '2.jpg' in 'images'; the picture is left out"]
 
 
@@ -157,8 +157,9 @@ def test_files_without_boxes_are_not_read(tmp_path: Path) -> None:
     write_files(tmp_path, {"annotations/instances_train2017.json": one(), "annotations/extra.json": one()})
     source = read(touch(tmp_path, "train2017/a.jpg"))
     assert names(source) == {"train": ["train2017/a.jpg"]}
+    reasons = ["it has no boxes", "it has no boxes", "it has people alone, and there are other files"]
     assert [finding.text for finding in source.findings if finding.level == "note"] == [
-        f"{name!r} is not read: by its name it has no boxes" for name in sorted(files)
+        f"{name!r} is not read: by its name {reason}" for name, reason in zip(sorted(files), reasons, strict=True)
     ] + ["category ids are 1 to 1; class numbers, 0 to 0, are in their order"]
     assert [finding.text for finding in source.findings if finding.level == "warning"] == [
         "'extra.json' is not read: its name tells no split, as those of others do"
@@ -197,10 +198,34 @@ def test_pictures_outside_are_not_read(tmp_path: Path) -> None:
     root = write_files(tmp_path / "data", {"train.json": coco(images, [], CATS)})
     source = read(touch(root, "a.jpg"))
     assert names(source) == {"train": ["a.jpg"]}
-    assert [kind for level, kind, _, _ in told(source) if level == "error"] == [
-        "file names that lead out of the folder"
-    ] * 4
+    assert sorted(kind for level, kind, _, _ in told(source) if level == "error") == [
+        *["file names that lead out of the folder"] * 3,
+        "missing pictures",
+    ]
+    assert texts(source, "missing pictures") == [
+        "'C:/a.jpg': there is only 'a.jpg', which is another too. It is left out"
+    ]
     assert "'../secret.jpg' leads out of the folder; the picture is left out" in [f.text for f in source.findings]
+
+
+def test_names_of_another_machine(tmp_path: Path) -> None:
+    content = one("../../label-studio/media/upload/4/a.jpg")
+    source = read(touch(write_files(tmp_path, {"result.json": content}), "images/a.jpg"))
+    assert names(source) == {"all": ["images/a.jpg"]}
+    assert len(source.splits["all"].images[0].keys) == 1
+    assert texts(source, "file names of which only the end is there") == [
+        "'../../label-studio/media/upload/4/a.jpg' is not there; 'images/a.jpg' is taken"
+    ]
+
+
+def test_two_names_that_end_alike_are_both_left_out(tmp_path: Path) -> None:
+    images = [{"id": number, "file_name": f"/mnt/{number}/a.jpg"} for number in range(2)]
+    source = read(touch(write_files(tmp_path, {"train.json": coco(images, [], CATS)}), "images/a.jpg"))
+    assert names(source) == {"train": []}
+    assert len(texts(source, "missing pictures")) == 2
+    same = [{"id": number, "file_name": "/mnt/0/a.jpg"} for number in range(2)]
+    source = read(write_files(tmp_path, {"train.json": coco(same, [], CATS)}))
+    assert names(source) == {"train": ["images/a.jpg"]}
 
 
 @pytest.mark.parametrize("name", ["a" * 300 + ".jpg", "a\x00.jpg", "a\ud800.jpg", "http://x/a.jpg", "."])
@@ -208,7 +233,7 @@ def test_names_that_are_none(tmp_path: Path, name: str) -> None:
     images = [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": name}]
     source = read(touch(write_files(tmp_path, {"train.json": coco(images, [], CATS)}), "a.jpg"))
     assert names(source) == {"train": ["a.jpg"]}
-    assert told(source)[0][:3] == ("error", "missing pictures", "train")
+    assert [kind for level, kind, _, _ in told(source) if level == "error"] == ["missing pictures"]
 
 
 def test_boxes_of_unknown_images_and_images_twice(tmp_path: Path) -> None:
@@ -216,74 +241,94 @@ def test_boxes_of_unknown_images_and_images_twice(tmp_path: Path) -> None:
     boxes = [{"image_id": key, "category_id": 1, "bbox": [key, 0, 1, 1]} for key in (2, 9, 3, 1)]
     source = read(touch(write_files(tmp_path, {"train.json": coco(images, boxes, CATS)}), "a.jpg"))
     assert contents(source) == {"train": {"a.jpg": [(1, [1, 0, 2, 1]), (1, [2, 0, 3, 1])]}}
-    assert told(source)[:-1] == [
+    assert told(source)[1:] == [
         ("error", "annotations without an image", "train", "train.json:28"),
         ("warning", "images of the same file name", "train", "train.json:8"),
         ("error", "missing pictures", "train", "train.json:12"),
     ]
-    assert texts(source, "annotations without an image") == ["image_id is 9, and no image has this id. It is left out"]
+    assert texts(source, "annotations without an image") == [
+        "annotations[1]: image_id is 9, and no image that can be used has this id. It is left out"
+    ]
 
 
-def test_class_maps(tmp_path: Path) -> None:
-    images = [{"id": 1, "file_name": "a.jpg"}]
-    keys = [90, 1, 7]
-    boxes = [{"image_id": 1, "category_id": key, "bbox": [1, 1, 1, 1]} for key in keys]
+def test_a_category_that_is_not_listed_is_an_error_and_its_image_not_used(tmp_path: Path) -> None:
+    images = [{"id": number, "file_name": f"{number}.jpg"} for number in (1, 2)]
+    boxes = [{"id": key, "image_id": image, "category_id": key, "bbox": [1, 1, 1, 1]}
+             for image, key in ((1, 90), (1, 7), (2, 1))]  # fmt: skip
     source = many(tmp_path, coco(images, boxes, [{"id": 90, "name": "brush"}, {"id": 1, "name": "person"}]))
-    assert list(source.names.items()) == [(1, "person"), (7, "7"), (90, "brush")]
+    assert list(source.names.items()) == [(1, "person"), (90, "brush")]
+    assert [image.lost for image in source.splits["all"].images] == [1, 0]
     assert [(finding.level, finding.kind, finding.text) for finding in source.findings] == [
-        (
-            "warning",
-            "categories without a name",
-            "category 7 has boxes but is not among the categories; it is called '7'",
-        ),
         (
             "note",
             "class map",
-            "category ids are 1 to 90, of which 87 are missing; class numbers, 0 to 2, are in their order",
+            "category ids are 1 to 90, of which 88 are missing; class numbers, 0 to 1, are in their order",
+        ),
+        (
+            "error",
+            "annotations of an unknown category",
+            "annotation 7: category_id is 7, which is not among the categories of the file",
         ),
     ]
 
 
-def test_no_categories_at_all_and_ids_that_are_texts(tmp_path: Path) -> None:
-    boxes = [{"image_id": 1, "category_id": key, "bbox": [1, 1, 1, 1]} for key in ("b10", "b9", 3)]
-    source = many(tmp_path, coco([{"id": 1, "file_name": "a.jpg"}], boxes))
-    assert list(source.names.items()) == [(3, "3"), ("b9", "b9"), ("b10", "b10")]
-    assert len(texts(source, "categories without a name")) == 3
+def test_annotations_that_cannot_be_read_take_their_image_out(tmp_path: Path) -> None:
+    good = {"image_id": 1, "category_id": 1, "bbox": [1, 1, 1, 1]}
+    broken = [good | {"bbox": [1, 2, 3]}, good | {"image_id": "2", "bbox": None}, good | {"image_id": 3}]
+    images = [{"id": number, "file_name": f"{number}.jpg"} for number in (1, 2, 3, 4)]
+    source = many(tmp_path, coco(images, [good, *broken], CATS))
+    assert [(len(image.keys), image.lost) for image in source.splits["all"].images] == [(1, 1), (0, 1), (1, 0), (0, 0)]
 
 
-def test_ids_from_0_need_no_note(tmp_path: Path) -> None:
-    categories = [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}]
-    assert many(tmp_path, coco([{"id": 1, "file_name": "a.jpg"}], [], categories)).findings == ()
-
-
-def test_a_category_that_only_holds_others_is_no_class(tmp_path: Path) -> None:
-    categories = [
-        {"id": 0, "name": "cells", "supercategory": "none"},
-        {"id": 1, "name": "RBC", "supercategory": "cells"},
-        {"id": 2, "name": "WBC", "supercategory": "cells"},
+def test_ids_that_two_images_or_two_categories_have(tmp_path: Path) -> None:
+    """Nobody knows of which image, or of which class, such an annotation is."""
+    images = [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}, {"id": 2, "file_name": "c.jpg"}]
+    categories = [*CATS, {"id": 2, "name": "dog"}, {"id": 2, "name": "cow"}]
+    boxes = [{"image_id": image, "category_id": key, "bbox": [1, 1, 1, 1]} for image, key in ((1, 1), (2, 2), (2, 1))]
+    source = many(tmp_path, coco(images, boxes, categories))
+    assert source.names == {1: "cat"}
+    assert [(image.name, image.keys, image.lost) for image in source.splits["all"].images] == [
+        ("a.jpg", (), 1),
+        ("c.jpg", (1,), 1),
     ]
-    boxes = [{"image_id": 1, "category_id": key, "bbox": [1, 1, 1, 1]} for key in (1, 2)]
-    source = many(tmp_path, coco([{"id": 1, "file_name": "a.jpg"}], boxes, categories))
-    assert source.names == {1: "RBC", 2: "WBC"}
-    assert texts(source, "class map") == [
-        "category 0, 'cells', is what others are kinds of, and has no box: it is no class",
-        "category ids are 1 to 2; class numbers, 0 to 1, are in their order",
-    ]
-    used = [*boxes, {"image_id": 1, "category_id": 0, "bbox": [1, 1, 1, 1]}]
-    assert list(many(tmp_path, coco([{"id": 1, "file_name": "a.jpg"}], used, categories)).names) == [0, 1, 2]
+    assert {kind for level, kind, _, _ in told(source) if level == "error"} == {
+        "images of the same id",
+        "categories of the same id",
+    }
 
 
-def test_splits_that_name_a_category_differently(tmp_path: Path) -> None:
-    val = one("b.jpg") | {"categories": [{"id": 1, "name": "dog"}, {"id": 0, "name": "cat"}]}
-    write_files(tmp_path, {"train.json": one("a.jpg"), "val.json": val})
-    source = read(touch(tmp_path, "a.jpg", "b.jpg"))
-    assert source.names == {0: "cat", 1: "cat (1)"}
-    assert told(source) == [
-        ("error", "categories that differ between splits", "val", "val.json:25"),
-        ("warning", "classes of the same name", "", ""),
-    ]
-    text = "category 1 is 'dog' here, and 'cat' in the file of another split, which is taken"
-    assert texts(source, "categories that differ between splits") == [text]
+def test_a_file_without_annotations_says_nothing_of_its_images(tmp_path: Path) -> None:
+    bare = {name: value for name, value in one("b.jpg").items() if name != "annotations"}
+    for split in ("val", "test"):
+        root = write_files(tmp_path / split, {"train.json": one("a.jpg"), f"{split}.json": bare})
+        source = read(touch(root, "a.jpg", "b.jpg"))
+        level = "error" if split == "val" else "warning"
+        assert (level, "json files without annotations", split, f"{split}.json") in told(source)
+        assert names(source) == ({"train": ["a.jpg"], "val": []} if split == "val" else {"train": ["a.jpg"]})
+
+
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [({1: "cat", 2: "dog"}, {11: "cat", 12: "dog"}), ({1: "cat", 2: "dog"}, {1: "dog", 2: "cat"}),
+     ({1: "cat", 2: "dog"}, {0: "dog"}), ({1: "cat", 2: "dog"}, {1: "cat", 2: "bird", 3: "dog"})],
+)  # fmt: skip
+def test_ids_are_those_of_their_file(tmp_path: Path, train: dict[int, str], val: dict[int, str]) -> None:
+    files = {}
+    for split, names_by_id in (("train", train), ("val", val)):
+        images = [{"id": key, "file_name": f"{split}-{name}.jpg"} for key, name in names_by_id.items()]
+        boxes = [{"image_id": key, "category_id": key, "bbox": [1, 1, 5, 5]} for key in names_by_id]
+        categories = [{"id": key, "name": name} for key, name in names_by_id.items()]
+        touch(tmp_path, *(image["file_name"] for image in images))
+        files[f"{split}.json"] = coco(images, boxes, categories)
+    source = read(write_files(tmp_path, files))
+    named = [(image.name, [source.names[key] for key in image.keys])
+             for split in source.splits.values() for image in split.images]  # fmt: skip
+    assert sorted(named) == sorted(
+        (f"{split}-{name}.jpg", [name]) for split, names in (("train", train), ("val", val)) for name in names.values()
+    )
+    assert list(source.names.values())[:2] == ["cat", "dog"]
+    assert [level for level, *_ in told(source)] == ["note"]
+    assert source.findings[0].text.startswith("category ids differ between the files, so classes are matched by name: ")
 
 
 def test_what_supervision_writes(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from zoo.json_lists import read_lists
 
 
-def entries(text: str) -> list[tuple[str, int, Any, bool]]:
+def entries(text: str) -> list[tuple[str, int, Any, int | None]]:
     return [tuple(entry) for entry in read_lists(text)]
 
 
@@ -15,11 +15,12 @@ def test_entries_come_in_order_with_their_lines() -> None:
         '{"info": {"a": [1, 2]},\n "images": [\n  {"id": 1},\n\n  {"id":\n 2}, 3\n ],\n "empty": [ ],\n "n": null }\n'
     )
     assert entries(text) == [
-        ("info", 1, {"a": [1, 2]}, False),
-        ("images", 3, {"id": 1}, True),
-        ("images", 5, {"id": 2}, True),
-        ("images", 6, 3, True),
-        ("n", 9, None, False),
+        ("info", 1, {"a": [1, 2]}, None),
+        ("images", 3, {"id": 1}, 0),
+        ("images", 5, {"id": 2}, 1),
+        ("images", 6, 3, 2),
+        ("empty", 8, [], None),
+        ("n", 9, None, None),
     ]
 
 
@@ -29,7 +30,7 @@ def test_it_reads_what_json_reads(indent: int | None) -> None:
     text = json.dumps(value, indent=indent)
     found: dict[str, Any] = {}
     for entry in read_lists(text):
-        if entry.listed:
+        if entry.number is not None:
             found.setdefault(entry.key, []).append(entry.value)
         else:
             found[entry.key] = entry.value

@@ -3,7 +3,8 @@
 import math
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -92,8 +93,16 @@ def list_folders(folder: Path) -> list[str]:
     return sorted((entry.name for entry in _list(folder) if _is_folder(entry)), key=natural_key)
 
 
-def walk_files(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
-    """Yield the files in a folder and its folders that end so, in natural order; links in circles are not followed."""
+def walk_files(
+    folder: Path, suffixes: Collection[str], *, enters: Callable[[str], bool] = lambda _: True
+) -> Iterator[Path]:
+    """Yield the files in a folder and its folders that end so, in natural order; links in circles are not followed.
+
+    Args:
+        folder: If there is none, there are no files.
+        suffixes: In lower case, with their dots.
+        enters: Tells by its name whether a folder is looked into.
+    """
     waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(folder, frozenset())] if folder.is_dir() else []
     while waiting:
         folder, above = waiting.pop()
@@ -102,7 +111,7 @@ def walk_files(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
         if identity in above:
             continue
         yield from (folder / name for name in list_files(folder, suffixes))
-        waiting += [(folder / name, above | {identity}) for name in reversed(list_folders(folder))]
+        waiting += [(folder / name, above | {identity}) for name in reversed(list_folders(folder)) if enters(name)]
 
 
 def natural_key(name: str) -> tuple[list[int | str], str]:
@@ -188,6 +197,16 @@ def clip(text: object, longest: int = 60) -> str:
 def count(number: int, one: str, many: str = "") -> str:
     """Return `1 box`, `1,234 boxes`."""
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
+def plain_name(text: str) -> str:
+    """Return the name of a class as names are compared: composed letters, and single blanks between words alone.
+
+    Else `cat ` and `cat`, or an `e` with its accent in one character and in two, would be two classes. Half characters,
+    which no file could be written with, are escaped.
+    """
+    whole = text.encode("utf-8", "backslashreplace").decode()
+    return " ".join(unicodedata.normalize("NFC", whole).split())
 
 
 def settle_names(names: Mapping[Key, str], findings: Findings) -> dict[Key, str]:

@@ -10,19 +10,19 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 class Entry(NamedTuple):
-    """An entry of a list in a JSON object, or a whole value that is no list.
+    """An entry of a list in a JSON object, or a whole value: an empty list, or what is no list.
 
     Attributes:
         key: The list's, or the value's.
         line: On which it begins, from 1.
         value: What it is.
-        listed: Whether it is of a list.
+        number: In its list, from 0; None for a whole value.
     """
 
     key: str
     line: int
     value: Any
-    listed: bool
+    number: int | None
 
 
 def read_lists(text: str) -> Iterator[Entry]:
@@ -40,15 +40,17 @@ def read_lists(text: str) -> Iterator[Entry]:
     while text[place : place + 1] != "}":
         key, place = _read_key(text, place)
         if text[place : place + 1] == "[":
-            place = _skip(text, place + 1)
+            place, number = _skip(text, place + 1), 0
+            if text[place : place + 1] == "]":
+                yield Entry(key, lines.at(place), [], None)
             while text[place : place + 1] != "]":
                 value, end = _DECODER.raw_decode(text, place)
-                yield Entry(key, lines.at(place), value, listed=True)
-                place = _next(text, end, "]")
+                yield Entry(key, lines.at(place), value, number)
+                place, number = _next(text, end, "]"), number + 1
             place += 1
         else:
             value, end = _DECODER.raw_decode(text, place)
-            yield Entry(key, lines.at(place), value, listed=False)
+            yield Entry(key, lines.at(place), value, None)
             place = end
         place = _next(text, place, "}")
     if (end := _skip(text, place + 1)) < len(text):
