@@ -133,6 +133,7 @@ def test_it_is_described_in_plain_values():
             "top1": 50.5,
             "size": None,
             "megabytes": None,
+            "notice": [],
             "pinned": True,
             "caveat": "",
         },

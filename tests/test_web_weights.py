@@ -3,7 +3,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from hub_server import HubServer
 from loopback import Answer, Loopback
 from zoo.errors import InputError, WeightsError
 from zoo.settings import config
-from zoo.web_weights import find_web_weights, place_web_weights
-from zoo.weights import ForeignFile, Found, WebWeights
+from zoo.web_weights import UNVERIFIED, find_web_weights, place_web_weights
+from zoo.weights import ForeignFile, Found, WebWeights, Weights
 
 CONTENT = b"\x80 what was published"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -129,6 +129,34 @@ def test_after_the_repository_come_the_published_places(
     assert "repository of your own" not in str(caught.value)
     site.answers["/first/tiny_coco.pth"] = Answer(CONTENT)
     assert find(known, tmp_path).notes[0] == f"downloaded from {known.locations[0]}"
+
+
+def test_between_the_repository_and_the_addresses_comes_the_mirror(
+    hub: HubServer, site: Loopback, known: WebWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = Weights(
+        repo="them/copies", filename="a.safetensors", revision=None, sha256=None, licence="licenseref-tiny"
+    )
+    known = replace(known, mirror=mirror)
+    site.answers["/second/tiny_coco.pth"] = Answer(b"no", 403)
+    monkeypatch.setenv("ZOO_YOLO_NAS_REPO", "me/mine")
+    with pytest.raises(WeightsError) as caught:
+        find(known, tmp_path)
+    places = [line.partition(":/")[2].partition(",")[0].partition(": ")[0] for line in str(caught.value).splitlines()]
+    assert [place.split("/", 2)[-1] for place in places[1:5]] == [
+        "me/mine", "them/copies", "first/tiny_coco.pth", "second/tiny_coco.pth"
+    ]  # fmt: skip
+    site.requests.clear()
+    commit = hub.add("them/copies", {"a.safetensors": OWN})
+    found = find(known, tmp_path)
+    assert (found.origin, found.revision) == (f"{hub.endpoint}/them/copies", commit)
+    assert (found.licence, found.pinned, found.notes) == ("licenseref-tiny", False, (UNVERIFIED,))
+    assert site.requests == []
+    pin = replace(mirror, revision=commit, sha256=hashlib.sha256(OWN).hexdigest())
+    pinned = find(replace(known, mirror=pin), tmp_path)
+    assert (pinned.pinned, pinned.notes) == (True, ())
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert find(known, tmp_path).path == found.path
 
 
 def test_if_no_place_has_them_each_is_named_with_its_answer(site: Loopback, known: WebWeights, tmp_path: Path) -> None:

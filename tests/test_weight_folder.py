@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,23 @@ def test_an_imported_folder_serves_without_any_network(
     foreign = find_weights(True, entry.weights, name="resnet_foreign", read_foreign=entry.read_foreign)
     assert foreign.config == {"classes": ["a"]}
     assert not hub.requests
+
+
+def test_a_mirror_is_carried_with_its_commit(hub: HubServer, tmp_path: Path) -> None:
+    hub.add("org/copies", {"a.safetensors": FILE})
+    entry = registry.entries()["resnet_web"]
+    assert isinstance(entry.weights, WebWeights)
+    mirror = Weights(repo="org/copies", filename="a.safetensors", revision=None, sha256=None, licence="cc-by-nc-4.0")
+    registry._ENTRIES["resnet_web"] = replace(entry, weights=replace(entry.weights, mirror=mirror))
+    export_weights(tmp_path / "usb", ["resnet_web"])
+    forget(tmp_path)
+    hub.fail(".*", reset=True, times=None)
+    (stored,) = import_weights(tmp_path / "usb")
+    assert (stored.weights, stored.revision) == (mirror, hub.store.resolve("org/copies", "main")[0])
+    assert pull_weights("resnet_web").path.read_bytes() == FILE
+    change(tmp_path / "usb", "resnet_web", repo="org/others")
+    with pytest.raises(WeightsError, match="repo 'org/others', expected None"):
+        import_weights(tmp_path / "usb")
 
 
 def test_unpinned_weights_serve_without_the_offline_switch_when_nothing_answers(hub: HubServer, folder: Path) -> None:

@@ -196,6 +196,39 @@ def test_the_registry_is_held_against_the_hub(
     assert all(stored.path is None for stored in list_stored())
 
 
+@pytest.fixture
+def mirrored(hub: HubServer, on_web: WebWeights) -> Weights:
+    """A copy of the weights of `resnet_web` in a repository."""
+    hub.add("org/copies", {"a.safetensors": FILE})
+    mirror = Weights(
+        repo="org/copies", filename="a.safetensors", revision=None, sha256=None, licence="cc-by-nc-4.0", notice=("No.",)
+    )
+    registry._ENTRIES.clear()
+    add("resnet_web", replace(on_web, mirror=mirror), read_foreign=lambda path: ForeignFile({}, {}))
+    return mirror
+
+
+def test_a_mirror_is_pulled_found_and_verified(mirrored: Weights) -> None:
+    assert find_stored("resnet_web").path is None
+    found = pull_weights("resnet_web")
+    stored = find_stored("resnet_web")
+    assert (stored.path, stored.revision, stored.weights) == (found.path, found.revision, mirrored)
+    assert stored.origin == "org/copies"
+    (verdict,) = verify_stored()
+    assert verdict.ok
+    assert "is the one that the Hub announced" in verdict.text
+
+
+def test_the_pin_of_a_mirror_is_told(hub: HubServer, on_web: WebWeights, mirrored: Weights) -> None:
+    (verdict,) = verify_online()
+    assert verdict.ok
+    assert verdict.text.startswith(f"org/copies: the registry lacks revision, sha256, size; {on_web.locations[0]}: ")
+    pin = verdict.on_hub
+    assert (pin["sha256"], pin["size"]) == (SHA256, len(FILE))
+    assert replace(mirrored, revision=str(pin["revision"]), sha256=SHA256).pinned
+    assert hub.count("GET") == 0, "nothing is downloaded"
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [

@@ -102,7 +102,9 @@ def test_the_outputs_of_a_float32_step_are_as_exact_as_those_of_super_gradients(
         assert np.abs(values - exact[name]).max() < SLACK * ROUNDING[name]
 
 
-@pytest.mark.parametrize(("dtype", "suffix", "near"), [(torch.float32, "", SLACK * 2.5e-4), (torch.float64, "_f64", 2e-6)])
+@pytest.mark.parametrize(
+    ("dtype", "suffix", "near"), [(torch.float32, "", SLACK * 2.5e-4), (torch.float64, "_f64", 2e-6)]
+)
 def test_the_loss_of_a_training_step_is_that_of_super_gradients(dtype, suffix, near):
     _, _, losses, _ = step(dtype)
     *parts, total = recorded()[f"components{suffix}"]

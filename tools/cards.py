@@ -103,15 +103,17 @@ def _input(preprocess: dict[str, Any]) -> str:
 
 def _weights(weights: dict[str, Any]) -> dict[str, str]:
     """Say where they are: in a repository of the Hub, or at addresses of their publisher."""
-    pin = "pinned" if weights["pinned"] else _why_unpinned(weights)
     if "repo" in weights:
+        pin = "pinned" if weights["pinned"] else _why_unpinned(weights)
         return {
             "Weights": f"`{weights['repo']}`, {weights['source']}; {pin}",
             "Commit": _code(weights["revision"]),
         }
     own = f"first a Hub repository of your own (`ZOO_{weights['repo_setting'].upper()}`), then"
+    if mirror := weights["mirror"]:
+        own += f" `{mirror['filename']}` of the Hub repository `{mirror['repo']}` ({_why_unpinned(mirror)}), then"
     return {
-        "Weights": f"`{weights['filename']}`, {weights['source']}; {pin}",
+        "Weights": f"`{weights['filename']}`, {weights['source']}; pinned",
         "Places": f"{own} {', '.join(weights['locations'])}; or pass the path of the file",
     }
 

@@ -66,12 +66,12 @@ def pull(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Mod
 
     for name in names:  # an unknown name is told before the first download
         find_stored(name)
+    _tell_terms([find_stored(name) for name in names])
     for name in names:
         found = pull_weights(name)
         stored = find_stored(name)
         state = "pinned" if found.pinned else f"not pinned, commit {found.revision}"
         echo(f"{stored.model}: {_size(stored)}, sha256 {found.sha256[:12]}, {state}, licence {found.licence}")
-        _tell_terms([stored])
 
 
 @app.command()

@@ -13,6 +13,7 @@ from zoo.settings import find_setting
 from zoo.web_file import OnProgress, fetch_url, has_content
 from zoo.weights import Found, ReadForeign, WebWeights, find_weights
 
+UNVERIFIED = "this is a public copy; nothing is known yet by which its content could be verified"
 _OWN_FILE = "model.safetensors"
 
 
@@ -24,7 +25,7 @@ def find_web_weights(
     cache_dir: str | Path | None = None,
     token: str | bool | None = None,
 ) -> Found:
-    """Bring published weights to this machine: from the cache, the user's own repository, or their addresses.
+    """Bring published weights to this machine: from the cache, the user's repository, the mirror, or their addresses.
 
     The repository may hold the published file, or `model.safetensors` as `zoo convert` writes it.
 
@@ -50,6 +51,14 @@ def find_web_weights(
         found = _find_in_repo(wanted, known, read_foreign, answers)
         if found is not None:
             return found
+    if known.mirror is not None:
+        try:
+            found = find_weights(True, known.mirror, name=name, cache_dir=cache_dir, token=token)
+        except WeightsError as error:
+            place = f"{get_endpoint()}/{known.mirror.repo}, {known.mirror.filename}"
+            answers.append(f"{place}: {_first_sentence(error, name)}")
+        else:
+            return found if found.pinned else replace(found, notes=(UNVERIFIED,))
     for url in known.locations:
         try:
             _download(url, target, known)

@@ -146,13 +146,13 @@ def _check_row(row: Mapping[str, Any], folder: Path) -> None:
         entry = find_entry(row["model"])
     except InputError as error:
         raise WeightsError(f"{folder / MANIFEST} names a model that is not known here: {error}") from error
-    known = _facts_of(entry)
+    known = _facts_of(entry, row["repo"])
     differing = [
         f"{key} {str(row[key])[:80]!r}, expected {value!r}"
         for key, value in known.items()
         if row[key] != value and (value is not None or key == "repo")
     ]
-    if isinstance(entry.weights, Weights) and not re.fullmatch("[0-9a-f]{40}", str(row["revision"])):
+    if known["repo"] and not re.fullmatch("[0-9a-f]{40}", str(row["revision"])):
         differing.append(f"revision {str(row['revision'])[:80]!r}, expected 40 hexadecimal digits")
     if differing:
         raise WeightsError(f"{folder / MANIFEST} has for {entry.name} {'; '.join(differing)}. Nothing was imported.")
@@ -171,9 +171,15 @@ def _check_row(row: Mapping[str, Any], folder: Path) -> None:
             )
 
 
-def _facts_of(entry: Entry) -> dict[str, Any]:
+def _choose_place(weights: Weights | WebWeights | None, repo: Any) -> Weights | WebWeights | None:
+    """Return the weights of a model as the place has them that a row names: the mirror, if it is that repository."""
+    mirror = weights.mirror if isinstance(weights, WebWeights) else None
+    return mirror if mirror is not None and mirror.repo == repo else weights
+
+
+def _facts_of(entry: Entry, repo: Any) -> dict[str, Any]:
     """Return what a row has to say of a model; None where anything will do."""
-    weights = entry.weights
+    weights = _choose_place(entry.weights, repo)
     if weights is None:
         raise WeightsError(f"no weights of {entry.name} are published. Nothing was imported.")
     on_hub = isinstance(weights, Weights)
@@ -190,7 +196,7 @@ def _facts_of(entry: Entry) -> dict[str, Any]:
 def _import(row: Mapping[str, Any], folder: Path) -> None:
     """Copy the files of a row, which was checked, to where they are looked for."""
     source = _place(folder, row)
-    weights = find_entry(row["model"]).weights
+    weights = _choose_place(find_entry(row["model"]).weights, row["repo"])
     if isinstance(weights, WebWeights):
         target = place_web_weights(weights)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -83,16 +83,24 @@ def find_stored(name: str) -> Stored:
     entry = find_entry(name)
     if entry.weights is None:
         raise InputError(f"no weights of {entry.name} are published. zoo weights list names the models that have some.")
-    if isinstance(entry.weights, WebWeights):
-        path = place_web_weights(entry.weights)
+    if isinstance(entry.weights, Weights):
+        return _find_cached(entry.name, entry.weights, with_config=entry.read_foreign is not None)
+    path = place_web_weights(entry.weights)
+    if path.is_file() or entry.weights.mirror is None:
         return Stored(entry.name, entry.weights, path if path.is_file() else None)
-    wanted = _want(entry.name, entry.weights)
+    copy = _find_cached(entry.name, entry.weights.mirror)
+    return Stored(entry.name, entry.weights) if copy.path is None else copy
+
+
+def _find_cached(model: str, weights: Weights, *, with_config: bool = False) -> Stored:
+    """Return what the cache of the Hub's client has."""
+    wanted = _want(model, weights)
     cached = find_cached(wanted)
     if cached is None:
-        return Stored(entry.name, entry.weights)
+        return Stored(model, weights)
     commit = cached.parts[-1 - len(wanted.filename.split("/"))]
-    config = find_cached(_want(entry.name, entry.weights, CONFIG, commit)) if entry.read_foreign else None
-    return Stored(entry.name, entry.weights, cached, commit, config)
+    config = find_cached(_want(model, weights, CONFIG, commit)) if with_config else None
+    return Stored(model, weights, cached, commit, config)
 
 
 def pull_weights(name: str, *, token: str | bool | None = None) -> Found:
@@ -196,8 +204,14 @@ def _want(model: str, weights: Weights, filename: str | None = None, revision: s
 
 
 def _probe(model: str, weights: WebWeights) -> Verdict:
+    """Ask every place; one that has the weights is enough."""
+    copy = _compare(model, weights.mirror) if weights.mirror else None
     answers = [f"{url}: {probe_url(url)}" for url in weights.locations]
-    return Verdict(model, any(": it answers 200" in answer for answer in answers), "; ".join(answers))
+    is_there = any(": it answers 200" in answer for answer in answers)
+    if copy is None:
+        return Verdict(model, is_there, "; ".join(answers))
+    text = "; ".join([f"{weights.mirror.repo}: {copy.text}" if weights.mirror else "", *answers])
+    return Verdict(model, copy.ok or is_there, text, copy.on_hub)
 
 
 def _compare(model: str, weights: Weights) -> Verdict:

@@ -50,6 +50,7 @@ class Weights:
         top1: Top-1 accuracy on the validation set of ImageNet-1k, per cent.
         size: Of the file, in bytes; None if it is not known to the byte.
         megabytes: Of the file, as the repository's page shows it: 10^6 bytes, rounded; None if it was not seen.
+        notice: Lines that tell the terms, shown before the first use in a process.
     """
 
     repo: str
@@ -61,6 +62,7 @@ class Weights:
     top1: float | None = None
     size: int | None = None
     megabytes: float | None = None
+    notice: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not (match := _REPO.fullmatch(self.repo)) or match["revision"]:
@@ -84,7 +86,7 @@ class Weights:
 
     def describe(self) -> dict[str, Any]:
         """Return them as plain values."""
-        return vars(self) | {"pinned": self.pinned, "caveat": self.caveat}
+        return vars(self) | {"notice": list(self.notice), "pinned": self.pinned, "caveat": self.caveat}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +97,9 @@ class WebWeights:
         filename: Name of the file.
         sha256: Of the file, 64 hexadecimal digits.
         locations: Addresses, the most likely one first.
+        mirror: A public Hub repository with a safetensors copy, asked before the addresses; None if there is none.
         licence: SPDX identifier, or one that begins with `licenseref-`; lower case.
-        notice: Lines that tell the terms, shown at the first use in a process.
+        notice: Lines that tell the terms, shown before the first use in a process.
         source: Who trained them, on what.
         mean_ap: Published mAP@[.5:.95] on COCO 2017 val, per cent.
         repo_setting: Setting that names a repository of the user's own, as `zoo.settings.find_setting` takes it.
@@ -105,6 +108,7 @@ class WebWeights:
     filename: str
     sha256: str
     locations: tuple[str, ...]
+    mirror: Weights | None = None
     licence: str
     notice: tuple[str, ...] = ()
     source: str = ""
@@ -117,8 +121,8 @@ class WebWeights:
 
     @property
     def pinned(self) -> bool:
-        """Whether their content is fixed: always."""
-        return True
+        """Whether the content of every place is fixed."""
+        return self.mirror is None or self.mirror.pinned
 
     @property
     def caveat(self) -> str:
@@ -128,7 +132,8 @@ class WebWeights:
     def describe(self) -> dict[str, Any]:
         """Return them as plain values."""
         lists = {"locations": list(self.locations), "notice": list(self.notice)}
-        return vars(self) | lists | {"pinned": self.pinned}
+        mirror = self.mirror and self.mirror.describe()
+        return vars(self) | lists | {"mirror": mirror, "pinned": self.pinned}
 
 
 class ForeignFile(NamedTuple):

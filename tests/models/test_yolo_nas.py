@@ -16,11 +16,14 @@ from zoo.errors import InputError, LicenceError, WeightsError
 from zoo.freezing import apply_plan, frozen_tensors
 from zoo.letterbox import Letterbox
 from zoo.models import find_entry
-from zoo.models.yolo_nas import COCO_CLASSES, LICENCE, NOTICE, find_name
+from zoo.models.yolo_nas import COCO_CLASSES, LICENCE, NOTICE, _facts, find_name
 from zoo.postprocess import Postprocess
 from zoo.safetensors_file import read_shapes, save_tensors, sha256_file
+from zoo.web_weights import UNVERIFIED
 from zoo.weights import Found, load_into
 from zoo.yolo_nas_blocks import QARep
+from zoo.yolo_nas_detector import YoloNAS
+from zoo.yolo_nas_network import SIZES
 
 NAME = "yolo_nas_s"
 CLASSES = ("ant", "bee", "cow")
@@ -364,6 +367,11 @@ def test_a_pth_is_for_models_that_know_it(checkpoint):
 # ---- published weights and their terms
 
 
+def registered_mirror():
+    """The repository that the registry has, whatever a test has put there."""
+    return _facts(NAME, sha256="0" * 64, mean_ap=1.0)["weights"].mirror
+
+
 @pytest.fixture
 def published(tmp_path, monkeypatch):
     """A published file, on a server of its own, with the digest that the registry has; and the folder for downloads."""
@@ -373,7 +381,7 @@ def published(tmp_path, monkeypatch):
         site.answers["/models/yolo_nas_s_coco.pth"] = Answer(path.read_bytes())
         entry = find_entry(NAME)
         places = tuple(site.url(f"{folder}/yolo_nas_s_coco.pth") for folder in ("/gone", "/models"))
-        weights = replace(entry.weights, sha256=sha256_file(path), locations=places)
+        weights = replace(entry.weights, sha256=sha256_file(path), locations=places, mirror=None)
         monkeypatch.setitem(registry._ENTRIES, NAME, replace(entry, weights=weights))
         yield site, path, str(tmp_path / "cache")
 
@@ -413,6 +421,38 @@ def test_commercial_use_is_refused_before_anything_is_asked(published, monkeypat
     assert site.requests == []
     assert capsys.readouterr().err == ""
     assert zoo.get(NAME).licence.commercial
+
+
+def test_the_mirror_is_asked_before_the_addresses(published, hub, images, capsys, tmp_path):
+    site, _, cache = published
+    entry = find_entry(NAME)
+    mirror = registered_mirror()
+    assert (mirror.repo, mirror.filename, mirror.pinned) == ("CondadosAI/detectors", "yolo-nas-s.safetensors", False)
+    save_tensors(build(80).state_dict(), tmp_path / "copy.safetensors", {})
+    commit = hub.add(mirror.repo, {mirror.filename: (tmp_path / "copy.safetensors").read_bytes()})
+    registry._ENTRIES[NAME] = replace(entry, weights=replace(entry.weights, mirror=mirror))
+    network = zoo.get(NAME, pretrained=True, cache_dir=cache)
+    assert same(network, build(80), images)
+    assert capsys.readouterr().err.splitlines() == list(NOTICE)
+    report = network.load_report
+    assert (report.origin, report.revision, report.pinned) == (f"{hub.endpoint}/{mirror.repo}", commit, False)
+    assert (report.licence, network.licence.weights) == (LICENCE, LICENCE)
+    assert report.notes == (UNVERIFIED,)
+    assert network.classes == COCO_CLASSES
+    assert site.requests == []
+    few = zoo.get(NAME, pretrained=True, num_classes=2, cache_dir=cache)
+    assert few.num_classes == 2
+    assert len(few.load_report.reinitialised) == 6
+
+
+def test_a_mirror_with_another_size_is_refused(published, hub, tmp_path):
+    _, _, cache = published
+    entry, mirror = find_entry(NAME), registered_mirror()
+    save_tensors(YoloNAS(SIZES["m"]).state_dict(), tmp_path / "copy.safetensors", {})
+    hub.add(mirror.repo, {mirror.filename: (tmp_path / "copy.safetensors").read_bytes()})
+    registry._ENTRIES[NAME] = replace(entry, weights=replace(entry.weights, mirror=mirror))
+    with pytest.raises(WeightsError, match="these weights are for yolo_nas_m, not for yolo_nas_s"):
+        zoo.get(NAME, pretrained=True, cache_dir=cache)
 
 
 def test_the_user_s_repository_is_asked_first(published, hub, images, monkeypatch, tmp_path):

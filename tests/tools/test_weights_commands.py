@@ -57,7 +57,7 @@ def test_the_list_tells_what_is_here(call, hub):
     assert re.search(r"resnet18 +no +- +apache-2\.0 +yes +timm/resnet18\.a1_in1k", out)
     assert re.search(r"resnet101 +no +179 MB +apache-2\.0 +yes", out)
     assert re.search(r"resnet34 +no +- +apache-2\.0 +no", out)
-    assert re.search(r"yolo_nas_s +no +- +licenseref-yolo-nas-non-commercial +yes +yolo_nas_s_coco\.pth", out)
+    assert re.search(r"yolo_nas_s +no +- +licenseref-yolo-nas-non-commercial +no +yolo_nas_s_coco\.pth", out)
     assert out.count("the pictures of ImageNet were released for non-commercial research") == 1
     assert not hub.requests
     call("pull", "resnet18")

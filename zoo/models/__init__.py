@@ -441,7 +441,7 @@ def _takes_drop_rate(entry: Entry) -> bool:
 def _tell_terms(entry: Entry, licence: str | None) -> None:
     """Print the terms of weights that bind their user, once in a process."""
     weights = entry.weights
-    if not isinstance(weights, WebWeights) or licence != weights.licence or weights.notice in _TOLD:
+    if weights is None or not weights.notice or licence != weights.licence or weights.notice in _TOLD:
         return
     _TOLD.add(weights.notice)
     print(*weights.notice, sep="\n", file=sys.stderr)

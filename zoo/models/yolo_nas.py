@@ -12,7 +12,7 @@ from typing import Any
 from zoo.errors import WeightsError
 from zoo.letterbox import Letterbox
 from zoo.registry import Shapes, register
-from zoo.weights import ForeignFile, WebWeights
+from zoo.weights import ForeignFile, WebWeights, Weights
 
 from ._coco import COCO_CLASSES
 
@@ -21,6 +21,7 @@ NOTICE = (
     "The YOLO-NAS weights are Deci.AI's, not Apache-2.0: no commercial or production use, no passing on.",
     "Models fine-tuned from them are bound by the same terms; random weights (pretrained=False) are free of them.",
 )
+MIRROR = "CondadosAI/detectors"  # a copy with the same names, seen in public use since 2026-09; not verified yet
 SERVERS = (  # the last one has been silent since October 2024
     "https://sg-hub-nv.s3.amazonaws.com/models",
     "https://d2gjn4b69gu75n.cloudfront.net/models",
@@ -79,6 +80,14 @@ def _facts(name: str, *, sha256: str, mean_ap: float) -> dict[str, Any]:
         "weights": WebWeights(
             filename=filename,
             sha256=sha256,
+            mirror=Weights(
+                repo=MIRROR,
+                filename=f"{name.replace('_', '-')}.safetensors",
+                revision=None,
+                sha256=None,
+                licence=LICENCE,
+                notice=NOTICE,
+            ),
             locations=tuple(f"{server}/{filename}" for server in SERVERS),
             licence=LICENCE,
             notice=NOTICE,
