@@ -201,9 +201,9 @@ def test_errors_stop_and_are_listed_with_file_and_line(tmp_path: Path) -> None:
 
 def test_with_skip_bad_the_rest_is_used_and_all_is_told(tmp_path: Path) -> None:
     data = open_box_data(spoil(tmp_path), skip_bad=True)
-    assert counts(data) == {"train": [2, 2], "val": [1, 1]}
+    assert counts(data) == {"train": [1, 2], "val": [1, 1]}
     assert data.train is not None
-    assert len(data.train) == 5
+    assert len(data.train) == 3
     assert [finding.place for finding in data.skipped] == [
         "labels/train/0.txt:2",
         "labels/train/1.txt:1",
@@ -211,8 +211,9 @@ def test_with_skip_bad_the_rest_is_used_and_all_is_told(tmp_path: Path) -> None:
     ]
     described = data.describe()
     assert described["skipped"][2]["name"] == "images/train/2.png"
-    assert described["findings"]["pictures without boxes"] == 2
-    assert described["images"] == {"train": 5, "val": 3}
+    assert described["findings"]["pictures without boxes"] == 1
+    assert described["findings"]["images whose annotations cannot all be used"] == 2
+    assert described["images"] == {"train": 3, "val": 3}
     assert json.loads(json.dumps(described)) == described
 
 
@@ -284,7 +285,7 @@ def test_what_is_no_data(tmp_path: Path) -> None:
 def test_the_check_splits_nothing_off_and_raises_nothing(tmp_path: Path) -> None:
     report = check_box_data(spoil(tmp_path))
     assert len(report.errors) == 3
-    assert {name: part.images for name, part in report.splits.items()} == {"train": 5, "val": 3}
+    assert {name: part.images for name, part in report.splits.items()} == {"train": 3, "val": 3}
     assert check_box_data(tmp_path, only="val").errors == ()
     assert check_box_data(set_of(0, 1)).splits.keys() == {"all"}
 

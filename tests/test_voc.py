@@ -50,15 +50,64 @@ def test_a_folder_without_lists_is_one_split(tmp_path: Path) -> None:
 
 
 def test_pixels_are_counted_from_1(tmp_path: Path) -> None:
-    objects = [("b", 1, 1, 64, 48), ("a10", 5.5, 6, 7.25, 8), ("a9", 2, 3, 2, 3), ("b", 9, 3, 4, 8)]
+    objects = [("b", 1, 1, 64, 48), ("a10", 5, 6, 7, 8), ("a9", 2, 3, 2, 3), ("b", 9, 3, 4, 8), ("b", 5, 3, 4, 8)]
     write_files(tmp_path, {"Annotations/1.xml": voc_xml("1.jpg", *objects)})
     source = read(touch(tmp_path, "JPEGImages/1.jpg"))
     boxes = source.splits["all"].images[0].boxes
-    assert boxes.tolist() == [[0, 0, 64, 48], [4.5, 5, 7.25, 8], [2, 3, 2, 3], [8, 2, 4, 8]]
+    assert boxes.tolist() == [[0, 0, 64, 48], [4, 5, 7, 8], [2, 3, 2, 3], [9, 2, 4, 8], [5, 2, 4, 8]]  # swapped stay so
     assert boxes.dtype == np.float64
     assert list(source.names) == ["a9", "a10", "b"]
-    assert [finding.text for finding in source.findings] == ["none of 4 boxes begins at 0: pixels are counted from 1"]
+    assert [finding.text for finding in source.findings] == ["none of 5 boxes begins at 0: pixels are counted from 1"]
     assert source.findings[0].level == "note"
+
+
+def test_coordinates_with_fractions_are_taken_as_they_are(tmp_path: Path) -> None:
+    """The truth is known: boxes are drawn from 0, in no whole pixels, and written with two digits in one split only."""
+    rng = np.random.default_rng(0)
+    firsts = rng.integers(100, 3000, (20, 2))
+    truth = np.concatenate([firsts, firsts + rng.integers(200, 900, (20, 2))], axis=1) / 100
+    truth[15:] = truth[15:].round() + [1, 1, 9, 9]  # what happens to be whole is of the same tool
+    for number, box in enumerate(truth.tolist()):
+        folder = "train" if number < 15 else "test"
+        write_files(
+            tmp_path, {f"{folder}/{number}.xml": voc_xml(f"{number}.jpg", ("cat", *box)), f"{folder}/{number}.jpg": ""}
+        )
+    source = read(tmp_path)
+    boxes = np.concatenate([image.boxes for split in ("train", "test") for image in source.splits[split].images])
+    np.testing.assert_array_equal(boxes, truth)
+    assert [finding.text for finding in source.findings] == [
+        "15 of 20 boxes have fractions, so coordinates are taken as they are, not as counted from 1"
+    ]
+    for split in ("train", "test"):  # alone they are read as together
+        alone = read(tmp_path / split).splits["all"].images
+        np.testing.assert_array_equal(
+            [image.boxes for image in alone], [image.boxes for image in source.splits[split].images]
+        )
+
+
+def test_a_few_fractions_do_not_move_the_other_boxes(tmp_path: Path) -> None:
+    """VOC2012 counts from 1 and has some fractions in a few files."""
+    objects = [("cat", 2 + n % 9, 3, 20 + n % 7, 30) for n in range(199)]
+    write_files(
+        tmp_path, {"Annotations/1.xml": voc_xml("1.jpg", ("cat", 4.5, 5, 9, 10), *objects), "JPEGImages/1.jpg": ""}
+    )
+    source = read(tmp_path)
+    boxes = source.splits["all"].images[0].boxes
+    assert boxes[:2].tolist() == [[4.5, 5, 9, 10], [1, 2, 20, 30]]
+    assert source.findings[0].text == (
+        "none of 200 boxes begins at 0: pixels are counted from 1, but for 1 with fractions, taken as they are"
+    )
+
+
+def test_all_splits_are_counted_alike(tmp_path: Path) -> None:
+    """A box of train begins at 0; those of test do not, and are counted from 0 as well, also if test is read alone."""
+    write_files(tmp_path, {"train/1.xml": voc_xml("1.jpg", ("cat", 0, 3, 9, 9)), "train/1.jpg": ""})
+    write_files(tmp_path, {"test/2.xml": voc_xml("2.jpg", ("cat", 5, 3, 9, 9)), "test/2.jpg": ""})
+    assert contents(read(tmp_path)) == {
+        "train": {"train/1.jpg": [("cat", [0, 3, 9, 9])]},
+        "test": {"test/2.jpg": [("cat", [5, 3, 9, 9])]},
+    }
+    assert contents(read(tmp_path / "test")) == {"all": {"2.jpg": [("cat", [5, 3, 9, 9])]}}
 
 
 def test_a_single_0_tells_that_pixels_are_counted_from_0(tmp_path: Path) -> None:
@@ -97,28 +146,47 @@ def test_trainval_is_train_where_there_is_none(tmp_path: Path) -> None:
 
 def test_lists_that_are_odd(tmp_path: Path) -> None:
     kit(tmp_path, "1", "2", "3", "4")
-    lists(tmp_path, train="1\n2\n1\n9 1\n", val="2\n", test="1 -1\n2  1\n", cat_train="1 1\n", trainval="1\n2\n8\n")
+    lists(tmp_path, train="2\n1\n1\n9 1\n", val="3\n2", test="1 -1\n2  1\n", cat_train="1 1\n", trainval="1\n2\n8\n")
     source = read(tmp_path)
-    assert names(source) == {"train": ["JPEGImages/1.jpg", "JPEGImages/2.jpg"], "val": ["JPEGImages/2.jpg"]}
-    assert told(source)[:-1] == [
-        ("warning", "names listed twice", "train", "ImageSets/Main/train.txt:3"),
-        ("error", "listed pictures without an xml", "train", "ImageSets/Main/train.txt:4"),
-        ("warning", "lists of a class", "test", "ImageSets/Main/test.txt"),
-        ("warning", "pictures in two splits", "val", "Annotations/2.xml"),
-        ("warning", "xml files in no list", "", "Annotations/3.xml"),
-    ]
-    assert source.findings[1].text == "there is no '9 1.xml'; it is left out"
-    assert source.findings[4].text == "2 xml files are in no list, and not used"
+    assert names(source) == {"train": ["JPEGImages/1.jpg"], "val": ["JPEGImages/2.jpg", "JPEGImages/3.jpg"]}
+    assert sorted(told(source)[:-1]) == sorted(
+        [
+            ("warning", "images listed twice", "train", "ImageSets/Main/train.txt:3"),
+            ("error", "listed images that are missing", "train", "ImageSets/Main/train.txt:4"),
+            ("warning", "lists that cannot be used", "test", "ImageSets/Main/test.txt"),
+            ("error", "images in two splits", "val", "ImageSets/Main/val.txt"),
+            ("error", "listed images that are missing", "train", "ImageSets/Main/trainval.txt:3"),
+            ("warning", "xml files in no list", "", "Annotations/4.xml"),
+        ]
+    )
+    assert {finding.text for finding in source.findings} >= {
+        "'9 1' is not here; it is left out",
+        "1 xml file is in no list, and not used",
+    }
 
 
-def test_lists_that_cannot_be_used(tmp_path: Path) -> None:
-    write_files(kit(tmp_path, "1"), {"ImageSets/Main/train.txt": b"\xff\xfe", "ImageSets/Main/val.txt": ""})
+def test_lists_that_cannot_be_used_leave_their_splits_empty(tmp_path: Path) -> None:
+    """No random split takes the place of the one that was meant."""
+    write_files(kit(tmp_path, "1"), {"ImageSets/Main/train.txt": b"\xff", "ImageSets/Main/val.txt": ""})
     source = read(tmp_path)
-    assert names(source) == {"all": ["JPEGImages/1.jpg"]}
+    assert names(source) == {"train": [], "val": []}
     assert told(source)[:2] == [
-        ("error", "lists that cannot be read", "train", "ImageSets/Main/train.txt"),
-        ("warning", "empty lists", "val", "ImageSets/Main/val.txt"),
+        ("error", "lists that cannot be used", "train", "ImageSets/Main/train.txt"),
+        ("error", "lists that cannot be used", "val", "ImageSets/Main/val.txt"),
     ]
+
+
+def test_lists_of_cvat_and_of_paddle(tmp_path: Path) -> None:
+    lists(kit(tmp_path / "a", "1", "2", "3"), Train="1\n2\n", Validation="3\n", default="1\n")
+    write_files(kit(tmp_path / "b", "1", "2", "3"), {
+        "train_list.txt": "JPEGImages/1.jpg Annotations/1.xml\nJPEGImages/2.jpg Annotations/2.xml\n",
+        "val_list.txt": "./JPEGImages/3.jpg ./Annotations/3.xml\n",
+        "labels.txt": "cat\n",
+    })  # fmt: skip
+    for root in (tmp_path / "a", tmp_path / "b"):
+        source = read(root)
+        assert names(source) == {"train": ["JPEGImages/1.jpg", "JPEGImages/2.jpg"], "val": ["JPEGImages/3.jpg"]}
+        assert told(source) == [("note", "coordinates", "", "")]
 
 
 @pytest.mark.parametrize("folder", ["VOC2007", "VOCdevkit/VOC2012", "data/my set"])
@@ -256,6 +324,7 @@ def test_bad_objects_are_left_out_and_told_with_their_lines(tmp_path: Path) -> N
     source = read(write_files(tmp_path, {"Annotations/1.xml": text, "JPEGImages/1.jpg": ""}))
     image = source.splits["all"].images[0]
     assert (image.keys, image.boxes.tolist(), image.lines) == (("good one",), [[0, 1, 3, 4]], (24,))
+    assert image.lost == 7
     assert [(finding.kind, finding.line, finding.text) for finding in source.findings if finding.level == "error"] == [
         ("boxes that cannot be read", 10, "xmax is 'many'; expected a number. The box is left out"),
         ("objects without a name", 14, "expected <name>; it is left out"),
@@ -278,7 +347,7 @@ def test_xml_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monke
             "Annotations/3.xml": "<svg/>",
             "Annotations/4.xml": '<!DOCTYPE annotation [<!ENTITY a "b">]><annotation/>',
             "Annotations/5.xml": b"<annotation>\n<filename>\xe9.jpg</filename></annotation>",
-            "Annotations/6.xml": '<?xml version="1.0" encoding="gb2312"?><annotation/>',
+            "Annotations/6.xml": b'<?xml version="1.0" encoding="gb2312"?><annotation>\xff</annotation>',
             "Annotations/7.xml": "<annotation>" + " " * 2000,
             "Annotations/8.xml": '<?xml version="1.0" encoding="nonsense"?><annotation/>',
         },
@@ -292,8 +361,12 @@ def test_xml_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monke
         ("Annotations/2.xml:1", "it is not XML: no element found; it is left out"),
         ("Annotations/3.xml", "its first tag is <svg>; expected <annotation>; it is left out"),
         ("Annotations/4.xml", "it declares the entity 'a', which an annotation has no use for; it is left out"),
-        ("Annotations/5.xml:2", "it is not XML: not well-formed (invalid token); it is left out"),
-        ("Annotations/6.xml", "multi-byte encodings are not supported; it is left out"),
+        (
+            "Annotations/5.xml:2",
+            "it is not XML: not well-formed (invalid token); it is left out. It is not UTF-8: save it as UTF-8, or let "
+            "it begin with the encoding that it has",
+        ),
+        ("Annotations/6.xml", "it is not in gb2312, as it says it is. Save it as UTF-8; it is left out"),
         ("Annotations/7.xml", "it is longer than 2,000 bytes; it is left out"),
         ("Annotations/8.xml", "unknown encoding: nonsense; it is left out"),
     ]
@@ -317,6 +390,20 @@ def test_no_size(tmp_path: Path, size: str) -> None:
     image = source.splits["all"].images[0]
     assert (image.size, image.boxes.shape, image.keys, image.crowd.shape) == (None, (0, 4), (), (0,))
     assert not source.findings
+
+
+def test_no_text_of_an_xml_outside_is_quoted(tmp_path: Path) -> None:
+    secret = voc_xml("password-1.jpg", ("cat", "password-2", 1, 2, 3))
+    write_files(tmp_path, {"secret.xml": secret, "secret": "<password-3/>", "data/JPEGImages/1.jpg": ""})
+    (tmp_path / "data/Annotations").mkdir()
+    (tmp_path / "data/Annotations/1.xml").symlink_to(tmp_path / "secret.xml")
+    (tmp_path / "data/Annotations/2.xml").symlink_to(tmp_path / "secret")
+    source = read(tmp_path / "data")
+    assert told(source) == [
+        ("error", "boxes that cannot be read", "all", "Annotations/1.xml:8"),
+        ("error", "xml files that cannot be read", "all", "Annotations/2.xml"),
+    ]
+    assert not any("password" in finding.text for finding in source.findings)
 
 
 def test_folder_and_path_are_never_used(tmp_path: Path) -> None:

@@ -43,6 +43,28 @@ def test_other_encodings_are_read_if_they_are_declared() -> None:
         parse_xml(text.format("nonsense").encode())
 
 
+@pytest.mark.parametrize(
+    ("encoding", "word"),
+    [
+        ("gb2312", "猫"),
+        ("GBK", "貓"),
+        ("gb18030", "貓"),
+        ("Big5", "貓"),
+        ("Shift_JIS", "ネコ"),
+        ("EUC-JP", "ネコ"),
+        ("euc-kr", "고양이"),
+    ],
+)
+def test_encodings_of_several_bytes(encoding: str, word: str) -> None:
+    text = (
+        f"<?xml version='1.0' encoding='{encoding}'?>\n<annotation>\n<object><name>{word}</name></object></annotation>"
+    )
+    item = parse_xml(text.encode(encoding)).objects[0]
+    assert (item.texts, item.line) == ({"name": word}, 3)
+    with pytest.raises(InputError, match=rf"it is not in {encoding.lower()}, as it says it is\. Save it as UTF-8"):
+        parse_xml(text.encode(encoding).replace(b"</name>", b"\x81\x20</name>"))
+
+
 def test_entities_are_refused_and_not_expanded() -> None:
     lol = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
     bomb = f'<!DOCTYPE annotation [<!ENTITY l0 "ha">{lol}]><annotation><filename>&l9;</filename></annotation>'

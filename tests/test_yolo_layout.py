@@ -79,6 +79,13 @@ def test_what_is_read(tmp_path: Path) -> None:
         (["1.jpg", "2.jpg"], beside, {"all": ["1.jpg", "2.jpg"]}),
         (["obj_train_data/1.jpg"], beside, {"all": ["obj_train_data/1.jpg"]}),
         (["Images/train2017/1.jpg"], lambda n: n.replace("Images", "Labels"), {"train": ["Images/train2017/1.jpg"]}),
+        (
+            ["Images/Train/1.JPG"],
+            lambda n: n.replace("Images/Train", "labels/train"),
+            {"train": ["Images/Train/1.JPG"]},
+        ),
+        (["IMAGES/val/1.jpg"], lambda n: n.replace("IMAGES", "LABELS"), {"val": ["IMAGES/val/1.jpg"]}),
+        (["JPEGImages/1.jpg"], lambda n: n.replace("JPEGImages", "labels"), {"all": ["JPEGImages/1.jpg"]}),
     ],
 )
 def test_layouts_without_a_yaml(
@@ -158,17 +165,17 @@ def test_lists_of_pictures(tmp_path: Path) -> None:
     )
     source = read(tmp_path)
     assert names(source) == {
-        "train": ["images/1.jpg", "images/2.jpg", "images/3.jpg"],
+        "train": ["images/2.jpg", "images/3.jpg"],
         "val": ["images/1.jpg", "images/4.jpg", "images/5.jpg"],
         "test": ["data/images/7.jpg", "images/6.jpg"],
     }
     assert told(source) == [
-        ("error", "missing pictures", "train", "lists/train.txt:6"),
-        ("error", "missing pictures", "val", "val.txt:4"),
-        ("error", "missing pictures", "test", "data/test.txt:3"),
-        ("warning", "pictures in two splits", "val", "images/1.jpg"),
+        ("warning", "images listed twice", "train", "lists/train.txt:4"),
+        ("error", "listed images that are missing", "train", "lists/train.txt:6"),
+        ("error", "listed images that are missing", "val", "val.txt:4"),
+        ("error", "listed images that are missing", "test", "data/test.txt:3"),
+        ("error", "images in two splits", "val", "val.txt"),
     ]
-    assert source.findings[3].text == "1 picture is in train and in val, and used in both"
 
 
 def test_lists_that_cannot_be_used(tmp_path: Path) -> None:
@@ -177,9 +184,29 @@ def test_lists_that_cannot_be_used(tmp_path: Path) -> None:
     source = read(write_files(tmp_path, {"a.txt": b"\xff", "a.zip": b"PK"}))
     assert names(source) == {"train": [], "val": ["images/val/1.jpg"]}
     assert told(source) == [
-        ("error", "lists that cannot be read", "train", "a.txt"),
+        ("error", "lists that cannot be used", "train", "a.txt"),
         ("error", "splits that are not there", "train", "a.zip"),
     ]
+
+
+def test_a_box_that_cannot_be_read_counts_as_lost(tmp_path: Path) -> None:
+    pair(tmp_path, "images/1.jpg", "images/2.jpg")
+    source = read(write_files(tmp_path, {"labels/1.txt": LABEL + "0 .5 .5 x .1\n0 .5\n0 5 5 .1 .1\n"}))
+    assert [(image.name, len(image.boxes), image.lost) for image in source.splits["all"].images] == [
+        ("images/1.jpg", 1, 3),
+        ("images/2.jpg", 1, 0),
+    ]
+
+
+def test_no_text_of_a_label_file_outside_is_quoted(tmp_path: Path) -> None:
+    pair(tmp_path / "data", "images/1.jpg")
+    write_files(tmp_path, {"secret.txt": "password-1\n0 .5 .5 password-2 .5\n"})
+    touch(tmp_path / "data", "images/2.jpg")
+    (tmp_path / "data/labels/2.txt").symlink_to(tmp_path / "secret.txt")
+    source = read(tmp_path / "data")
+    assert source.splits["all"].images[1].lost == 2
+    texts = [finding.text for finding in source.findings if finding.level == "error"]
+    assert texts == ["the text of the file is not shown, as it lies outside of the data's folder"] * 2
 
 
 def test_a_picture_without_labels_has_nothing_in_it(tmp_path: Path) -> None:
@@ -213,8 +240,8 @@ def test_a_split_without_any_labels(tmp_path: Path) -> None:
     source = read(touch(tmp_path, "images/val/1.jpg", "images/val/2.jpg", "images/test/1.jpg"))
     assert names(source) == {"train": ["images/train/1.jpg"], "val": []}
     assert told(source) == [
-        ("error", "splits without labels", "val", ""),
-        ("warning", "splits without labels", "test", ""),
+        ("error", "splits without labels", "val", "images/val"),
+        ("warning", "splits without labels", "test", "images/test"),
     ]
     assert source.findings[0].text == (
         "none of 2 pictures has a label file; expected 1.txt in 'labels/val' or 'images/val'. Nothing of val is used"

@@ -45,6 +45,53 @@ def test_ways_to_write_the_paths(tmp_path: Path, text: str, name: str) -> None:
     assert (yaml.file, yaml.pose) == (name, False)
 
 
+@pytest.mark.parametrize(
+    ("text", "train", "val"),
+    [
+        (
+            "train: images/t*\nval: images/val/*.jpg\nnames: [cat]",
+            ["images/train"],
+            ["images/val/2.jpg", "images/val/10.jpg"],
+        ),
+        ("train: Images/TRAIN\nval: IMAGES/val/10.JPG\nnames: [cat]", ["images/train"], ["images/val/10.jpg"]),
+        ("train: ./**/train\nval: [images/*al]\nnames: [cat]", ["images/train"], ["images/val"]),
+    ],
+)
+def test_patterns_and_other_cases(tmp_path: Path, text: str, train: list[str], val: list[str]) -> None:
+    yaml, found = read(touch(tmp_path, "images/train/1.jpg", "images/val/2.jpg", "images/val/10.jpg"), text)
+    assert entries(yaml, tmp_path) == {"train": train, "val": val}
+    assert not found
+
+
+def test_backslashes_in_double_quotes_are_explained(tmp_path: Path) -> None:
+    hint = r"In double quotes a backslash is an escape: write / instead, or use single quotes\."
+    for text in ('path: "C:\\Users\\me"\nnames: [a]', 'train: "images\\train"\nnames: [a]'):
+        with pytest.raises(DataError, match=hint):
+            read(touch(tmp_path, "images/train/1.jpg"), text)
+    _, found = read(touch(tmp_path, "images/val/1.jpg"), 'train: "images\\train"\nval: images/val\nnames: [a]')
+    assert found == [("error", "splits that are not there", "train", 1)]
+
+
+def test_a_file_with_the_names(tmp_path: Path) -> None:
+    write_files(tmp_path, {"set/obj.names": "cat\nno\n\n", "names.txt": "password"})
+    yaml, found = read(tmp_path / "set", "names: data/obj.names")
+    assert yaml.names == {0: "cat", 1: "no"}
+    assert found == [("note", "class map", "", 1)]
+    with pytest.raises(DataError, match=r"line 1: names is '\.\./names\.txt'; expected a list of names"):
+        read(tmp_path / "set", "names: ../names.txt")
+
+
+def test_the_count_of_classes_may_be_a_text(tmp_path: Path) -> None:
+    yaml, found = read(tmp_path, "names: [a, b]\nnc: '2'")
+    assert (yaml.names, found) == ({0: "a", 1: "b"}, [])
+
+
+def test_a_dataset_yaml_of_another_tool_is_none(tmp_path: Path) -> None:
+    for text in ("license: mit", "- a", "", "!!python/object:x\n"):
+        assert find_yaml(write_files(tmp_path, {"dataset.yaml": text}), Findings()) is None
+    assert find_yaml(write_files(tmp_path, {"dataset.yaml": "names: [a]"}), Findings()) is not None
+
+
 def test_a_path_beside_the_yaml_is_not_mistaken_for_another(tmp_path: Path) -> None:
     """What is written is there, outside of the yaml's folder, so it is meant."""
     touch(tmp_path, "train/images/1.jpg", "set/train/images/1.jpg")

@@ -68,6 +68,11 @@ class Findings:
         """Return how many errors were added since the list had this length: what `Annotated.lost` counts."""
         return sum(finding.level == "error" for finding in self.found[since:])
 
+    def hide(self, since: int) -> None:
+        """Take the texts out of what was added since the list had this length: they quote a file of somebody else."""
+        text = "the text of the file is not shown, as it lies outside of the data's folder"
+        self.found[since:] = [replace(finding, text=text) for finding in self.found[since:]]
+
 
 def tell_split(name: str) -> str | None:
     """Return the split that a file or folder is named after, also with a year, as `train2017`; None if after none."""

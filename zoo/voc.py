@@ -6,10 +6,9 @@ but then some box begins at 0.
 """
 
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from xml.parsers import expat
 
@@ -17,26 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.annotation_files import (
-    PICTURE_SUFFIXES,
     SPLITS,
     Findings,
     PictureFiles,
     clip,
     count,
-    find_folder,
     leads_out,
-    list_files,
     list_folders,
     natural_key,
     parse_number,
     read_limited,
-    read_text,
     settle_names,
-    show_path,
     tell_split,
 )
 from zoo.annotations import Annotated, BoxSource, BoxSplit, Floats, Key, no_boxes
-from zoo.errors import DataError, InputError
+from zoo.errors import InputError
+from zoo.path_ends import Items
+from zoo.paths import lies_inside
+from zoo.voc_places import Place, find_place, find_places, list_splits
 from zoo.voc_xml import VocObject, VocXml, parse_xml
 
 EXPECTED = (
@@ -44,12 +41,9 @@ EXPECTED = (
     "the like; or train/ and valid/ with *.xml beside the pictures"
 )
 
-XML_FOLDERS = ("annotations", "labels")
-PICTURE_FOLDERS = ("jpegimages", "images", "data")
 SIDES = ("xmin", "ymin", "xmax", "ymax")
+FEW_FRACTIONS = 0.01  # share of boxes with fractions up to which the others are counted from 1: VOC2012 has some
 MAX_XML_BYTES = 10_000_000
-MAX_LIST_BYTES = 100_000_000
-XML = frozenset({".xml"})
 
 
 def read_voc(root: Path) -> BoxSource | None:
@@ -68,38 +62,22 @@ def read_voc(root: Path) -> BoxSource | None:
         DataError: If there are several data sets, or a folder cannot be listed.
     """
     root = root.expanduser().absolute()
-    places = _find_places(root)
+    places = find_places(root)
     if not places:
         return None
     findings = Findings()
     read: dict[str, list[_Read]] = {}
     for place in places:
-        for split, stems in _list_splits(place, findings).items():
-            read.setdefault(split, []).extend(_read_all(place, stems, findings.at(split=split)))
-    offset = _find_offset([item for same in read.values() for item in same], findings)
+        for split, items in _read_place(place, findings).items():
+            read.setdefault(split, []).extend(items)
+    every = [item for same in read.values() for item in same]
+    offset = _find_offset([*every, *_read_beside(root)], findings)
     order = [split for split in SPLITS if split in read]
     splits = {split: _make_split(read[split], offset, findings.at(split=split)) for split in order}
     found = {str(key) for split in splits.values() for image in split.images for key in image.keys}
     names: dict[Key, str] = {name: name for name in sorted(found, key=natural_key)}
-    return BoxSource(str(root), "Pascal VOC", splits, settle_names(names, findings), tuple(findings.found))
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where xml files are, where their pictures are, and the folder around both, which may hold lists of splits.
-
-    `root` is the folder of the data; `split` is what `base` is named after, if it is.
-    """
-
-    root: Path
-    base: Path
-    xmls: Path
-    pictures: Path
-    split: str | None = None
-
-    def show(self, path: Path) -> str:
-        """Return a path below the data's folder."""
-        return show_path(path, self.root)
+    where = str(places[0].root)
+    return BoxSource(where, "Pascal VOC", splits, settle_names(names, findings), tuple(findings.found))
 
 
 class _Read(NamedTuple):
@@ -110,167 +88,119 @@ class _Read(NamedTuple):
     difficult: tuple[int, ...]
 
 
-def _find_places(root: Path) -> list[_Place]:
-    """Find xml files and their pictures in a folder, in the folders of splits, or in folders inside."""
-    if place := _find_place(root, root):
-        return [place]
-    inside = [root / name for name in list_folders(root)]
-    splits = [(folder, split) for folder in inside if (split := tell_split(folder.name))]
-    named = [replace(place, split=split) for folder, split in splits if (place := _find_place(root, folder))]
-    if named:
-        return named
-    deeper = [folder / name for folder in inside for name in list_folders(folder)]
-    return _find_kits(root, inside) or _find_kits(root, deeper)
+def _read_beside(root: Path) -> list[_Read]:
+    """Read the other splits of a folder that is one split: they are counted as it is."""
+    others = list_folders(root.parent) if tell_split(root.name) else []
+    folders = [root.parent / name for name in others if tell_split(name) and name != root.name]
+    places = [place for folder in folders if (place := find_place(root.parent, folder))]
+    return [item for place in places for items in _read_place(place, Findings()).values() for item in items]
 
 
-def _find_kits(root: Path, folders: Sequence[Path]) -> list[_Place]:
-    """Return the folders that hold a data set each: one, or the years of a `VOCdevkit`."""
-    kits = [folder for folder in folders if find_folder(folder, XML_FOLDERS[:1])]
-    places = [place for folder in kits if (place := _find_place(root, folder))]
-    others = [place.base for place in places if not re.fullmatch(r"(?i)voc[-_ ]?(20)?[0-9]{2}", place.base.name)]
-    if len(places) > 1 and others:
-        names = " and ".join(repr(place.show(place.base)) for place in places[:4])
-        raise DataError(f"{str(root)!r} holds several data sets of Pascal VOC, {names}. Pass the path of one.")
-    return places
+def _read_place(place: Place, findings: Findings) -> dict[str, list[_Read]]:
+    """Return the images of each split that can be used."""
+    xmls, images = place.list_xmls(), place.list_images()
+    finder = _ImageFinder(place, images, xmls)
+    splits = list_splits(place, xmls, findings)
+    described: dict[str, Path] = {}
+    read: dict[str, list[_Read]] = {}
+    for split, keys in splits.items():
+        here = findings.at(split=split)
+        found = (_read_one(place, xmls[key], key, finder, described, here) for key in keys)
+        read[split] = [item for item in found if item]
+    if sum(map(len, splits.values())) == len(xmls):  # lists need not list all that is there
+        undescribed = (name for name in images if name not in described and _cut(name) not in xmls)
+        for name in undescribed:
+            split = next(iter(splits)) if len(splits) == 1 else ""
+            here = findings.at(split=split, file=place.show(place.images / name))
+            here.warn("pictures without an xml", "nobody has said what is in it, so it is not used")
+    return read
 
 
-def _find_place(root: Path, base: Path) -> _Place | None:
-    """Tell where the xml files of a folder are, and where the pictures: each may lie in it without a folder."""
-    xmls = find_folder(base, XML_FOLDERS) or base
-    pictures = find_folder(base, PICTURE_FOLDERS) or base
-    if not list_files(xmls, XML) or (xmls == base and not list_files(pictures, PICTURE_SUFFIXES)):
-        return None
-    return _Place(root, base, xmls, pictures)
+def _read_one(
+    place: Place, path: Path, key: str, finder: "_ImageFinder", described: dict[str, Path], findings: Findings
+) -> _Read | None:
+    """Read one xml; None if it or its image cannot be used."""
+    here, since = findings.at(file=place.show(path)), len(findings.found)
+    xml = _parse(path, here)
+    image = finder.find(xml.filename, key, here) if xml else None
+    read = None
+    if image and described.setdefault(image, path) != path:
+        text = f"it is of {clip(image)}, as {place.show(described[image])} is; it is left out"
+        here.error("pictures with two xml files", text)
+    elif xml and image:
+        read = _take_boxes(xml, place.images / image, place, here)
+    if len(here.found) > since and not lies_inside(path, place.root):
+        here.hide(since)
+    return read
 
 
-def _list_splits(place: _Place, findings: Findings) -> dict[str, list[str]]:
-    """Return the names, without suffix, of the xml files of each split."""
-    stems = [Path(name).stem for name in list_files(place.xmls, XML)]
-    if place.split:
-        return {place.split: stems}
-    main, known = place.base / "ImageSets" / "Main", frozenset(stems)
-    lists = {split: _read_list(place, main / f"{split}.txt", known, findings.at(split=split)) for split in SPLITS[:3]}
-    if not lists["train"] and not lists["val"]:
-        lists["train"] = _read_list(place, main / "trainval.txt", known, findings.at(split="train"))
-    lists = {split: sorted(names, key=natural_key) for split, names in lists.items() if names}
-    if not lists:
-        return {"all": stems}
-    _compare_lists(place, lists, stems, findings)
-    return lists
+class _ImageFinder:
+    """Finds the image of an xml in a place, of the paths of its images and of what its xml files are called."""
+
+    def __init__(self, place: Place, images: Sequence[str], xmls: Mapping[str, Path]) -> None:
+        self._place, self._xmls = place, xmls
+        self._own = {_cut(name): name for name in reversed(images)}
+        self._items = Items({name: name for name in images})
+
+    def find(self, filename: str, key: str, findings: Findings) -> str | None:
+        """Return the image that an xml names, or else the one that is called as the xml; None if there is neither."""
+        named, place = filename.replace("\\", "/"), self._place
+        mine = self._own.get(key) or self._items.find(key, place.images).item or None
+        beside = str(PurePosixPath(key).parent / named)  # the folder of the xml, below the images
+        named = next((name for name in (beside, named) if self._is_there(name)), named)
+        if self._is_there(named) and mine in (None, named):
+            return named
+        if self._is_there(named) and mine:
+            taken = mine if _cut(named) in self._xmls else named
+            text = f"its filename is {clip(filename)}, and there is {clip(mine)} too; {clip(taken)} is taken"
+            findings.warn("xml files that name another picture", text)
+            return taken
+        if mine is None:
+            stem = PurePosixPath(key).name
+            text = f"there is neither {clip(filename or stem)} in {place.show(place.images)!r}"
+            findings.error(
+                "missing pictures", f"{text} nor a {clip(stem)} with the suffix of a picture; it is left out"
+            )
+        elif leads_out(named):
+            text = f"its filename {clip(filename)} leads out of the folder; {clip(mine)} is taken"
+            findings.warn("file names that lead out of the folder", text)
+        return mine
+
+    def _is_there(self, name: str) -> bool:
+        return bool(name) and not leads_out(name) and os.path.isfile(self._place.images / name)
 
 
-def _read_list(place: _Place, path: Path, stems: frozenset[str], findings: Findings) -> list[str]:
-    """Return the names in a list, without suffix; none if there is no such list."""
-    if not path.exists():
-        return []
-    here = findings.at(file=place.show(path))
-    try:
-        lines = [line.strip() for line in read_text(path, MAX_LIST_BYTES).splitlines()]
-    except InputError as error:
-        here.error("lists that cannot be read", f"{error}. What it lists is not used")
-        return []
-    entries = [line for line in lines if line]
-    if entries and stems.isdisjoint(entries) and all(re.fullmatch(r".*\S\s+-?[01]", entry) for entry in entries):
-        here.warn("lists of a class", "it has a second column, so it is not taken for the list of a split")
-        return []
-    names = _take_names(lines, stems, here)
-    if not names:
-        here.warn("empty lists", "it lists nothing that is there")
-    return names
-
-
-def _take_names(lines: Sequence[str], stems: frozenset[str], findings: Findings) -> list[str]:
-    """Return the different names of a list; what has no xml is told and left out."""
-    names: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
-        with_suffix = line not in stems and Path(line).suffix.lower() in PICTURE_SUFFIXES | XML
-        name = Path(line).stem if with_suffix else line
-        if name in names:
-            findings.warn("names listed twice", f"{clip(name)} is on line {names[name]:,} already", number)
-        elif name in stems:
-            names[name] = number
-        elif name:
-            text = f"there is no {clip(f'{name}.xml')}; it is left out"
-            findings.error("listed pictures without an xml", text, number)
-    return list(names)
-
-
-def _compare_lists(place: _Place, lists: Mapping[str, Sequence[str]], stems: Sequence[str], findings: Findings) -> None:
-    """Tell what is in two lists, and how much is in none."""
-    seen: dict[str, str] = {}
-    for split, names in lists.items():
-        for name in names:
-            other = seen.setdefault(name, split)
-            if other != split:
-                here = findings.at(split=split, file=place.show(place.xmls / f"{name}.xml"))
-                here.warn("pictures in two splits", f"it is listed for {other} and for {split}, and used in both")
-    if unlisted := [stem for stem in stems if stem not in seen]:
-        text = f"{count(len(unlisted), 'xml file is', 'xml files are')} in no list, and not used"
-        findings.at(file=place.show(place.xmls / f"{unlisted[0]}.xml")).warn("xml files in no list", text)
-
-
-def _read_all(place: _Place, stems: Sequence[str], findings: Findings) -> Iterator[_Read]:
-    """Yield the pictures of a split that can be used."""
-    pictures = list_files(place.pictures, PICTURE_SUFFIXES)
-    own = {Path(name).stem: name for name in reversed(pictures)}
-    xmls = {Path(name).stem: name for name in list_files(place.xmls, XML)}
-    described: dict[str, str] = {}
-    for stem in stems:
-        file = place.show(place.xmls / xmls[stem])
-        here = findings.at(file=file)
-        xml = _parse(place.xmls / xmls[stem], here)
-        picture = _find_picture(place, xml.filename, stem, own, xmls.keys(), here) if xml else None
-        if xml is None or picture is None:
-            continue
-        if picture in described:
-            text = f"it is of {clip(picture)}, as {described[picture]} is; it is left out"
-            here.error("pictures with two xml files", text)
-            continue
-        described[picture] = file
-        yield _take_boxes(xml, place.pictures / picture, place, here)
-    if findings.split in ("all", place.split):  # lists need not list all that is there
-        for name in pictures:
-            if name not in described and Path(name).stem not in xmls:
-                here = findings.at(file=place.show(place.pictures / name))
-                here.warn("pictures without an xml", "nobody has said what is in it, so it is not used")
-
-
-def _find_picture(
-    place: _Place, filename: str, stem: str, own: Mapping[str, str], stems: Iterable[str], findings: Findings
-) -> str | None:
-    """Return the picture that an xml names, or else the one that is called as the xml; None if there is neither."""
-    named, mine = filename.replace("\\", "/"), own.get(stem)
-    is_there = bool(named) and not leads_out(named) and os.path.isfile(place.pictures / named)
-    if is_there and mine in (None, named):
-        return named
-    if is_there and mine:
-        taken = mine if Path(named).stem in stems else named
-        text = f"its filename is {clip(filename)}, and there is {clip(mine)} too; {clip(taken)} is taken"
-        findings.warn("xml files that name another picture", text)
-        return taken
-    if mine is None:
-        text = f"there is neither {clip(filename or stem)} in {place.show(place.pictures)!r}"
-        findings.error("missing pictures", f"{text} nor a {clip(stem)} with the suffix of a picture; it is left out")
-    elif leads_out(named):
-        text = f"its filename {clip(filename)} leads out of the folder; {clip(mine)} is taken"
-        findings.warn("file names that lead out of the folder", text)
-    return mine
+def _cut(name: str) -> str:
+    """Return a path without its suffix."""
+    return os.path.splitext(name)[0]
 
 
 def _parse(path: Path, findings: Findings) -> VocXml | None:
     kind = "xml files that cannot be read"
     try:
-        return parse_xml(read_limited(path, MAX_XML_BYTES))
+        data = read_limited(path, MAX_XML_BYTES)
+        return parse_xml(data)
     except expat.ExpatError as error:
         text = f"it is not XML: {expat.errors.messages.get(error.code, error)}; it is left out"
+        if error.code == expat.errors.codes[expat.errors.XML_ERROR_INVALID_TOKEN] and not _is_utf8(data):
+            text += ". It is not UTF-8: save it as UTF-8, or let it begin with the encoding that it has"
         findings.error(kind, text, error.lineno)
-    except (InputError, LookupError, ValueError) as error:  # of an encoding that is unknown, or of several bytes
+    except (InputError, LookupError, ValueError) as error:  # of an encoding that is unknown
         findings.error(kind, f"{error}; it is left out")
     return None
 
 
-def _take_boxes(xml: VocXml, picture: Path, place: _Place, findings: Findings) -> _Read:
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _take_boxes(xml: VocXml, picture: Path, place: Place, findings: Findings) -> _Read:
     good: list[tuple[VocObject, str, list[float]]] = []
+    since = len(findings.found)
     for item in xml.objects:
         name = " ".join(item.texts.get("name", "").split())
         box = _parse_box(item, findings)
@@ -287,6 +217,7 @@ def _take_boxes(xml: VocXml, picture: Path, place: _Place, findings: Findings) -
         np.zeros(len(good), np.bool_),
         findings.file,
         None if height is None or width is None else (int(height), int(width)),
+        lost=findings.count_errors(since),
     )
     return _Read(picture, written, tuple(item.line for item, _, _ in good if item.texts.get("difficult") == "1"))
 
@@ -306,17 +237,32 @@ def _parse_box(item: VocObject, findings: Findings) -> list[float] | None:
 
 
 def _find_offset(read: Sequence[_Read], findings: Findings) -> float:
-    """Return what the first pixel is counted as, 1 or 0, and tell it."""
-    firsts = [(item.written, row) for item in read for row in np.flatnonzero(_begin_at_zero(item.written.boxes))]
+    """Return what the first pixel is counted as, 1 or 0, in all splits, and tell it."""
     total = sum(len(item.written.boxes) for item in read)
+    boxes = count(total, "box", "boxes")
+    broken = [(item.written, row) for item in read for row in np.flatnonzero(_have_fractions(item.written.boxes))]
+    if len(broken) > FEW_FRACTIONS * total:
+        written, row = broken[0]
+        text = f"{len(broken):,} of {boxes} have fractions, so coordinates are taken as they are, not as counted from 1"
+        findings.at(file=written.file).note("coordinates", text, written.lines[row])
+        return 0.0
+    firsts = [(item.written, row) for item in read for row in np.flatnonzero(_begin_at_zero(item.written.boxes))]
     if firsts:
         written, row = firsts[0]
-        text = f"{len(firsts):,} of {count(total, 'box', 'boxes')} begin at 0, so pixels are counted from 0, not from 1"
+        text = f"{len(firsts):,} of {boxes} begin at 0, so pixels are counted from 0, not from 1"
         findings.at(file=written.file).note("coordinates", text, written.lines[row])
         return 0.0
     if total:
-        findings.note("coordinates", f"none of {count(total, 'box', 'boxes')} begins at 0: pixels are counted from 1")
+        text = f"none of {boxes} begins at 0: pixels are counted from 1"
+        if broken:
+            text += f", but for {len(broken):,} with fractions, taken as they are"
+        findings.note("coordinates", text)
     return 1.0
+
+
+def _have_fractions(boxes: Floats) -> NDArray[np.bool_]:
+    fractions: NDArray[np.bool_] = np.any(boxes != np.floor(boxes), axis=1)
+    return fractions
 
 
 def _begin_at_zero(boxes: Floats) -> NDArray[np.bool_]:
@@ -335,6 +281,7 @@ def _make_split(read: Sequence[_Read], offset: float, findings: Findings) -> Box
 
 
 def _move(boxes: Floats, offset: float) -> Floats:
-    """Move the first ends to where their pixels begin, unless they are the last ones too."""
+    """Move the first ends to where their pixels begin, unless they have fractions, or are not before the last ones."""
     first, last = boxes[:, :2], boxes[:, 2:]
-    return np.concatenate([np.where(first == last, first, first - offset), last], axis=1)
+    is_moved = (first < last) & ~_have_fractions(boxes)[:, None]
+    return np.concatenate([np.where(is_moved, first - offset, first), last], axis=1)

@@ -1,10 +1,23 @@
 """One xml of Pascal VOC: a picture's file name, its size, and its objects; nothing the file refers to is looked up."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
 from zoo.errors import InputError
+
+# What expat cannot read: encodings in which a character may take several bytes, by the name that files declare.
+CODECS = {
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "gb18030": "gb18030",
+    "big5": "cp950",
+    "shift_jis": "cp932",
+    "euc-jp": "euc_jp",
+    "euc-kr": "cp949",
+}
+DECLARED = re.compile(rb"""\s*<\?xml[^>]{0,100}?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
 
 
 @dataclass
@@ -43,10 +56,12 @@ def parse_xml(data: bytes) -> VocXml:
     Raises:
         ExpatError: It is not XML.
         LookupError: Its encoding does not exist.
-        InputError: It declares entities, which could grow without bounds, or is not an annotation.
+        InputError: It declares entities, which could grow without bounds, is not an annotation, or not in the encoding
+            that it declares.
     """
     xml = VocXml()
-    parser = expat.ParserCreate()
+    data, encoding = _recode(data)
+    parser = expat.ParserCreate(encoding)
     tags: list[str] = []
     begun: list[int] = []
     texts: list[str] = []
@@ -86,3 +101,15 @@ def _keep(xml: VocXml, tags: Sequence[str], text: str, line: int) -> None:
         case ["annotation", "object", ("name" | "difficult") as tag] | ["annotation", "object", "bndbox", tag]:
             xml.objects[-1].texts.setdefault(tag, text)
             xml.objects[-1].lines.setdefault(tag, line)
+
+
+def _recode(data: bytes) -> tuple[bytes, str | None]:
+    """Return the text in an encoding that expat reads, and which one that is if it is not the declared one."""
+    declared = DECLARED.match(data)
+    name = declared[1].decode().lower() if declared else ""
+    if name not in CODECS:
+        return data, None
+    try:
+        return data.decode(CODECS[name]).encode(), "utf-8"
+    except UnicodeDecodeError as error:
+        raise InputError(f"it is not in {name}, as it says it is. Save it as UTF-8") from error

@@ -1,11 +1,10 @@
-"""Boxes of the folders that YOLO is trained from: pictures, a label file for each, and perhaps a yaml.
+"""Boxes of the folders that YOLO is trained from: images, a label file for each, and perhaps a yaml or lists.
 
-Where the labels of a picture are looked for follows what the trainers do that such folders are made for. Source: the
+Where the labels of an image are looked for follows what the trainers do that such folders are made for. Source: the
 page on detection data sets of the Ultralytics documentation.
 """
 
-import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -13,52 +12,46 @@ from typing import NamedTuple
 import numpy as np
 
 from zoo.annotation_files import (
-    PICTURE_SUFFIXES,
-    SPLITS,
     Findings,
     PictureFiles,
     clip,
     count,
-    find_folder,
-    list_folders,
-    natural_key,
-    read_ends,
     read_text,
     settle_names,
     show_path,
-    tell_split,
     walk_files,
 )
 from zoo.annotations import Annotated, BoxSource, BoxSplit, Key, no_boxes
 from zoo.errors import InputError
-from zoo.yolo_labels import is_label_line, parse_labels
+from zoo.paths import lies_inside
+from zoo.split_lists import TXT
+from zoo.yolo_labels import parse_labels
+from zoo.yolo_pairs import Pairs, expect_labels, is_label_file
+from zoo.yolo_parts import Part, find_parts
 from zoo.yolo_yaml import SUFFIXES, find_yaml
 
 EXPECTED = (
-    "YOLO: data.yaml with names, train and val; or images/train, images/val beside labels/train, labels/val; or train/ "
-    "and valid/ with images/ and labels/; and a label file *.txt for each picture"
+    "YOLO: data.yaml with names, train and val; or obj.data, or train.txt and val.txt; or images/train, images/val "
+    "beside labels/train, labels/val; or train/ and valid/ with images/ and labels/; and a label file *.txt for each "
+    "picture"
 )
 
 NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels")
-LABEL_FOLDERS = {"images": "labels", "Images": "Labels", "JPEGImages": "labels"}
 MAX_NAME_BYTES = 10_000_000
 MAX_LABEL_BYTES = 10_000_000
-MAX_LIST_BYTES = 1_000_000_000
-LINE_BYTES = 10_000  # of a text that may be labels
-TXT = frozenset({".txt"})
 
 
 def read_yolo(root: Path) -> BoxSource | None:
-    """Read the boxes of a folder with a label file for each picture.
+    """Read the boxes of a folder with a label file for each image.
 
-    Labels of `.../images/...` are in `.../labels/...`, or else beside the picture. A picture that has none counts as
-    one with nothing in it, unless none of its split has any.
+    Labels of `.../images/...` are in `.../labels/...`, or else beside the image. An image that has none counts as one
+    with nothing in it, unless none of its split has any. Splits are those of the yaml, else of lists, else of folders.
 
     Args:
         root: The folder, or its yaml.
 
     Returns:
-        What was read, with boxes in shares of the pictures' sides; None if there is nothing of the kind.
+        What was read, with boxes in shares of the images' sides; None if there is nothing of the kind.
 
     Raises:
         DataError: If the yaml cannot be used, or a folder cannot be listed.
@@ -68,16 +61,16 @@ def read_yolo(root: Path) -> BoxSource | None:
         return None
     top = root.parent if root.is_file() else root
     findings = Findings()
+    pairs = Pairs()
     yaml = find_yaml(root, findings)
-    parts = yaml.entries if yaml and yaml.entries else _find_parts(top, findings)
-    if not parts:
+    parts = find_parts(top, yaml, pairs, findings)
+    if not parts.splits:
         return None
-    names = (yaml and yaml.names) or _find_names(top, parts, findings)
-    base = yaml.base if yaml else top
+    names = (yaml and yaml.names) or _find_names(top, parts.names, _list_folders(parts.splits, pairs), findings)
     splits: dict[str, BoxSplit] = {}
-    for split in (split for split in SPLITS if split in parts):
-        reader = _Reader(top, base, names, findings.at(split=split), yaml is not None and yaml.pose)
-        splits |= reader.read(parts[split])
+    for split, part in parts.splits.items():
+        reader = _Reader(top, names, findings.at(split=split), yaml is not None and yaml.pose, pairs)
+        splits |= reader.read(part)
     _tell_shared(splits, findings)
     if names is None:
         used = {int(key) for split in splits.values() for image in split.images for key in image.keys}
@@ -90,60 +83,35 @@ def read_yolo(root: Path) -> BoxSource | None:
 class _Reader(NamedTuple):
     """Reads the labels of one split.
 
-    `top` is the folder of the data, `base` the one that the yaml's paths begin at; `names` are those of the classes, if
-    known; `pose` tells that labels have key points.
+    `top` is the folder of the data; `names` are those of the classes, if known; `pose` tells that labels have key
+    points.
     """
 
     top: Path
-    base: Path
     names: Mapping[Key, str] | None
     findings: Findings
     pose: bool
+    pairs: Pairs
 
-    def read(self, places: Sequence[Path]) -> dict[str, BoxSplit]:
+    def read(self, part: Part) -> dict[str, BoxSplit]:
         """Return the split by its name; none if it is for testing and without labels, as many are."""
         split = self.findings.split
-        pictures = list(dict.fromkeys(picture for place in places for picture in self._list(place)))
-        labels = {picture: _find_label(picture) for picture in pictures}
-        if pictures and not any(labels.values()):
-            text = f"none of {count(len(pictures), 'picture')} has a label file; {_tell_where(pictures[0], self.top)}"
+        labels = {image: self.pairs.find_label(image) for image in part.images}
+        if labels and not any(labels.values()):
+            here = self.findings.at(file=show_path(part.folders[0], self.top) if part.folders else "")
+            text = f"none of {count(len(labels), 'picture')} has a label file; {_tell_where(part.images[0], self.top)}"
             if split == "test":
-                self.findings.warn("splits without labels", f"{text}. There is no test without them")
+                here.warn("splits without labels", f"{text}. There is no test without them")
                 return {}
-            self.findings.error("splits without labels", f"{text}. Nothing of {split} is used")
+            here.error("splits without labels", f"{text}. Nothing of {split} is used")
             labels = {}
         used = frozenset(labels.values())
-        for place in places:
-            self._tell_orphans(place, used)
+        for folder in part.folders:
+            self._tell_orphans(folder, used)
         self._tell_same(labels)
         read = [(picture, image) for picture, label in labels.items() if (image := self._annotate(picture, label))]
         files = PictureFiles(tuple(str(picture) for picture, _ in read))
         return {split: BoxSplit(split, files, tuple(image for _, image in read), in_threads=True)}
-
-    def _list(self, place: Path) -> Iterator[Path]:
-        """Yield the pictures of a folder and its folders, or of a list."""
-        if place.is_dir():
-            yield from walk_files(place, PICTURE_SUFFIXES)
-            return
-        here = self.findings.at(file=show_path(place, self.top))
-        if place.suffix.lower() not in TXT:
-            here.error("splits that are not there", "it is neither a folder nor a list of pictures, *.txt")
-            return
-        try:
-            lines = read_text(place, MAX_LIST_BYTES).splitlines()
-        except InputError as error:
-            here.error("lists that cannot be read", str(error))
-            return
-        found: list[Path] = []
-        for number, line in enumerate(lines, 1):
-            name = line.strip().replace("\\", "/")
-            paths = [Path(os.path.normpath(base / name)) for base in (place.parent, self.base, self.top) if name]
-            there = [path for path in paths if os.path.isfile(path)]
-            found += there[:1]
-            if name and not there:
-                text = f"there is no {clip(name)}, below {str(place.parent)!r} or elsewhere; it is left out"
-                here.error("missing pictures", text, number)
-        yield from sorted(found, key=lambda path: natural_key(str(path)))
 
     def _annotate(self, picture: Path, label: Path | None) -> Annotated | None:
         name = show_path(picture, self.top)
@@ -157,7 +125,10 @@ class _Reader(NamedTuple):
         except InputError as error:
             here.error("label files that cannot be read", f"{error}; the picture is left out")
             return None
+        since = len(here.found)
         labels = parse_labels(text, self.names, here, pose=self.pose)
+        if len(here.found) > since and not lies_inside(label, self.top):
+            here.hide(since)
         return Annotated(
             name,
             np.array([label.box for label in labels]) if labels else no_boxes(),
@@ -166,14 +137,14 @@ class _Reader(NamedTuple):
             np.zeros(len(labels), np.bool_),
             here.file,
             is_relative=True,
+            lost=here.count_errors(since),
         )
 
     def _tell_orphans(self, place: Path, used: Collection[Path | None]) -> None:
-        """Tell label files of a folder that belong to no picture."""
-        swapped = _swap(place)
-        folder = swapped if swapped and swapped.is_dir() else place
-        for label in walk_files(folder, TXT) if place.is_dir() else ():
-            if label not in used and _is_label(label) and not _has_picture(label):
+        """Tell label files of a folder that belong to no image."""
+        folder = self.pairs.find_label_folder(place) or place
+        for label in walk_files(folder, TXT):
+            if label not in used and is_label_file(label) and not self.pairs.has_image(label):
                 text = f"there is no picture {clip(label.stem)} for it; its boxes are left out"
                 self.findings.at(file=show_path(label, self.top)).error("label files without a picture", text)
 
@@ -187,74 +158,22 @@ class _Reader(NamedTuple):
                 first[label] = picture
 
 
-def _find_parts(top: Path, findings: Findings) -> dict[str, tuple[Path, ...]]:
-    """Tell the splits of a folder without a yaml: folders in `images`, or with pictures and labels; or it is one."""
-    images = find_folder(top, ["images"])
-    if images and (labels := _swap(images)) and labels.is_dir() and any(map(_is_label, walk_files(labels, TXT))):
-        named = {name: split for name in list_folders(images) if (split := tell_split(name))}
-        parts = _gather(images, named)
-        rest = sum(path.relative_to(images).parts[0] not in named for path in walk_files(images, PICTURE_SUFFIXES))
-        if parts and rest:
-            text = f"{count(rest, 'picture is', 'pictures are')} not in a folder for a split, and not used"
-            findings.at(file=show_path(images, top)).warn("pictures in no split", text)
-        return parts or {"all": (images,)}
-    named = {name: split for name in list_folders(top) if (split := tell_split(name)) and _has_labels(top / name)}
-    return _gather(top, named) or ({"all": (top,)} if _has_labels(top) else {})
-
-
-def _gather(folder: Path, named: Mapping[str, str]) -> dict[str, tuple[Path, ...]]:
-    """Return the folders of each split."""
-    return {split: tuple(folder / name for name in named if named[name] == split) for split in named.values()}
-
-
-def _has_labels(folder: Path) -> bool:
-    """Tell whether some text in a folder looks like labels and belongs to a picture."""
-    return any(_is_label(path) and _has_picture(path) for path in walk_files(folder, TXT))
-
-
-def _has_picture(label: Path) -> bool:
-    parts = label.parts
-    places = [place for place in range(1, len(parts) - 1) if parts[place].casefold() == "labels"][-1:]
-    swapped = [Path(*parts[:place], name, *parts[place + 1 : -1]) for place in places for name in ("images", "Images")]
-    folders = [label.parent, *swapped]
-    return any(os.path.isfile(folder / f"{label.stem}{suffix}") for folder in folders for suffix in PICTURE_SUFFIXES)
-
-
-def _is_label(path: Path) -> bool:
-    """Tell whether the first line of a text is one of a label file."""
-    try:
-        lines = read_ends(path, LINE_BYTES)[0].decode("utf-8-sig", "replace").splitlines()
-    except InputError:
-        return False
-    return is_label_line(next(filter(str.strip, lines), ""))
-
-
-def _find_label(picture: Path) -> Path | None:
-    beside = picture.with_suffix(".txt")
-    swapped = _swap(beside)
-    return next((path for path in (swapped, beside) if path and os.path.isfile(path)), None)
-
-
-def _swap(path: Path) -> Path | None:
-    """Return the path with its last folder for pictures replaced by that for labels; None if it has none."""
-    for place in range(len(path.parts) - 1, 0, -1):
-        if other := LABEL_FOLDERS.get(path.parts[place]):
-            return Path(*path.parts[:place], other, *path.parts[place + 1 :])
-    return None
-
-
 def _tell_where(picture: Path, top: Path) -> str:
-    swapped = _swap(picture.with_suffix(".txt"))
-    places = [show_path(path.parent, top) for path in (swapped, picture) if path]
+    places = [show_path(path.parent, top) for path in expect_labels(picture)]
     return f"expected {picture.stem}.txt in {' or '.join(map(repr, places))}"
 
 
-def _find_names(top: Path, parts: Mapping[str, Sequence[Path]], findings: Findings) -> dict[Key, str] | None:
+def _list_folders(splits: Mapping[str, Part], pairs: Pairs) -> list[Path]:
+    """Return the folders of images, and those of their labels."""
+    folders = [folder for part in splits.values() for folder in part.folders]
+    return [*folders, *(labels for folder in folders if (labels := pairs.find_label_folder(folder)))]
+
+
+def _find_names(top: Path, given: Path | None, folders: Sequence[Path], findings: Findings) -> dict[Key, str] | None:
     """Read the names of classes from a file with one on each line; None if there is no such file."""
-    folders = [place for same in parts.values() for place in same if place.is_dir()]
-    labels = [label for folder in folders if (label := _swap(folder))]
-    everywhere = [top, top / "data", top / "labels", *folders, *labels]
-    for path in (folder / name for folder in dict.fromkeys(everywhere) for name in NAME_FILES):
+    everywhere = dict.fromkeys([top, top / "data", top / "labels", *folders])
+    usual = [folder / name for folder in everywhere for name in NAME_FILES]
+    for path in [given, *usual] if given else usual:
         if path.is_file():
             here = findings.at(file=show_path(path, top))
             try:

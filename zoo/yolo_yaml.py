@@ -4,18 +4,26 @@ Paths begin at `path`, or at the yaml's own folder. What is not there is looked 
 are moved but `../train/images` or `/content/data/train/images` stays written in them.
 """
 
+import glob
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from zoo.annotation_files import Findings, clip, count, list_files, read_text, show_path, tell_split
+from zoo.annotation_files import Findings, clip, count, list_files, natural_key, read_text, show_path, tell_split
 from zoo.annotations import Key
+from zoo.any_case import AnyCase
 from zoo.errors import DataError, InputError
+from zoo.paths import lies_inside
 from zoo.strict_yaml import Document, read_yaml
 
 FILE_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+OWN_NAMES = FILE_NAMES[:2]  # those that other tools do not use
+MEANT = re.compile(r"""(?m)^[ \t]*["']?(names|nc|train|val|valid|validation|test)["']?[ \t]*:""")
+NAME_SUFFIXES = frozenset({".names", ".txt"})  # of a file with a name on each line
+ESCAPES = "In double quotes a backslash is an escape: write / instead, or use single quotes."
 MAX_BYTES = 10_000_000
 SUFFIXES = frozenset({".yaml", ".yml"})
 
@@ -26,7 +34,7 @@ class YoloYaml:
 
     Attributes:
         file: What to call it.
-        entries: By split the folders and lists that are there; none of a split if nothing of it is there.
+        entries: By split the folders, lists and images that are there; none of a split if nothing of it is there.
         names: Of the classes, by number; None if it has none.
         pose: Whether labels have key points.
         base: The folder that paths begin at.
@@ -47,7 +55,7 @@ def find_yaml(root: Path, findings: Findings) -> YoloYaml | None:
     """
     if root.is_file():
         return _read(root, root.parent, findings)
-    names = list_files(root, SUFFIXES)
+    names = [name for name in list_files(root, SUFFIXES) if name not in FILE_NAMES or _is_meant(root / name)]
     if usual := [name for name in FILE_NAMES if name in names]:
         return _read(root / usual[0], root, findings)
     others = [name for name in names if _looks_right(root / name)]
@@ -57,6 +65,14 @@ def find_yaml(root: Path, findings: Findings) -> YoloYaml | None:
             "path of one."
         )
     return _read(root / others[0], root, findings) if others else None
+
+
+def _is_meant(path: Path) -> bool:
+    """Tell whether a yaml of a usual name speaks of splits or classes; other tools have a `dataset.yaml`, too."""
+    try:
+        return path.name in OWN_NAMES or bool(MEANT.search(read_text(path, MAX_BYTES)))
+    except InputError:
+        return True
 
 
 def _looks_right(path: Path) -> bool:
@@ -75,6 +91,7 @@ def _read(path: Path, top: Path, findings: Findings) -> YoloYaml:
         raise DataError(f"{str(path)!r} cannot be used: {error}.") from error
     if document.problems or not isinstance(document.value, dict):
         told = [f"\n  line {problem.line}: {problem.text}" for problem in document.problems[:10]]
+        told += [f"\n{ESCAPES}"] * any("escape" in problem.text for problem in document.problems)
         raise DataError(
             f"{str(path)!r} cannot be used; expected lines such as 'train: images/train' and 'names: [cat, dog]'."
             f"{''.join(told) or ' It holds no such lines.'}"
@@ -88,6 +105,10 @@ def _read(path: Path, top: Path, findings: Findings) -> YoloYaml:
 def _read_names(values: Mapping[str, Any], document: Document, path: Path, findings: Findings) -> dict[Key, str] | None:
     given, line = values.get("names"), document.lines.get(("names",))
     total = values.get("nc")
+    if isinstance(total, str) and re.fullmatch("[0-9]{1,6}", total):
+        total = int(total)
+    if isinstance(given, str):
+        given = _read_name_file(given, path, findings, line) or given
     if given is None:
         if isinstance(total, int) and 0 < total <= 100_000:
             findings.note("class map", "there are no names; classes are called by their numbers", line)
@@ -113,6 +134,20 @@ def _read_names(values: Mapping[str, Any], document: Document, path: Path, findi
         text = f"nc is {clip(total)}, but there are {count(len(names), 'name')}; the names are taken"
         findings.error("nc does not fit the names", text, document.lines.get(("nc",)))
     return names
+
+
+def _read_name_file(text: str, path: Path, findings: Findings, line: int | None) -> list[str] | None:
+    """Return the names in a file of the yaml's folder that stands in place of names; None if there is no such file."""
+    for part in (text, PurePosixPath(text.replace("\\", "/")).name):
+        file = path.parent / part
+        if file.suffix.lower() in NAME_SUFFIXES and os.path.isfile(file) and lies_inside(file, path.parent):
+            try:
+                names = read_text(file, MAX_BYTES).rstrip().splitlines()
+            except InputError as error:
+                raise DataError(f"{str(path)!r}, line {line}: names is {clip(text)}: {error}.") from error
+            findings.note("class map", f"{clip(part)} names {count(len(names), 'class', 'classes')}", line)
+            return names
+    return None
 
 
 def _as_text(value: Any) -> str:
@@ -145,11 +180,12 @@ def _find_entries(
         here, line = findings.at(split=split), document.lines.get((key,))
         found: list[Path] = []
         for item in given:
-            place = _locate(item, split, [base, path.parent], here, line) if isinstance(item, str) else None
-            if place:
-                found.append(place)
+            places = _locate(item, split, [base, path.parent], here, line) if isinstance(item, str) else []
+            found += places
+            if places:
                 continue
             text = f"{key} is {clip(item)}, and there is no such folder or list in {str(base)!r}"
+            text += f". {ESCAPES}" * (isinstance(item, str) and not item.isprintable())
             if split == "test":
                 here.warn("splits that are not there", f"{text}; there is no test without it", line)
             else:
@@ -157,29 +193,47 @@ def _find_entries(
         if found or split != "test":
             entries[split] = (*entries.get(split, ()), *found)
     if entries and not any(entries.values()):
-        told = [f"\n  {key}: {clip(values[key])}" for key in named]
+        told = "".join(f"\n  {key}: {clip(values[key])}" for key in named)
+        hint = f" {ESCAPES}" * any(isinstance(values[key], str) and not values[key].isprintable() for key in named)
         raise DataError(
-            f"{str(path)!r} names folders or lists that are not there:{''.join(told)}\nLooked in {str(base)!r}. "
-            "Correct the paths in the yaml, or its 'path'."
+            f"{str(path)!r} names folders or lists that are not there:{told}\nLooked in {str(base)!r}. Correct the "
+            f"paths in the yaml, or its 'path'.{hint}"
         )
     return entries
 
 
-def _locate(text: str, split: str, bases: list[Path], findings: Findings, line: int | None) -> Path | None:
-    """Return the folder or list that a path of the yaml leads to, or the end of the path."""
+def _locate(text: str, split: str, bases: list[Path], findings: Findings, line: int | None) -> list[Path]:
+    """Return what a path or a pattern of the yaml leads to, or the end of the path."""
     written = PurePosixPath(text.strip().replace("\\", "/"))
-    for base in dict.fromkeys(bases):
-        if os.path.exists(base / written):
-            return base / written
+    folders = list(dict.fromkeys(bases))
+    for base in folders:
+        if found := _find(base / written) or _expand(str(written), base):
+            return found
     parts = [part for part in written.parts if part not in ("..", "/")]
     for start in range(len(parts)):
         end = PurePosixPath(*parts[start:])
         if len(end.parts) == 1 and tell_split(end.stem) != split:
-            return None  # 'images' alone would be all of them
-        for base in dict.fromkeys(bases):
-            if os.path.exists(base / end):
+            return []  # 'images' alone would be all of them
+        for base in folders:
+            if found := _find(base / end):
                 if start or written.is_absolute():
                     text = f"{clip(str(written))} is not there; {clip(end.as_posix())} is taken"
                     findings.warn("paths that are not there", text, line)
-                return base / end
-    return None
+                return found
+    return []
+
+
+def _find(path: Path) -> list[Path]:
+    """Return a path if it is there, with its letters as they are; else nothing."""
+    if os.path.exists(path):
+        return [path]
+    any_case = AnyCase()
+    found = any_case.find_folder(path) or any_case.find_file(path)
+    return [found] if found else []
+
+
+def _expand(pattern: str, base: Path) -> list[Path]:
+    """Return the folders and files that fit a pattern such as `images/*/train`."""
+    if not glob.has_magic(pattern) or not pattern.isprintable():
+        return []
+    return [base / name for name in sorted(glob.glob(pattern, root_dir=base, recursive=True), key=natural_key)]
