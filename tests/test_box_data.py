@@ -158,6 +158,16 @@ def test_classes_of_the_same_name_are_one() -> None:
     assert number_classes(source, None) == (((3, "cell"), (9, "cell"), (7, "dog")), ("cell", "dog"))
 
 
+def test_given_classes_are_compared_without_blanks_and_unicode_forms() -> None:
+    source = BoxSource(
+        "here", "test", {"all": BoxSplit("all", make_picture, ())}, {3: "caf\u00e9", 7: "dog", 9: "red cell"}
+    )
+    given = ("red  cell ", "dog", "cafe\u0301")
+    assert number_classes(source, given) == (((9, "red  cell "), (7, "dog"), (3, "cafe\u0301")), given)
+    both = ("dog ", "dog", "caf\u00e9", "red cell")
+    assert dict(number_classes(source, both)[0])[7] == "dog"  # the very name wins
+
+
 def test_for_evaluation_nothing_is_split_and_one_split_may_be_taken(tmp_path: Path) -> None:
     assert counts(open_box_data(set_of(0, 1), evaluation=True)) == {"val": [1, 1]}
     write_yolo(tmp_path, {"train": 3, "val": 3, "test": 1})
@@ -258,28 +268,6 @@ def test_when_nothing_could_be_read_the_errors_say_why(tmp_path: Path) -> None:
             open_box_data(tmp_path, skip_bad=skip_bad)
     report = check_box_data(tmp_path)
     assert [error.place for error in report.errors] == ["Annotations/a.xml:3"]
-
-
-def test_what_is_no_data(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"there is no folder '.*missing'.*Expected one of:\n  COCO: .*\n  YOLO: .*\n  Pascal"
-    ):
-        open_box_data(tmp_path / "missing")
-    with pytest.raises(DataError, match="Looked in"):
-        open_box_data("missing")
-    with pytest.raises(DataError, match="the path of the data is empty"):
-        open_box_data("")
-    (tmp_path / "holiday").mkdir()
-    with pytest.raises(DataError, match=r"no boxes were found in '.*holiday'[^$]*It is empty\."):
-        open_box_data(tmp_path / "holiday")
-    write_picture(tmp_path / "holiday/a.png")
-    write_picture(tmp_path / "holiday/sub/a.png")
-    (tmp_path / "holiday/notes.md").touch()
-    with pytest.raises(DataError, match=r"It holds the folder 'sub', 1 file \.png, 1 file \.md\."):
-        open_box_data(tmp_path / "holiday")
-    (tmp_path / "data.zip").write_bytes(b"PK")
-    with pytest.raises(DataError, match="It is an archive: unpack it and pass the folder"):
-        open_box_data(tmp_path / "data.zip")
 
 
 def test_the_check_splits_nothing_off_and_raises_nothing(tmp_path: Path) -> None:

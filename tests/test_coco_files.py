@@ -77,7 +77,7 @@ def test_key_points_have_boxes(tmp_path: Path) -> None:
 
 def test_files_without_boxes_are_told_but_may_be_given(tmp_path: Path) -> None:
     assert find(tmp_path, "annotations/captions_train.json") == {}
-    assert explain_files(tmp_path) == ["annotations/captions_train.json: by its name it has no boxes"]
+    assert explain_files(tmp_path) == [("annotations/captions_train.json", "by its name it has no boxes", False)]
     assert splits(tmp_path / "annotations/captions_train.json")[0].keys() == {"train"}
 
 
@@ -102,14 +102,16 @@ def test_what_is_no_annotation_file_is_explained(tmp_path: Path, content: bytes,
         root = write_files(tmp_path / name[:5], {name: content})
         assert find(root) == {}
         (told,) = explain_files(root)
-        assert told.startswith(f"{name}: {why}")
-    assert explain_files(tmp_path / "label/labels.json")[0].startswith("labels.json: ")
+        assert told.file == name
+        assert told.why.startswith(why)
+        assert told.is_unsure == (why in ("it is empty", "it is not JSON"))
+    assert explain_files(tmp_path / "label/labels.json")[0].file == "labels.json"
 
 
 def test_pipes_are_explained(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.json")
     assert find(tmp_path) == {}
-    assert explain_files(tmp_path) == ["a.json: it is not a regular file"]
+    assert explain_files(tmp_path) == [("a.json", "it is not a regular file", True)]
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-8-sig"])

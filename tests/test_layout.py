@@ -102,6 +102,7 @@ STEPS = [
     {"darknet_data", "voc_places"},
     {"yolo_parts"},
     {"rate_spec", "classifier", "model_config", "voc", "coco", "yolo_layout", "detector"},
+    {"box_formats"},
     {"box_data", "yolo_nas_detector", "detr_detector", "repository"},
     {"rate_fields", "lr_plan", "models"},
     {"preset", "shares", "freezing", "live_rates", "gradients", "optimizers", "weight_store"},

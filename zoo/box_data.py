@@ -5,30 +5,23 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeAlias
 
+from zoo.annotation_files import plain_name
 from zoo.annotations import BoxSource, BoxSplit, Finding, Key, PictureReader
 from zoo.box_datasets import read_box_datasets
+from zoo.box_formats import read_box_folder
 from zoo.box_report import BoxReport
 from zoo.boxed_images import BoxedImages
-from zoo.coco import EXPECTED as COCO
-from zoo.coco import read_coco
 from zoo.data_check import check_boxes
 from zoo.errors import DataError, InputError, did_you_mean
 from zoo.image_folder import SPLIT_NAMES
 from zoo.images import pick_val
 from zoo.labels import check_classes
-from zoo.voc import EXPECTED as VOC
-from zoo.voc import read_voc
-from zoo.yolo_layout import EXPECTED as YOLO
-from zoo.yolo_layout import read_yolo
 
 OnProgress: TypeAlias = Callable[[int, int], None]
 
 MOST_LISTED = 20  # errors, classes or names in a folder that a message names
-READERS = (read_coco, read_yolo, read_voc)  # the order in which a folder is tried
-EXPECTED = (COCO, YOLO, VOC)
 
 
 @dataclass(frozen=True)
@@ -171,20 +164,7 @@ def find_box_source(source: Any) -> BoxSource:
     Raises:
         DataError: If it is nothing known; the text says what was looked for and what is there.
     """
-    if not isinstance(source, (str, os.PathLike)):
-        return read_box_datasets(source)
-    if not os.fspath(source):
-        raise DataError("the path of the data is empty; expected a folder of pictures with boxes.")
-    root = Path(source).expanduser().absolute()
-    if not root.exists():
-        hint = " It is a link to nothing." if root.is_symlink() else ""
-        if not Path(source).expanduser().is_absolute():
-            hint += f" Looked in {Path.cwd()}."
-        raise DataError(f"there is no folder {str(root)!r}.{hint} Expected {_list_expected()}")
-    for read in READERS:
-        if found := read(root):
-            return found
-    raise DataError(f"no boxes were found in {str(root)!r}. Expected {_list_expected()}\n{_say_what_is_there(root)}")
+    return read_box_folder(source) if isinstance(source, (str, os.PathLike)) else read_box_datasets(source)
 
 
 def number_classes(
@@ -194,8 +174,8 @@ def number_classes(
 
     Args:
         source: What the annotations say.
-        given: Names in the order of their numbers, matched by name, or by number where the data has no names; None
-            takes the data's own.
+        given: Names in the order of their numbers, matched by name (blanks around and the Unicode form do not matter),
+            or by number where the data has no names; None takes the data's own.
 
     Returns:
         What the annotations call each class with its name, in the order of the numbers; and the names.
@@ -206,6 +186,9 @@ def number_classes(
     names = source.names
     if given and _is_unnamed(names) and not set(names.values()) & set(given):
         names = {key: given[key] if isinstance(key, int) and key < len(given) else name for key, name in names.items()}
+    if given:
+        plain = {plain_name(name): name for name in reversed(given)}
+        names = {key: name if name in given else plain.get(plain_name(name), name) for key, name in names.items()}
     classes = given or tuple(dict.fromkeys(names.values()))
     used = Counter(key for split in source.splits.values() for image in split.images for key in image.keys)
     unknown = {names[key]: count for key, count in used.items() if names[key] not in classes}
@@ -315,30 +298,6 @@ def _list_places(findings: Sequence[Finding]) -> str:
     if len(findings) > MOST_LISTED:
         lines.append(f"... and {len(findings) - MOST_LISTED:,} more")
     return "".join(f"\n  {line}" for line in lines)
-
-
-def _list_expected() -> str:
-    return "one of:" + "".join(f"\n  {line}" for line in EXPECTED)
-
-
-def _say_what_is_there(root: Path) -> str:
-    """Name what lies in a folder: its folders, and its files by ending."""
-    if root.is_file():
-        archive = root.suffix.lower() in {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"}
-        return "It is an archive: unpack it and pass the folder." if archive else f"It is a file {root.suffix!r}."
-    try:
-        entries = sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        return f"The folder cannot be listed ({error.strerror})."
-    folders = [repr(entry.name) for entry in entries if entry.is_dir()]
-    endings = Counter(entry.suffix.lower() or "without ending" for entry in entries if not entry.is_dir())
-    parts = [
-        f"{count:,} files {ending}" if count > 1 else f"1 file {ending}" for ending, count in endings.most_common(8)
-    ]
-    if folders:
-        shown = ", ".join(folders[:8]) + (", ..." if len(folders) > 8 else "")
-        parts.insert(0, f"the folder{'s' * (len(folders) > 1)} {shown}")
-    return f"It holds {', '.join(parts)}." if parts else "It is empty."
 
 
 def _lines(images: BoxedImages) -> Iterator[bytes]:

@@ -3,10 +3,11 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo.annotation_files import Findings, clip, find_folder, list_files, list_folders, read_ends, show_path, tell_split
+from zoo.annotation_files import Findings, clip, list_files, list_folders, read_ends, show_path, tell_split
 from zoo.errors import DataError, InputError
 
 FOREIGN = ("captions_", "image_info_", "panoptic_", "stuff_")  # how files without boxes begin
@@ -14,6 +15,7 @@ KEYPOINTS = "person_keypoints_"  # how those begin that have the boxes of people
 EXPORTED = "_annotations.coco.json"
 TRAINVAL = "trainval"
 PEEK_BYTES = 2**16
+MOST_EXPLAINED = 100
 JSON = frozenset({".json"})
 SHAPE = "expected an object with images (each with a file_name) and annotations (each with an image_id)"
 
@@ -24,6 +26,14 @@ class CocoFile(NamedTuple):
     path: Path
     split: str
     base: Path
+
+
+class Passed(NamedTuple):
+    """A json that is not read, why not, and whether it might be meant as an annotation file: it cannot be parsed."""
+
+    file: str
+    why: str
+    is_unsure: bool
 
 
 class _Verdict(NamedTuple):
@@ -64,16 +74,17 @@ def find_files(root: Path, findings: Findings) -> list[CocoFile]:
     return []
 
 
-def explain_files(root: Path) -> list[str]:
+def explain_files(root: Path) -> list[Passed]:
     """Say of each json, where annotation files are looked for, why it is none; nothing of those that are."""
     top = root.parent if root.is_file() else root
-    told: list[str] = []
-    for file in (file for files in _gather(root) for file in files):
+    passed: dict[Path, Passed] = {}
+    for file in islice((file for files in _gather(root) for file in files), MOST_EXPLAINED):
         verdict = _judge(file.path)
-        why = "by its name it has no boxes" if _is_foreign(file) and verdict.is_coco else verdict.why
-        if why and (not verdict.is_coco or _is_foreign(file)):
-            told.append(f"{show_path(file.path, top)}: {why}")
-    return list(dict.fromkeys(told))
+        if not verdict.is_coco:
+            passed[file.path] = Passed(show_path(file.path, top), verdict.why, verdict.is_unsure)
+        elif _is_foreign(file):
+            passed[file.path] = Passed(show_path(file.path, top), "by its name it has no boxes", False)
+    return list(passed.values())
 
 
 def _gather(root: Path) -> Iterator[list[CocoFile]]:
@@ -86,9 +97,10 @@ def _gather(root: Path) -> Iterator[list[CocoFile]]:
     if _is_annotations(root):
         yield _list(root, root.parent)
         yield _list_splits(root, root.parent)
-    elif folder := find_folder(root, ["annotations"]):
-        yield _list(folder, root)
-        yield _list_splits(folder, root)
+    for folder in (root / name for name in list_folders(root)):
+        if _is_annotations(folder):
+            yield _list(folder, root)
+            yield _list_splits(folder, root)
     yield _list_splits(root, None)
     yield _list(root, root)
 
