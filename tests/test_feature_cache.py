@@ -1,13 +1,15 @@
 import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from feeds import Small, make_feed
+from zoo import feature_shards
 from zoo.engine import make_accelerator
-from zoo.errors import InputError
+from zoo.errors import InputError, StorageError
 from zoo.feature_cache import keep_features
 from zoo.feature_key import feature_folder
 from zoo.feature_pass import Split
@@ -178,3 +180,69 @@ def test_what_a_killed_run_has_kept_is_used(monkeypatch):
     assert again.facts["computed"] == 4
     assert "14 images: 0.4 kB on disk, 4 of them computed in " in said.lines[1]
     assert all(torch.equal(one, other) for one, other in zip(whole, values(again), strict=True))
+
+
+class Opaque(Small):
+    """Holds what no key can tell."""
+
+    def __init__(self, seed=0):
+        super().__init__(seed)
+        self.generator = torch.Generator()
+
+
+def test_what_no_key_can_tell_is_kept_in_memory_only(tmp_path):
+    kept, said = keep(Opaque())
+    assert kept.choice.where == "memory"
+    assert (
+        "(not on disk: Opaque.generator is a Generator, whose state cannot be read, so they could not" in said.lines[0]
+    )
+    assert not (tmp_path / "cache").exists()
+    with pytest.raises(InputError, match=r"cache='disk' is not possible: Opaque.generator is a Generator"):
+        keep(Opaque(), cache="disk")
+
+
+def test_a_folder_that_cannot_be_written_is_known_before(tmp_path, monkeypatch):
+    (tmp_path / "cache").write_text("a file, where a folder is expected")
+    kept, said = keep()
+    assert kept.choice.where == "memory"
+    assert f"(not on disk: nothing can be written in {tmp_path / 'cache'}" in said.lines[0]
+    assert len(said.lines) == 2
+    with pytest.raises(InputError, match="cache='disk' is not possible: nothing can be written in"):
+        keep(cache="disk")
+    monkeypatch.setattr("zoo.feature_cache.psutil.virtual_memory", lambda: SimpleNamespace(available=0))
+    kept, said = keep()
+    assert (kept.choice.where, kept.splits) == ("off", [])
+    assert said.lines[0].startswith(
+        "features are not kept: they need 0.2 kB; free are 0.0 kB, none on disk (nothing can be"
+    )
+
+
+def test_a_disk_that_fills_up_does_not_end_a_run(monkeypatch):
+    expected, _ = keep(cache="memory")
+    writes = []
+
+    def fail(path, header, tensors):
+        writes.append(path)
+        if len(writes) > 1:
+            raise StorageError("features cannot be kept: No space left on device. Make room (zoo cache clear).")
+        real(path, header, tensors)
+
+    real = feature_shards._put
+    monkeypatch.setattr(feature_shards, "_put", fail)
+    kept, said = keep()
+    assert len(writes) == 2
+    assert kept.choice.where == "memory"
+    assert (kept.facts["where"], kept.facts["computed"], kept.facts["keys"]) == ("memory", 14, [])
+    assert "(not on disk: features cannot be kept: No space left on device)" in said.lines[1]
+    for one, other in zip(values(kept), values(expected), strict=True):
+        assert torch.equal(one, other)
+    writes.clear()
+    with pytest.raises(StorageError, match="No space left"):
+        keep(cache="disk", train=make_feed(11))
+
+
+def test_a_cache_that_can_only_be_read_is_used(monkeypatch):
+    keep()
+    monkeypatch.setattr("zoo.feature_cache._why_unwritable", lambda folder: "it is read-only")
+    kept, _ = keep()
+    assert (kept.choice.where, kept.facts["computed"]) == ("disk", 0)

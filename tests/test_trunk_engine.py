@@ -1,4 +1,5 @@
 import copy
+import functools
 
 import pytest
 import torch
@@ -7,11 +8,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import zoo
 from zoo.classifier import Classifier
+from zoo.code_digest import UnreadableCodeError
 from zoo.errors import InputError
 from zoo.freezing import apply_plan
 from zoo.grouping import plan_lrs
 from zoo.loader import lay_channels_last
-from zoo.trunk_engine import TrunkEngine, choose_dtype, digest_trunk
+from zoo.trunk_engine import TrunkEngine, choose_dtype, digest_trunk, find_patch
 
 TOLERANCE = 1e-5  # of fused features in float32, relative to the largest
 
@@ -418,3 +420,121 @@ def test_a_torch_that_cannot_compile_at_all(monkeypatch, images):
     assert engine(images)[0].shape == (4, 512)
     assert len(said) == 1
     assert "not supported on Python 3.99" in said[0]
+
+
+class Own(nn.Module):
+    """A network of somebody's own."""
+
+    head_prefixes = ("last.",)
+
+    def __init__(self, act=torch.relu):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.last, self.act = nn.Conv2d(3, 4, 3), nn.Linear(4, 2), act
+
+    def trunk(self, images):
+        return self.act(self.conv(images)).mean((2, 3))
+
+    def head(self, features):
+        return self.last(features)
+
+    def forward(self, images):
+        return self.head(self.trunk(images))
+
+
+class Edited(Own):
+    def trunk(self, images):
+        return self.act(self.conv(images) * 2).mean((2, 3))
+
+
+def test_code_of_ones_own_counts():
+    before = digest_trunk(Own())
+    Edited.__qualname__, name = "Own", Edited.__qualname__
+    try:
+        assert digest_trunk(Edited()) != before
+    finally:
+        Edited.__qualname__ = name
+    assert digest_trunk(Own(torch.sin)) != before
+    assert digest_trunk(Own(lambda x: x * 2)) != digest_trunk(Own(lambda x: x * 3))
+    parts = functools.partial(torch.clamp, max=1), functools.partial(torch.clamp, max=2)
+    assert len({digest_trunk(Own(part)) for part in parts}) == 2
+    assert digest_trunk(Own()) == before
+
+
+def test_a_method_of_a_class_that_was_replaced_counts(monkeypatch):
+    from timm.models.resnet import BasicBlock
+
+    model = make()
+    before, original = digest_trunk(model), BasicBlock.forward
+    monkeypatch.setattr(BasicBlock, "forward", lambda self, x: original(self, x) * 2)
+    assert digest_trunk(model) != before
+
+
+def test_parametrizations_count():
+    class Halved(nn.Module):
+        def forward(self, weight):
+            return weight / 2
+
+    class Doubled(nn.Module):
+        def forward(self, weight):
+            return weight * 2
+
+    digests = {digest_trunk(make())}
+    for part in (Halved(), Doubled()):
+        model = make()
+        nn.utils.parametrize.register_parametrization(model.conv1, "weight", part)
+        assert find_patch(model) is None
+        digests.add(digest_trunk(model))
+    assert len(digests) == 3
+
+
+def test_what_cannot_be_read_has_no_digest():
+    with pytest.raises(UnreadableCodeError, match=r"^Own.act is a Generator, whose state cannot be read$"):
+        digest_trunk(Own(torch.Generator()))
+
+
+def replace_forward(module):
+    original = module.forward
+    module.forward = lambda images: original(images) * 2
+
+
+@pytest.mark.parametrize(
+    ("patch", "reason"),
+    [
+        (lambda model: model.layer1.register_forward_hook(lambda *_: None), "'layer1' in the trunk has a forward hook"),
+        (
+            lambda model: model.conv1.register_forward_pre_hook(lambda *_: None),
+            "'conv1' in the trunk has a forward hook",
+        ),
+        (lambda model: model.register_forward_hook(lambda *_: None), "Classifier has a forward hook"),
+        (lambda model: replace_forward(model.layer1), "forward() of 'layer1' in the trunk was replaced"),
+        (lambda model: replace_forward(model.act1), "forward() of 'act1' in the trunk was replaced"),
+        (lambda model: setattr(model, "trunk", lambda images: images), "trunk() of Classifier was replaced"),
+        (
+            lambda model: setattr(model.network, "forward_features", lambda images: images),
+            "forward_features() of ResNet was replaced",
+        ),
+        (
+            lambda model: setattr(model.layer1, "extra", functools.partial(torch.add, model.conv1)),
+            "the function 'extra' of 'layer1' in the trunk refers to a module",
+        ),
+        (lambda model: nn.utils.weight_norm(model.conv1), "'conv1' in the trunk has a forward hook"),
+        (lambda model: setattr(model, "loss", lambda outputs, targets: 0), None),
+        (lambda model: model.fc.register_forward_hook(lambda *_: None), None),
+        (lambda model: apply_plan(model, plan_lrs(model, {"fc": 0.1, "default": 0}, weight_decay=0.0)), None),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_what_was_put_onto_a_model_is_found(patch, reason):
+    model = make()
+    assert find_patch(model) is None
+    patch(model)
+    assert find_patch(model) == reason
+
+
+def test_hooks_of_all_modules_are_found():
+    handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
+    try:
+        assert find_patch(make()).startswith("all modules have a forward hook")
+    finally:
+        handle.remove()

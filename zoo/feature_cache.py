@@ -1,6 +1,7 @@
 """Features that a run keeps: the choice of where, the key by which they are found again, and what is said of it."""
 
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -13,8 +14,17 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
-from zoo.errors import InputError
-from zoo.feature_key import digest_images, feature_folder, find_versions, make_key, mark_used, write_about
+from zoo.code_digest import UnreadableCodeError
+from zoo.errors import InputError, StorageError
+from zoo.feature_key import (
+    digest_images,
+    feature_folder,
+    features_folder,
+    find_versions,
+    make_key,
+    mark_used,
+    write_about,
+)
 from zoo.feature_pass import FeaturePass, Split
 from zoo.feature_shards import FeatureShards, KeptFeatures, choose_per_shard
 from zoo.features import Choice, Passes, choose_cache, format_bytes
@@ -64,35 +74,51 @@ def keep_features(
 
     Raises:
         InputError: They cannot be kept where it was asked for.
+        StorageError: They were to be kept on disk, and cannot be written.
     """
     run = FeaturePass(engine, accelerator, batch_size=preset.batch_size, num_workers=num_workers)
     numbers = _choose_numbers(preset.cache_dtype, run.first(splits[0].feed))
     plan = _agree(accelerator, splits, preset, numbers, lambda: [_key(engine, split, numbers) for split in splits])
     kept = Kept(plan.choice)
+    try:
+        kept.splits = _compute(run, splits, plan, numbers, show)
+    except StorageError as error:
+        if preset.cache != "auto":
+            raise
+        plan = _agree(accelerator, splits, preset, numbers, no_disk=_first_sentence(error))
+        kept = Kept(plan.choice, _compute(run, splits, plan, numbers, show))
     if plan.choice.where == "off":
-        show.say(f"features are not kept: {plan.choice.why}")
         return kept
-    if not plan.found:
-        show.say(f"features of the frozen trunk are kept: {plan.choice.why}")
-    for shards in plan.shards:
-        if accelerator.is_main_process and (damaged := shards.damaged()):
-            show.say(
-                f"{len(damaged):,} of {len(shards):,} files of kept features in {shards.folder} are damaged, or of "
-                "another version: they are computed anew"
-            )
-    total = sum(split.samples for split in splits)
-    with nullcontext(_ignore) if plan.found else show.counting("features of the frozen trunk", total) as count:
-        run.advance = lambda done: count(done, total)
-        if plan.choice.where == "memory":
-            kept.splits = [run.into_memory(split, numbers.dtype) for split in splits]
-        else:
-            pairs = zip(splits, plan.shards, strict=True)
-            kept.splits = [run.onto_disk(split, numbers.dtype, shards) for split, shards in pairs]
     kept.facts = _facts(kept, run, splits, plan, numbers)
     if accelerator.is_main_process and plan.shards:
         _note(kept, run, splits, plan, name)
     show.say(_tell(kept, run, splits, preset))
     return kept
+
+
+def _compute(
+    run: FeaturePass, splits: Sequence[Split], plan: "_Plan", numbers: "_Numbers", show: Progress
+) -> list[KeptFeatures]:
+    """Compute the features that are not there yet where the plan says; none are kept where it says `off`."""
+    if plan.choice.where == "off":
+        show.say(f"features are not kept: {plan.choice.why}")
+        return []
+    if not plan.found:
+        show.say(f"features of the frozen trunk are kept: {plan.choice.why}")
+    for shards in plan.shards:
+        if run.accelerator.is_main_process and (damaged := shards.damaged()):
+            show.say(
+                f"{len(damaged):,} of {len(shards):,} files of kept features in {shards.folder} are damaged, or of "
+                "another version: they are computed anew"
+            )
+    total = sum(split.samples for split in splits)
+    run.start()
+    with nullcontext(_ignore) if plan.found else show.counting("features of the frozen trunk", total) as count:
+        run.advance = lambda done: count(done, total)
+        if plan.choice.where == "memory":
+            return [run.into_memory(split, numbers.dtype) for split in splits]
+        pairs = zip(splits, plan.shards, strict=True)
+        return [run.onto_disk(split, numbers.dtype, shards) for split, shards in pairs]
 
 
 class _Numbers(NamedTuple):
@@ -129,15 +155,23 @@ def _agree(
     splits: Sequence[Split],
     preset: Preset,
     numbers: _Numbers,
-    make_keys: Callable[[], list[str]],
+    make_keys: Callable[[], list[str]] | None = None,
+    no_disk: str | None = None,
 ) -> _Plan:
     """Let the main process choose for all of them; a refusal is raised in every process."""
     answer: list[Any] = [None, [], False]
     if accelerator.is_main_process:
         try:
-            keys = [] if preset.cache == "memory" else make_keys()
+            keys: list[str] = []
+            try:
+                keys = make_keys() if make_keys and preset.cache != "memory" else []
+            except UnreadableCodeError as error:
+                no_disk = f"{error}, so they could not be told apart from those of another network"
             found = bool(keys) and not any(shards.missing() for shards in _shards(keys, splits, numbers))
-            answer = [_choose(splits, preset, numbers, processes=accelerator.num_processes, found=found), keys, found]
+            if not no_disk and not found and preset.cache != "memory":
+                no_disk = _why_unwritable(features_folder())
+            choice = _choose(splits, preset, numbers, accelerator.num_processes, found=found, no_disk=no_disk)
+            answer = [choice, keys, found]
         except InputError as error:
             answer[0] = str(error)
     if accelerator.num_processes > 1:
@@ -148,7 +182,9 @@ def _agree(
     return _Plan(choice, _shards(keys, splits, numbers) if choice.where == "disk" else [], found)
 
 
-def _choose(splits: Sequence[Split], preset: Preset, numbers: _Numbers, *, processes: int, found: bool) -> Choice:
+def _choose(
+    splits: Sequence[Split], preset: Preset, numbers: _Numbers, processes: int, *, found: bool, no_disk: str | None
+) -> Choice:
     train, *others = splits
     passes = Passes(
         epochs=preset.epochs,
@@ -165,6 +201,7 @@ def _choose(splits: Sequence[Split], preset: Preset, numbers: _Numbers, *, proce
         free_memory=psutil.virtual_memory().available,
         free_disk=_free_disk(cache_folder()),
         found=found,
+        no_disk=no_disk,
     )
 
 
@@ -193,8 +230,24 @@ def _key(engine: TrunkEngine, split: Split, numbers: _Numbers) -> str:
 
 def _free_disk(folder: Path) -> int:
     """Return the free bytes of the disk that a folder is on, or will be."""
-    existing = next(place for place in (folder, *folder.parents) if place.exists())
-    return shutil.disk_usage(existing).free
+    return shutil.disk_usage(_existing(folder)).free
+
+
+def _existing(folder: Path) -> Path:
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
+def _first_sentence(error: StorageError) -> str:
+    return str(error).partition(" Make room")[0].rstrip(".")
+
+
+def _why_unwritable(folder: Path) -> str | None:
+    """Return why nothing can be written into a folder, which need not exist; None if it can."""
+    try:
+        with tempfile.TemporaryFile(dir=_existing(folder)):
+            return None
+    except OSError as error:
+        return f"nothing can be written in {folder} ({error.strerror or error})"
 
 
 def _facts(kept: Kept, run: FeaturePass, splits: Sequence[Split], plan: _Plan, numbers: _Numbers) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from typing import NamedTuple, TypeAlias
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device
+from accelerate.utils import gather_object, send_to_device
 from torch import Tensor
 
-from zoo.errors import InputError
+from zoo.errors import InputError, StorageError
 from zoo.feature_shards import FeatureShards, KeptFeatures, fit_dtype
 from zoo.feed import Feed
 from zoo.loader import load_places
@@ -55,6 +55,10 @@ class FeaturePass:
         self.engine, self.accelerator = engine, accelerator
         self.batch_size, self.num_workers = batch_size, num_workers
         self.advance: Advance = lambda done: None
+        self.start()
+
+    def start(self) -> None:
+        """Count from nothing."""
         self.computed, self.seconds, self._done = 0, 0.0, 0
 
     def into_memory(self, split: Split, dtype: torch.dtype) -> KeptFeatures:
@@ -69,6 +73,7 @@ class FeaturePass:
 
         Raises:
             InputError: What another process has written cannot be seen here.
+            StorageError: A process could not write a shard; raised in all of them.
         """
         process = self.accelerator
         missing = shards.missing()
@@ -77,9 +82,15 @@ class FeaturePass:
         mine = missing[process.process_index :: process.num_processes]
         batches = {shard: self._cut(split, shards.samples_of(shard)) for shard in mine}
         results = self._run(split.feed, [batch for part in batches.values() for batch in part], dtype)
-        for shard in mine:
-            shards.write(shard, *self._collect(results, len(batches[shard])))
-        process.wait_for_everyone()
+        failure: StorageError | None = None
+        try:
+            for shard in mine:
+                shards.write(shard, *self._collect(results, len(batches[shard])))
+        except StorageError as error:
+            failure = error
+        failures = [text for text in gather_object([failure and str(failure)]) if text]  # all processes go on alike
+        if failures:
+            raise StorageError(failures[0]) from failure
         if shards.missing():
             raise InputError(
                 f"features that another process has written are not in {shards.folder}. With several machines "

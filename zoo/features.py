@@ -16,7 +16,7 @@ from zoo.errors import InputError
 from zoo.feature_shards import KeptFeatures
 from zoo.feed import Feed
 from zoo.lr_plan import Plan
-from zoo.trunk_engine import TrunkEngine
+from zoo.trunk_engine import TrunkEngine, find_patch
 
 Where: TypeAlias = Literal["off", "memory", "disk"]
 
@@ -71,12 +71,12 @@ def as_they_are(batch: Any) -> Any:
 
 
 def why_not_frozen(model: nn.Module, plan: Plan) -> str | None:
-    """Return why a model's trunk does not stay as it is under a plan, or None if all of it is frozen."""
+    """Return why a model's trunk cannot run by itself under a plan; None if it is frozen, and as it was made."""
     prefixes = tuple(getattr(model, "head_prefixes", ()))
     if not (callable(getattr(model, "trunk", None)) and prefixes):
         return "the model has no trunk and head"
     learning = [name for group in plan.trained for name in group.names if not name.startswith(prefixes)]
-    return f"the trunk learns ({learning[0]})" if learning else None
+    return f"the trunk learns ({learning[0]})" if learning else find_patch(model)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,15 @@ class Choice(NamedTuple):
 
 
 def choose_cache(
-    wish: str, passes: Passes, sample_bytes: int, *, processes: int, free_memory: float, free_disk: float, found: bool
+    wish: str,
+    passes: Passes,
+    sample_bytes: int,
+    *,
+    processes: int,
+    free_memory: float,
+    free_disk: float,
+    found: bool,
+    no_disk: str | None = None,
 ) -> Choice:
     """Choose where features are kept, by what it saves and what there is room for.
 
@@ -128,6 +136,7 @@ def choose_cache(
         free_memory: Bytes.
         free_disk: Bytes, where files would be.
         found: Whether all of them are there already, from an earlier run.
+        no_disk: Why none can be kept on disk, without a full stop; None if they can.
 
     Raises:
         InputError: What is wished for is not possible.
@@ -145,6 +154,8 @@ def choose_cache(
     if found:
         return Choice("disk", f"an earlier run has kept them; {size}")
     if wish == "disk":
+        if no_disk:
+            raise InputError(f"cache='disk' is not possible: {no_disk}. Use cache='memory' or 'off'.")
         if needed > free_disk:
             raise InputError(
                 f"cache='disk' needs {size}, and {format_bytes(free_disk)} are free there. Make room, set "
@@ -153,13 +164,21 @@ def choose_cache(
         return Choice("disk", f"{saving}; {size} on disk")
     if passes.once > WORTH * passes.without:
         return Choice("off", "they would save less than a tenth of the images through the trunk")
-    if needed <= SMALL_SHARE * free_disk:
+    on_disk = 0.0 if no_disk else free_disk
+    if needed <= SMALL_SHARE * on_disk:
         return Choice("disk", f"{saving}; {size} of {format_bytes(free_disk)} free on disk")
     if processes == 1 and needed <= MEMORY_SHARE * free_memory:
-        return Choice("memory", f"{saving}; {size} of {format_bytes(free_memory)} free memory")
-    if needed <= DISK_SHARE * free_disk:
+        return Choice("memory", f"{saving}; {size} of {format_bytes(free_memory)} free memory{_in_brackets(no_disk)}")
+    if needed <= DISK_SHARE * on_disk:
         return Choice("disk", f"{saving}; {size} of {format_bytes(free_disk)} free on disk")
-    return Choice("off", f"they need {size}; free are {format_bytes(free_memory)}, {format_bytes(free_disk)} on disk")
+    if no_disk and processes > 1:
+        return Choice("off", f"several processes share them on disk only, and {no_disk}")
+    disk = f"none on disk ({no_disk})" if no_disk else f"{format_bytes(free_disk)} on disk"
+    return Choice("off", f"they need {size}; free are {format_bytes(free_memory)}, {disk}")
+
+
+def _in_brackets(no_disk: str | None) -> str:
+    return f" (not on disk: {no_disk})" if no_disk else ""
 
 
 def format_bytes(count: float) -> str:

@@ -7,6 +7,7 @@ head can be trained.
 import copy
 import hashlib
 import json
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from zoo.code_digest import CodeDigest, closes_over_module, is_local
 from zoo.errors import InputError
 from zoo.folding import fold_norms
 from zoo.loader import lay_channels_last
@@ -23,7 +25,11 @@ Parts: TypeAlias = tuple[Tensor, ...]
 
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PLAIN = (bool, int, float, str)
-NO_SETTINGS = {"training", "drop_rate", "num_classes", "classes"}  # of a module: they belong to training or the head
+NOT_READ = {"training", "classes", "preprocess", "config", "load_report", "licence"}  # of a run, or in the key anyway
+NO_SETTINGS = NOT_READ | {"drop_rate", "num_classes", "pretrained_cfg", "default_cfg", "_model_args"}  # of a library
+MODES = {"train", "eval"}  # methods that decide how a module learns
+OF_THE_TRUNK = {"trunk", "forward", "_call_impl"}  # of a whole model's methods
+_OF_EVERY_MODULE = frozenset(vars(nn.Module())) | {"_compiled_call_impl"}
 
 
 def choose_dtype(
@@ -160,27 +166,57 @@ class TrunkEngine:
 
 
 def digest_trunk(model: Any) -> str:
-    """Return the SHA-256 of a model's trunk: its structure, and all its parameters and buffers.
+    """Return the SHA-256 of a model's trunk: its structure, its code, and all its parameters and buffers.
 
     The head does not count, nor do devices, memory formats and modes. Of the structure, the names, the classes and the
-    plain settings of all modules count, and the model's name and options.
+    settings of all modules count, and the model's name and options; of the code, what is not of a library whose
+    version is known, functions that modules hold, and methods that were put in the place of a library's.
 
     Args:
         model: Has `trunk` and `head_prefixes`.
+
+    Raises:
+        UnreadableCodeError: It cannot be told what decides the features; the text says why.
     """
     digest = hashlib.sha256()
     config, inner = getattr(model, "config", None) or {}, vars(model).get("network", model)
     options = {name: value for name, value in (config.get("options") or {}).items() if name not in NO_SETTINGS}
-    whole = [_kind(model), _kind(inner), config.get("model"), options, _settings(model), _settings(inner)]
+    modules = list(_trunk_modules(model))
+    code = CodeDigest({id(module): name for name, module in modules} | {id(inner): "the network"})
+    whole = [config.get("model"), options, *(_describe(one, code, type(one).__name__) for one in (model, inner))]
     digest.update(json.dumps(whole, default=repr, sort_keys=True).encode())
-    for name, module in _trunk_modules(model):
-        line = [name, _kind(module), module.extra_repr(), _settings(module)] if name else []
+    for name, module in modules:
+        line = [name, module.extra_repr(), _describe(module, code, name)] if name else []
         digest.update(json.dumps(line, sort_keys=True).encode())
         starts = _head_prefixes(model)
         for own, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
             if not _join(name, own).startswith(starts):
                 digest.update(f"{own} {digest_tensor(tensor)}".encode())
     return digest.hexdigest()
+
+
+def find_patch(model: Any) -> str | None:
+    """Return what was put onto a model from outside, so that its trunk has to run as it is; None: nothing.
+
+    A copy of the trunk would miss a hook that counts, and a function that was put in the place of `forward` mostly
+    calls the original's.
+    """
+    if torch.nn.modules.module._global_forward_hooks or torch.nn.modules.module._global_forward_pre_hooks:
+        return "all modules have a forward hook (register_module_forward_hook)"
+    inner = vars(model).get("network", model)
+    for name, module in [*_trunk_modules(model), ("", inner)]:
+        where = f"{name!r} in the trunk" if name else type(module).__name__
+        if module._forward_hooks or module._forward_pre_hooks:
+            return f"{where} has a forward hook"
+        for own, value in vars(module).items():
+            if own in MODES or not callable(value) or isinstance(value, (type, nn.Module)):
+                continue
+            is_method = callable(getattr(type(module), own, None)) and (module is not model or own in OF_THE_TRUNK)
+            if is_method and not _is_own_method(value, module):
+                return f"{own}() of {where} was replaced"
+            if not _is_own_method(value, module) and closes_over_module(value):
+                return f"the function {own!r} of {where} refers to a module"
+    return None
 
 
 def _deploy(model: Any, fuse: bool) -> tuple[Any, int]:
@@ -252,18 +288,34 @@ def _flatten(features: Any) -> Parts:
     )
 
 
-def _settings(module: nn.Module) -> dict[str, str]:
-    """Return the attributes of a module that are plain values and may decide what it computes in eval mode."""
-    found = {}
-    for name, value in vars(module).items():
-        values = value if isinstance(value, (tuple, list)) else (value,)
-        if name not in NO_SETTINGS and all(isinstance(one, PLAIN) for one in values):
-            found[name] = repr(value)
-    return found
+def _describe(module: nn.Module, code: CodeDigest, name: str) -> list[str]:
+    """Return class and attributes of a module that may decide what it computes in eval mode.
+
+    Of a library's module those are plain values and functions; of anybody else's, all that it holds.
+    """
+    kind, lines = type(module), [code.of_class(type(module), name)]
+    is_library = not any(is_local(base.__module__) for base in kind.__mro__)
+    for own, value in sorted(vars(module).items()):
+        if own in _OF_EVERY_MODULE or own in MODES or own in (NO_SETTINGS if is_library else NOT_READ):
+            continue
+        if not is_library or _is_plain(value) or (callable(value) and not isinstance(value, nn.Module)):
+            lines.append(f"{own} {code.of(value, f'{kind.__name__}.{own}', strict=not is_library)}")
+    return lines
 
 
-def _kind(thing: object) -> str:
-    return f"{type(thing).__module__}.{type(thing).__qualname__}"
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_is_plain(one) for pair in value.items() for one in pair)
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, PLAIN)
+
+
+def _is_own_method(value: Any, module: nn.Module) -> bool:
+    """Whether a value is a method of a library, bound to the module that holds it, as some have for `forward`."""
+    if not isinstance(value, types.MethodType) or value.__self__ is not module:
+        return False
+    return not is_local(getattr(value.__func__, "__globals__", {}).get("__name__"))
 
 
 def _gpu_has_bf16() -> bool:
