@@ -1,3 +1,5 @@
+import os
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,15 @@ from PIL import Image
 from image_files import make_picture, write_picture
 from zoo.errors import InputError
 from zoo.frames import write_video
-from zoo.picture_sources import FramePlace, find_sources, read_again, read_sources
+from zoo.picture_sources import (
+    FramePlace,
+    UnreadableError,
+    find_sources,
+    gather,
+    read_again,
+    read_sources,
+    skipping,
+)
 
 PIXELS = np.zeros((2, 7, 9, 3), np.uint8)
 
@@ -48,6 +58,7 @@ def test_a_path_stands_for_itself(photos):
     [
         ("photos/*.png", ["photos/b.png"], ["b.png"]),
         ("photos/*", ["photos/b.png", "photos/clip.mp4"], ["b.png", "clip.mp4"]),
+        ("~/photos/b.*", ["photos/b.png"], ["b.png"]),
         ("photos/a/?.*", ["photos/a/1.JPG", "photos/a/2.png"], ["1.JPG", "2.png"]),
         (
             "*/**/*.[pw]*",
@@ -56,9 +67,12 @@ def test_a_path_stands_for_itself(photos):
         ),
     ],
 )
-def test_a_pattern_stands_for_pictures_and_videos(pattern, found, named, photos):
-    assert labels(pattern) == found
+def test_a_pattern_stands_for_pictures_and_videos(pattern, found, named, photos, monkeypatch):
+    monkeypatch.setenv("HOME", str(photos.absolute().parent))
+    assert [label.removeprefix(f"{photos.absolute().parent}/") for label in labels(pattern)] == found
     assert files(pattern) == named
+    if pattern.startswith("~"):
+        return
     assert labels(str(photos.absolute().parent / pattern)) == [str(Path(path).absolute()) for path in found]
 
 
@@ -71,8 +85,8 @@ def test_a_name_with_marks_of_patterns_is_a_name_if_there_is_such_a_file(photos)
 
 @pytest.mark.parametrize("batch", [PIXELS, torch.zeros(2, 3, 7, 9, dtype=torch.uint8)], ids=["array", "tensor"])
 def test_pictures_in_memory_are_called_by_their_place(batch, photos):
-    given = [batch, make_picture(), "photos/b.png", batch[0], [b"bytes", {"a": "thing"}]]
-    numbers = [0, 1, 2, None, 4, 5, 6]
+    given = [batch, make_picture(), "photos/b.png", batch[0], [b"bytes", {"a": "thing"}], BytesIO(b"bytes")]
+    numbers = [0, 1, 2, None, 4, 5, 6, 7]
     assert labels(given) == ["photos/b.png" if n is None else f"image {n}" for n in numbers]
     assert files(given) == ["b.png" if n is None else f"image-{n}.jpg" for n in numbers]
     assert [len(find_sources(one)) for one in (batch, batch[0], b"bytes", make_picture())] == [2, 1, 1, 1]
@@ -82,6 +96,69 @@ def test_no_two_files_have_the_same_name(photos):
     write_picture(photos / "other" / "B.PNG")
     given = ["photos/b.png", "photos/other/B.PNG", "photos/b.png", "photos/a/2.png", make_picture(), "photos/a"]
     assert files(given) == ["b.png", "B-2.PNG", "b-3.png", "2.png", "image-4.jpg", "1.JPG", "2-2.png", "deep/3.webp"]
+
+
+def test_no_two_files_are_drawn_over_one_another(photos):
+    """What cannot be written in its own format is drawn as a JPEG, videos as mp4."""
+    folder = Path("formats")
+    for name in ("1.gif", "1.ppm", "1.jpg", "1.JPG", "a/1.gif", "caf\u00e9.png", "cafe\u0301.png"):
+        write_picture(folder / name)
+    assert files(folder) == ["1.JPG", "1-2.jpg", "1-3.jpg", "1-4.jpg", "a/1.jpg", "cafe\u0301.png", "caf\u00e9-2.png"]
+    assert files(["x.avi", "x.mp4"]) == ["x.mp4", "x-2.mp4"]
+
+
+def test_names_in_nested_lists_and_arrays_stay(photos):
+    assert labels([["photos/b.png"], [["photos/a"]]]) == [
+        "photos/b.png",
+        "photos/a/1.JPG",
+        "photos/a/2.png",
+        "photos/a/deep/3.webp",
+    ]
+    assert labels(np.array(["photos/b.png"])) == ["photos/b.png"]
+
+
+def test_sources_that_were_found_before_are_taken_as_they_are(photos):
+    found = find_sources("photos")
+    assert find_sources(found) == found
+
+
+def test_what_training_takes_is_taken(photos):
+    """A file is a picture whatever its name is; others are told."""
+    make_picture().save("photos/scan", "PNG")
+    make_picture().save("photos/camera.dat", "JPEG")
+    make_picture().save("photos/twin.mpo", "JPEG")
+    Path("photos/phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    Path("photos/Thumbs.db").write_bytes(b"x")
+    os.mkfifo("photos/pipe")
+    others = []
+    found = [source.file for source in find_sources("photos", others.append)]
+    assert found == ["a/1.JPG", "a/2.png", "a/deep/3.webp", "b.png", "camera.jpg", "phone.jpg", "scan.jpg", "twin.jpg"]
+    assert others == [Path("photos", name) for name in ("clip.mp4", "notes.txt", "pipe")]
+
+
+def refuse():
+    raise InputError("damaged")
+
+
+def test_what_was_read_before_a_fault_comes_first():
+    batches = gather([lambda: 1, lambda: 2, lambda: 3, refuse, lambda: 4], 2, None)
+    assert [next(batches), next(batches)] == [[1, 2], [3]]
+    with pytest.raises(UnreadableError, match=r"^damaged$"):
+        next(batches)
+
+
+def test_faults_are_left_out():
+    bad = []
+    assert list(gather([refuse, lambda: 1, refuse, lambda: 2, lambda: 3], 2, bad.append)) == [[1, 2], [3]]
+    assert [str(error) for error in bad] == ["damaged", "damaged"]
+
+
+def test_faults_are_told_once():
+    told = r"left out 2 that cannot be read\. The first: damaged"
+    with pytest.warns(UserWarning, match=told), skipping(True) as on_bad:
+        assert list(gather([refuse, lambda: 1, refuse], 2, on_bad)) == [[1]]
+    with skipping(False) as on_bad:
+        assert on_bad is None
 
 
 @pytest.mark.parametrize("nothing", [[], (), PIXELS[:0], [[], []]], ids=repr)
@@ -115,7 +192,7 @@ def test_places_without_pictures(given, text, photos):
 
 def test_videos_are_read_frame_by_frame(photos):
     pictures = list(read_sources(find_sources(["photos/b.png", "photos/clip.mp4"])))
-    assert pictures[0] == ("photos/b.png", "b.png", Path("photos/b.png"), None, None)
+    assert pictures[0] == ("photos/b.png", "b.png", Path("photos/b.png"), None, None, None)
     assert [picture.label for picture in pictures[1:]] == ["photos/clip.mp4"] * 2
     assert [picture.file for picture in pictures[1:]] == ["clip/frame-000000.jpg", "clip/frame-000001.jpg"]
     assert [picture.seconds for picture in pictures[1:]] == [0.0, 0.5]
@@ -127,8 +204,7 @@ def test_videos_are_read_frame_by_frame(photos):
 def test_a_video_is_opened_when_it_is_reached(photos):
     pictures = read_sources(find_sources(["photos/b.png", "gone.mp4"]))
     assert next(pictures).label == "photos/b.png"
-    with pytest.raises(InputError, match=r"cannot read 'gone\.mp4': there is no such file; expected a video"):
-        next(pictures)
+    assert "cannot read 'gone.mp4': there is no such file; expected a video" in str(next(pictures).fault)
 
 
 def test_what_can_be_read_again(photos):

@@ -65,6 +65,22 @@ def open_whole(path: str | os.PathLike[str], *, needed: int | None = None) -> It
             draft.unlink(missing_ok=True)
 
 
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """Make a folder and those above it; one that is there is left as it is.
+
+    Raises:
+        StorageError: It cannot be made, or is a file.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        is_file = path.exists() and not path.is_dir()
+        reason = "it is a file" if is_file else describe_os_error(error, path)
+        raise StorageError(f"the folder {path} cannot be made: {reason}. Choose another.") from error
+    return path
+
+
 def sweep_drafts(folder: str | os.PathLike[str]) -> None:
     """Remove the drafts that killed writers left in a folder; the caller knows that nobody writes there now."""
     with contextlib.suppress(OSError):

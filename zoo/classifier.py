@@ -4,10 +4,13 @@ Shapes: `B` images, `H` and `W` their sides in pixels, `D` features, `C` classes
 """
 
 import copy
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal, overload
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -16,8 +19,9 @@ from zoo.errors import InputError
 from zoo.folding import fold_norms
 from zoo.group_hooks import GroupHooks
 from zoo.licence import Licence
-from zoo.picture_sources import find_sources
+from zoo.picture_sources import OnBad, Source, find_sources, gather, skipping
 from zoo.preprocess import Preprocess, eval_transform
+from zoo.terminal import clean
 from zoo.weights import LoadReport
 
 HEAD_STD = 0.01  # of a new head's weights, as torchvision's MobileNetV2 has it
@@ -49,7 +53,7 @@ class Prediction:
 
     def __str__(self) -> str:
         pairs = zip(self.names, self.probabilities, strict=True)
-        return f"{self.source}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in pairs)
+        return clean(f"{self.source}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in pairs))
 
 
 class Classifier(GroupHooks, nn.Module):
@@ -173,10 +177,40 @@ class Classifier(GroupHooks, nn.Module):
         patterns: dict[str, Any] = network.group_matcher(coarse=coarse)
         return patterns
 
-    @torch.inference_mode()
+    @overload
     def predict(
-        self, sources: Any, *, top_k: int = 5, batch_size: int = 32, image_size: int | None = None
-    ) -> list[Prediction]:
+        self,
+        sources: Any,
+        *,
+        top_k: int = 5,
+        batch_size: int = 32,
+        image_size: int | None = None,
+        skip_bad: bool | OnBad = False,
+        stream: Literal[False] = False,
+    ) -> list[Prediction]: ...
+
+    @overload
+    def predict(
+        self,
+        sources: Any,
+        *,
+        top_k: int = 5,
+        batch_size: int = 32,
+        image_size: int | None = None,
+        skip_bad: bool | OnBad = False,
+        stream: Literal[True],
+    ) -> Iterator[Prediction]: ...
+
+    def predict(
+        self,
+        sources: Any,
+        *,
+        top_k: int = 5,
+        batch_size: int = 32,
+        image_size: int | None = None,
+        skip_bad: bool | OnBad = False,
+        stream: bool = False,
+    ) -> list[Prediction] | Iterator[Prediction]:
         """Name what is on images, with the preprocessing that belongs to the weights.
 
         Args:
@@ -186,30 +220,48 @@ class Classifier(GroupHooks, nn.Module):
             top_k: How many names each answer has at most.
             batch_size: Images per forward pass.
             image_size: Side in pixels; None for the model's own.
+            skip_bad: Leave out what cannot be read: True warns of it at the end, a function is given each error.
+            stream: Return an iterator instead of a list, for large folders: images are read as answers are asked for.
 
         Returns:
             One `Prediction` per image, in order.
+
+        Raises:
+            InputError: If an image cannot be read, or an option is out of range. With `stream`, options and names are
+                checked at once, images when they are reached; those before a bad one have been answered by then.
         """
         if min(top_k, batch_size) < 1:
             raise InputError(f"top_k is {top_k}, batch_size {batch_size}; expected 1 or more of each.")
-        items = find_sources(sources)
         preprocess = self.preprocess.replace(image_size=image_size) if image_size else self.preprocess
-        transform = eval_transform(preprocess)
-        device = next(self.parameters()).device
-        modes, answers = [(module, module.training) for module in (*self.modules(), self.__dict__["network"])], []
+        reads = [partial(_read, source, eval_transform(preprocess)) for source in find_sources(sources)]
+        answers = self._name_all(reads, top_k, batch_size, skip_bad)
+        return answers if stream else list(answers)
+
+    def _name_all(
+        self, reads: Sequence[Callable[[], tuple[str, Tensor]]], top_k: int, batch_size: int, skip_bad: bool | OnBad
+    ) -> Iterator[Prediction]:
+        with skipping(skip_bad) as on_bad:
+            for batch in gather(reads, batch_size, on_bad):
+                labels, images = zip(*batch, strict=True)
+                yield from self._name(labels, torch.stack(images), top_k)
+
+    # Not around the generator: whoever asks for answers would be in inference mode, too.
+    @torch.inference_mode()
+    def _name(self, labels: Sequence[str], images: Tensor, top_k: int) -> list[Prediction]:
+        """Return what is on images `(B, 3, H, W)`, float32 and normalised."""
+        modes = [(module, module.training) for module in (*self.modules(), self.__dict__["network"])]
         self.eval()
         try:
-            for start in range(0, len(items), batch_size):
-                chunk = items[start : start + batch_size]
-                images = torch.stack([transform(read_image(source.item)) for source in chunk]).to(device)
-                best = self(images).softmax(-1).topk(min(top_k, self.num_classes), -1)
-                for source, values, indices in zip(chunk, best.values.cpu(), best.indices.cpu(), strict=True):
-                    names = tuple(self.classes[index] for index in indices.tolist())
-                    answers.append(Prediction(source.label, names, tuple(values.tolist())))
+            logits = self(images.to(next(self.parameters()).device))
         finally:
             for module, mode in modes:
                 module.training = mode
-        return answers
+        best = logits.softmax(-1).topk(min(top_k, self.num_classes), -1)
+        rows = zip(labels, best.values.tolist(), best.indices.tolist(), strict=True)
+        return [
+            Prediction(label, tuple(self.classes[index] for index in indices), tuple(values))
+            for label, values, indices in rows
+        ]
 
 
 def build_timm(name: str, *, num_classes: int, drop_rate: float = 0.0, **options: Any) -> Classifier:
@@ -226,6 +278,10 @@ def build_timm(name: str, *, num_classes: int, drop_rate: float = 0.0, **options
     model = Classifier(timm.create_model(name, pretrained=False, num_classes=num_classes, **options), drop_rate)
     model.reset_head()
     return model
+
+
+def _read(source: Source, transform: Callable[[Image.Image], Tensor]) -> tuple[str, Tensor]:
+    return source.label, transform(read_image(source.item))
 
 
 def _classifier_name(network: nn.Module) -> str:

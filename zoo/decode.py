@@ -12,12 +12,14 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from zoo.errors import InputError
+from zoo.regular_file import open_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, Any] | Tensor"
 
+HEAD_BYTES = 512  # by which a format is known
 MAX_PIXELS = 178_956_970  # half a gigabyte as RGB; also where Pillow sees a decompression bomb
 
 # Only these decoders are tried: others (PostScript) would run foreign programs, or have no mark to be known by.
@@ -70,6 +72,16 @@ def find_fault(source: ImageSource) -> str | None:
     return None
 
 
+def begins_like_image(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as those of a format do that can be read, or HEIC; whatever its name is."""
+    try:
+        with open_regular(path) as file:
+            head = file.read(HEAD_BYTES)
+    except (OSError, ValueError):
+        return False
+    return any(_accepted(Image.OPEN[name][1], head) for name in _formats()) or _is_heic(head)
+
+
 def _decode(source: ImageSource, *, shrink: bool) -> Image.Image:
     torch = sys.modules.get("torch")  # whoever holds a tensor has imported it
     if isinstance(source, Image.Image):
@@ -108,7 +120,7 @@ def _decode_stream(stream: IO[bytes], *, shrink: bool) -> Image.Image:
 
 def _open(stream: IO[bytes]) -> Image.Image:
     """Read the header. `Image.open` would warn of large pictures, and warnings cannot be silenced for one thread."""
-    head = stream.read(512)
+    head = stream.read(HEAD_BYTES)
     for name in _formats():
         factory, accepts = Image.OPEN[name]
         if not _accepted(accepts, head):
@@ -205,9 +217,13 @@ def _describe_foreign(head: bytes) -> str:
         return "a web page, not an image"
     if text.startswith((b"<svg", b"<?xml")):
         return "SVG or XML, not an image of pixels"
-    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
+    if _is_heic(head):
         return "HEIC, which cannot be read here; convert it to JPEG"
     return "not an image; expected JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, JPEG 2000 or AVIF"
+
+
+def _is_heic(head: bytes) -> bool:
+    return head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc")
 
 
 def _from_array(array: "np.ndarray[Any, Any]") -> Image.Image:

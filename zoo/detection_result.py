@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from zoo.atomic import make_folder, open_whole, write_file
 from zoo.box_drawing import draw_boxes, import_supervision
 from zoo.errors import InputError
 from zoo.frames import write_video
-from zoo.picture_sources import FramePlace, read_again
+from zoo.paths import to_path
+from zoo.picture_sources import WRITABLE, FramePlace, read_again
+from zoo.terminal import clean
 
-WRITABLE = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # of pictures with boxes
 JPEG_QUALITY = 95
 
 
@@ -77,7 +79,7 @@ class DetectionResult:
         found = ", ".join(f"{counts[label]:,} {self.classes[label]}" for label in sorted(counts)) or "nothing found"
         place = "" if self.frame is None else f", frame {self.frame}"
         time = "" if self.seconds is None else f" at {self.seconds:.2f} s"
-        return f"{self.source}{place}{time}: {found}"
+        return clean(f"{self.source}{place}{time}: {found}")
 
     def draw(self) -> Image.Image:
         """Return a copy of the picture with boxes, names and scores on it."""
@@ -95,8 +97,9 @@ class DetectionResult:
 
         Raises:
             InputError: If that is the file that the picture comes from.
+            StorageError: It cannot be written.
         """
-        target = Path(path)
+        target = to_path(path)
         if target.is_dir() or not target.suffix:
             named = Path(self.file)
             target /= named if named.suffix.lower() in WRITABLE else named.with_suffix(".jpg")
@@ -105,8 +108,10 @@ class DetectionResult:
             raise InputError(f"cannot write a picture as {target.name!r}; expected a folder, or a name with {endings}.")
         self._keep_source(target)
         drawn = self.draw()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        drawn.save(target, quality=JPEG_QUALITY, subsampling=0)  # colours of thin lines as fine as their brightness
+        make_folder(target.parent)
+        kind = Image.registered_extensions()[target.suffix.lower()]
+        with open_whole(target) as file:  # subsampling: colours of thin lines are as fine as their brightness
+            drawn.save(file, kind, quality=JPEG_QUALITY, subsampling=0)
         return target
 
     def to_dict(self) -> dict[str, Any]:
@@ -122,10 +127,10 @@ class DetectionResult:
         """Return the values of `to_dict` as JSON, and write them to a file if there is a path."""
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
         if path is not None:
-            target = Path(path)
+            target = to_path(path)
             self._keep_source(target)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text + "\n", "utf8")
+            make_folder(target.parent)
+            write_file(target, text + "\n")
         return text
 
     def to_supervision(self) -> Any:
@@ -161,7 +166,8 @@ def save_video(results: Iterable[DetectionResult], path: str | os.PathLike[str],
     """
     if fps is not None and not 0 < fps <= 1000:
         raise InputError(f"fps is {fps!r}; expected a number above 0, at most 1000, or None.")
-    return write_video(path, _draw_all(results, Path(path), fps))
+    path = to_path(path)
+    return write_video(path, _draw_all(results, path, fps))
 
 
 def _draw_all(results: Iterable[DetectionResult], path: Path, fps: float | None) -> Iterator[tuple[Image.Image, float]]:

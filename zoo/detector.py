@@ -3,9 +3,9 @@
 import copy
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias, overload
 
 import torch
@@ -19,7 +19,7 @@ from zoo.errors import InputError, WeightsError
 from zoo.group_hooks import GroupHooks
 from zoo.letterbox import Letterbox, Placement, fit_picture, to_input
 from zoo.licence import Licence
-from zoo.picture_sources import Picture, find_sources, read_sources
+from zoo.picture_sources import OnBad, Picture, find_sources, gather, read_sources, skipping
 from zoo.postprocess import Detections, Postprocess, select_detections
 from zoo.weights import LoadReport
 from zoo.yolo_nas_heads import Predictions
@@ -93,6 +93,7 @@ class Detector(GroupHooks, nn.Module):
         max_predictions: int | None = None,
         batch_size: int = 8,
         image_size: int | None = None,
+        skip_bad: bool | OnBad = False,
         stream: Literal[False] = False,
     ) -> list[DetectionResult]: ...
 
@@ -106,6 +107,7 @@ class Detector(GroupHooks, nn.Module):
         max_predictions: int | None = None,
         batch_size: int = 8,
         image_size: int | None = None,
+        skip_bad: bool | OnBad = False,
         stream: Literal[True],
     ) -> Iterator[DetectionResult]: ...
 
@@ -118,6 +120,7 @@ class Detector(GroupHooks, nn.Module):
         max_predictions: int | None = None,
         batch_size: int = 8,
         image_size: int | None = None,
+        skip_bad: bool | OnBad = False,
         stream: bool = False,
     ) -> list[DetectionResult] | Iterator[DetectionResult]:
         """Find things on pictures, with the preprocessing that belongs to the weights.
@@ -132,6 +135,7 @@ class Detector(GroupHooks, nn.Module):
             max_predictions: Boxes per picture at most; None for the model's own.
             batch_size: Pictures per forward pass.
             image_size: Side of the network's canvas in pixels; None for the model's own.
+            skip_bad: Leave out what cannot be read: True warns of it at the end, a function is given each error.
             stream: Return an iterator instead of a list, for videos and large folders: pictures are read as results
                 are asked for, and only a few are in memory.
 
@@ -140,7 +144,7 @@ class Detector(GroupHooks, nn.Module):
 
         Raises:
             InputError: If a source cannot be read, or an option is out of range. With `stream`, options and names are
-                checked at once, pictures when they are reached.
+                checked at once, pictures when they are reached; the results of those before a bad one come first.
         """
         settings = _change(self.postprocess, conf=conf, iou=iou, max_predictions=max_predictions)
         if type(batch_size) is not int or batch_size < 1:
@@ -148,18 +152,26 @@ class Detector(GroupHooks, nn.Module):
         _check_channels(self)
         letterbox = self.preprocess if image_size is None else self.preprocess.resized(image_size, step=self.size_step)
         pictures = read_sources(find_sources(source))
-        results = self._find(pictures, letterbox, settings, batch_size, keep=stream)
+        batches = partial(gather, _prepare_all(pictures, letterbox), batch_size)
+        results = self._find(batches, letterbox, settings, skip_bad, keep=stream)
         return results if stream else list(results)
 
     def _find(
-        self, pictures: Iterator[Picture], letterbox: Letterbox, settings: Postprocess, batch_size: int, *, keep: bool
+        self,
+        batches: "Callable[[OnBad | None], Iterator[list[_Prepared]]]",
+        letterbox: Letterbox,
+        settings: Postprocess,
+        skip_bad: bool | OnBad,
+        *,
+        keep: bool,
     ) -> Iterator[DetectionResult]:
         """Yield results; `keep` says whether they hold their pictures also where these can be read again."""
-        network, classes, ready = self.fused_copy.of(self), _name_classes(self), _prepare_all(pictures, letterbox)
-        while batch := list(islice(ready, batch_size)):
-            canvases = torch.stack([prepared.canvas for prepared in batch])
-            for prepared, found in zip(batch, self._detect(network, canvases, letterbox, settings), strict=True):
-                yield _conclude(prepared, found, classes, keep=keep)
+        network, classes = self.fused_copy.of(self), _name_classes(self)
+        with skipping(skip_bad) as on_bad:
+            for batch in batches(on_bad):
+                canvases = torch.stack([prepared.canvas for prepared in batch])
+                for prepared, found in zip(batch, self._detect(network, canvases, letterbox, settings), strict=True):
+                    yield _conclude(prepared, found, classes, keep=keep)
 
     # Not around the generator: whoever asks for results would be in inference mode, too.
     @torch.inference_mode()
@@ -227,22 +239,31 @@ class _Prepared(NamedTuple):
     place: Placement
 
 
-def _prepare_all(pictures: Iterable[Picture], letterbox: Letterbox) -> Iterator[_Prepared]:
-    """Yield pictures on canvases, in order; several are decoded and resized at the same time."""
+def _prepare_all(pictures: Iterable[Picture], letterbox: Letterbox) -> Iterator[Callable[[], _Prepared]]:
+    """Yield what gives each picture on a canvas, in order; several are decoded and resized at the same time."""
     running: deque[Future[_Prepared]] = deque()
     with ThreadPoolExecutor(THREADS) as pool:
         for picture in pictures:
             # An object that was passed twice must not be decoded in two threads at once.
-            upright = read_image(picture.item) if isinstance(picture.item, Image.Image) else None
-            running.append(pool.submit(_prepare, picture, upright, letterbox))
+            known = _read_now(picture) if isinstance(picture.item, Image.Image) else picture
+            running.append(pool.submit(_prepare, known, letterbox))
             if len(running) > 2 * THREADS:
-                yield running.popleft().result()
+                yield running.popleft().result
         while running:
-            yield running.popleft().result()
+            yield running.popleft().result
 
 
-def _prepare(picture: Picture, upright: Image.Image | None, letterbox: Letterbox) -> _Prepared:
-    upright = upright or read_image(picture.item)
+def _read_now(picture: Picture) -> Picture:
+    try:
+        return picture._replace(item=read_image(picture.item))
+    except InputError as error:
+        return picture._replace(fault=error)
+
+
+def _prepare(picture: Picture, letterbox: Letterbox) -> _Prepared:
+    if picture.fault is not None:
+        raise picture.fault
+    upright = read_image(picture.item)
     return _Prepared(picture, upright, *fit_picture(upright, letterbox))
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from zoo.errors import DataError
@@ -45,6 +45,15 @@ def scan_folder(root: Path) -> dict[str, Files]:
         return {split: _scan_classes(root, folder) for split, folder in splits.items()}
     _check_plain_classes(root, folders)
     return {"all": _scan_classes(root, root)}
+
+
+def walk_files(folder: Path) -> Iterator[str]:
+    """Yield the files in a folder and its folders, relative to it; what does not count as data is passed over.
+
+    Raises:
+        DataError: A folder cannot be listed.
+    """
+    return (str(PurePosixPath(name)) for name in _walk(folder, folder, frozenset()))
 
 
 def rename_splits(source: Mapping[Any, Any]) -> dict[str, Any]:

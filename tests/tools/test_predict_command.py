@@ -64,7 +64,7 @@ def test_a_video_becomes_a_video(detector, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--top", "2"], "--top has no meaning for a model of detection"),
+        (["--top", "2"], "--top has no effect for a model of detection"),
         (["--conf", "2"], "conf is 2.0; expected a number from 0 to 1"),
         (["--image-size", "100"], "32"),
     ],
@@ -87,4 +87,96 @@ def test_a_classifier_draws_no_boxes(tmp_path, photos, capsys):
     assert main(["predict", str(folder.path), str(photos), "--top", "1", "--device", "cpu"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert main(["predict", str(folder.path), str(photos), "-o", str(tmp_path / "out")]) == 2
-    assert "--out has no meaning for a model of classification" in capsys.readouterr().err
+    assert "--out has no effect for a model of classification" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    model = zoo.get("timm/test_resnet", num_classes=2)
+    folder = RunFolder.create(tmp_path_factory.mktemp("runs") / "classifier", "run")
+    folder.save_model(model, model.state_dict())
+    return folder.path
+
+
+@pytest.fixture
+def with_bad(photos):
+    """Two good images around an empty file, and one that is no image."""
+    (photos / "0b.png").write_bytes(b"")
+    (photos / "notes.txt").write_text("no image")
+    return photos
+
+
+def test_what_was_found_before_a_bad_image_is_kept(detector, with_bad, tmp_path, capsys):
+    out = tmp_path / "found"
+    assert main(["predict", str(detector), str(with_bad), "-o", str(out), "--device", "cpu"]) == 2
+    told = capsys.readouterr()
+    assert told.out.splitlines() == [f"{with_bad / '0.png'}: nothing found"]
+    assert told.err.splitlines() == [
+        f"files passed over, as they are no images: 1, such as '{with_bad / 'notes.txt'}'",
+        f"what was found before is kept: 1 records in {out / 'predictions.json'}",
+        f"error: cannot read '{with_bad / '0b.png'}': empty file (0 bytes). --skip-bad leaves out what cannot be read.",
+    ]
+    assert {path.name for path in out.iterdir()} == {"0.png", "predictions.json"}
+    (record,) = json.loads((out / "predictions.json").read_text())
+    assert record["source"] == str(with_bad / "0.png")
+
+
+def test_a_bad_image_is_left_out(detector, classifier, with_bad, tmp_path, capsys):
+    out = tmp_path / "found"
+    options = ["--skip-bad", "--device", "cpu"]
+    assert main(["predict", str(detector), str(with_bad), "-o", str(out), *options]) == 0
+    told = capsys.readouterr()
+    assert f"left out 1 of 3:\n  cannot read '{with_bad / '0b.png'}': empty file (0 bytes)\n" in told.err
+    records = json.loads((out / "predictions.json").read_text())
+    assert [record["source"] for record in records] == [str(with_bad / "0.png"), str(with_bad / "1.png")]
+    assert main(["predict", str(classifier), str(with_bad), *options, "--json"]) == 0
+    told = capsys.readouterr()
+    assert [record["source"] for record in json.loads(told.out)] == [str(with_bad / "0.png"), str(with_bad / "1.png")]
+    assert "left out 1 of 3:" in told.err
+    assert main(["predict", str(classifier), str(with_bad / "0b.png"), *options]) == 2
+    assert "no image could be read" in capsys.readouterr().err
+
+
+def test_a_classifier_keeps_its_answers_too(classifier, with_bad, capsys):
+    assert main(["predict", str(classifier), str(with_bad), "--json", "--device", "cpu"]) == 2
+    told = capsys.readouterr()
+    assert [record["source"] for record in json.loads(told.out)] == [str(with_bad / "0.png")]
+    assert "--skip-bad" in told.err
+
+
+@pytest.mark.parametrize("kind", ["classifier", "detector"])
+def test_bad_images_are_left_out_in_python(kind, with_bad, request):
+    model = zoo.load(request.getfixturevalue(kind))
+    with pytest.warns(UserWarning, match="left out 1 that cannot be read"):
+        assert [found.source[-5:] for found in model.predict(with_bad, skip_bad=True)] == ["0.png", "1.png"]
+    bad = []
+    assert len(list(model.predict(with_bad, skip_bad=bad.append, stream=True))) == 2
+    assert [str(error) for error in bad] == [f"cannot read '{with_bad / '0b.png'}': empty file (0 bytes)"]
+    results = model.predict(with_bad, stream=True)
+    assert next(results).source == str(with_bad / "0.png")
+    with pytest.raises(zoo.errors.InputError, match="empty file"):
+        next(results)
+
+
+def test_nothing_is_written_over(detector, photos, tmp_path, capsys):
+    (tmp_path / "file").write_text("x")
+    argv = ["predict", str(detector), str(photos), "--device", "cpu", "-o"]
+    assert main([*argv, str(tmp_path / "file")]) == 2
+    assert f"the folder {tmp_path / 'file'} cannot be made: it is a file" in capsys.readouterr().err
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "predictions.json").write_text("[]")
+    assert main([*argv, str(tmp_path / "out")]) == 2
+    assert "predictions.json exists, of an earlier command" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["predictions.json"]
+
+
+def test_names_in_files_are_cleaned(tmp_path, photos, capsys):
+    model = zoo.get("timm/test_resnet", classes=("cat\nerror: fake", "\x1b]0;title\x07dog"))
+    folder = RunFolder.create(tmp_path / "hostile", "run")
+    folder.save_model(model, model.state_dict())
+    (photos / "1.png").rename(photos / "\x1b[2J\n1.png")
+    assert main(["predict", str(folder.path), str(photos), "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) == 2
+    assert "\x1b" not in out
+    assert "cat error: fake" in out

@@ -240,7 +240,7 @@ def test_import_sg_writes_a_preset_that_loads(recipe: Path, tmp_path: Path) -> N
     assert file.read_text().splitlines()[:4] == [
         "# From recipe.yaml, a recipe of super-gradients. Fields that are not here have their default: "
         "zoo preset show --fields",
-        "# Left out: sync_bn, '\\x1b[2J', dataset_params",
+        "# Left out: sync_bn, ?[2J, dataset_params",
         "# zoo finetune DATA --preset THIS_FILE",
         "model: resnet18",
     ]
@@ -250,8 +250,8 @@ def test_import_sg_shows_every_key(recipe: Path, tmp_path: Path) -> None:
     said = output("import-sg", recipe, "-o", tmp_path / "mine.yaml")
     for key in ("initial_lr", "max_epochs", "lr_mode", "lr_warmup_epochs", "architecture", "dataset_params", "sync_bn"):
         assert f"\n  {key} " in said
-    assert "'odd\\nkey'" in said
-    assert "'\\x1b[2J'" in said
+    assert "odd key" in said
+    assert "?[2J" in said
     assert "\x1b" not in said
     assert "norm statistics are those of each process alone" in said
     assert "dataset_params.train_dataloader_params.batch_size" in "".join(
