@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from image_files import make_picture
 from zoo.decode import read_image
@@ -72,6 +72,34 @@ def test_class_names_of_torchvision_are_found_also_in_a_subset() -> None:
     assert known_classes(TensorDataset(PIXELS)) is None
     dataset.classes = 2  # type: ignore[attr-defined]
     assert known_classes(dataset) is None
+
+
+def named(*classes: str) -> Any:
+    dataset = TensorDataset(PIXELS, NUMBERS)
+    dataset.classes = list(classes)  # type: ignore[attr-defined]
+    return dataset
+
+
+def test_class_names_are_found_in_nests() -> None:
+    joined = ConcatDataset([Subset(named("x", "y"), [0]), named("x", "y")])
+    assert known_classes(DataLoader(Subset(joined, [0, 1]))) == ("x", "y")
+    assert known_classes(DataLoader(hugging_face())) == ("x", "y")
+    assert known_classes(ConcatDataset([TensorDataset(PIXELS, NUMBERS)] * 2)) is None
+
+
+def test_parts_that_number_their_classes_differently_are_refused() -> None:
+    for other, words in ((named("y", "x"), "y, x"), (TensorDataset(PIXELS, NUMBERS), "none")):
+        text = rf"train is made of data sets that number their classes differently: x, y and {words}\. Give them"
+        with pytest.raises(DataError, match=text):
+            split_of_dataset(ConcatDataset([named("x", "y"), other]), "train")
+
+
+def test_what_labels_are_made_with_comes_before_a_list_of_names() -> None:
+    dataset = named("x", "y")
+    dataset.class_to_idx = {"x": 1, "y": 0}
+    assert known_classes(dataset) == ("y", "x")
+    dataset.class_to_idx = {"x": 0, "y": 0, "z": 1}  # several names of a class
+    assert known_classes(dataset) == ("x", "y")
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,45 @@
-"""From labels to class numbers: numbers or names, with or without a list of classes."""
+"""From labels to class numbers: names decide, and a number without a name has its digits as its name."""
 
 import operator
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from zoo.errors import DataError, InputError, did_you_mean
 
 MOST_LISTED = 10  # labels or classes that a message names
 TOP_WITHOUT_NAMES = 100  # from this class number on, gaps are taken for a mistake
+
+
+def plain_name(name: str) -> str:
+    """Return the form in which class names are compared: composed letters (NFC), no blanks around them."""
+    return unicodedata.normalize("NFC", name).strip() or name
+
+
+def are_numbers(classes: Sequence[str]) -> bool:
+    """Whether classes have no names but '0', '1', '2' ... in this order."""
+    return all(name == str(number) for number, name in enumerate(classes))
+
+
+def order_names(names: Iterable[str], like: Sequence[str]) -> tuple[str, ...]:
+    """Return different names, those that another list has first and in its order, the others as they come."""
+    own = {plain_name(name): name for name in reversed(tuple(names))}
+    first = [own[name] for name in map(plain_name, like) if name in own]
+    return tuple(dict.fromkeys((*first, *reversed(own.values()))))
+
+
+def match_numbers(known: Sequence[str] | None, classes: Sequence[str]) -> Mapping[int, int]:
+    """Return which class each number of a data set means, by name; numbers whose class is not there are left out.
+
+    Args:
+        known: The data set's own names of its numbers; None: a number has its digits as its name.
+        classes: The names of the class numbers to return.
+    """
+    places = {plain_name(name): number for number, name in enumerate(classes)}
+    if known is None:
+        return {int(name): place for name, place in places.items() if name.isdecimal() and str(int(name)) == name}
+    return {number: places[plain_name(name)] for number, name in enumerate(known) if plain_name(name) in places}
 
 
 def check_classes(classes: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -44,9 +75,12 @@ def plain_labels(labels: Sequence[Any], names: Sequence[str], split: str) -> lis
         else:
             plain.append(value)
     if wrong:
+        hint = "Give each sample one class, and leave out those that have none."
+        if all("(bool" in line or "(np.bool" in line for line in wrong):
+            hint = "Turn True and False into 1 and 0, int(label), or into names."
         raise DataError(
             f"{_count(wrong)} of {split} cannot be used; expected class numbers from 0 or class names:"
-            f"{_list(wrong)}\nGive each sample one class, and leave out those that have none."
+            f"{_list(wrong)}\n{hint}"
         )
     if len({type(value) for value in plain}) > 1:
         raise DataError(f"the labels of {split} are numbers and names mixed; expected one kind.")
@@ -54,19 +88,37 @@ def plain_labels(labels: Sequence[Any], names: Sequence[str], split: str) -> lis
 
 
 def derive_classes(labels: Sequence[int | str], known: tuple[str, ...] | None, split: str) -> tuple[str, ...]:
-    """Return class names: the known ones, or the sorted names among the labels, or the numbers up to the greatest."""
+    """Return class names: the known ones, or the sorted names among the labels, or the numbers up to the greatest.
+
+    Raises:
+        DataError: The labels are numbers that hardly count classes from 0.
+    """
     if known:
-        return known
+        return tuple(dict.fromkeys(map(plain_name, known)))
     numbers = [label for label in labels if isinstance(label, int)]
     if not numbers:
-        return tuple(sorted({str(label) for label in labels}))
-    top, different = max(numbers), len(set(numbers))
-    if top >= TOP_WITHOUT_NAMES and top >= 10 * different:
+        return tuple(sorted({plain_name(str(label)) for label in labels}))
+    check_numbers(min(numbers), max(numbers), len(set(numbers)), split)
+    return tuple(str(number) for number in range(max(numbers) + 1))
+
+
+def check_numbers(least: int, greatest: int, different: int, split: str) -> None:
+    """Refuse numbers without names that hardly count classes from 0.
+
+    Raises:
+        DataError: They begin above 0, or only few of those up to the greatest are in use.
+    """
+    name_them = "or give each number from 0 on a name: zoo.open_data(..., classes=[...])."
+    if greatest >= TOP_WITHOUT_NAMES and greatest >= 10 * different:
         raise DataError(
-            f"the labels of {split} go up to {top:,}, but only {different:,} of them differ; expected class numbers "
-            "0, 1, 2 ... Number the classes anew, or pass classes= with the name of each number."
+            f"the labels of {split} go up to {greatest:,}, but only {different:,} of them differ; expected class "
+            f"numbers 0, 1, 2 ... Number the classes anew, {name_them}"
         )
-    return tuple(str(number) for number in range(top + 1))
+    if least > 0 and different > 1:
+        raise DataError(
+            f"the labels of {split} go from {least:,} to {greatest:,}; expected class numbers from 0. Subtract "
+            f"{least:,} from each, {name_them}"
+        )
 
 
 def number_labels(
@@ -77,8 +129,9 @@ def number_labels(
     names: Sequence[str],
     split: str,
     origin: str,
+    by_name: bool = True,
 ) -> tuple[int, ...]:
-    """Turn labels into class numbers, by name where names are known.
+    """Turn labels into class numbers, by name.
 
     Args:
         labels: Plain ones.
@@ -87,11 +140,38 @@ def number_labels(
         names: What to call each sample.
         split: What to call the split.
         origin: Where the classes come from, for messages.
+        by_name: Whether a number without a name stands for the class that is called by its digits; if not, for its
+            place among the classes.
 
     Raises:
         DataError: If a number is out of range, or a name is not among the classes.
     """
-    limit = len(known or classes)
+    are_places = known is None and (not by_name or are_numbers(classes))
+    if known or are_places:
+        _check_range(labels, known or classes, names, split)
+    places = {plain_name(name): number for number, name in enumerate(classes)}
+    table = {number: number for number in range(len(classes))} if are_places else match_numbers(known, classes)
+    numbers = [table.get(label) if isinstance(label, int) else places.get(plain_name(label)) for label in labels]
+    lost = [label for label, number in zip(labels, numbers, strict=True) if number is None]
+    if lost and known is None and not table and isinstance(lost[0], int):
+        raise DataError(say_nameless(split, classes, origin))
+    if lost:
+        texts = [known[label] if known and isinstance(label, int) else str(label) for label in lost]
+        raise DataError(_say_unknown(Counter(map(plain_name, texts)), classes, split, origin))
+    return tuple(number for number in numbers if number is not None)
+
+
+def say_nameless(split: str, classes: Sequence[str], origin: str) -> str:
+    """Say that numbers without names cannot be matched with classes that have names."""
+    return (
+        f"the labels of {split} are numbers without names, and the classes of {origin} have names: {_quote(classes)}. "
+        "Which number means which class is not known. Give the data set its names, dataset.classes = [...], or open it "
+        "with zoo.open_data(..., classes=[...]), in the order of the numbers."
+    )
+
+
+def _check_range(labels: Sequence[int | str], classes: Sequence[str], names: Sequence[str], split: str) -> None:
+    limit = len(classes)
     numbered = zip(labels, names, strict=True)
     out = [f"{name}: {label}" for label, name in numbered if isinstance(label, int) and label >= limit]
     if out:
@@ -99,19 +179,20 @@ def number_labels(
             f"{_count(out)} of {split} out of range; expected 0 to {limit - 1:,} for {limit:,} "
             f"class{'es' * (limit != 1)}:{_list(out)}\nCorrect the labels, or pass classes= with all names."
         )
-    if not known and all(isinstance(label, int) for label in labels):
-        return tuple(int(label) for label in labels)
-    texts = [known[label] if known and isinstance(label, int) else str(label) for label in labels]
-    places = {name: number for number, name in enumerate(classes)}
-    if unknown := Counter(text for text in texts if text not in places):
-        counts = [f"{name!r} ({count:,} image{'s' * (count > 1)})" for name, count in sorted(unknown.items())]
-        more = f" and {len(counts) - MOST_LISTED} more" if len(counts) > MOST_LISTED else ""
-        raise DataError(
-            f"{split} has classes that {origin} lacks: {', '.join(counts[:MOST_LISTED])}{more}."
-            f"{did_you_mean(next(iter(sorted(unknown))), classes)} Expected some of {_quote(classes)}. "
-            f"Rename or remove them in {split}, or add them to {origin}."
-        )
-    return tuple(places[text] for text in texts)
+
+
+def _say_unknown(unknown: Mapping[str, int], classes: Sequence[str], split: str, origin: str) -> str:
+    counts = [f"{name!r} ({count:,} image{'s' * (count > 1)})" for name, count in sorted(unknown.items())]
+    more = f" and {len(counts) - MOST_LISTED} more" if len(counts) > MOST_LISTED else ""
+    name = min(unknown)
+    hint = did_you_mean(name, classes)
+    if hint and not (name + hint).isascii():  # different letters may look the same
+        escaped = hint.encode("ascii", "backslashreplace").decode()
+        hint = f"{escaped} The letters of {split} are {name!a}."
+    return (
+        f"{split} has classes that {origin} lacks: {', '.join(counts[:MOST_LISTED])}{more}.{hint} "
+        f"Expected some of {_quote(classes)}. Rename or remove them in {split}, or add them to {origin}."
+    )
 
 
 def _plain(label: Any) -> int | str | None:
@@ -119,6 +200,8 @@ def _plain(label: Any) -> int | str | None:
         return str(label)
     if isinstance(label, bool) or "bool" in str(getattr(label, "dtype", "")):
         return None
+    if getattr(label, "shape", None) == (1,) and hasattr(label, "item"):  # arrays of one number, as tensors of one
+        label = label.item()
     try:
         return operator.index(label)
     except (TypeError, ValueError, RuntimeError):  # what numpy and torch raise for several numbers, or for fractions

@@ -126,16 +126,49 @@ def split_of_dataset(dataset: Any, name: str) -> Split:
     names = tuple(f"{short}[{position}]" for position in range(len(dataset)))
     if hasattr(dataset, "features") and hasattr(dataset, "column_names"):
         return _split_of_columns(dataset, name, names)
-    return Split(name, PairReader(dataset), names, None, known_classes(dataset))
+    return Split(name, PairReader(dataset), names, None, known_classes(dataset, name))
 
 
-def known_classes(dataset: Any) -> tuple[str, ...] | None:
-    """Return the class names of a data set as torchvision's have them, also of a `Subset`."""
-    while dataset is not None:
-        classes = getattr(dataset, "classes", None)
-        if isinstance(classes, (list, tuple)) and classes and all(isinstance(name, str) for name in classes):
-            return tuple(classes)
-        dataset = getattr(dataset, "dataset", None)
+def known_classes(dataset: Any, name: str = "the data") -> tuple[str, ...] | None:
+    """Return the names of the class numbers of a data set, also where it is a part of others or made of several.
+
+    Looks into `Subset`, `ConcatDataset` and loaders; a column `ClassLabel` of a Hugging Face data set has names, too.
+
+    Raises:
+        DataError: The parts that it is made of number their classes differently.
+    """
+    if classes := _own_classes(dataset):
+        return classes
+    parts = getattr(dataset, "datasets", None)
+    if isinstance(parts, (list, tuple)) and parts:
+        found = list(dict.fromkeys(known_classes(part, name) for part in parts))
+        if len(found) > 1:
+            first, second = (", ".join(classes[:3]) if classes else "none" for classes in found[:2])
+            raise DataError(
+                f"{name} is made of data sets that number their classes differently: {first} and {second}. Give them "
+                "the same classes, in the same order."
+            )
+        return found[0]
+    inner = getattr(dataset, "dataset", None)
+    return None if inner is None or inner is dataset else known_classes(inner, name)
+
+
+def _own_classes(dataset: Any) -> tuple[str, ...] | None:
+    """Return what a data set itself calls its class numbers: as torchvision's do, or Hugging Face's."""
+    numbers = getattr(dataset, "class_to_idx", None)
+    if (
+        isinstance(numbers, dict)
+        and numbers
+        and sorted(map(str, numbers.values())) == sorted(map(str, range(len(numbers))))
+    ):
+        return tuple(sorted(numbers, key=lambda name: int(numbers[name])))  # what labels are made with
+    classes = getattr(dataset, "classes", None)
+    if isinstance(classes, (list, tuple)) and classes and all(isinstance(name, str) for name in classes):
+        return tuple(classes)
+    features = getattr(dataset, "features", None)
+    if isinstance(features, dict) and hasattr(dataset, "column_names"):
+        named = [kind.names for kind in features.values() if type(kind).__name__ == "ClassLabel"]
+        return tuple(named[0]) if len(named) == 1 else None
     return None
 
 
