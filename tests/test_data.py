@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, TensorDataset
 
 from image_files import make_picture, png_header, write_picture, write_tree
 from zoo.data import Data, open_data
@@ -271,14 +271,107 @@ def test_loaders_are_used_as_they_are() -> None:
     train, val = loader(shuffle=True), loader()
     seen: list[tuple[int, int]] = []
     data = open_data((train, val), on_progress=lambda done, total: seen.append((done, total)))
-    assert data.loaders == (train, val)
+    assert data.loaders is not None
+    assert [(name, user.loader, user.table) for name, user in data.loaders.items()] == [
+        ("train", train, None),
+        ("val", val, None),
+    ]
     assert (data.train, data.val, data.classes) == (None, None, ("0", "1", "2", "3"))
     assert seen[-1] == (20, 20)
     assert json.loads(json.dumps(data.describe()))["counts"] == {}
     assert open_data((train, val), classes=["a", "b", "c", "d"]).classes == ("a", "b", "c", "d")
-    train.dataset.classes = ["p", "q", "r", "s"]
+    train.dataset.classes = val.dataset.classes = ["p", "q", "r", "s"]
     assert open_data((train, val)).classes == ("p", "q", "r", "s")
-    assert open_data(val, evaluation=True).loaders == (None, val)
+    for source in (val, (None, val), {"validation": val}):
+        opened = open_data(source, evaluation=True).loaders
+        assert opened is not None
+        assert [user.loader for user in opened.values()] == [val]
+
+
+def named_loader(*classes: str, numbers: torch.Tensor = NUMBERS) -> Any:
+    made = loader(numbers=numbers)
+    made.dataset.classes = list(classes)
+    return made
+
+
+def targets_of(data: Any, name: str) -> list[int]:
+    user = data.loaders[name]
+    return [int(n) for images, targets in user.loader for n in user.prepare(images, targets, 0, 0)[1]]
+
+
+def test_loaders_that_know_their_names_are_matched_by_name() -> None:
+    data = open_data({"train": named_loader("p", "q", "r", "s"), "val": named_loader("s", "r", "q", "p")})
+    assert data.classes == ("p", "q", "r", "s")
+    assert targets_of(data, "train") == NUMBERS.tolist()
+    assert targets_of(data, "val") == (3 - NUMBERS).tolist()
+    part = open_data((named_loader("p", "q", "r", "s"), named_loader("q", "s", numbers=NUMBERS % 2)))
+    assert targets_of(part, "val") == (1 + 2 * (NUMBERS % 2)).tolist()
+    liked = open_data((named_loader("p", "q", "r", "s"), named_loader("p", "q", "r", "s")), like=("s", "x", "q"))
+    assert liked.classes == ("s", "q", "p", "r")
+    assert targets_of(liked, "train") == [{0: 2, 1: 1, 2: 3, 3: 0}[number] for number in NUMBERS.tolist()]
+
+
+def test_loaders_without_names_are_not_matched_with_names() -> None:
+    text = (
+        r"the labels of the loader val are numbers without names, and the classes of the loader train have names: 'p'"
+    )
+    with pytest.raises(DataError, match=text):
+        open_data((named_loader("p", "q", "r", "s"), loader()))
+    with pytest.raises(
+        DataError, match=r"the labels of the loader val .* the classes of the model have names: 'p', 'q'"
+    ):
+        open_data(loader(), classes=["p", "q", "r", "s"], by_name=True, evaluation=True)
+    named = open_data((named_loader("p", "q", "r", "s"), loader()), classes=["s", "r", "q", "p"])  # they name numbers
+    assert targets_of(named, "val") == NUMBERS.tolist()
+    assert targets_of(named, "train") == (3 - NUMBERS).tolist()
+
+
+def test_numbers_without_names_stand_for_the_classes_of_these_digits() -> None:
+    classes = ["0", "1", "10", "2"]
+    opened = open_data(loader(numbers=NUMBERS % 3), classes=classes, by_name=True, evaluation=True)
+    assert targets_of(opened, "val") == [{0: 0, 1: 1, 2: 3}[number % 3] for number in NUMBERS.tolist()]
+    images = open_data(TensorDataset(PIXELS, NUMBERS % 3), classes=classes, by_name=True, evaluation=True)
+    assert images.val is not None
+    assert list(images.val.targets) == targets_of(opened, "val")
+
+
+def test_a_split_of_numbers_beside_one_with_names_is_refused() -> None:
+    joined = ConcatDataset([SET])
+    named = TensorDataset(PIXELS, NUMBERS)
+    named.classes = ["p", "q", "r", "s"]  # type: ignore[attr-defined]
+    with pytest.raises(DataError, match="the labels of val are numbers without names, and the classes of train have"):
+        open_data((named, joined))
+
+
+class Endless(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        yield from zip(PIXELS / 255, NUMBERS, strict=True)
+
+
+def test_splits_without_labels_are_told_of_when_they_are_asked_for() -> None:
+    parts = datasets.DatasetDict(train=hugging_face([0, 1, 0, 1]), test=hugging_face([-1, -1]))
+    with pytest.raises(DataError, match=r"2 labels of test cannot be used; .*\n  test\[0\]: -1 \(int\)"):
+        open_data(parts, evaluation=True, only="test")
+
+
+def test_classes_are_numbered_like_others(tmp_path: Path) -> None:
+    write_tree(tmp_path, {f"{split}/{name}": 2 for split in ("train", "val") for name in ("ant", "bee", "cat")})
+    data = open_data(tmp_path, like=("cat", "dog", "ant"))
+    assert data.classes == ("cat", "ant", "bee")
+    assert data.train is not None
+    assert [data.train.names[data.train.targets.index(number)].split("/")[1] for number in range(3)] == [
+        "cat",
+        "ant",
+        "bee",
+    ]
+    assert data.options == {"skip_bad": False, "classes": ["cat", "ant", "bee"]}
+
+
+def test_what_data_was_opened_with_is_kept() -> None:
+    data = open_data(SET, val_fraction=0.4, seed=3, skip_bad=True)
+    assert data.options == {"skip_bad": True, "val_fraction": 0.4, "split_seed": 3}
+    assert not data.named
+    assert open_data((SET, SET), classes=list("pqrs")).options == {"skip_bad": False, "classes": list("pqrs")}
 
 
 class Broken:
@@ -311,14 +404,22 @@ class Broken:
         (TensorDataset(PIXELS, NUMBERS - 1), r"5 labels of the data cannot be used; .*\n  data\[0\]: tensor\(-1\)"),
         (TensorDataset(PIXELS, NUMBERS / 2), "20 labels of the data cannot be used"),
         (TensorDataset(PIXELS, NUMBERS + 5000), "the labels of the data go up to 5,003"),
+        (TensorDataset(PIXELS, NUMBERS + 1), "the labels of the data go from 1 to 4; expected class numbers from 0"),
         ((SET, TensorDataset(PIXELS[:4], NUMBERS[:4] + 2)), r"2 labels of val out of range; .*\n  val\[2\]: 4\n"),
         (TensorDataset(PIXELS, NUMBERS * 0), "images of one class only, '0'"),
         ({"full": SET}, "the data has the splits full; expected train"),
         ({}, r"the data has the splits \(none\); expected train"),
         ({"val": SET, "valid": SET}, "several splits for val: val, valid. Keep one"),
         (loader(), r"the data is one loader, which cannot be split; expected a pair of loaders \(train, val\)"),
-        ((loader(), None), "val is None, and a loader cannot be split"),
-        ((loader(), SET), "loaders and data sets are mixed"),
+        ((loader(), None), "val is missing, and a loader cannot be split"),
+        ({"train": loader()}, "val is missing, and a loader cannot be split"),
+        ((loader(), SET), "train is a loader, and another split is none; expected all splits as loaders"),
+        ((map(list, loader()), loader()), "train is a map, which can be read only once; expected a loader"),
+        (
+            (DataLoader(Endless()), loader()),
+            r"the loader train does not know .* because Endless has no len\(\); expected",
+        ),
+        ((loader(numbers=NUMBERS + 1), loader()), "the labels of the loader train go from 1 to 4; expected .* from 0"),
         ((loader(PIXELS), loader()), "the images of the loader train are uint8"),
         ((loader(), loader(numbers=NUMBERS + 1)), "the loader val has targets from .* expected 0 to 3"),
     ],

@@ -3,17 +3,24 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from zoo.errors import DataError, InputError
 from zoo.image_folder import SPLIT_NAMES, rename_splits, scan_folder
 from zoo.images import Images, Problem, Survey, number_images, pick_val, survey_splits
-from zoo.labels import check_classes, derive_classes
+from zoo.labels import check_classes, derive_classes, order_names, plain_name
 from zoo.sources import FileReader, Split, known_classes, split_of_dataset, split_of_files
-from zoo.user_loaders import check_first_batch, count_classes, is_loader
+from zoo.user_loaders import (
+    UserLoader,
+    check_first_batch,
+    check_length,
+    count_classes,
+    is_loader,
+    match_targets,
+)
 
 OnProgress: TypeAlias = Callable[[int, int], None]
 
@@ -31,7 +38,10 @@ class Data:
         classes: Names, in the order of the class numbers.
         source: Where it came from: the path of the folder, or what kind of object.
         skipped: What was left out with `skip_bad`.
-        loaders: The user's own `(train, val)` loaders, used as they are.
+        loaders: The user's own loaders by split, instead of images.
+        named: Whether the classes have names; if not, the data has numbers only, and they are called by these.
+        options: What of the preset it was opened with: `val_fraction`, `split_seed`, `skip_bad`, and `classes` where
+            their order was said.
     """
 
     train: Images | None
@@ -40,7 +50,9 @@ class Data:
     classes: tuple[str, ...]
     source: str
     skipped: tuple[Problem, ...] = ()
-    loaders: tuple[Any, Any] | None = None
+    loaders: Mapping[str, UserLoader] | None = None
+    named: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
         """Return plain values for a file: classes, counts, what was left out, and a digest that tells data sets apart.
@@ -76,6 +88,8 @@ def open_data(
     source: Any,
     *,
     classes: Sequence[str] | None = None,
+    by_name: bool = False,
+    like: Sequence[str] = (),
     val_fraction: float = 0.2,
     seed: int = 0,
     skip_bad: bool = False,
@@ -89,8 +103,12 @@ def open_data(
     Args:
         source: A folder `train/<class>/*` and `val/<class>/*` (or `valid`, `validation`, `test`), or `<class>/*`;
             a torch or Hugging Face data set, a pair `(train, val)` of them (val may be None), or a mapping of splits;
-            a pair of loaders, which are used as they are. A `Data` is returned as it is.
+            a pair or a mapping of loaders, whose batches are used as they are. A `Data` is returned as it is.
         classes: Class names in the order of the class numbers; None: the data's own, sorted where it has no order.
+            Where the data has names, they are matched; numbers without names are places in this list.
+        by_name: `classes` are those of a model: numbers without names are no places, but stand for the class of these
+            digits.
+        like: Names by whose order the data's own are numbered, those that are not among them after the others.
         val_fraction: Share of each class that is kept for val where the data has no val (nor test) of its own.
         seed: Decides which.
         skip_bad: Leave out what cannot be read, instead of stopping.
@@ -108,26 +126,53 @@ def open_data(
     given = check_classes(classes)
     if not isinstance(val_fraction, (int, float)) or not 0 < val_fraction < 1:
         raise InputError(f"val_fraction is {val_fraction!r}; expected a number between 0 and 1.")
+    numbering = _Numbering(given, by_name, tuple(like))
     if loaders := _find_loaders(source, evaluation=evaluation):
-        return _open_loaders(loaders, given, check=check, on_progress=on_progress)
-    where, splits = _find_splits(source)
+        return _open_loaders(loaders, numbering, check=check, on_progress=on_progress)
+    where, splits = _find_splits(source, only)
     if only and evaluation:
-        splits, given = _keep_one(splits, only, given)
+        splits, numbering = _keep_one(splits, only, numbering)
     surveys = survey_splits(splits, check=check, on_progress=on_progress)
     skipped = tuple(problem for survey in surveys.values() for problem in survey.problems)
     if skipped and not skip_bad:
         raise DataError(_list_problems(splits, surveys))
-    names, images = _number_splits(splits, surveys, given)
+    names, images, named = _number_splits(splits, surveys, numbering)
+    options: dict[str, Any] = {"skip_bad": skip_bad} | numbering.options(names)
     if not evaluation:
         _check_every_class(splits, images, names)
-        images = _split_off_val(images, val_fraction, seed)
+        if "val" not in images and "test" not in images:
+            images = _split_off_val(images, val_fraction, seed)
+            options |= {"val_fraction": val_fraction, "split_seed": seed}
     if not images:
         raise DataError(f"{where} has no image that can be used. Expected one at least.")
     val = images.get("val") or images.get("test") or images.get("all")
-    return Data(images.get("train"), val, images.get("test"), names, where, skipped)
+    return Data(images.get("train"), val, images.get("test"), names, where, skipped, named=named, options=options)
 
 
-def _find_splits(source: Any) -> tuple[str, dict[str, Split]]:
+@dataclass(frozen=True)
+class _Numbering:
+    """By which names classes are numbered; see `open_data`."""
+
+    given: tuple[str, ...] | None = None
+    by_name: bool = False
+    like: tuple[str, ...] = ()
+
+    @property
+    def origin(self) -> str:
+        """Where the given classes come from, for messages."""
+        return "the model" if self.by_name else "the list of classes"
+
+    @property
+    def are_places(self) -> bool:
+        """Whether numbers without names are places among the given classes."""
+        return self.given is not None and not self.by_name
+
+    def options(self, classes: tuple[str, ...]) -> dict[str, Any]:
+        """Return what to open the data with again, for the same numbers."""
+        return {"classes": list(classes)} if self.given or self.like else {}
+
+
+def _find_splits(source: Any, only: str | None) -> tuple[str, dict[str, Split]]:
     """Tell what the source is, in words, and make its splits: `train`, `val`, `test`, or `all`."""
     if isinstance(source, (str, os.PathLike)):
         if not os.fspath(source):
@@ -143,18 +188,26 @@ def _find_splits(source: Any) -> tuple[str, dict[str, Split]]:
         datasets = {"all": source}
     if not datasets:
         raise DataError("the data is (None, None); expected a data set for train, for val, or both.")
-    if any(map(is_loader, datasets.values())):
-        raise DataError("loaders and data sets are mixed; expected (train, val) as two loaders or as two data sets.")
+    for name, part in datasets.items():
+        if is_loader(part):
+            raise DataError(
+                f"{_say(name)} is a loader, and another split is none; expected all splits as loaders, or all as data "
+                "sets."
+            )
+        if isinstance(part, Iterator):
+            raise DataError(
+                f"{_say(name)} is a {type(part).__name__}, which can be read only once; expected a loader, which gives "
+                "its batches anew in each epoch and has a length, or a data set."
+            )
     kind = type(next(iter(datasets.values()))).__name__
     splits = {name: split_of_dataset(part, _say(name)) for name, part in datasets.items()}
-    if len(splits) > 1 and "test" in splits and set(splits["test"].labels or (0,)) <= {-1, None}:
+    is_extra = len(splits) > 1 and only != "test"
+    if is_extra and "test" in splits and set(splits["test"].labels or (0,)) <= {-1, None}:
         del splits["test"]  # published without labels
     return f"data set {kind}", splits
 
 
-def _keep_one(
-    splits: dict[str, Split], only: str, given: tuple[str, ...] | None
-) -> tuple[dict[str, Split], tuple[str, ...] | None]:
+def _keep_one(splits: dict[str, Split], only: str, numbering: _Numbering) -> tuple[dict[str, Split], _Numbering]:
     """Return the one split that is wanted, and the classes that train would have given it."""
     if only not in SPLIT_NAMES.values():
         raise InputError(f"the split {only!r} is unknown; expected train, val or test.")
@@ -163,9 +216,11 @@ def _keep_one(
         has = ", ".join(name for name in splits if name != "all") or "no splits, only classes: choose val for all of it"
         raise DataError(f"the data has no split {only!r}; it has {has}.")
     train = splits.get("train")
-    if given is None and train is not None and train.classes is None:
-        return splits, None  # the labels of train tell the classes
-    return {wanted[0]: splits[wanted[0]]}, given or (train.classes if train else None)
+    if numbering.given is None and train is not None:
+        if train.classes is None:
+            return splits, numbering  # the labels of train tell the classes
+        numbering = _Numbering(derive_classes((), train.classes, train.name), by_name=True)
+    return {wanted[0]: splits[wanted[0]]}, numbering
 
 
 def _list_problems(splits: Mapping[str, Split], surveys: Mapping[str, Survey]) -> str:
@@ -184,14 +239,20 @@ def _list_problems(splits: Mapping[str, Split], surveys: Mapping[str, Survey]) -
 
 
 def _number_splits(
-    splits: Mapping[str, Split], surveys: Mapping[str, Survey], given: tuple[str, ...] | None
-) -> tuple[tuple[str, ...], dict[str, Images]]:
-    """Return the classes, and every split that has images, numbered by them."""
+    splits: Mapping[str, Split], surveys: Mapping[str, Survey], numbering: _Numbering
+) -> tuple[tuple[str, ...], dict[str, Images], bool]:
+    """Return the classes, every split that has images, numbered by them, and whether the classes have names."""
     base = next(name for name in ("train", "all", "val", "test") if name in splits)
-    classes = given or derive_classes(surveys[base].labels, splits[base].classes, splits[base].name)
-    origin = "the list of classes" if given else splits[base].name
-    images = {name: number_images(split, surveys[name], classes, origin) for name, split in splits.items()}
-    return classes, {name: part for name, part in images.items() if len(part)}
+    first, labels = splits[base], surveys[base].labels
+    classes, origin = numbering.given, numbering.origin
+    if classes is None:
+        classes, origin = order_names(derive_classes(labels, first.classes, first.name), numbering.like), first.name
+    are_names = first.classes is not None or not all(isinstance(label, int) for label in labels)
+    images = {
+        name: number_images(split, surveys[name], classes, origin, by_name=not numbering.are_places)
+        for name, split in splits.items()
+    }
+    return classes, {name: part for name, part in images.items() if len(part)}, are_names or numbering.are_places
 
 
 def _check_every_class(splits: Mapping[str, Split], images: Mapping[str, Images], classes: tuple[str, ...]) -> None:
@@ -218,9 +279,7 @@ def _check_every_class(splits: Mapping[str, Split], images: Mapping[str, Images]
 
 
 def _split_off_val(images: dict[str, Images], fraction: float, seed: int) -> dict[str, Images]:
-    """Keep a part of each class for val, where there is neither val nor test."""
-    if "val" in images or "test" in images:
-        return images
+    """Keep a part of each class for val."""
     every = images.get("train") or images["all"]
     chosen = set(pick_val(every.names, every.targets, fraction=fraction, seed=seed))
     if not chosen:
@@ -231,51 +290,79 @@ def _split_off_val(images: dict[str, Images], fraction: float, seed: int) -> dic
     return {"train": every.subset(train), "val": every.subset(sorted(chosen))}
 
 
-def _find_loaders(source: Any, *, evaluation: bool) -> tuple[Any, Any] | None:
-    """Return `(train, val)` if the source is loaders."""
+def _find_loaders(source: Any, *, evaluation: bool) -> dict[str, Any] | None:
+    """Return the loaders by split, if the source is loaders."""
     if isinstance(source, (str, os.PathLike)):
         return None
-    if is_loader(source):
+    if is_loader(source) and not isinstance(source, Mapping):
         if not evaluation:
             raise DataError("the data is one loader, which cannot be split; expected a pair of loaders (train, val).")
-        return None, source
-    if not isinstance(source, (tuple, list)) or len(source) != 2 or not is_loader(source[0]):
+        return {"val": source}
+    if isinstance(source, Mapping):
+        parts = rename_splits(source)
+    elif isinstance(source, (tuple, list)) and len(source) == 2:
+        parts = dict(zip(("train", "val"), source, strict=True))
+    else:
         return None
-    if source[1] is None:
-        raise DataError("val is None, and a loader cannot be split; expected a pair of loaders (train, val).")
-    return (source[0], source[1]) if is_loader(source[1]) else None
+    found = {name: part for name, part in parts.items() if part is not None}
+    if not found or not all(map(is_loader, found.values())):
+        return None
+    if not evaluation and not {"train", "val"} <= found.keys():
+        missing = "train" if "train" not in found else "val"
+        raise DataError(f"{missing} is missing, and a loader cannot be split; expected loaders for train and for val.")
+    return found
 
 
 def _open_loaders(
-    loaders: tuple[Any, Any], given: tuple[str, ...] | None, *, check: bool, on_progress: OnProgress | None
+    loaders: Mapping[str, Any], numbering: _Numbering, *, check: bool, on_progress: OnProgress | None
 ) -> Data:
-    named = {name: loader for name, loader in zip(("train", "val"), loaders, strict=True) if loader is not None}
-    base, first = next(iter(named.items()))
-    own = known_classes(getattr(first, "dataset", None))
-    classes = given or own
-    if given and own and given != own:
-        raise DataError(
-            f"the loader numbers its classes as {_first(own)} and the model as {_first(given)}. Pass the data set "
-            "instead of the loader: its classes are matched by name."
-        )
+    for name, loader in loaders.items():
+        check_length(loader, name)
+    known = {name: known_classes(loader, name) for name, loader in loaders.items()}
+    base = next(name for name in ("train", "val", "test") if name in loaders)
+    classes, origin = numbering.given, numbering.origin
     if classes is None:
-        total, done = len(getattr(first, "dataset", first)), 0
+        own, origin = known[base] or _count_loader(loaders[base], base, on_progress), f"the loader {base}"
+        classes = order_names(map(plain_name, own), numbering.like)
+    users = {}
+    for name, loader in loaders.items():
+        own_names = known[name]
+        by_name = not numbering.are_places
+        table = match_targets(own_names, classes, name=name, origin=origin, by_name=by_name)
+        users[name] = UserLoader(loader, name, classes, own_names, table)
+        if check:
+            check_first_batch(users[name])
+    return Data(
+        train=None,
+        val=None,
+        test=None,
+        classes=classes,
+        source=f"loader {type(loaders[base]).__name__}",
+        loaders=users,
+        named=known[base] is not None or numbering.are_places,
+        options=numbering.options(classes),
+    )
 
-        def count(images: int) -> None:
-            nonlocal done
-            done += images
-            if on_progress:
-                on_progress(done, max(done, total))
 
-        classes = tuple(map(str, range(count_classes(first, base, count))))
-    if check:
-        for name, loader in named.items():
-            check_first_batch(loader, name, len(classes))
-    return Data(None, None, None, classes, f"loader {type(first).__name__}", loaders=loaders)
+def _count_loader(loader: Any, name: str, on_progress: OnProgress | None) -> tuple[str, ...]:
+    """Return the numbers of the classes that a loader gives, as names."""
+    total, done = _count_samples(loader), 0
+
+    def count(images: int) -> None:
+        nonlocal done
+        done += images
+        if on_progress:
+            on_progress(done, max(done, total))
+
+    return tuple(map(str, range(count_classes(loader, name, count))))
 
 
-def _first(classes: Sequence[str]) -> str:
-    return ", ".join(classes[:3]) + (", …" if len(classes) > 3 else "")
+def _count_samples(loader: Any) -> int:
+    """Return how many samples a loader has, or how many batches where that is not known."""
+    try:
+        return len(getattr(loader, "dataset", loader))
+    except TypeError:
+        return len(loader)
 
 
 def _lines(images: Images) -> list[bytes]:

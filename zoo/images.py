@@ -151,7 +151,9 @@ def survey_splits(
     }
 
 
-def number_images(split: Split, survey: Survey, classes: tuple[str, ...], origin: str) -> Images:
+def number_images(
+    split: Split, survey: Survey, classes: tuple[str, ...], origin: str, *, by_name: bool = True
+) -> Images:
     """Turn the usable samples of a split into images with class numbers.
 
     Args:
@@ -159,12 +161,14 @@ def number_images(split: Split, survey: Survey, classes: tuple[str, ...], origin
         survey: Which of them can be used.
         classes: The names of the class numbers.
         origin: Where the classes come from, for messages.
+        by_name: What numbers without names are; see `number_labels`.
 
     Raises:
         DataError: If a label is out of range, or names no class.
     """
     names = tuple(split.names[position] for position in survey.good)
-    targets = number_labels(survey.labels, split.classes, classes, names=names, split=split.name, origin=origin)
+    options: dict[str, Any] = {"names": names, "split": split.name, "origin": origin, "by_name": by_name}
+    targets = number_labels(survey.labels, split.classes, classes, **options)
     return Images(split.reader, names, targets, survey.good, in_threads=split.in_threads)
 
 

@@ -1,12 +1,14 @@
 """Loaders that a user brings: are they loaders, are their batches what training expects, which classes have they?"""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from zoo.errors import DataError
+from zoo.labels import are_numbers, check_numbers, match_numbers, say_nameless
 
 EXPECTED = "expected batches (images, targets): (B, C, H, W) floating point, and (B,) int64"
 
@@ -16,22 +18,95 @@ def is_loader(source: object) -> bool:
     return hasattr(source, "__iter__") and hasattr(source, "__len__") and not hasattr(source, "__getitem__")
 
 
-def check_first_batch(loader: Any, name: str, classes: int) -> None:
-    """Take one batch and look at it; torch's default generator stays as it is.
+@dataclass(frozen=True)
+class UserLoader:
+    """A loader that a user brought, and what its targets mean.
+
+    Attributes:
+        loader: Any iterable of batches with a length.
+        name: What to call it.
+        classes: Names of the class numbers.
+        known: The loader's own names of its numbers, if it has any.
+        table: The class number of each of its own numbers; None: they are the same.
+    """
+
+    loader: Any
+    name: str
+    classes: tuple[str, ...]
+    known: tuple[str, ...] | None = None
+    table: Mapping[int, int] | None = None
+
+    def prepare(self, images: Any, targets: Any, epoch: int, batch: int) -> tuple[Any, Any]:
+        """Return a batch with its targets as class numbers.
+
+        Raises:
+            DataError: If a target is none of the classes.
+        """
+        if not isinstance(targets, Tensor) or targets.is_floating_point() or not targets.numel():
+            return images, targets
+        if self.table is None:
+            _check_range(targets, self.name, len(self.classes), f" in batch {batch + 1}")
+            return images, targets
+        numbers = targets.flatten().tolist()
+        if lost := sorted({number for number in numbers if number not in self.table}):
+            names = [repr(self.known[n]) if self.known and 0 <= n < len(self.known) else str(n) for n in lost[:10]]
+            raise DataError(
+                f"the loader {self.name} has targets in batch {batch + 1} that are none of the classes: "
+                f"{', '.join(names)}. Expected some of {', '.join(map(repr, self.classes[:10]))}. Correct the labels."
+            )
+        return images, targets.new_tensor([self.table[number] for number in numbers]).reshape(targets.shape)
+
+
+def check_length(loader: Any, name: str) -> None:
+    """Refuse a loader that cannot say how many batches it has, which a run has to know.
+
+    Raises:
+        DataError: It has no length.
+    """
+    try:
+        len(loader)
+    except TypeError as error:
+        kind = type(getattr(loader, "dataset", loader)).__name__
+        raise DataError(
+            f"the loader {name} does not know how many batches it has, because {kind} has no len(); expected a loader "
+            f"with a length. Give {kind} a method __len__ that returns the number of images."
+        ) from error
+
+
+def match_targets(
+    known: Sequence[str] | None, classes: Sequence[str], *, name: str, origin: str, by_name: bool
+) -> Mapping[int, int] | None:
+    """Return which class number each number of a loader stands for; None: the same.
 
     Args:
-        loader: Any iterable of batches.
-        name: What to call it.
-        classes: Number of classes.
+        known: The loader's own names of its numbers.
+        classes: The names of the class numbers.
+        name: What to call the loader.
+        origin: Where the classes come from, for messages.
+        by_name: Whether a number without a name stands for the class of these digits; if not, for its place.
+
+    Raises:
+        DataError: Numbers without names cannot be matched with names.
+    """
+    if known is None and (not by_name or are_numbers(classes)):
+        return None
+    table = match_numbers(known, classes)
+    if known is None and not table:
+        raise DataError(say_nameless(f"the loader {name}", classes, origin))
+    return None if table == {number: number for number in range(len(classes))} else table
+
+
+def check_first_batch(user: UserLoader) -> None:
+    """Take one batch and look at it; torch's default generator stays as it is.
 
     Raises:
         DataError: If the batch is not what training expects.
     """
     with torch.random.fork_rng(devices=[]):
-        first = next(_batches(loader, name), None)
+        first = next(_batches(user.loader, user.name), None)
     if first is None:
-        raise DataError(f"the loader {name} gives no batch; {EXPECTED}.")
-    _check_range(first, name, classes)
+        raise DataError(f"the loader {user.name} gives no batch; {EXPECTED}.")
+    user.prepare(None, first, 0, 0)
 
 
 def count_classes(loader: Any, name: str, on_batch: Callable[[int], None]) -> int:
@@ -42,15 +117,16 @@ def count_classes(loader: Any, name: str, on_batch: Callable[[int], None]) -> in
         name: What to call it.
         on_batch: Called with the number of images of each batch.
     """
-    greatest = -1
+    found: set[int] = set()
     with torch.random.fork_rng(devices=[]):
         for targets in _batches(loader, name):
             _check_range(targets, name, None)
-            greatest = max(greatest, int(targets.max()))
+            found.update(targets.tolist())
             on_batch(len(targets))
-    if greatest < 0:
+    if not found:
         raise DataError(f"the loader {name} gives no batch; {EXPECTED}.")
-    return greatest + 1
+    check_numbers(min(found), max(found), len(found), f"the loader {name}")
+    return max(found) + 1
 
 
 def _batches(loader: Any, name: str) -> Iterator[Tensor]:
@@ -73,11 +149,13 @@ def _are_images(images: Tensor) -> bool:
     return images.ndim == 4 and images.is_floating_point() and not last
 
 
-def _check_range(targets: Tensor, name: str, classes: int | None) -> None:
+def _check_range(targets: Tensor, name: str, classes: int | None, where: str = "") -> None:
     low, high = int(targets.min()), int(targets.max())
     if low < 0 or (classes is not None and high >= classes):
         limit = f"0 to {classes - 1}" if classes else "0 or more"
-        raise DataError(f"the loader {name} has targets from {low} to {high}; expected {limit}. Correct the labels.")
+        raise DataError(
+            f"the loader {name} has targets from {low} to {high}{where}; expected {limit}. Correct the labels."
+        )
 
 
 def _describe(value: Any) -> str:
