@@ -16,7 +16,6 @@ from zoo.annotation_files import (
     list_folders,
     natural_key,
     parse_number,
-    plain_name,
     read_ends,
     read_limited,
     read_text,
@@ -186,15 +185,6 @@ def test_words() -> None:
 def test_pictures_by_position() -> None:
     reader = pickle.loads(pickle.dumps(PictureFiles(("/a.jpg", "/b.jpg"))))
     assert reader(1) == "/b.jpg"
-
-
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [(" cat\t", "cat"), ("red\n blood  cell", "red blood cell"), ("cafe\u0301", "caf\u00e9"), ("a\ud800", "a\\ud800")],
-)
-def test_plain_names(text: str, name: str) -> None:
-    assert plain_name(text) == name
-    assert plain_name(name) == name
 
 
 def test_names_are_made_to_differ() -> None:

@@ -11,6 +11,7 @@ from zoo.freezing import apply_plan
 from zoo.preset import Preset
 from zoo.progress import Progress
 from zoo.tasks import task_of
+from zoo.user_loaders import UserLoader
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +41,15 @@ def test_batches_are_prepared_with_their_numbers():
 
 
 def test_loaders_are_taken_as_they_come():
-    pairs = torch.utils.data.TensorDataset(torch.zeros(4, 3), torch.zeros(4))
+    pairs = torch.utils.data.TensorDataset(torch.zeros(4, 3), torch.tensor([0, 1, 1, 0]))
     loader, model = torch.utils.data.DataLoader(pairs, batch_size=2), torch.nn.Linear(3, 1)
-    made = supply_loaders(model, loader, None, make_accelerator("cpu"))
+    made = supply_loaders(model, {"train": UserLoader(loader, "train", ("a", "b"))}, make_accelerator("cpu"))
     assert (made.network, made.val, len(made.train)) == (model, None, 2)
+    assert [targets.tolist() for _, targets in made.train] == [[0, 1], [1, 0]]
     assert made.wrap(model) is model
+    swapped = UserLoader(loader, "train", ("b", "a"), ("a", "b"), {0: 1, 1: 0})
+    turned = supply_loaders(model, {"train": swapped}, make_accelerator("cpu"))
+    assert [targets.tolist() for _, targets in turned.train] == [[1, 0], [0, 1]]
 
 
 def test_a_frozen_trunk_gives_features_and_only_the_head_runs(data):

@@ -97,6 +97,14 @@ def test_a_model_its_run_and_its_folder_have_the_same_scores(data, run):
         evaluate([run], data)
 
 
+NAMES = ["red", "green", "blue"]
+
+
+def named(loaders):
+    """Loaders whose numbers have names."""
+    return zoo.open_data(loaders, classes=NAMES, evaluation=True)
+
+
 def loader_of(*targets):
     """One pixel per image, whose colour is its class; the last batch is smaller."""
     colours = nn.functional.one_hot(torch.tensor(targets), 3).float()[:, :, None, None]
@@ -106,25 +114,38 @@ def loader_of(*targets):
 def test_loaders_are_used_as_they_are():
     model = Colours("red", "green", "blue")
     pair = (loader_of(0, 1, 2), loader_of(0, 1, 1, 2, 2, 2))
-    assert evaluate(model, pair).confusion == ((1, 0, 0), (0, 2, 0), (0, 0, 3))
-    assert evaluate(model, pair, split="train").images == 3
-    assert evaluate(model, pair[1]).images == 6
+    assert evaluate(model, named(pair)).confusion == ((1, 0, 0), (0, 2, 0), (0, 0, 3))
+    assert evaluate(model, named(pair), split="train").images == 3
+    assert evaluate(model, named({"test": pair[1]}), split="test").images == 6
+    for val in (pair[1], (None, pair[1])):
+        assert evaluate(model, named(val)).images == 6
     for data, split, has in ((pair, "test", "train, val"), (pair[1], "train", "val")):
         with pytest.raises(DataError, match=rf"the data has no split '{split}'; it has {has}\."):
-            evaluate(model, data, split=split)
+            evaluate(model, named(data), split=split)
 
 
 def test_the_shape_of_the_outputs_is_checked():
     model = Colours("red", "green")
     model.classes = ("red", "green", "blue")
     with pytest.raises(InputError, match=r"outputs of shape \(3, 2\); expected \(B, 3\)"):
-        evaluate(model, loader_of(0, 1, 1))
+        evaluate(model, named(loader_of(0, 1, 1)))
 
 
-def test_a_loader_whose_classes_have_another_order_is_refused():
-    dataset = TensorDataset(torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]))
-    dataset.classes = ["red", "green"]
+def test_a_loader_whose_classes_have_another_order_is_matched_by_name():
+    loader = loader_of(0, 1, 1, 2)
+    loader.dataset.classes = ["red", "green", "blue"]
+    for order in (("red", "green", "blue"), ("green", "blue", "red")):
+        assert evaluate(Colours(*order), loader).top1 == 1
+
+
+def test_numbers_without_names_are_refused_where_classes_have_names():
     with pytest.raises(
-        DataError, match=r"numbers its classes as red, green and the model as green, red\. Pass the data set"
+        DataError, match=r"numbers without names, and the classes of the model have names: 'red', 'green'"
     ):
-        evaluate(Colours("green", "red"), DataLoader(dataset))
+        evaluate(Colours("red", "green", "blue"), loader_of(0, 1, 2))
+
+
+def test_a_label_out_of_range_in_a_later_batch_is_told():
+    loader = DataLoader(TensorDataset(torch.zeros(3, 3, 8, 8), torch.tensor([0, 1, 5])), batch_size=1)
+    with pytest.raises(DataError, match=r"the loader val has targets from 5 to 5 in batch 3; expected 0 to 2"):
+        evaluate(Colours("red", "green", "blue"), named(loader))

@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from zoo.errors import DataError, InputError
-from zoo.labels import check_classes, derive_classes, match_numbers, number_labels, order_names, plain_labels
+from zoo.labels import (
+    check_classes,
+    derive_classes,
+    match_numbers,
+    number_labels,
+    order_names,
+    plain_labels,
+    plain_name,
+)
 
 
 def names(count: int) -> list[str]:
@@ -109,6 +117,15 @@ def test_numbers_are_no_places_among_names() -> None:
     )
     with pytest.raises(DataError, match=text):
         number([0, 1], ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [(" cat\t", "cat"), ("red\n blood  cell", "red blood cell"), ("cafe\u0301", "caf\u00e9"), ("a\ud800", "a\\ud800")],
+)
+def test_plain_names(text: str, name: str) -> None:
+    assert plain_name(text) == name
+    assert plain_name(name) == name
 
 
 def test_names_are_compared_as_they_are_read() -> None:

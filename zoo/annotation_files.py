@@ -3,7 +3,6 @@
 import math
 import os
 import re
-import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -202,16 +201,6 @@ def clip(text: object, longest: int = 60) -> str:
 def count(number: int, one: str, many: str = "") -> str:
     """Return `1 box`, `1,234 boxes`."""
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
-
-
-def plain_name(text: str) -> str:
-    """Return the name of a class as names are compared: composed letters, and single blanks between words alone.
-
-    Else `cat ` and `cat`, or an `e` with its accent in one character and in two, would be two classes. Half characters,
-    which no file could be written with, are escaped.
-    """
-    whole = text.encode("utf-8", "backslashreplace").decode()
-    return " ".join(unicodedata.normalize("NFC", whole).split())
 
 
 def settle_names(names: Mapping[Key, str], findings: Findings) -> dict[Key, str]:

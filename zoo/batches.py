@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, send_to_device
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from zoo.ahead import read_ahead
 from zoo.errors import InputError
@@ -23,6 +23,7 @@ from zoo.preset import Preset
 from zoo.progress import Progress
 from zoo.trunk_engine import TrunkEngine, choose_dtype
 from zoo.trunk_speed import choose_engine
+from zoo.user_loaders import UserLoader
 
 TO_TRY = 8  # images by which the speed of a trunk is measured
 VECTORS_TO_SCORE = 1024  # per batch, where nothing is learnt
@@ -105,10 +106,23 @@ class Supply:
         return self.engine.join(self.engine(images)) if self.engine and self.features else images
 
 
-def supply_loaders(model: nn.Module, train: Any, val: Any, accelerator: Accelerator) -> Supply:
+def supply_loaders(model: nn.Module, loaders: Mapping[str, UserLoader], accelerator: Accelerator) -> Supply:
     """Take batches from the user's own loaders, as they come."""
-    scored = None if val is None else LoaderBatches(accelerator.prepare(val))
-    return Supply(accelerator.prepare(model), LoaderBatches(accelerator.prepare(train)), scored)
+    scored = load_from_user(loaders["val"], accelerator) if "val" in loaders else None
+    return Supply(accelerator.prepare(model), load_from_user(loaders["train"], accelerator), scored)
+
+
+def load_from_user(user: UserLoader, accelerator: Accelerator) -> LoaderBatches:
+    """Return the batches of a loader that a user brought; targets are looked at before they go to the device."""
+    is_known = isinstance(user.loader, DataLoader)
+    loader = accelerator.prepare_data_loader(user.loader, device_placement=False) if is_known else user.loader
+
+    def prepare(images: Any, targets: Any, epoch: int, batch: int) -> tuple[Any, Any]:
+        pair = user.prepare(images, targets, epoch, batch)
+        moved: tuple[Any, Any] = send_to_device(pair, accelerator.device, non_blocking=True)
+        return moved
+
+    return LoaderBatches(loader, prepare=prepare)
 
 
 def open_store(preset: Preset, accelerator: Accelerator, show: Progress) -> ImageStore | None:

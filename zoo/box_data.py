@@ -4,10 +4,9 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from zoo.annotation_files import plain_name
 from zoo.annotations import BoxSource, BoxSplit, Finding, Key, PictureReader
 from zoo.box_datasets import read_box_datasets
 from zoo.box_formats import read_box_folder
@@ -17,7 +16,7 @@ from zoo.data_check import check_boxes
 from zoo.errors import DataError, InputError, did_you_mean
 from zoo.image_folder import SPLIT_NAMES
 from zoo.images import pick_val
-from zoo.labels import check_classes
+from zoo.labels import check_classes, order_names, plain_name, say_nameless
 
 OnProgress: TypeAlias = Callable[[int, int], None]
 
@@ -39,6 +38,7 @@ class BoxData:
         report: What the check has counted and found.
         skipped: What was left out with `skip_bad`.
         loaders: Always None; the twin for labelled images has loaders.
+        options: What of the preset it was opened with; as of `zoo.data.Data`.
     """
 
     train: BoxedImages | None
@@ -51,6 +51,12 @@ class BoxData:
     report: BoxReport
     skipped: tuple[Finding, ...] = ()
     loaders: None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def named(self) -> bool:
+        """Whether the classes have names; if not, they are called by their numbers."""
+        return not _is_unnamed(dict(self.class_map))
 
     def describe(self) -> dict[str, Any]:
         """Return plain values for a file: classes, counts, what was found and left out, and a digest.
@@ -91,6 +97,8 @@ def open_box_data(
     source: Any,
     *,
     classes: Sequence[str] | None = None,
+    by_name: bool = False,
+    like: Sequence[str] = (),
     val_fraction: float = 0.2,
     seed: int = 0,
     skip_bad: bool = False,
@@ -105,7 +113,11 @@ def open_box_data(
         source: A folder in the layout of Pascal VOC, COCO or YOLO, or its `data.yaml` or json file; a data set that
             gives pictures, boxes and labels, a Hugging Face data set with `objects`, a pair `(train, val)` of them
             (val may be None), or a mapping of splits. A `BoxData` is returned as it is.
-        classes: Class names in the order of the class numbers, matched by name; None: the data's own.
+        classes: Class names in the order of the class numbers, matched by name; None: the data's own. Where the data
+            has no names, its numbers are places in this list.
+        by_name: `classes` are those of a model: numbers without names are no places, but stand for the class of these
+            digits.
+        like: Names by whose order the data's own are numbered, those that are not among them after the others.
         val_fraction: Share of the pictures that is kept for val where the data has no val (nor test) of its own.
         seed: Decides which.
         skip_bad: Leave out what cannot be used, instead of stopping.
@@ -128,16 +140,18 @@ def open_box_data(
         found = _keep_one(found, only)
     if not any(split.images for split in found.splits.values()):
         raise DataError(_list_errors(found, found.findings) or f"{found.where} has no picture. Expected one at least.")
-    class_map, names = number_classes(found, given)
-    if not evaluation:
+    class_map, names = number_classes(found, given, by_name=by_name, like=like)
+    options: dict[str, Any] = {"skip_bad": skip_bad} | ({"classes": list(names)} if given or like else {})
+    if not evaluation and "val" not in found.splits and "test" not in found.splits:
         found = _split_off_val(found, dict(class_map), val_fraction, seed)
+        options |= {"val_fraction": val_fraction, "split_seed": seed}
     images, report = check_boxes(found, class_map, names, check=check, on_progress=on_progress)
     if report.errors and not skip_bad:
         raise DataError(_list_errors(found, report.findings))
     _check_enough(found, images, report, evaluation=evaluation)
     val = images.get("val") or images.get("test") or images.get("all")
-    test = images.get("test")
-    return BoxData(images.get("train"), val, test, names, found.where, found.form, class_map, report, report.errors)
+    splits = (images.get("train"), val, images.get("test"))
+    return BoxData(*splits, names, found.where, found.form, class_map, report, report.errors, options=options)
 
 
 def check_box_data(source: Any, *, only: str | None = None, on_progress: OnProgress | None = None) -> BoxReport:
@@ -168,7 +182,7 @@ def find_box_source(source: Any) -> BoxSource:
 
 
 def number_classes(
-    source: BoxSource, given: tuple[str, ...] | None
+    source: BoxSource, given: tuple[str, ...] | None, *, by_name: bool = False, like: Sequence[str] = ()
 ) -> tuple[tuple[tuple[Key, str], ...], tuple[str, ...]]:
     """Number the classes.
 
@@ -176,6 +190,8 @@ def number_classes(
         source: What the annotations say.
         given: Names in the order of their numbers, matched by name (blanks around and the Unicode form do not matter),
             or by number where the data has no names; None takes the data's own.
+        by_name: Whether numbers without names are refused where the given names are none of them.
+        like: Names by whose order the data's own are numbered.
 
     Returns:
         What the annotations call each class with its name, in the order of the numbers; and the names.
@@ -185,11 +201,12 @@ def number_classes(
     """
     names = source.names
     if given and _is_unnamed(names) and not set(names.values()) & set(given):
+        if by_name:
+            raise DataError(say_nameless("the data", given, "the model", way_out="Write the names into the data"))
         names = {key: given[key] if isinstance(key, int) and key < len(given) else name for key, name in names.items()}
-    if given:
-        plain = {plain_name(name): name for name in reversed(given)}
-        names = {key: name if name in given else plain.get(plain_name(name), name) for key, name in names.items()}
-    classes = given or tuple(dict.fromkeys(names.values()))
+    classes = given or order_names(names.values(), like)
+    called = {plain_name(name): name for name in classes}
+    names = {key: called.get(plain_name(name), name) for key, name in names.items()}
     used = Counter(key for split in source.splits.values() for image in split.images for key in image.keys)
     unknown = {names[key]: count for key, count in used.items() if names[key] not in classes}
     if unknown:
@@ -234,13 +251,11 @@ class _PartReader:
 
 
 def _split_off_val(source: BoxSource, names: Mapping[Key, str], fraction: float, seed: int) -> BoxSource:
-    """Keep some whole pictures for val, where there is neither val nor test.
+    """Keep some whole pictures for val.
 
     The same share is taken of the pictures of each rarest class, so that rare classes come to both sides. The choice
     depends on names, boxes and seed alone, before anything is decoded.
     """
-    if "val" in source.splits or "test" in source.splits:
-        return source
     every = source.splits.get("train") or source.splits["all"]
     present = [{names[key] for key in image.keys} for image in every.images]
     counts = Counter(name for names in present for name in names)

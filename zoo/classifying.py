@@ -88,7 +88,7 @@ class Classification:
         """Return where batches come from."""
         preprocess = self.choose_preprocess(model, preset)
         if data.loaders:
-            return supply_loaders(model, *data.loaders, accelerator)
+            return supply_loaders(model, data.loaders, accelerator)
         if data.train is None:
             raise InputError(f"{data.source} has no images to train on.")
         augment = _choose_augment(preset, is_frozen=why_not_frozen(model, plan) is None)

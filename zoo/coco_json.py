@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo.annotation_files import Findings, clip, plain_name, read_text
+from zoo.annotation_files import Findings, clip, read_text
 from zoo.annotations import Key
 from zoo.errors import InputError
 from zoo.json_lists import Entry, read_lists
+from zoo.labels import plain_name
 
 LISTS = ("images", "annotations", "categories")
 MAX_BYTES = 2**32
@@ -231,7 +232,7 @@ def _as_key(value: Any) -> Key | None:
 
 
 def _as_text(value: Any) -> str:
-    return plain_name(str(value)) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    return plain_name(str(value)).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
 
 
 def _as_number(value: Any) -> float | None:

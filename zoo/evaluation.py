@@ -4,13 +4,14 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from zoo.batches import LoaderBatches
+from zoo.batches import LoaderBatches, load_from_user
 from zoo.checkpoint import load_model
 from zoo.engine import make_accelerator
 from zoo.errors import DataError, InputError
 from zoo.loader import default_workers
 from zoo.progress import Progress, is_main_process
 from zoo.tasks import task_of
+from zoo.user_loaders import UserLoader
 
 
 def evaluate(
@@ -48,36 +49,38 @@ def evaluate(
     task = task_of(model)
     with Progress(enabled=progress and is_main_process()) as show:
         with show.counting("checking images") as count:
-            opened = task.open_data(
-                data, classes=model.classes, skip_bad=skip_bad, evaluation=True, only=split, on_progress=count
-            )
+            options: dict[str, Any] = {"skip_bad": skip_bad, "only": split, "on_progress": count}
+            opened = task.open_data(data, classes=model.classes, by_name=True, evaluation=True, **options)
         if opened.classes != tuple(model.classes):  # it was opened before, by zoo.open_data
             raise DataError(
                 f"the data was opened with other classes ({len(opened.classes)}, first {opened.classes[0]!r}) than the "
                 f"model's ({len(model.classes)}, first {model.classes[0]!r}). Pass what it was opened from, and they "
-                "are matched by name."
+                "are matched by name; or open it with classes=model.classes."
             )
-        splits: dict[str, Any] = {"train": opened.train, "val": opened.val, "test": opened.test}
-        if opened.loaders:
-            splits = dict(zip(("train", "val"), opened.loaders, strict=True))
-        batches, images = splits.get(split), None
-        if batches is None:
-            has = [name for name, part in splits.items() if part is not None]
-            raise DataError(f"the data has no split {split!r}; it has {', '.join(has)}.")
-        if not opened.loaders:
-            workers = default_workers(len(batches)) if num_workers is None else num_workers
-            images = batches
-            size = task.scoring_batch if batch_size is None else batch_size
-            batches = task.load_for_scoring(model, images, batch_size=size, num_workers=workers)
+        part = _take_split(opened, split)
         accelerator = make_accelerator(device)
-        network, batches = accelerator.prepare(model, batches)
-        if not opened.loaders:
-            batches = LoaderBatches(batches, prepare=task.prepare_for_scoring(model))
+        network = accelerator.prepare(model)
+        if isinstance(part, UserLoader):
+            images, batches = None, load_from_user(part, accelerator)
+        else:
+            images, workers = part, default_workers(len(part)) if num_workers is None else num_workers
+            size = task.scoring_batch if batch_size is None else batch_size
+            loader = task.load_for_scoring(model, images, batch_size=size, num_workers=workers)
+            batches = LoaderBatches(accelerator.prepare(loader), prepare=task.prepare_for_scoring(model))
         with show.counting("evaluating") as count:
-            options: dict[str, Any] = {"model": model, "classes": model.classes, "images": images}
-            result, _ = task.score(network, _counted(batches, count), accelerator, **options)
+            facts: dict[str, Any] = {"model": model, "classes": model.classes, "images": images}
+            result, _ = task.score(network, _counted(batches, count), accelerator, **facts)
         accelerator.unwrap_model(network, keep_fp32_wrapper=False)
     return result
+
+
+def _take_split(opened: Any, name: str) -> Any:
+    """Return the images or the loader of a split."""
+    splits: dict[str, Any] = opened.loaders or {"train": opened.train, "val": opened.val, "test": opened.test}
+    if splits.get(name) is None:
+        has = [split for split, part in splits.items() if part is not None]
+        raise DataError(f"the data has no split {name!r}; it has {', '.join(has)}.")
+    return splits[name]
 
 
 def _counted(batches: Any, count: Any) -> Iterable[Any]:

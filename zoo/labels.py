@@ -9,12 +9,18 @@ from typing import Any
 from zoo.errors import DataError, InputError, did_you_mean
 
 MOST_LISTED = 10  # labels or classes that a message names
+NAME_THEM = "Give the data set its names, dataset.classes = [...]"
 TOP_WITHOUT_NAMES = 100  # from this class number on, gaps are taken for a mistake
 
 
 def plain_name(name: str) -> str:
-    """Return the form in which class names are compared: composed letters (NFC), no blanks around them."""
-    return unicodedata.normalize("NFC", name).strip() or name
+    """Return the name of a class as names are compared: composed letters, and single blanks between words alone.
+
+    Else `cat ` and `cat`, or an `e` with its accent in one character and in two, would be two classes. Half characters,
+    which no file could be written with, are escaped.
+    """
+    whole = name.encode("utf-8", "backslashreplace").decode()
+    return " ".join(unicodedata.normalize("NFC", whole).split()) or name
 
 
 def are_numbers(classes: Sequence[str]) -> bool:
@@ -24,9 +30,11 @@ def are_numbers(classes: Sequence[str]) -> bool:
 
 def order_names(names: Iterable[str], like: Sequence[str]) -> tuple[str, ...]:
     """Return different names, those that another list has first and in its order, the others as they come."""
-    own = {plain_name(name): name for name in reversed(tuple(names))}
+    own: dict[str, str] = {}
+    for name in names:
+        own.setdefault(plain_name(name), name)
     first = [own[name] for name in map(plain_name, like) if name in own]
-    return tuple(dict.fromkeys((*first, *reversed(own.values()))))
+    return tuple(dict.fromkeys((*first, *own.values())))
 
 
 def match_numbers(known: Sequence[str] | None, classes: Sequence[str]) -> Mapping[int, int]:
@@ -161,12 +169,12 @@ def number_labels(
     return tuple(number for number in numbers if number is not None)
 
 
-def say_nameless(split: str, classes: Sequence[str], origin: str) -> str:
+def say_nameless(split: str, classes: Sequence[str], origin: str, way_out: str = NAME_THEM) -> str:
     """Say that numbers without names cannot be matched with classes that have names."""
     return (
         f"the labels of {split} are numbers without names, and the classes of {origin} have names: {_quote(classes)}. "
-        "Which number means which class is not known. Give the data set its names, dataset.classes = [...], or open it "
-        "with zoo.open_data(..., classes=[...]), in the order of the numbers."
+        f"Which number means which class is not known. {way_out}, or open it with zoo.open_data(..., classes=[...]), "
+        "in the order of the numbers."
     )
 
 
