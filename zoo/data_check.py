@@ -3,28 +3,20 @@
 What cannot be used is left out or repaired here, and each time a finding says so.
 """
 
-import hashlib
-import os
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
 
 from zoo.annotations import Annotated, BoxSource, BoxSplit, Finding, Floats, Key
 from zoo.box_report import LEVELS, BoxReport, SplitCounts
 from zoo.boxed_images import BoxedImages, Boxes
-from zoo.decode import FORMATS, find_fault, read_image
-from zoo.errors import InputError
-from zoo.images import THREADS
-from zoo.near_duplicates import check_installed, find_near_duplicates, hash_picture
+from zoo.near_duplicates import check_installed, find_near_duplicates
+from zoo.picture_looks import LYING, UPRIGHT, Look, look_at_all
 
-BATCH = 16  # pictures that a thread looks at, at a time
 SMALLEST_SIDE = 1.0  # pixels; boxes that are not wider and higher than this have no area worth learning
 ROUNDING = 0.5  # pixels that a box may reach out of its picture before that is worth a word
 SAME_OBJECT = 0.8  # intersection over union from which two boxes of a class are likely on one thing
@@ -33,25 +25,10 @@ NEARLY_ALL = 0.95  # share of the pictures that have a class, from which one wit
 FEW_PICTURES = 20  # fewer than these say nothing of what nearly all have
 MANY_BOXES = 10  # reaching out of their pictures, fewer of which say nothing of the unit
 MANY_OUTSIDE = 0.2  # share of boxes that reach out of their pictures, from which the unit is doubtful
-LYING = (5, 6, 7, 8)  # EXIF orientations that swap the sides
+MOST_FOUND = 300  # boxes that detectors return of a picture at most, unless told otherwise
+DARK = 16  # of 255: the brightest that a picture of 12 bits in a file of 16 can be
 
 OnProgress = Callable[[int, int], None]
-
-
-class Look(NamedTuple):
-    """What one look at a picture has told.
-
-    Attributes:
-        fault: Why it cannot be read; None if it can.
-        size: Height and width in pixels, as it is seen.
-        hash: Its perceptual hash; 0 if it was not decoded.
-        content: A digest of its bytes; empty if it was not decoded.
-    """
-
-    fault: str | None
-    size: tuple[int, int] = (0, 0)
-    hash: int = 0
-    content: bytes = b""
 
 
 def check_boxes(
@@ -92,7 +69,7 @@ def check_boxes(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")  # what it warns of either reads well or becomes a fault
         for name, split in source.splits.items():
-            seen = list(_look_at_all(split, check=check, count=count))
+            seen = list(look_at_all(split, check=check, count=count))
             images[name], found = _match(split, seen, numbers, classes)
             looks[name] = [seen[position] for position in images[name].positions]
             findings += found
@@ -107,74 +84,6 @@ def check_boxes(
     return images, BoxReport(source.where, source.form, classes, class_map, counts, tuple(findings))
 
 
-def _look_at_all(split: BoxSplit, *, check: bool, count: Callable[[int], None]) -> Iterator[Look]:
-    """Yield what each picture tells, in order."""
-    size = len(split.images)
-    batches = [range(start, min(start + BATCH, size)) for start in range(0, size, BATCH)]
-    for looks in _run(split, batches, check=check):
-        count(len(looks))
-        yield from looks
-
-
-def _run(split: BoxSplit, batches: list[range], *, check: bool) -> Iterator[list[Look]]:
-    if not split.in_threads:
-        yield from (_look_at_some(split, batch, check=check) for batch in batches)
-        return
-    running: deque[Future[list[Look]]] = deque()
-    with ThreadPoolExecutor(THREADS) as pool:
-        for batch in batches:
-            running.append(pool.submit(_look_at_some, split, batch, check=check))
-            if len(running) > 4 * THREADS:  # so that millions of files do not wait in memory
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
-
-
-def _look_at_some(split: BoxSplit, positions: range, *, check: bool) -> list[Look]:
-    looks: list[Look] = []
-    for position in positions:
-        try:
-            picture = split.reader(position)
-        except InputError as error:
-            looks.append(Look(str(error)))
-            continue
-        looks.append(_look(picture) if check else _look_at_header(picture))
-    return looks
-
-
-def _look(source: Any) -> Look:
-    try:
-        picture = read_image(source)
-    except InputError as error:
-        return Look(find_fault(source) or str(error))
-    return Look(None, (picture.height, picture.width), hash_picture(picture), _digest(source, picture))
-
-
-def _digest(source: Any, picture: Image.Image) -> bytes:
-    """Return a digest of a file's bytes, or of the pixels of what is no file."""
-    if isinstance(source, (str, os.PathLike)):
-        with open(source, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").digest()
-    pixels = source if isinstance(source, bytes) else f"{picture.size}".encode() + picture.tobytes()
-    return hashlib.sha256(pixels).digest()
-
-
-def _look_at_header(source: Any) -> Look:
-    """Read the size alone where that is possible."""
-    if isinstance(source, (str, os.PathLike)) and os.path.isfile(source):
-        try:
-            with Image.open(source, formats=FORMATS) as picture:
-                lying = picture.getexif().get(ExifTags.Base.Orientation) in LYING
-                return Look(None, picture.size if lying else (picture.height, picture.width))
-        except Exception:  # a damaged header may raise anything: reading it all says what is wrong
-            pass
-    try:
-        whole = read_image(source)
-    except InputError as error:
-        return Look(find_fault(source) or str(error))
-    return Look(None, (whole.height, whole.width))
-
-
 def _match(
     split: BoxSplit, looks: Sequence[Look], numbers: Mapping[Key, int], classes: tuple[str, ...]
 ) -> tuple[BoxedImages, list[Finding]]:
@@ -187,7 +96,7 @@ def _match(
             text = f"{look.fault}; the picture is left out"
             findings.append(Finding("pictures that cannot be read", "error", split.name, annotated.name, None, text))
             continue
-        sheet = _Sheet(annotated, split.name, look.size, classes)
+        sheet = _Sheet(annotated, split.name, look, classes)
         clean = sheet.clean(np.array([numbers[key] for key in annotated.keys], dtype=np.int64))
         findings += sheet.findings
         if clean is not None:
@@ -201,8 +110,9 @@ def _match(
 class _Sheet:
     """The boxes of one picture while they are checked; collects what is found."""
 
-    def __init__(self, annotated: Annotated, split: str, size: tuple[int, int], classes: tuple[str, ...]) -> None:
-        self.annotated, self.split, self.size, self.classes = annotated, split, size, classes
+    def __init__(self, annotated: Annotated, split: str, look: Look, classes: tuple[str, ...]) -> None:
+        self.annotated, self.split, self.look, self.classes = annotated, split, look, classes
+        self.size = look.size
         self.findings: list[Finding] = []
 
     def clean(self, labels: NDArray[np.int64]) -> Boxes | None:
@@ -211,10 +121,11 @@ class _Sheet:
         A picture whose annotations are not all known would teach that the things in it are background.
         """
         self._compare_size()
+        self._look_at_light()
         written, crowd = self.annotated.boxes, self.annotated.crowd
         height, width = self.size
         pixels = written * np.array([width, height] * 2) if self.annotated.is_relative else written
-        if lost := self.annotated.lost + self._find_swapped(pixels, labels):
+        if lost := self.annotated.lost + self._find_swapped(pixels, labels) + self._find_shares(pixels, labels):
             total = self.annotated.lost + len(labels)
             text = f"{lost:,} of its {total:,} annotations cannot be used; the image is left out"
             self._tell("images whose annotations cannot all be used", text, None)
@@ -229,26 +140,50 @@ class _Sheet:
             return None
         if not len(kept):
             self._tell("pictures without boxes", "nothing is marked in it; it teaches that there is nothing", None)
+        if len(kept) > MOST_FOUND:
+            text = f"{len(kept):,} boxes; detectors return the {MOST_FOUND} best of a picture, so some cannot be found"
+            self._tell("pictures with very many boxes", text, None, "note")
         return Boxes(clipped[kept].astype(np.float32), labels[kept], crowd[kept])
 
     def _compare_size(self) -> None:
-        stated, (height, width) = self.annotated.size, self.size
-        if stated is None or stated == self.size:
-            return
-        text = f"the annotation says {stated[1]} x {stated[0]} pixels, the picture has {width} x {height}"
-        if stated == (width, height):
-            text += " as it is seen, turned by its EXIF orientation; look whether the boxes are turned too"
-        else:
-            text += "; look whether the boxes fit it"
-        self._tell("pictures of another size than stated", text, None)
+        """Tell sizes that differ, and pictures that were turned if nothing proves that their boxes were, too."""
+        stated, (height, width), turned = self.annotated.size, self.size, self.look.orientation
+        if stated is not None and stated != self.size:
+            text = f"the annotation says {stated[1]} x {stated[0]} pixels, the picture has {width} x {height}"
+            if stated == (width, height) and turned in LYING:
+                text += ", as it is turned by its EXIF orientation; look whether the boxes are turned too"
+            else:
+                text += "; look whether the boxes fit it"
+            self._tell("pictures of another size than stated", text, None)
+        elif turned != UPRIGHT and len(self.annotated.keys) and not (stated and height != width and turned in LYING):
+            text = f"it is turned by its EXIF orientation, {turned}; boxes are taken as drawn on the turned picture"
+            self._tell("pictures turned by their EXIF orientation", text, None, "note")
+
+    def _look_at_light(self) -> None:
+        if self.look.brightest <= DARK:
+            text = f"its brightest value is {self.look.brightest} of 255"
+            if self.look.is_deep:
+                text += "; it has 16 bits, of which the upper ones seem unused: spread its values over all of them"
+            self._tell("pictures that are almost black", text, None)
 
     def _find_swapped(self, pixels: Floats, labels: NDArray[np.int64]) -> int:
         """Return how many boxes have a negative width or height; where they are cannot be known."""
         swapped = np.flatnonzero((pixels[:, 2:] < pixels[:, :2]).any(axis=1)).tolist()
         for index in swapped:
-            text = f"{self._name(pixels[index], labels[index])}; expected a width and a height of 0 or more"
+            text = f"{self._name(index, pixels, labels)}; expected a width and a height of 0 or more"
             self._tell("boxes of negative width or height", text, index, "error")
         return len(swapped)
+
+    def _find_shares(self, pixels: Floats, labels: NDArray[np.int64]) -> int:
+        """Return how many boxes seem to be shares of the picture's sides, where pixels are expected: all or none."""
+        sides = pixels[:, 2:] - pixels[:, :2]
+        if self.annotated.is_relative or not len(sides) or not ((sides > 0).all(axis=1)).any():
+            return 0
+        if sides.min() < 0 or sides.max() > 1 or pixels.min() < 0 or pixels.max() > 2:
+            return 0
+        text = f"{self._name(0, pixels, labels)}; like all boxes of the image it seems to be in shares of its sides"
+        self._tell("boxes in shares of the sides", f"{text}; expected pixels", 0, "error")
+        return len(sides)
 
     def _drop_useless(self, pixels: Floats, clipped: Floats, labels: NDArray[np.int64]) -> NDArray[np.intp]:
         """Return the indices of boxes with an area inside of the picture."""
@@ -257,7 +192,7 @@ class _Sheet:
         beyond = (np.abs(pixels - clipped) > ROUNDING).any(axis=1) & ~flat & ~outside
         height, width = self.size
         for index in np.flatnonzero(flat | outside | beyond).tolist():
-            box = self._name(pixels[index], labels[index])
+            box = self._name(index, pixels, labels)
             if flat[index]:
                 self._tell("boxes without area", f"{box}; left out", index)
             elif outside[index]:
@@ -276,7 +211,7 @@ class _Sheet:
             other = first.setdefault(tuple(boxes[index].tolist()), index)
             if other == index:
                 continue
-            box = self._name(boxes[index], labels[index])
+            box = self._name(index, boxes, labels)
             if labels[other] == labels[index]:
                 repeated.add(index)
                 self._tell("boxes that are there twice", f"{box}, again; left out", index)
@@ -294,17 +229,23 @@ class _Sheet:
             overlap[(labels[part][:, None] != labels[before]) | (part[:, None] <= before)] = 0
             best = overlap.argmax(axis=1)
             for row in np.flatnonzero(overlap.max(axis=1) >= SAME_OBJECT).tolist():
-                line = self.annotated.lines[before[best[row]]]
+                other, line = before[best[row]], self.annotated.lines[before[best[row]]]
                 where = f" in line {line}" if line else ""
-                box = self._name(boxes[part[row]], labels[part[row]])
+                where = f", {self.annotated.ids[other]}," if self.annotated.ids else where
+                box = self._name(int(part[row]), boxes, labels)
                 text = f"{box}, covers the one{where} with an IoU of {overlap[row, best[row]]:.2f}; both are kept"
                 self._tell("almost the same box twice", text, int(part[row]))
 
-    def _name(self, box: Floats, label: int) -> str:
-        x1, y1, x2, y2 = box.tolist()
-        return f"{self.classes[label]!r} at x {x1:.4g} to {x2:.4g}, y {y1:.4g} to {y2:.4g}"
+    def _name(self, index: int, boxes: Floats, labels: NDArray[np.int64]) -> str:
+        x1, y1, x2, y2 = boxes[index].tolist()
+        text = f"{self.classes[labels[index]]!r} at x {x1:.4g} to {x2:.4g}, y {y1:.4g} to {y2:.4g}"
+        if self.annotated.ids:
+            text += f" ({self.annotated.ids[index]} of {self.annotated.name})"
+        return text
 
-    def _tell(self, kind: str, text: str, index: int | None, level: Literal["error", "warning"] = "warning") -> None:
+    def _tell(
+        self, kind: str, text: str, index: int | None, level: Literal["error", "warning", "note"] = "warning"
+    ) -> None:
         file, line = self.annotated.name, None
         if index is not None:
             file, line = self.annotated.file or file, self.annotated.lines[index]
