@@ -8,6 +8,7 @@ from torch import nn
 from image_files import make_picture
 from zoo.feed import Feed
 from zoo.images import Images
+from zoo.interface import ModelInterface
 from zoo.loader import Samples, collate, lay_channels_last
 from zoo.preprocess import Preprocess, eval_transform, to_input, train_transform
 
@@ -24,7 +25,7 @@ class Noise:
         return make_picture((16, 16), seed=position + self.shift), position
 
 
-class Small(nn.Module):
+class Small(ModelInterface, nn.Module):
     """A trunk with what differs between train and eval mode, and a head."""
 
     head_prefixes = ("last.",)

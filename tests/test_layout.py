@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 STEPS = [
     {"errors", "version", "paths"},
-    {"json_object", "atomic", "regular_file", "terminal"},
+    {"json_object", "atomic", "regular_file", "terminal", "interface"},
     {"local_cache"},
     {"shard_file"},
     {

@@ -5,6 +5,7 @@ from torch import nn
 from plan_nets import Net, groups_of, owners
 from zoo.errors import InputError, PlanError
 from zoo.grouping import plan_lrs
+from zoo.interface import ModelInterface
 from zoo.lr_plan import CONSTANT
 from zoo.schedule import Clock, parse_schedule
 from zoo.shares import (
@@ -399,7 +400,7 @@ def test_names_near_a_key_that_matches_nothing():
 
 
 def test_parameters_that_a_model_calls_dormant_are_frozen_and_named_so():
-    class Spare(Net):
+    class Spare(ModelInterface, Net):
         def __init__(self):
             super().__init__()
             self.spare = nn.Linear(4, 2)

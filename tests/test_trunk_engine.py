@@ -12,6 +12,7 @@ from zoo.code_digest import UnreadableCodeError
 from zoo.errors import InputError
 from zoo.freezing import apply_plan
 from zoo.grouping import plan_lrs
+from zoo.interface import ModelInterface
 from zoo.loader import lay_channels_last
 from zoo.trunk_engine import TrunkEngine, choose_dtype, digest_trunk, find_patch
 
@@ -276,15 +277,20 @@ def test_images_of_integers_are_refused(resnet):
         TrunkEngine(resnet, device="cpu")(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
 
 
-class Odd(nn.Module):
+class Odd(ModelInterface, nn.Module):
     """A model with a trunk that gives what it is told to."""
 
     def __init__(self, give):
         super().__init__()
-        self.give, self.conv = give, nn.Conv2d(3, 3, 1)
+        self.give, self.conv, self.last = give, nn.Conv2d(3, 3, 1), nn.Linear(3, 3)
+
+    head_prefixes = ("last.",)
 
     def trunk(self, images):
         return self.give(images)
+
+    def head(self, features):
+        return self.last(features)
 
 
 @pytest.mark.parametrize(
@@ -509,7 +515,7 @@ def replace_forward(module):
         (lambda model: model.register_forward_hook(lambda *_: None), "Classifier has a forward hook"),
         (lambda model: replace_forward(model.layer1), "forward() of 'layer1' in the trunk was replaced"),
         (lambda model: replace_forward(model.act1), "forward() of 'act1' in the trunk was replaced"),
-        (lambda model: setattr(model, "trunk", lambda images: images), "trunk() of Classifier was replaced"),
+        (lambda model: setattr(model, "trunk", lambda images: images), "run_backbone() of Classifier was replaced"),
         (
             lambda model: setattr(model.network, "forward_features", lambda images: images),
             "forward_features() of ResNet was replaced",

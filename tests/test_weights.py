@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hub_server import HubServer
 from zoo.errors import InputError, WeightsError
+from zoo.interface import ModelInterface
 from zoo.safetensors_file import save_tensors, sha256_file
 from zoo.weights import ForeignFile, Found, LoadReport, WebWeights, Weights, find_weights, is_commercial, load_into
 
@@ -594,7 +595,7 @@ def test_the_digest_of_published_files_is_checked_where_it_is_written_down() -> 
         WebWeights(filename="b.pth", sha256="x", locations=(), licence="mit", repo_setting="a")
 
 
-class Sleepy(Tiny):
+class Sleepy(ModelInterface, Tiny):
     """A network with a part that is not used, and with two forms."""
 
     def dormant_parameters(self) -> frozenset[str]:

@@ -13,6 +13,7 @@ import typer
 import zoo
 from zoo.errors import InputError
 from zoo.paths import to_path
+from zoo.tasks import task_of
 from zoo.terminal import echo, warn
 
 from .given_options import refuse_unused
@@ -56,7 +57,7 @@ def predict(
       zoo predict runs/cells 'photos/*.png' clip.mp4 -o found
     """  # noqa: D301
     model = load_model(model_or_run)
-    task = getattr(model, "task", "classification")
+    task = task_of(model).name
     refuse_unused(context, FOREIGN[task], f"for a model of {task}.")
     from zoo.engine import make_accelerator
     from zoo.picture_sources import UnreadableError

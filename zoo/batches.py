@@ -17,6 +17,7 @@ from zoo.feature_shards import KeptFeatures
 from zoo.features import HeadOnly, KeptSamples, as_they_are, why_not_frozen
 from zoo.feed import Feed, Prepare
 from zoo.image_store import ImageStore
+from zoo.interface import known_config
 from zoo.loader import EpochSampler, default_workers, lay_channels_last, order_batches
 from zoo.lr_plan import Plan
 from zoo.preset import Preset
@@ -179,7 +180,7 @@ def make_supply(
         show.say(f"features are not kept: {reason}")
     if keeps:
         splits = [Split(train, min(preset.views, preset.epochs)), *([Split(val, 1)] if val else [])]
-        name = (getattr(model, "config", None) or {}).get("model") or type(model).__name__
+        name = known_config(model).get("model") or type(model).__name__
         kept = keep_features(engine, splits, preset, accelerator, show, name=name, num_workers=workers)
         if kept.splits:
             scored = None if val is None else loaders.of_features(val, kept.splits[1], engine, learn=False)

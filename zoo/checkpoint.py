@@ -22,9 +22,10 @@ from torch import nn
 from zoo.atomic import write_file
 from zoo.checksums import check_checksum, drop_checksums, write_checksums
 from zoo.errors import InputError, WeightsError
+from zoo.interface import known_config
 from zoo.json_object import read_object
 from zoo.local_cache import digest_file
-from zoo.model_config import ModelConfig, describe_model, known_config
+from zoo.model_config import ModelConfig, describe_model
 from zoo.models import find_saved_entry, from_config
 from zoo.preset import Preset, load_preset
 from zoo.repository import names_repository, open_saved

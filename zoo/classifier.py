@@ -24,6 +24,7 @@ from zoo.preprocess import Preprocess, eval_transform
 from zoo.terminal import clean
 from zoo.weights import LoadReport
 
+OLDER_NAMES = {"trunk": "run_backbone", "head": "run_head"}
 HEAD_STD = 0.01  # of a new head's weights, as torchvision's MobileNetV2 has it
 
 
@@ -57,10 +58,12 @@ class Prediction:
 
 
 class Classifier(GroupHooks, nn.Module):
-    """A timm network as trunk and head, with its parameter names unchanged.
+    """A timm network as backbone and head, with its parameter names unchanged.
 
     The network's own modules are shared, not nested: `layer4.0.conv1.weight` is called so here too. `forward` is
-    `head(trunk(images))`; exactly the parameters under `head_name` belong to the head.
+    `run_head(run_backbone(images))`; exactly the parameters under `head_name` belong to the head. No name of this class
+    hides a module of the network. `trunk` and `head` stand for `run_backbone` and `run_head` where the network has no
+    module of that name: in a ViT, `model.head` is the layer, as in timm.
 
     Args:
         network: A model of timm whose classifier is one linear layer.
@@ -90,16 +93,40 @@ class Classifier(GroupHooks, nn.Module):
         self.drop_rate = drop_rate
         self.preprocess, self.classes, self.load_report, self.config = Preprocess(), (), None, {}
         self.licence = Licence("Apache-2.0")
+        self._built = _shapes(self, self.head_name)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a module, parameter or buffer, or else what one of two older names stands for."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name not in OLDER_NAMES:
+                raise
+        return getattr(self, OLDER_NAMES[name])
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; a function under an older name replaces what that name stands for."""
+        is_older = name in OLDER_NAMES and name not in self._modules and not isinstance(value, nn.Module)
+        super().__setattr__(OLDER_NAMES[name] if is_older else name, value)
 
     @property
     def num_classes(self) -> int:
         """Number of outputs."""
-        return self._last_layer().out_features
+        sizes = [getattr(module, "out_features", None) for module in self.get_head().modules()]
+        return next((size for size in reversed(sizes) if isinstance(size, int)), len(self.classes))
 
     @property
     def num_features(self) -> int:
-        """Number of features of the trunk, `D`."""
-        return self._last_layer().in_features
+        """Number of features of the backbone, `D`."""
+        sizes = (getattr(module, "in_features", None) for module in self.get_head().modules())
+        first = next((size for size in sizes if isinstance(size, int)), None)
+        return int(self.__dict__["network"].num_features) if first is None else first
+
+    @property
+    def is_altered(self) -> bool:
+        """Whether the network is no longer the one that its registered builder makes, up to the number of classes."""
+        now = _shapes(self, self.head_name)
+        return any(self._built.get(name) != shape for name, shape in now.items()) or now.keys() != self._built.keys()
 
     @property
     def head_prefixes(self) -> tuple[str, ...]:
@@ -108,7 +135,43 @@ class Classifier(GroupHooks, nn.Module):
         clash = any(n.startswith(self.head_name) and not n.startswith(inside) for n, _ in self.named_parameters())
         return (inside if clash else self.head_name,)
 
-    def trunk(self, images: Tensor) -> Tensor:
+    def get_backbone(self) -> nn.Module:
+        """Return a module that turns images into pooled features `(B, D)`; it shares the weights of this model."""
+        return _Backbone(self)
+
+    def get_head(self) -> nn.Module:
+        """Return the module that turns pooled features into logits: a linear layer, or what was put in its place."""
+        try:
+            return self.get_submodule(self.head_name)
+        except AttributeError:
+            raise InputError(
+                f"the network has no module {self.head_name!r} any more, which is its head. Assign the new head to "
+                "that name."
+            ) from None
+
+    def get_classifier(self) -> nn.Module:
+        """Return what `get_head` returns, under timm's name for it."""
+        return self.get_head()
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Make a new linear head for so many classes, as timm's method of this name; the classes have no names then."""
+        if type(num_classes) is not int or num_classes < 1:
+            raise InputError(f"num_classes is {num_classes!r}; expected a whole number, 1 or more.")
+        self.__dict__["network"].reset_classifier(num_classes)
+        self.classes = tuple(map(str, range(num_classes)))
+        self.reset_head()
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Turn images `(B, 3, H, W)` into features that are not pooled, as timm's method of this name."""
+        features: Tensor = self.__dict__["network"].forward_features(images)
+        return features
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """Turn features that are not pooled into logits, or into pooled ones, as timm's method of this name."""
+        pooled: Tensor = self.__dict__["network"].forward_head(features, pre_logits=True)
+        return pooled if pre_logits else self.run_head(pooled)
+
+    def run_backbone(self, images: Tensor) -> Tensor:
         """Turn images `(B, 3, H, W)`, float32 and normalised, into pooled features `(B, D)`."""
         network: Any = self.__dict__["network"]
         try:
@@ -118,14 +181,14 @@ class Classifier(GroupHooks, nn.Module):
             raise InputError(f"timm's {kind} refuses images of {size}: {error} Leave out image_size.") from error
         return features
 
-    def head(self, features: Tensor) -> Tensor:
+    def run_head(self, features: Tensor) -> Tensor:
         """Turn pooled features `(B, D)` into logits `(B, C)`."""
-        logits: Tensor = self._last_layer()(functional.dropout(features, self.drop_rate, self.training))
+        logits: Tensor = self.get_head()(functional.dropout(features, self.drop_rate, self.training))
         return logits
 
     def forward(self, images: Tensor) -> Tensor:
         """Turn images `(B, 3, H, W)` into logits `(B, C)`."""
-        return self.head(self.trunk(images))
+        return self.run_head(self.run_backbone(images))
 
     def reset_head(self) -> None:
         """Make the head anew: weights from a normal distribution of deviation 0.01, biases 0.
@@ -133,10 +196,11 @@ class Classifier(GroupHooks, nn.Module):
         timm's MobileNetV2 draws them by the number of classes instead, which for ten classes is thirty times as much
         and costs a fine-tune of the head many epochs to unlearn.
         """
-        last = self._last_layer()
-        nn.init.normal_(last.weight, std=HEAD_STD)
-        if last.bias is not None:
-            nn.init.zeros_(last.bias)
+        for layer in self.get_head().modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=HEAD_STD)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
     def fuse(self) -> "Classifier":
         """Return a copy for use, not for training: batch norms are folded into the convolutions before them.
@@ -157,25 +221,17 @@ class Classifier(GroupHooks, nn.Module):
         """Return the rates of a fine-tune: the head learns at `lr`, the rest is frozen."""
         return dict.fromkeys(self.head_prefixes, lr) | {"default": 0.0}
 
-    def _last_layer(self) -> nn.Linear:
-        """Return the classifier; some networks have a module named like the method `head`, so attributes do not do."""
-        module: nn.Module = self
-        for name in self.head_name.split("."):
-            module = module._modules[name] or module
-        assert isinstance(module, nn.Linear)
-        return module
-
     def train(self, mode: bool = True) -> "Classifier":
         """Set train or eval mode, also of the network that shares these modules."""
         super().train(mode)
         self.__dict__["network"].training = mode
         return self
 
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Return timm's patterns that order the parameters in layers, for rates that fall with depth."""
-        network: Any = self.__dict__["network"]
-        patterns: dict[str, Any] = network.group_matcher(coarse=coarse)
-        return patterns
+    @property
+    def group_matcher(self) -> Callable[..., dict[str, Any]]:
+        """Timm's method of patterns that order the parameters in layers; there is none where the network has none."""
+        matcher: Callable[..., dict[str, Any]] = self.__dict__["network"].group_matcher
+        return matcher
 
     @overload
     def predict(
@@ -252,16 +308,31 @@ class Classifier(GroupHooks, nn.Module):
         modes = [(module, module.training) for module in (*self.modules(), self.__dict__["network"])]
         self.eval()
         try:
-            logits = self(images.to(next(self.parameters()).device))
+            weight = next(self.parameters())
+            logits = self(images.to(weight.device, weight.dtype))
         finally:
             for module, mode in modes:
                 module.training = mode
-        best = logits.softmax(-1).topk(min(top_k, self.num_classes), -1)
+        best = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32)).topk(
+            min(top_k, self.num_classes), -1
+        )
         rows = zip(labels, best.values.tolist(), best.indices.tolist(), strict=True)
         return [
             Prediction(label, tuple(self.classes[index] for index in indices), tuple(values))
             for label, values, indices in rows
         ]
+
+
+class _Backbone(nn.Module):
+    """The backbone of a classifier as a module of its own."""
+
+    def __init__(self, model: Classifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Turn images into pooled features."""
+        return self.model.run_backbone(images)
 
 
 def build_timm(name: str, *, num_classes: int, drop_rate: float = 0.0, **options: Any) -> Classifier:
@@ -298,3 +369,9 @@ def _classifier_name(network: nn.Module) -> str:
     if name is None:
         raise InputError(f"the classifier of timm's {kind} is not one of its modules. Choose another model.")
     return str(name)
+
+
+def _shapes(model: nn.Module, head: str) -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes of a model's state; those of the head without the number of classes."""
+    state = model.state_dict()
+    return {name: tuple(value.shape)[name.startswith(head) :] for name, value in state.items()}

@@ -15,6 +15,7 @@ from zoo.errors import InputError
 from zoo.features import why_not_frozen
 from zoo.feed import Feed, Prepare
 from zoo.images import Images
+from zoo.interface import ask, get_fact, set_fact
 from zoo.loader import Samples, collate, lay_channels_last, make_loader
 from zoo.loop import run_batches
 from zoo.lr_plan import Plan
@@ -67,12 +68,11 @@ class Classification:
 
     def choose_preprocess(self, model: Any, preset: Preset) -> Preprocess:
         """Return the weights' preprocessing with the preset's size and crop, and keep it with the model."""
-        own = getattr(model, "preprocess", None)
+        own = get_fact(model, "preprocess")
         changes = {"image_size": preset.image_size, "crop_pct": preset.crop_pct}
         preprocess = own if isinstance(own, Preprocess) else Preprocess()
         preprocess = preprocess.replace(**{key: value for key, value in changes.items() if value is not None})
-        if own is None or isinstance(own, Preprocess):
-            model.preprocess = preprocess
+        set_fact(model, "preprocess", preprocess)
         return preprocess
 
     def make_supply(
@@ -115,14 +115,14 @@ class Classification:
         """Return black images and their classes."""
         if data.loaders:
             raise InputError("chunk_size='auto' needs images, and the data are loaders. Give chunk_size a number.")
-        side = model.preprocess.image_size
+        side = get_fact(model, "preprocess").image_size
         return lay_channels_last(torch.zeros(count, 3, side, side)), torch.zeros(count, dtype=torch.int64)
 
     def make_loss(
         self, model: nn.Module, classes: Sequence[str], preset: Preset, compile: Callable[[Any], Any] | None = None
     ) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the model's own loss, or cross-entropy for a module that has none."""
-        own: Callable[..., Tensor] = getattr(model, "loss", nn.functional.cross_entropy)
+        own: Callable[..., Tensor] = ask(model, "loss", nn.functional.cross_entropy)
         own = own if compile is None else compile(own)
 
         def loss(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -138,11 +138,11 @@ class Classification:
 
     def load_for_scoring(self, model: Any, images: Images, **options: Any) -> Any:
         """Return a loader of images that are not augmented."""
-        return make_loader(images, eval_transform(model.preprocess, normalise=False), **options)
+        return make_loader(images, eval_transform(get_fact(model, "preprocess"), normalise=False), **options)
 
     def prepare_for_scoring(self, model: Any) -> Prepare:
         """Return what turns a batch of that loader into what the network takes."""
-        return _prepare(model.preprocess)
+        return _prepare(get_fact(model, "preprocess"))
 
     def score(
         self,

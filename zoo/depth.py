@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from zoo.errors import PlanError
+from zoo.interface import find_method
 
 CONTAINERS = (nn.Sequential, nn.ModuleList)
 NEVER_NORMS = (nn.modules.conv._ConvNd, nn.Linear)  # whatever their subclasses are called
@@ -62,7 +63,7 @@ _Piece = tuple[list[tuple[str, nn.Parameter]], bool]
 
 def _pieces(prefix: str, module: nn.Module) -> Iterator[_Piece]:
     """Yield the parameters of each layer, with their names, and whether they join the layer before."""
-    if callable(getattr(module, "group_matcher", None)):
+    if find_method(module, "group_matcher"):
         yield from _matched_pieces(prefix, module)
         return
     direct = [(prefix + name, parameter) for name, parameter in module.named_parameters(recurse=False)]
@@ -72,7 +73,7 @@ def _pieces(prefix: str, module: nn.Module) -> Iterator[_Piece]:
     for name, child in children:
         inside = f"{prefix}{name}."
         is_wrapped = len(children) == 1 and not direct
-        if isinstance(child, CONTAINERS) or is_wrapped or callable(getattr(child, "group_matcher", None)):
+        if isinstance(child, CONTAINERS) or is_wrapped or find_method(child, "group_matcher"):
             yield from _pieces(inside, child)
         else:
             yield list(child.named_parameters(inside.removesuffix("."))), is_norm(child)

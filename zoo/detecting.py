@@ -23,6 +23,7 @@ from zoo.detection_pictures import Example, draw_batch, draw_class_ap, draw_prec
 from zoo.engine import count_own
 from zoo.errors import InputError
 from zoo.feed import Feed, Prepare
+from zoo.interface import ask
 from zoo.letterbox import Letterbox, to_input
 from zoo.loader import lay_channels_last
 from zoo.lr_plan import Plan
@@ -113,7 +114,7 @@ class Detection:
         self, model: Any, classes: Sequence[str], preset: Preset, compile: Callable[[Any], Any] | None = None
     ) -> Callable[[Any, BoxTargets], Tensor]:
         """Return the model's own loss; it is not compiled, because each batch has another number of boxes."""
-        own, params = getattr(model, "loss", None), preset.loss_params
+        own, params = ask(model, "loss"), preset.loss_params
         if not callable(own):
             raise InputError(f"{type(model).__name__} has no loss(outputs, rows), which a detector needs to learn.")
 
@@ -143,7 +144,7 @@ class Detection:
         loss: Callable[[Any, BoxTargets], Tensor] | None = None,
     ) -> tuple[DetectionEvaluation, list[Example]]:
         """Return the scores over all batches, in pixels of the pictures, and some predictions to draw."""
-        settings = getattr(model, "scoring", VALIDATION)
+        settings = ask(model, "scoring", VALIDATION)
         metrics, examples = DetectionMetrics(classes, settings), []
         chosen = _spread(len(images), MOST_EXAMPLES)
         sums = torch.zeros(2, dtype=torch.float64)  # of losses, and of pictures
@@ -176,10 +177,10 @@ class Detection:
 
 def _choose_letterbox(model: Any, preset: Preset) -> Letterbox:
     """Return the weights' preprocessing with the preset's size, and keep it with the model."""
-    own = getattr(model, "preprocess", None)
+    own = ask(model, "preprocess")
     letterbox = own if isinstance(own, Letterbox) else Letterbox()
     if preset.image_size is not None:
-        letterbox = letterbox.resized(preset.image_size, step=getattr(model, "size_step", 1))
+        letterbox = letterbox.resized(preset.image_size, step=ask(model, "size_step", 1))
     model.preprocess = letterbox
     return letterbox
 

@@ -8,6 +8,7 @@ from zoo.batches import LoaderBatches, load_from_user
 from zoo.checkpoint import load_model
 from zoo.engine import make_accelerator
 from zoo.errors import DataError, InputError
+from zoo.interface import get_fact
 from zoo.loader import default_workers
 from zoo.progress import Progress, is_main_process
 from zoo.tasks import task_of
@@ -44,17 +45,17 @@ def evaluate(
     if isinstance(model_or_run, (str, os.PathLike)):
         model_or_run = load_model(model_or_run)
     model: Any = model_or_run if callable(model_or_run) else getattr(model_or_run, "model", model_or_run)
-    if not (callable(model) and hasattr(model, "preprocess")):
+    if not (callable(model) and get_fact(model, "preprocess")):
         raise InputError(f"expected a model of zoo.get, a run or its folder, not {type(model).__name__}.")
-    task = task_of(model)
+    task, classes = task_of(model), tuple(get_fact(model, "classes", ()))
     with Progress(enabled=progress and is_main_process()) as show:
         with show.counting("checking images") as count:
             options: dict[str, Any] = {"skip_bad": skip_bad, "only": split, "on_progress": count}
-            opened = task.open_data(data, classes=model.classes, by_name=True, evaluation=True, **options)
-        if opened.classes != tuple(model.classes):  # it was opened before, by zoo.open_data
+            opened = task.open_data(data, classes=classes, by_name=True, evaluation=True, **options)
+        if opened.classes != classes:  # it was opened before, by zoo.open_data
             raise DataError(
                 f"the data was opened with other classes ({len(opened.classes)}, first {opened.classes[0]!r}) than the "
-                f"model's ({len(model.classes)}, first {model.classes[0]!r}). Pass what it was opened from, and they "
+                f"model's ({len(classes)}, first {classes[0]!r}). Pass what it was opened from, and they "
                 "are matched by name; or open it with classes=model.classes."
             )
         part = _take_split(opened, split)
@@ -68,7 +69,7 @@ def evaluate(
             loader = task.load_for_scoring(model, images, batch_size=size, num_workers=workers)
             batches = LoaderBatches(accelerator.prepare(loader), prepare=task.prepare_for_scoring(model))
         with show.counting("evaluating") as count:
-            facts: dict[str, Any] = {"model": model, "classes": model.classes, "images": images}
+            facts: dict[str, Any] = {"model": model, "classes": classes, "images": images}
             result, _ = task.score(network, _counted(batches, count), accelerator, **facts)
         accelerator.unwrap_model(network, keep_fp32_wrapper=False)
     return result

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from zoo.errors import InputError
 from zoo.feature_shards import KeptFeatures
 from zoo.feed import Feed
+from zoo.interface import cut, find_parts, head_prefixes
 from zoo.lr_plan import Plan
 from zoo.trunk_engine import TrunkEngine, find_patch
 
@@ -36,12 +37,12 @@ class HeadOnly(nn.Module):
 
     def __init__(self, model: Any, engine: TrunkEngine | None = None) -> None:
         super().__init__()
-        self.model, self.engine = model, engine
+        self.model, self.engine, self.method = model, engine, cut(model).head
 
     def forward(self, inputs: Any, *targets: Any) -> Any:
         """Turn images, or features, into outputs; targets are passed on to heads that take them."""
         features = inputs if self.engine is None else self.engine.join(self.engine(inputs))
-        return self.model.head(features, *targets)
+        return getattr(self.model, self.method)(features, *targets)
 
 
 class KeptSamples(Dataset[Any]):
@@ -72,9 +73,9 @@ def as_they_are(batch: Any) -> Any:
 
 def why_not_frozen(model: nn.Module, plan: Plan) -> str | None:
     """Return why a model's trunk cannot run by itself under a plan; None if it is frozen, and as it was made."""
-    prefixes = tuple(getattr(model, "head_prefixes", ()))
-    if not (callable(getattr(model, "trunk", None)) and prefixes):
+    if find_parts(model) is None:
         return "the model has no trunk and head"
+    prefixes = head_prefixes(model)
     learning = [name for group in plan.trained for name in group.names if not name.startswith(prefixes)]
     return f"the trunk learns ({learning[0]})" if learning else find_patch(model)
 

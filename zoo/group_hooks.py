@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from zoo.interface import ModelInterface
 
-class GroupHooks:
+
+class GroupHooks(ModelInterface):
     """For modules with `get_finetune_lr_dict`; override what should be otherwise."""
 
     def initialize_param_groups(self: Any, lr: float, training_params: Mapping[str, Any]) -> list[dict[str, Any]]:

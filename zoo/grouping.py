@@ -18,6 +18,7 @@ from torch import nn
 
 from zoo.depth import is_norm, order_layers
 from zoo.errors import PlanError
+from zoo.interface import find_method
 from zoo.lr_plan import Plan
 from zoo.rate_spec import DEFAULT, MOST_LISTED, Key, Prefixes, Settings, is_rate, parse_key, raise_all, read_rates
 from zoo.shares import (
@@ -65,7 +66,7 @@ def choose_rates(
         raise PlanError(f"lr plan: 'lr' is {lr!r} ({type(lr).__name__}). Expected a finite number, 0 or more.")
     if mode not in (None, "head", "low_lr", "full"):
         raise PlanError(f"unknown mode {mode!r}; expected 'head', 'low_lr' or 'full'.")
-    if mode == "full" or (mode is None and not callable(getattr(model, "get_finetune_lr_dict", None))):
+    if mode == "full" or (mode is None and not find_method(model, "get_finetune_lr_dict")):
         return {DEFAULT: lr}
     rates = _model_rates(model, lr)
     return {key: rate or lr * backbone_lr_factor for key, rate in rates.items()} if mode == "low_lr" else rates
@@ -325,10 +326,10 @@ def _unmatched_text(model: nn.Module, key: Key, names: Mapping[str, tuple[str, .
 
 
 def _model_rates(model: nn.Module, lr: float) -> dict[str, float]:
-    method = getattr(model, "get_finetune_lr_dict", None)
+    method = find_method(model, "get_finetune_lr_dict")
     kind = type(model).__name__
     parameters = dict(model.named_parameters())
-    if not callable(method):
+    if method is None:
         last = next(reversed(parameters), "head").split(".")[0]
         raise PlanError(
             f"{kind} has no get_finetune_lr_dict(lr), so which part is its head is not known. Pass a mapping, for "

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zoo.errors import InputError, WeightsError, did_you_mean
+from zoo.interface import get_fact, known_config
 from zoo.letterbox import KIND as LETTERBOX
 from zoo.letterbox import Letterbox
 from zoo.preprocess import Preprocess
@@ -137,7 +138,7 @@ def describe_model(model: Any) -> ModelConfig:
     from zoo.postprocess import Postprocess  # loads torch, which a model has done
 
     facts = dict(known_config(model))
-    classes, preprocess = getattr(model, "classes", None), getattr(model, "preprocess", None)
+    classes, preprocess = get_fact(model, "classes"), get_fact(model, "preprocess")
     facts |= {"classes": list(classes) if classes else None, "num_classes": len(classes) if classes else None}
     facts["preprocess"] = preprocess.to_dict() if isinstance(preprocess, (Preprocess, Letterbox)) else None
     if "in_channels" in facts.get("options", {}):  # they can be replaced
@@ -162,12 +163,6 @@ def make_postprocess(values: Mapping[str, Any]) -> "Postprocess":
                 f"postprocess: unknown key {key!r}.{did_you_mean(str(key), names)} Expected {', '.join(names)}."
             )
     return Postprocess(**values)
-
-
-def known_config(model: Any) -> dict[str, Any]:
-    """Return the configuration that this package gave a model; empty for a module of somebody else's."""
-    facts = getattr(model, "config", None)
-    return facts if isinstance(facts, dict) and "zoo" in facts else {}
 
 
 def _from_timm(raw: Mapping[str, Any]) -> dict[str, Any]:

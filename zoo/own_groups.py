@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from zoo.errors import PlanError, did_you_mean
+from zoo.interface import find_method
 from zoo.lr_plan import NO_DECAY, Group, Plan, RateHook
 from zoo.rate_spec import DEFAULT, MOST_LISTED, Prefixes, Settings, is_rate, raise_all, read_settings
 from zoo.schedule import Clock, Schedule
@@ -276,8 +277,8 @@ def _with_update_hook(
     lr: float,
     params: Mapping[str, Any],
 ) -> Plan:
-    hook = getattr(model, "update_param_groups", None)
-    if not callable(hook):
+    hook = find_method(model, "update_param_groups")
+    if hook is None:
         return plan
     largest = common.with_largest(group.full_lr for group in plan.trained)
     return replace(plan, hook=UpdateHook(hook, sets, plan, model, largest.curve, lr, params))

@@ -16,9 +16,10 @@ from zoo.checkpoint import RunFolder, load_model
 from zoo.checksums import check_checksum
 from zoo.errors import InputError, LicenceError, WeightsError
 from zoo.hub_file import get_endpoint
+from zoo.interface import known_config
 from zoo.licence_terms import find_terms
 from zoo.model_card import Trained, write_card
-from zoo.model_config import ModelConfig, known_config
+from zoo.model_config import ModelConfig
 from zoo.models import find_entry
 from zoo.registry import Entry
 from zoo.repository import names_repository

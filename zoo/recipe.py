@@ -19,8 +19,8 @@ from zoo.evaluation import evaluate
 from zoo.features import why_not_frozen
 from zoo.group_hooks import GroupHooks
 from zoo.grouping import Mode
+from zoo.interface import ask, find_method, get_fact, known_config, set_fact
 from zoo.lr_plan import Plan
-from zoo.model_config import known_config
 from zoo.planning import make_plan
 from zoo.preset import Preset, load_preset
 from zoo.progress import Progress, is_main_process
@@ -150,7 +150,7 @@ def finetune(
         chosen = make_plan(model, effective, optimizer=own)
         opened = _open(task, data, effective, show)
         _match_classes(model, opened, show)
-        if known_config(model) and not getattr(model, "load_report", None) and not why_not_frozen(model, chosen):
+        if known_config(model) and not get_fact(model, "load_report") and not why_not_frozen(model, chosen):
             show.say("note: the frozen trunk has random weights; pass pretrained=True, or train it with mode='full'")
         if own is None and _learns_whole(model, effective):
             show.say(
@@ -295,17 +295,17 @@ def _open(task: Task, data: Any, preset: Preset, show: Progress, classes: tuple[
 
 def _match_classes(model: Any, data: Any, show: Progress) -> None:
     """Give the model the data's class names, if it has as many outputs."""
-    outputs = getattr(model, "num_classes", None)
+    outputs = ask(model, "num_classes")
     if isinstance(outputs, int) and outputs != len(data.classes):
         raise InputError(
             f"the data has {len(data.classes)} classes and the model {outputs} outputs. Make the model with "
             f"zoo.get({_name(model)!r}, num_classes={len(data.classes)}, ...)."
         )
-    known = getattr(model, "classes", ())
-    kept = getattr(model, "load_report", None) is not None and not model.load_report.reinitialised
+    known, report = get_fact(model, "classes", ()), get_fact(model, "load_report")
+    kept = report is not None and not report.reinitialised
     if kept and known and known != data.classes:
         show.say(f"the head was trained for other classes ({known[0]}, …) and starts from there")
-    model.classes = data.classes
+    set_fact(model, "classes", data.classes)
 
 
 def _check_model(model: Any) -> None:
@@ -318,14 +318,14 @@ def _learns_whole(model: nn.Module, preset: Preset) -> bool:
     """Whether one rate goes to all parameters because nothing says otherwise."""
     says = ("get_finetune_lr_dict", "initialize_param_groups")
     free = preset.mode is None and preset.layer_decay is None and preset.first_lr is None
-    return free and not isinstance(preset.lr, Mapping) and not any(hasattr(model, name) for name in says)
+    return free and not isinstance(preset.lr, Mapping) and not any(find_method(model, name) for name in says)
 
 
 def _brings_hooks(model: nn.Module) -> bool:
     """Whether a model has a param-group hook that is not the one of every model here."""
     for name in ("initialize_param_groups", "update_param_groups"):
-        hook = getattr(model, name, None)
-        if callable(hook) and getattr(hook, "__func__", hook) is not getattr(GroupHooks, name):
+        hook = find_method(model, name)
+        if hook is not None and getattr(hook, "__func__", hook) is not getattr(GroupHooks, name):
             return True
     return False
 

@@ -14,6 +14,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from zoo.depth import is_norm
 from zoo.errors import InputError, PlanError, did_you_mean
+from zoo.interface import ask
 from zoo.lr_plan import CONSTANT, NO_DECAY, ONE_STEP, Group, Plan
 from zoo.rate_spec import DEFAULT, DecayEvery, Prefixes, raise_all
 from zoo.schedule import Clock, Schedule, parse_schedule
@@ -198,7 +199,7 @@ def build_plan(model: nn.Module, shares: Mapping[str, Share], common: Common, st
     """
     parameters = dict(model.named_parameters())
     shares, starts = _unfreeze(model, shares, common, starts)
-    dormant: frozenset[str] = getattr(model, "dormant_parameters", frozenset)()
+    dormant: frozenset[str] = ask(model, "dormant_parameters", frozenset)()
     shares = {name: _freeze_idle(share, parameters[name], name in dormant) for name, share in shares.items()}
     members: dict[str, list[str]] = {}
     made: dict[str, Share] = {}

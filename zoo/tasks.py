@@ -12,9 +12,11 @@ from zoo.classifying import Classification
 from zoo.detecting import Detection
 from zoo.errors import InputError
 from zoo.feed import Prepare
+from zoo.interface import ask
 from zoo.lr_plan import Plan
 from zoo.preset import Preset
 from zoo.progress import Progress
+from zoo.registry import Entry
 
 
 class Task(Protocol):
@@ -95,7 +97,13 @@ def task_of(model: Any) -> Task:
     Raises:
         InputError: There is no such task here.
     """
-    name = model if isinstance(model, str) else getattr(model, "task", "classification")
+    name = (
+        model
+        if isinstance(model, str)
+        else getattr(model, "task", "classification")
+        if isinstance(model, Entry)
+        else ask(model, "task", "classification")
+    )
     if name not in TASKS:
         raise InputError(f"the task {name!r} is unknown; expected {' or '.join(TASKS)}.")
     return TASKS[name]

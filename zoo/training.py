@@ -21,6 +21,7 @@ from zoo.engine import make_accelerator
 from zoo.errors import InputError, Interrupted, TrainingError
 from zoo.freezing import apply_plan, check_reached, frozen_tensors, keep_norm_statistics
 from zoo.gradients import centralize_gradients, clip_groups
+from zoo.interface import ask
 from zoo.live_rates import LiveRates
 from zoo.loop import EpochResult, Position, fit
 from zoo.lr_plan import Plan
@@ -162,7 +163,7 @@ class Training:
             chunks=self.chunks,
             clip_grad_norm=preset.clip_grad_norm,
             seed=preset.seed,
-            shows_targets=getattr(self.model, "takes_targets", False),
+            shows_targets=ask(self.model, "takes_targets", False),
         )
         if position.batch == 0:
             self._tell("on_epoch_start")
@@ -224,7 +225,7 @@ class Training:
             inputs = to_inputs(inputs)
             with undisturbed(self.model):
                 network.train()
-                shown = (targets,) if getattr(self.model, "takes_targets", False) else ()
+                shown = (targets,) if ask(self.model, "takes_targets", False) else ()
                 self.accelerator.backward(self._loss(network(inputs, *shown), targets))
                 network.eval()
                 with torch.inference_mode():

@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from zoo.code_digest import CodeDigest, closes_over_module, is_local
 from zoo.errors import InputError
 from zoo.folding import fold_norms
+from zoo.interface import ask, cut, head_prefixes, known_config
 from zoo.loader import lay_channels_last
 from zoo.proof import digest_tensor
 
@@ -28,7 +29,7 @@ PLAIN = (bool, int, float, str)
 NOT_READ = {"training", "classes", "preprocess", "config", "load_report", "licence"}  # of a run, or in the key anyway
 NO_SETTINGS = NOT_READ | {"drop_rate", "num_classes", "pretrained_cfg", "default_cfg", "_model_args"}  # of a library
 MODES = {"train", "eval"}  # methods that decide how a module learns
-OF_THE_TRUNK = {"trunk", "forward", "_call_impl"}  # of a whole model's methods
+OF_THE_TRUNK = {"run_backbone", "trunk", "forward", "_call_impl"}  # of a whole model's methods
 _OF_EVERY_MODULE = frozenset(vars(nn.Module())) | {"_compiled_call_impl"}
 
 
@@ -82,12 +83,11 @@ class TrunkEngine:
         compile: bool = False,
         say: Callable[[str], None] | None = None,
     ) -> None:
-        if not callable(getattr(model, "trunk", None)):
-            raise InputError(f"{type(model).__name__} has no trunk to run by itself. Give it a method of that name.")
+        self._method = cut(model).backbone
         self.device, self.dtype = torch.device(device), dtype
         self._model, self._fuse, self._say = model, fuse, say or _say_nothing
         with torch.inference_mode(False):  # the copy may outlive a prediction
-            self._trunk, self.folded_norms = _deploy(model, fuse)
+            self._trunk, self.folded_norms = _deploy(model, fuse, self._method)
             _cast(self._trunk.to(self.device), dtype, channels_last=fuse)
         self._compiled: Callable[[Tensor], Any] | None = None
         self._compiled_shape: torch.Size | None = None
@@ -144,17 +144,20 @@ class TrunkEngine:
 
     def _run(self, images: Tensor) -> Any:
         if self._compiled is None or self._compiled_shape not in (None, images.shape):
-            return self._trunk.trunk(images)
+            return self._run_trunk(images)
         self._compiled_shape = images.shape
         try:
             return self._compiled(images)
         except torch._dynamo.exc.TorchDynamoException as error:
             self._give_up(error)  # before the trunk ran
-            return self._trunk.trunk(images)
+            return self._run_trunk(images)
+
+    def _run_trunk(self, images: Tensor) -> Any:
+        return getattr(self._trunk, self._method)(images)
 
     def _compile(self) -> None:
         try:
-            self._compiled = torch.compile(self._trunk.trunk, dynamic=False)
+            self._compiled = torch.compile(self._run_trunk, dynamic=False)
         except RuntimeError as error:  # this version of Python, for example
             self._give_up(error)
 
@@ -179,7 +182,7 @@ def digest_trunk(model: Any) -> str:
         UnreadableCodeError: It cannot be told what decides the features; the text says why.
     """
     digest = hashlib.sha256()
-    config, inner = getattr(model, "config", None) or {}, vars(model).get("network", model)
+    config, inner = known_config(model), vars(model).get("network", model)
     options = {name: value for name, value in (config.get("options") or {}).items() if name not in NO_SETTINGS}
     modules = list(_trunk_modules(model))
     code = CodeDigest({id(module): name for name, module in modules} | {id(inner): "the network"})
@@ -188,7 +191,7 @@ def digest_trunk(model: Any) -> str:
     for name, module in modules:
         line = [name, module.extra_repr(), _describe(module, code, name)] if name else []
         digest.update(json.dumps(line, sort_keys=True).encode())
-        starts = _head_prefixes(model)
+        starts = head_prefixes(model)
         for own, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
             if not _join(name, own).startswith(starts):
                 digest.update(f"{own} {digest_tensor(tensor)}".encode())
@@ -219,21 +222,21 @@ def find_patch(model: Any) -> str | None:
     return None
 
 
-def _deploy(model: Any, fuse: bool) -> tuple[Any, int]:
+def _deploy(model: Any, fuse: bool, method: str) -> tuple[Any, int]:
     """Return a copy of a model for use, without its head, and how many norms of the trunk were folded."""
-    if fuse and callable(getattr(model, "fuse", None)):
+    if fuse and ask(model, "fuse"):
         twin = model.fuse()
     else:
         twin = copy.deepcopy(model).eval().requires_grad_(False)
         if fuse:
-            fold_norms(twin, method="trunk")
+            fold_norms(twin, method=method)
     _drop_head(twin)
     return twin, _count_norms(model) - _count_norms(twin)
 
 
 def _drop_head(model: nn.Module) -> None:
     """Put `Identity` in the places of the head's modules; the trunk does not call them."""
-    starts = _head_prefixes(model)
+    starts = head_prefixes(model)
     for name, module in list(_trunk_modules(model)):
         for own, child in module._modules.items():
             if child is not None and _is_head(_join(name, own), child, starts):
@@ -255,7 +258,7 @@ def _count_norms(model: nn.Module) -> int:
 
 def _trunk_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield all modules with their names, parents first, but those of the head."""
-    starts, waiting = _head_prefixes(model), [("", model)]
+    starts, waiting = head_prefixes(model), [("", model)]
     while waiting:
         name, module = waiting.pop()
         yield name, module
@@ -266,10 +269,6 @@ def _trunk_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def _is_head(name: str, module: nn.Module, starts: tuple[str, ...]) -> bool:
     """Return whether a module is the head or a part of it; one without parameters by itself is none."""
     return f"{name}.".startswith(starts) and next(module.parameters(), None) is not None
-
-
-def _head_prefixes(model: Any) -> tuple[str, ...]:
-    return tuple(getattr(model, "head_prefixes", ()))
 
 
 def _join(name: str, own: str) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from zoo.checksums import check_checksum
 from zoo.errors import InputError, WeightsContentError, WeightsError, WeightsStorageError
 from zoo.hub_file import HubFile, fetch_file, fetch_if_there, get_endpoint, is_plain_path
+from zoo.interface import ask
 from zoo.json_object import read_object
 from zoo.local_cache import digest_file
 from zoo.local_file import find_file, names_pickle
@@ -311,11 +312,11 @@ def load_into(model: "nn.Module", found: Found, *, head: Sequence[str], keep_hea
             blocks may have taken another form. Or it cannot be read to its end; the model is then half loaded.
     """
     slots, head = found.slots(), tuple(head)
-    take_form = getattr(model, "take_form", None)
+    take_form = ask(model, "take_form")
     if take_form is not None:
         take_form(slots.keys())
     own = model.state_dict()
-    dormant: Collection[str] = getattr(model, "dormant_parameters", frozenset)()
+    dormant: Collection[str] = ask(model, "dormant_parameters", frozenset)()
     skipped = () if keep_head else head
     taken = {name: slot for name, slot in slots.items() if not name.startswith(skipped)}
     wanted = {name: value for name, value in own.items() if not name.startswith(skipped)}

@@ -37,7 +37,8 @@ class ClassifierContract:
         assert not model.training
 
     def test_forward_is_head_of_trunk(self, model, images):
-        assert torch.equal(model(images), model.head(model.trunk(images)))
+        assert torch.equal(model(images), model.run_head(model.run_backbone(images)))
+        assert torch.equal(model(images), model.get_head()(model.get_backbone()(images)))
 
     def test_it_is_the_network_of_timm(self, model, images):
         network = model.__dict__["network"]
