@@ -377,7 +377,7 @@ ROWS = [
     Row(
         "an endpoint without https",
         lambda world: world.patch.setattr(constants, "ENDPOINT", "http://mirror.example"),
-        r"HF_ENDPOINT is http://mirror\.example: on the way, anybody can change what comes over http\. Expected https",
+        r"HF_ENDPOINT is http://mirror\.example: .* can read the token and change the files\. Expected https",
         gets=0,
     ),
     Row(

@@ -1,5 +1,6 @@
 import errno
 import hashlib
+import logging
 import os
 import re
 import subprocess
@@ -16,7 +17,16 @@ from huggingface_hub import constants
 from hub_server import HubServer
 from zoo import hub_file
 from zoo.errors import WeightsContentError, WeightsError, WeightsNetworkError, WeightsNotFoundError
-from zoo.hub_file import HubFile, fetch_file, fetch_if_there, find_cached, get_endpoint, is_plain_path, look_up
+from zoo.hub_file import (
+    HubFile,
+    fetch_file,
+    fetch_if_there,
+    find_cached,
+    get_endpoint,
+    hiding_passwords,
+    is_plain_path,
+    look_up,
+)
 
 CONTENT = b"weights" * 1000
 WANTED = HubFile(model="tiny", repo="org/tiny", filename="model.safetensors")
@@ -420,3 +430,11 @@ def test_plain_http_can_be_allowed(monkeypatch: pytest.MonkeyPatch, hub: HubServ
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", answer)
     assert fetch_file(WANTED)[1] == "0" * 40
     assert asked == [("org/tiny", "model.safetensors")]
+
+
+def test_a_password_in_the_endpoint_is_not_logged(caplog):
+    logger = logging.getLogger("huggingface_hub.utils._http")
+    with hiding_passwords():
+        logger.warning("thrown while requesting HEAD %s", "http://user:secret@127.0.0.1:9/a")
+    assert "thrown while requesting HEAD http://127.0.0.1:9/a" in caplog.text
+    assert "secret" not in caplog.text

@@ -7,12 +7,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 STEPS = [
-    {"errors", "version", "paths"},
-    {"json_object", "atomic", "regular_file", "terminal", "interface"},
+    {"errors", "version", "paths", "address"},
+    {"atomic", "regular_file", "terminal", "interface"},
+    {"json_object"},
     {"local_cache"},
     {"shard_file"},
     {
         "console",
+        "run_records",
         "wording",
         "strict_yaml",
         "safetensors_file",

@@ -1,4 +1,5 @@
 import json
+import os
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -239,7 +240,9 @@ def test_a_folder_that_is_not_whole(run: RunFolder, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["plan.json", "evaluation.json", "data.json"])
 def test_records_that_are_none(run: RunFolder, tmp_path: Path, name: str) -> None:
     run.write_text(name, "[1]")
-    with pytest.raises(InputError, match=rf"{name} is JSON, but not an object\."):
+    with pytest.raises(
+        InputError, match=rf"{name}.* is JSON, but not an object"
+    ):
         packed(run.path, tmp_path)
 
 
@@ -265,3 +268,67 @@ def test_an_empty_plan_and_scores_that_are_none(run: RunFolder, tmp_path: Path) 
     card = (packed(run.path, tmp_path).folder / "README.md").read_text()
     assert "## Scores" not in card
     assert "## How it was trained" not in card
+
+
+# ---- folders that somebody else has made
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    path = tmp_path / "id_rsa"
+    path.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "metrics.jsonl", "evaluation.json", "plan.json", "proof.json", "data.json", "run.json", "config.json",
+        "preset.yaml", "model.safetensors", "pictures/zz.png",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["link", "sound link", "pipe"])
+def test_only_files_of_the_folder_itself_go(run: RunFolder, tmp_path: Path, key: Path, name: str, kind: str) -> None:
+    """Not even a link to a file that is what its name says."""
+    target = run.file(name)
+    if kind == "sound link":
+        key = tmp_path / target.name
+        key.write_bytes((target if target.exists() else run.pictures / "curves.png").read_bytes())
+    target.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(target)
+    else:
+        target.symlink_to(key)
+    with pytest.raises(InputError, match=r"it is a link|is not a regular file|is not finished|is not a run"):
+        packed(run.path, tmp_path)
+
+
+def test_a_folder_of_pictures_that_is_a_link(run: RunFolder, tmp_path: Path) -> None:
+    run.pictures.rename(tmp_path / "elsewhere")
+    run.file("pictures").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"curves\.png' is not sent: it is a link, or in a folder that is one"):
+        packed(run.path, tmp_path)
+
+
+def test_the_folder_itself_may_be_a_link(run: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "latest").symlink_to(run.path)
+    assert packed(tmp_path / "latest", tmp_path).files
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("metrics.jsonl", b"-----BEGIN OPENSSH PRIVATE KEY-----\n", "line 1: "),
+        ("metrics.jsonl", b'{"epoch": 1}\n[2]\n', "line 2: it is JSON, but not an object"),
+        ("metrics.jsonl", b'{"loss": NaN}\n', "line 1: it holds NaN, which is not JSON"),
+        ("evaluation.json", b'{"top1": 1.0, "top1": 0.0}', "key 'top1' stands in it twice"),
+        ("plan.json", b"\xff\xfe", "decode"),
+        ("pictures/curves.png", b"-----BEGIN OPENSSH PRIVATE KEY-----\n", "cannot identify image file"),
+        ("pictures/curves.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "is not sent"),
+    ],
+)
+def test_what_goes_is_what_it_is_called(run: RunFolder, tmp_path: Path, name: str, content: bytes, text: str) -> None:
+    run.file(name).write_bytes(content)
+    with pytest.raises(InputError, match="is not sent: ") as refusal:
+        packed(run.path, tmp_path)
+    assert text in str(refusal.value)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from zoo.errors import InputError
-from zoo.regular_file import open_regular, read_regular
+from zoo.errors import InputError, ZooError
+from zoo.regular_file import open_inside, open_regular, read_regular
 
 ROOT = Path(__file__).parents[1]
 
@@ -50,3 +50,27 @@ def test_a_large_limit_asks_for_no_memory(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.stdout == "b'abc'\n"
     assert "InputError: it has 8,589,934,592 bytes, which do not fit into the memory" in done.stderr
+
+
+def test_inside_a_folder_no_link_is_followed(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "real").mkdir(parents=True)
+    (folder / "real" / "a.txt").write_text("a")
+    (folder / "link.txt").symlink_to("real/a.txt")
+    (folder / "linked").symlink_to("real")
+    (tmp_path / "latest").symlink_to("folder")
+    for place in (folder, tmp_path / "latest"):
+        with open_inside(place, "real/a.txt") as file:
+            assert file.read() == b"a"
+    for name in ("link.txt", "linked/a.txt", "../folder/real/a.txt"):
+        with pytest.raises(InputError, match=r"^it is a link"), open_inside(folder, name):
+            pass
+    with pytest.raises(FileNotFoundError), open_inside(folder, "none"):
+        pass
+
+
+def test_what_is_no_file_is_an_error_for_readers_of_either_kind(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for kind in (OSError, ValueError, ZooError):
+        with pytest.raises(kind, match=r"^it is not a regular file$"):
+            read_regular(tmp_path / "pipe", max_bytes=9)

@@ -304,3 +304,16 @@ def test_files_are_copied_whole_or_not_at_all(folder: Path, monkeypatch: pytest.
         import_weights(folder)
     assert all(stored.path is not None for stored in list_stored())
     assert not list(Path(constants.HF_HUB_CACHE).rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_only_files_of_the_folder_itself_are_imported(folder: Path, tmp_path: Path, kind: str) -> None:
+    """A sound file behind a link would do no harm; which file a link leads to is not asked."""
+    target = next(path for path in sorted(folder.rglob("*.safetensors")))
+    target.rename(tmp_path / "sound.safetensors")
+    if kind == "pipe":
+        os.mkfifo(target)
+    else:
+        target.symlink_to(tmp_path / "sound.safetensors")
+    with pytest.raises(WeightsError, match=r"cannot be read: it is (a link|not a regular file).*Nothing was imported"):
+        import_weights(folder)

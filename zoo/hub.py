@@ -4,7 +4,6 @@ The commit is the last request of all, so that an upload that breaks off before 
 `zoo.get("org/name")` and `zoo.load` bring the model back.
 """
 
-import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,11 +12,11 @@ from dataclasses import dataclass, replace
 from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from zoo.errors import InputError, WeightsAccessError, WeightsError, WeightsNetworkError, WeightsNotFoundError
-from zoo.hub_file import get_endpoint
+from zoo.hub_file import get_endpoint, hiding_passwords, refuse_open_http
 from zoo.push_folder import OWN, Package, pack
+from zoo.terminal import echo
 from zoo.version import VERSION
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def push(
     dry_run: bool = False,
     revision: str | None = None,
     pictures: bool = True,
-    say: Callable[[str], object] = print,
+    say: Callable[[str], object] = echo,
     confirm: Callable[[], bool] | None = None,
 ) -> Push:
     """Publish a fine-tuned model with its page, settings, scores and pictures, as one commit.
@@ -108,7 +107,8 @@ def push(
             say(line)
         if dry_run or (confirm is not None and not confirm()):
             return made
-        sent = _send(package, made, private, token, message or f"Push {package.model} with zoo {VERSION}", say)
+        with hiding_passwords():
+            sent = _send(package, made, private, token, message or f"Push {package.model} with zoo {VERSION}", say)
     say(str(sent))
     return sent
 
@@ -143,7 +143,7 @@ def _send(
 ) -> Push:
     from huggingface_hub import HfApi
 
-    _refuse_open_http()
+    refuse_open_http()
     api = HfApi(token=token, library_name="zoo", library_version=VERSION)
     with _explaining(made, _AS_BEFORE):
         found = _look(api, made.repo)
@@ -283,17 +283,6 @@ def _explain_answer(status: int, made: Push, error: BaseException) -> str:
     if status == 400:
         return f"{hub} does not take it (400): {_one_line(error)}"
     return words.get(status, f"{hub} answered {status}. Push again; if that stays, the Hub is out of order.")
-
-
-def _refuse_open_http() -> None:
-    """Raise if token and weights would travel where anybody on the way can read and change them."""
-    address = urlsplit(get_endpoint())
-    local = address.hostname in ("localhost", "::1") or (address.hostname or "").startswith("127.")
-    if address.scheme == "http" and not local and os.environ.get("ZOO_ALLOW_HTTP") != "1":
-        raise WeightsError(
-            f"HF_ENDPOINT is {get_endpoint()}: on the way, anybody can read the token and change the files. Expected "
-            "https. If you trust that network, set ZOO_ALLOW_HTTP=1."
-        )
 
 
 def _size(count: int) -> str:

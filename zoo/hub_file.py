@@ -7,6 +7,7 @@ nothing here changes it.
 """
 
 import errno
+import logging
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from zoo.address import hide_password, is_private
 from zoo.errors import (
     WeightsAccessError,
     WeightsContentError,
@@ -95,7 +97,7 @@ def fetch_file(wanted: HubFile, *, force: bool = False) -> tuple[Path, str]:
     Raises:
         WeightsError: It cannot be had. `__cause__` is what the client raised.
     """
-    _refuse_open_http()
+    refuse_open_http()
     _check_filename(wanted)
     path = _download(wanted, force)
     commit = path.parents[len(PurePosixPath(wanted.filename).parts) - 1].name  # .../snapshots/<commit>/<filename>
@@ -110,7 +112,7 @@ def look_up(wanted: HubFile) -> Announced:
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    _refuse_open_http()
+    refuse_open_http()
     _check_filename(wanted)
     url = hf_hub_url(wanted.repo, wanted.filename, revision=wanted.revision)
     try:
@@ -160,7 +162,37 @@ def get_endpoint() -> str:
     """Return the address of the Hub that the client asks, without a password that may be in it."""
     from huggingface_hub import constants
 
-    return re.sub(r"//[^/@]*@", "//", constants.ENDPOINT)
+    return hide_password(constants.ENDPOINT)
+
+
+def refuse_open_http() -> None:
+    """Raise if token and files would travel where anybody on the way can read and change them."""
+    from huggingface_hub import constants
+
+    if not (is_private(constants.ENDPOINT) or constants.HF_HUB_OFFLINE or os.environ.get("ZOO_ALLOW_HTTP") == "1"):
+        raise WeightsNetworkError(
+            f"HF_ENDPOINT is {get_endpoint()}: on the way, anybody can read the token and change the files. Expected "
+            "https. If you trust that network, set ZOO_ALLOW_HTTP=1."
+        )
+
+
+@contextmanager
+def hiding_passwords() -> Iterator[None]:
+    """Keep a password in HF_ENDPOINT out of what the client logs."""
+
+    def hide(record: logging.LogRecord) -> bool:
+        record.msg, record.args = hide_password(record.getMessage()), ()
+        return True
+
+    logger = logging.getLogger("huggingface_hub")
+    places = [*logger.handlers, logger, logging.getLogger("huggingface_hub.utils._http")]
+    for place in places:
+        place.addFilter(hide)
+    try:
+        yield
+    finally:
+        for place in places:
+            place.removeFilter(hide)
 
 
 def _download(wanted: HubFile, force: bool) -> Path:
@@ -192,7 +224,7 @@ def _download(wanted: HubFile, force: bool) -> Path:
 def _try_again(call: Callable[[], _Result]) -> _Result:
     """Call until it succeeds or fails for good, with growing waits, and no more than four times."""
     started = time.monotonic()
-    with _watching_names():
+    with _watching_names(), hiding_passwords():
         for wait_seconds in RETRY_WAITS_SECONDS:
             try:
                 return call()
@@ -229,19 +261,6 @@ def _look_into_cache(wanted: HubFile) -> object:
     from huggingface_hub import try_to_load_from_cache
 
     return try_to_load_from_cache(wanted.repo, wanted.filename, cache_dir=wanted.cache_dir, revision=wanted.revision)
-
-
-def _refuse_open_http() -> None:
-    """Raise if files would travel where anybody on the way can change them, and with them the client's cache."""
-    from huggingface_hub import constants
-
-    address = urlsplit(get_endpoint())
-    local = address.hostname in ("localhost", "::1") or (address.hostname or "").startswith("127.")
-    if address.scheme == "http" and not (local or constants.HF_HUB_OFFLINE or os.environ.get("ZOO_ALLOW_HTTP") == "1"):
-        raise WeightsNetworkError(
-            f"HF_ENDPOINT is {get_endpoint()}: on the way, anybody can change what comes over http. Expected https. "
-            "If you trust that network, set ZOO_ALLOW_HTTP=1."
-        )
 
 
 def _check_filename(wanted: HubFile) -> None:
@@ -295,7 +314,7 @@ def _name_proxy() -> str:
     address = proxies.get(hub.scheme) or proxies.get("all")
     if not address or proxy_bypass(hub.hostname or ""):
         return ""
-    return f"the proxy {re.sub('//[^/@]*@', '//', address)} ({hub.scheme.upper()}_PROXY)"
+    return f"the proxy {hide_password(address)} ({hub.scheme.upper()}_PROXY)"
 
 
 def _find_cache(wanted: HubFile) -> Path:

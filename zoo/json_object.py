@@ -3,7 +3,9 @@
 import json
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
+
+from zoo.regular_file import read_regular
 
 
 def read_object(path: str | os.PathLike[str], *, max_bytes: int = 1_000_000) -> dict[str, Any]:
@@ -14,29 +16,33 @@ def read_object(path: str | os.PathLike[str], *, max_bytes: int = 1_000_000) -> 
         max_bytes: Longer files are refused before they are parsed.
 
     Raises:
-        ValueError: The file is too long, or as `parse_object`.
+        ValueError: The file is too long, a pipe or a device, or as `parse_object`.
         OSError: It cannot be read.
     """
-    with open(path, "rb") as file:
-        text = file.read(max_bytes + 1)
-    if len(text) > max_bytes:
-        raise ValueError(f"it is longer than {max_bytes:,} bytes")
-    return parse_object(text)
+    return parse_object(read_regular(path, max_bytes=max_bytes))
 
 
-def parse_object(text: bytes) -> dict[str, Any]:
+def parse_object(text: bytes, *, strict: bool = False) -> dict[str, Any]:
     """Parse one JSON object, whose keys are all different: readers disagree on which of two equal ones counts.
+
+    Args:
+        text: UTF-8.
+        strict: Refuse `NaN` and `Infinity`, which Python writes and other readers of JSON refuse.
 
     Raises:
         ValueError: It is something else, not UTF-8, not JSON, or nested too deeply.
     """
     try:
-        value = json.loads(text.decode(), object_pairs_hook=_unite)
+        value = json.loads(text.decode(), object_pairs_hook=_unite, parse_constant=_refuse if strict else None)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(value, dict):
         raise ValueError(f"it is JSON, but not an object: {type(value).__name__}")
     return value
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"it holds {constant}, which is not JSON")
 
 
 def _unite(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from zoo.atomic import write_file
 from zoo.json_object import read_object
+from zoo.regular_file import open_regular
 
 YOUNG_SECONDS = 2.0  # the clock of some file systems is no finer: a later change might not show
 
@@ -40,7 +41,7 @@ def digest_file(path: str | os.PathLike[str], *, again: bool = False, start: int
     note = cache_folder() / "hashed" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
     if not again and (known := _recall(note, facts)):
         return known
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         file.seek(start)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     is_young = time.time() - facts["mtime_ns"] / 1e9 < YOUNG_SECONDS

@@ -4,6 +4,7 @@ A preset file holds only what differs from the defaults below; meaning, unit, ra
 and nowhere else. Whatever is wrong with a file is reported at once, with line numbers.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,6 +23,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from zoo.errors import PresetError, did_you_mean
+from zoo.paths import to_path
 from zoo.rate_fields import (
     Params,
     check_rates,
@@ -31,6 +33,7 @@ from zoo.rate_fields import (
     schedule_for_file,
 )
 from zoo.rate_spec import Settings
+from zoo.regular_file import open_regular
 from zoo.strict_yaml import KeyPath, Problem, read_yaml, write_yaml
 from zoo.wording import Words, explain, in_words, shown
 
@@ -378,10 +381,11 @@ def load_preset(name_or_path: str | Path) -> Preset:
 def read_preset(name_or_path: str | Path) -> str:
     """Return the text of a preset file, comments included, without a look at its meaning."""
     try:
-        with _find(name_or_path).open("rb") as file:
+        with open_regular(_find(name_or_path)) as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        text = f"preset '{name_or_path}' cannot be read: {error.strerror}.{_did_you_mean_preset(name_or_path)}"
+        reason = error.strerror or error
+        text = f"preset '{name_or_path}' cannot be read: {reason}.{_did_you_mean_preset(name_or_path)}"
         raise PresetError(text) from error
     if len(data) > MAX_BYTES:
         raise PresetError(f"preset '{name_or_path}' is larger than {MAX_BYTES:,} bytes. Is it a preset?")
@@ -427,7 +431,9 @@ def parse_setting(setting: str) -> tuple[str, Any]:
 
 
 def _find(name_or_path: str | Path) -> Path:
-    path = Path(name_or_path)
+    if not isinstance(name_or_path, (str, os.PathLike)):
+        raise PresetError(f"preset is a {type(name_or_path).__name__}; expected a name, a .yaml file or a Preset.")
+    path = to_path(name_or_path)
     if path.suffix in SUFFIXES:
         return path
     if str(name_or_path) in list_presets():

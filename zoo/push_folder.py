@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zoo.atomic import write_file
 from zoo.checkpoint import RunFolder, load_model
 from zoo.checksums import check_checksum
 from zoo.errors import InputError, LicenceError, WeightsError
@@ -23,8 +24,10 @@ from zoo.model_config import ModelConfig
 from zoo.models import find_entry
 from zoo.registry import Entry
 from zoo.repository import names_repository
+from zoo.run_records import check_inside, read_record
 
 RECORDS = ("metrics.jsonl", "evaluation.json", "plan.json", "proof.json")
+LOCAL = ("run.json", "data.json")  # what is read here and stays here
 CARD = "README.md"
 OWN = ("model.safetensors", "config.json", "preset.yaml", *RECORDS, CARD)  # what a push may write, beside pictures/
 _TRACES = (  # paths of a machine, wherever they stand in a text
@@ -96,6 +99,8 @@ def _find_run(source: Any) -> RunFolder | None:
     if not isinstance(path, (str, os.PathLike)):
         return None
     run = RunFolder.open(path)
+    for name in ("model.safetensors", "config.json", "preset.yaml", *LOCAL):
+        check_inside(run.path, name)
     status = run.read_json("run.json") if run.file("run.json").is_file() else {}
     stopped = isinstance(status, dict) and status.get("status", "finished") != "finished"
     if stopped or run.file("state.pt").is_file() or not run.file("model.safetensors").is_file():
@@ -181,11 +186,11 @@ def _copy_records(run: RunFolder, target: RunFolder, config: ModelConfig, pictur
             preset = preset.replace(pretrained=None)
         target.write_text("preset.yaml", preset.to_yaml(full=True))
     for name in RECORDS:
-        if run.file(name).is_file():
-            shutil.copyfile(run.file(name), target.file(name))
+        if os.path.lexists(run.file(name)):
+            write_file(target.file(name), read_record(run.path, name))
     if pictures and run.file("pictures").is_dir():
         for picture in sorted(run.file("pictures").glob("*.png")):
-            shutil.copyfile(picture, target.pictures / picture.name)
+            write_file(target.pictures / picture.name, read_record(run.path, f"pictures/{picture.name}"))
 
 
 def _is_place_of(pretrained: str, config: ModelConfig) -> bool:

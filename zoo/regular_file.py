@@ -4,9 +4,18 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import BinaryIO
 
-from zoo.errors import InputError
+from zoo.errors import InputError, StorageError
+
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # opening a pipe would wait for ever
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+
+
+class NotRegularError(InputError, StorageError):
+    """There is a folder, a pipe or a device, or a link where none may be; the text goes after its name."""
 
 
 @contextmanager
@@ -14,12 +23,40 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file to read its bytes.
 
     Raises:
-        InputError: It is a folder, a pipe or a device; the text goes after its name.
+        NotRegularError: It is a folder, a pipe or a device.
         OSError: It cannot be opened.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
-        raise InputError("it is not a regular file")
-    with open(path, "rb") as file:
+    with _open(path, _READ | _NO_WAIT) as file:
+        yield file
+
+
+@contextmanager
+def open_inside(folder: str | os.PathLike[str], name: str) -> Iterator[BinaryIO]:
+    """Open a file of a folder that somebody else may have made, to read its bytes; no link in it is followed.
+
+    Args:
+        folder: The folder itself may be a link.
+        name: Path of the file in it, with forward slashes.
+
+    Raises:
+        NotRegularError: It is a link, a folder, a pipe or a device, or a folder on the way to it is a link.
+        OSError: It cannot be opened.
+    """
+    path = Path(folder, name)
+    if path.resolve() != Path(folder).resolve() / name:
+        raise NotRegularError("it is a link, or in a folder that is one; expected a file of the folder's own")
+    with _open(path, _READ | _NO_WAIT | _NO_LINK) as file:
+        yield file
+
+
+@contextmanager
+def _open(path: str | os.PathLike[str], flags: int) -> Iterator[BinaryIO]:
+    """Ask what was opened, not what stood under the name before."""
+    if not stat.S_ISREG(os.stat(path).st_mode):  # a device is not even opened: that may do something
+        raise NotRegularError("it is not a regular file")
+    with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise NotRegularError("it is not a regular file")
         yield file
 
 
@@ -33,11 +70,20 @@ def read_regular(path: str | os.PathLike[str], *, max_bytes: int) -> bytes:
         OSError: It cannot be read.
     """
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        try:
-            data = b"" if size > max_bytes else file.read()
-        except MemoryError as error:
-            raise InputError(f"it has {size:,} bytes, which do not fit into the memory") from error
+        return read_bounded(file, max_bytes)
+
+
+def read_bounded(file: BinaryIO, max_bytes: int) -> bytes:
+    """Read what is left of an open file.
+
+    Raises:
+        InputError: It is too long for `max_bytes` or the memory; the text goes after its name.
+    """
+    size = os.fstat(file.fileno()).st_size
+    try:
+        data = b"" if size > max_bytes else file.read()
+    except MemoryError as error:
+        raise InputError(f"it has {size:,} bytes, which do not fit into the memory") from error
     if max(size, len(data)) > max_bytes:
         raise InputError(f"it is longer than {max_bytes:,} bytes")
     return data

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zoo.atomic import open_whole
 from zoo.errors import StorageError, WeightsContentError, WeightsStorageError
 from zoo.json_object import parse_object
+from zoo.regular_file import open_regular
 
 if TYPE_CHECKING:
     from torch import Tensor, dtype
@@ -153,7 +154,7 @@ def save_tensors(tensors: "Mapping[str, Tensor]", path: str | os.PathLike[str], 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file, 64 hexadecimal digits."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -184,7 +185,7 @@ def _read_header(path: Path) -> list[_Entry]:
     """Return the tensors in the order of their data, having held the header against itself and the size of the file."""
     try:
         size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             length = int.from_bytes(file.read(8), "little")
             starts_well = length <= _MAX_HEADER_BYTES and file.read(1) == b"{"
             file.seek(8)
@@ -254,7 +255,7 @@ def _name_wrong_file(path: Path, size: int) -> str:
     """Say what a file that is not safetensors seems to be."""
     if not size:
         return "empty"
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(64)
     start = head.lstrip()
     found = next((what for magic, what in _WRONG_FILES if start.startswith(magic)), None)

@@ -14,8 +14,9 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, TypeAlias
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
+from zoo.address import is_private
 from zoo.atomic import open_whole
 from zoo.errors import StorageError, WeightsError
 from zoo.local_cache import digest_file
@@ -129,9 +130,7 @@ class _OnlyHttps(urllib.request.HTTPRedirectHandler):
 
 
 def _refuse_open_http(url: str, prefix: str = "") -> None:
-    address = urlsplit(url)
-    local = address.hostname in ("localhost", "::1") or (address.hostname or "").startswith("127.")
-    if address.scheme != "https" and not (address.scheme == "http" and local):
+    if not is_private(url):
         raise WeightsError(f"{prefix}{url}, which is not asked: only https is")
 
 

@@ -18,6 +18,7 @@ from zoo.json_object import read_object
 from zoo.local_cache import digest_file
 from zoo.models import find_entry
 from zoo.registry import Entry
+from zoo.regular_file import open_inside, open_regular
 from zoo.version import VERSION
 from zoo.web_weights import place_web_weights
 from zoo.weight_store import Stored, check_stored, find_stored, hub_cache, list_stored, pull_weights
@@ -116,7 +117,7 @@ def _export(stored: Stored, folder: Path) -> dict[str, Any]:
 
 def _copy(source: Path, target: Path) -> None:
     """Copy a file so that another process sees the old one or the whole new one."""
-    with source.open("rb") as content, open_whole(target, needed=source.stat().st_size) as file:
+    with open_regular(source) as content, open_whole(target, needed=source.stat().st_size) as file:
         shutil.copyfileobj(content, file)
 
 
@@ -161,7 +162,8 @@ def _check_row(row: Mapping[str, Any], folder: Path) -> None:
         files[_place(folder, row).with_name(CONFIG)] = row["config_sha256"]
     for path, sha256 in files.items():
         try:
-            digest = digest_file(path, again=True)
+            with open_inside(folder, path.relative_to(folder).as_posix()):  # a link could name any file of this machine
+                digest = digest_file(path, again=True)
         except OSError as error:
             raise WeightsError(f"{path} cannot be read: {error.strerror or error}. Nothing was imported.") from error
         if digest != sha256:

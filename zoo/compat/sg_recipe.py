@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import PresetError
+from zoo.paths import to_path
 from zoo.preset import MAX_BYTES
+from zoo.regular_file import open_regular
 from zoo.strict_yaml import read_yaml
 from zoo.wording import shown
 
@@ -151,10 +153,10 @@ def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def _read(path: str | Path) -> dict[str, Any]:
     """Return what a file holds; what is wrong with it is told at once, with the lines."""
     try:
-        with Path(path).open("rb") as file:
+        with open_regular(to_path(path)) as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise PresetError(f"recipe '{path}' cannot be read: {error.strerror}.") from error
+        raise PresetError(f"recipe '{path}' cannot be read: {error.strerror or error}.") from error
     if len(data) > MAX_BYTES:
         raise PresetError(f"recipe '{path}' is larger than {MAX_BYTES:,} bytes. Is it a recipe?")
     try:
