@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from feeds import Small, make_feed
-from zoo import feature_shards
 from zoo.engine import make_accelerator
 from zoo.errors import InputError, StorageError
 from zoo.feature_cache import keep_features
 from zoo.feature_key import feature_folder
 from zoo.feature_pass import Split
+from zoo.feature_shards import FeatureShards
 from zoo.preset import Preset
 from zoo.trunk_engine import TrunkEngine
 
@@ -221,14 +221,14 @@ def test_a_disk_that_fills_up_does_not_end_a_run(monkeypatch):
     expected, _ = keep(cache="memory")
     writes = []
 
-    def fail(path, header, tensors):
-        writes.append(path)
+    def fail(shards, *what):
+        writes.append(shards)
         if len(writes) > 1:
             raise StorageError("features cannot be kept: No space left on device. Make room (zoo cache clear).")
-        real(path, header, tensors)
+        real(shards, *what)
 
-    real = feature_shards._put
-    monkeypatch.setattr(feature_shards, "_put", fail)
+    real = FeatureShards.write
+    monkeypatch.setattr(FeatureShards, "write", fail)
     kept, said = keep()
     assert len(writes) == 2
     assert kept.choice.where == "memory"
