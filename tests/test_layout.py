@@ -78,6 +78,7 @@ STEPS = [
         "sg_processing",
         "detection_metrics",
         "feature_key",
+        "random_reads",
     },
     {
         "schedule",

@@ -1,11 +1,13 @@
 import os
 import pickle
+import random
 import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -74,6 +76,35 @@ def test_samples_repeat_for_an_epoch_and_differ_between_epochs() -> None:
     assert torch.equal(samples[1][0], first)  # an index alone is epoch 0
     assert not torch.equal(samples[1, 1][0], first)
     assert not torch.equal(Samples(Pictures(3), RANDOM, seed=2)[1, 0][0], first)
+
+
+class Drawing(Pictures):
+    """Pictures whose colours are drawn anew, from all three generators."""
+
+    def read(self, index: int, /) -> tuple[Image.Image, int]:
+        colour = random.randrange(256), int(np.random.randint(256)), int(torch.randint(256, ()))
+        return Image.new("RGB", (20, 16), colour), index
+
+
+def colours(loader: Any) -> list[Any]:
+    return [images[:, :, 0, 0].tolist() for images, _ in loader]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_data_sets_of_others_draw_the_same_again_wherever_they_draw_from(workers: int) -> None:
+    options: dict[str, Any] = {"batch_size": 2, "shuffle": True, "seed": 1}
+    loader = make_loader(Drawing(5), STILL, **options)
+    epochs = []
+    for epoch in (0, 1):
+        loader.epoch_sampler.set_epoch(epoch)
+        epochs.append(colours(loader))
+    assert epochs[0] != epochs[1]
+    random.seed(99), np.random.seed(99), torch.manual_seed(99)
+    states = random.getstate(), np.random.get_state()[1].tolist()
+    again = make_loader(Drawing(5), STILL, num_workers=workers, **options)
+    again.epoch_sampler.set_epoch(1, start=2)
+    assert colours(again) == epochs[1][1:]
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == states
 
 
 def test_samples_leave_the_generators_alone(monkeypatch: pytest.MonkeyPatch) -> None:

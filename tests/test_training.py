@@ -1,9 +1,12 @@
 import os
+import random
 import signal
 import threading
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import zoo
@@ -302,3 +305,41 @@ def test_a_plateau_waits_for_the_epochs_that_are_scored(images, tmp_path):
     options = TINY | {"epochs": 6, "evaluate_every": 2, "warmup_steps": 0, "schedule": plateau}
     run = zoo.finetune(Parts(), images, lr={"head": 0.1, "default": 0}, out=tmp_path / "run", **options)
     assert [round(record["lr"]["head"], 6) for record in run.metrics] == [0.1, 0.1, 0.1, 0.1, 0.01, 0.01]
+
+
+class Drawing:
+    """A data set whose images are noise, drawn from `random`, `np.random` and torch."""
+
+    classes = ("dark", "grey", "light")
+
+    def __len__(self):
+        return 9
+
+    def __getitem__(self, index):
+        level = 60 * (index % 3) + random.randrange(40) + int(np.random.randint(40)) + int(torch.randint(40, ()))
+        return Image.new("RGB", (32, 32), (level, level, level)), index % 3
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_data_set_that_draws_is_resumed_as_the_same_run(tmp_path, workers):
+    options = TINY | {"lr": {"default": 0.1}, "epochs": 2, "batch_size": 2, "num_workers": workers}
+    data = (Drawing(), Drawing())
+    whole = zoo.finetune(Parts(), data, out=tmp_path / "whole", **options)
+    random.seed(5), np.random.seed(6), torch.manual_seed(7)
+    with pytest.raises(Interrupted):
+        zoo.finetune(Parts(), data, out=tmp_path / "cut", callbacks=Watch(3), **options)
+    resumed = zoo.resume(tmp_path / "cut", data, model=Parts(), progress=False)
+    assert all(torch.equal(value, resumed.model.state_dict()[name]) for name, value in whole.model.state_dict().items())
+    assert [record["val_loss"] for record in resumed.metrics] == [record["val_loss"] for record in whole.metrics]
+
+
+def test_features_of_a_data_set_that_draws_are_not_kept(tmp_path, capsys):
+    model = zoo.get("timm/test_resnet", num_classes=3)
+    options = TINY | {"epochs": 4, "progress": True}
+    run = zoo.finetune(model, (Drawing(), Drawing()), lr=0.01, out=tmp_path / "run", **options)
+    assert not (run.folder / "features.json").exists()
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "features are not kept: the data set changes its images at random (train[0] is not twice the same)" in said
+    for wish in ({"cache": "memory"}, {"image_cache": "memory"}):
+        with pytest.raises(InputError, match="is not possible: the data set changes its images at random"):
+            zoo.finetune(model, (Drawing(), Drawing()), lr=0.01, out=tmp_path / "other", **TINY | wish)

@@ -1,6 +1,6 @@
 """Where the batches of a run come from: the user's loaders, images, or what a frozen trunk makes of them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from zoo.loader import EpochSampler, default_workers, lay_channels_last, order_b
 from zoo.lr_plan import Plan
 from zoo.preset import Preset
 from zoo.progress import Progress
+from zoo.random_reads import why_random
 from zoo.trunk_engine import TrunkEngine, choose_dtype
 from zoo.trunk_speed import choose_engine
 from zoo.user_loaders import UserLoader
@@ -126,10 +127,16 @@ def load_from_user(user: UserLoader, accelerator: Accelerator) -> LoaderBatches:
     return LoaderBatches(loader, prepare=prepare)
 
 
-def open_store(preset: Preset, accelerator: Accelerator, show: Progress) -> ImageStore | None:
-    """Open what keeps decoded images, one for all processes, if the preset asks for it."""
+def open_store(preset: Preset, accelerator: Accelerator, show: Progress, *splits: Any) -> ImageStore | None:
+    """Open what keeps decoded images, one for all processes, if the preset asks for it.
+
+    Raises:
+        InputError: The images of a split are not the same whenever they are read.
+    """
     if preset.image_cache == "off":
         return None
+    if reason := _why_random([images for images in splits if images is not None], accelerator):
+        raise InputError(f"image_cache={preset.image_cache!r} is not possible: {reason}. Use image_cache='off'.")
     folder: list[Any] = [None]
     options: dict[str, Any] = {"limit_bytes": int(preset.image_cache_gb * 1e9), "say": show.say}
     store = ImageStore(preset.image_cache, **options) if accelerator.is_main_process else None
@@ -168,6 +175,8 @@ def make_supply(
     workers = default_workers(len(train)) if preset.num_workers is None else preset.num_workers
     loaders, learning = _Loaders(preset, accelerator, workers), why_not_frozen(model, plan)
     reason = learning or train.changes
+    if not reason and preset.cache != "off":
+        reason = _why_random([feed.images for feed in (train, val) if feed], accelerator)
     if reason and preset.cache in ("memory", "disk"):
         raise InputError(f"cache={preset.cache!r} is not possible: {reason}. Use cache='auto' or 'off'.")
     if learning:
@@ -189,6 +198,16 @@ def make_supply(
     scored = None if val is None else loaders.of_images(val, val.prepare, learn=False)
     batches = loaders.of_images(train, train.prepare, learn=True)
     return Supply(accelerator.prepare(HeadOnly(model, engine)), batches, scored, engine)
+
+
+def _why_random(splits: Sequence[Any], accelerator: Accelerator) -> str | None:
+    """Return why the images of a split may look different each time, as the main process finds it."""
+    found: list[str | None] = [None]
+    if accelerator.is_main_process:
+        found = [next((reason for images in splits if (reason := why_random(images))), None)]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(found)
+    return found[0]
 
 
 @dataclass(frozen=True)

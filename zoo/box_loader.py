@@ -84,7 +84,8 @@ class BoxSamples(Dataset[BoxSample]):
         index, epoch = place if isinstance(place, tuple) else (place, 0)
         is_plain = self.plain_from is not None and epoch >= self.plain_from
         augment = self.augment.without_mixing() if is_plain else self.augment
-        with making_sample(self.seed, epoch, index):
+        is_foreign = not getattr(self.images, "in_threads", False)
+        with making_sample(self.seed, epoch, index, everywhere=is_foreign):
             canvas, rows = augment_boxed(self._read, index, len(self), self.letterbox, augment)
         return canvas, rows, index
 

@@ -103,7 +103,7 @@ class Classification:
             normalise=False,
             resizer=preset.resizer,
         )
-        store, images, unseen = open_store(preset, accelerator, show), data.train, data.val
+        store, images, unseen = open_store(preset, accelerator, show, data.train, data.val), data.train, data.val
         if store is not None:
             images, unseen = images.keeping(store, "train"), unseen and unseen.keeping(store, "val")
         train = _feed(images, transform, preprocess, preset, changed, preset.resizer)

@@ -92,7 +92,7 @@ class Detection:
                 path, is_bgr = folder.pictures / "first_batch.png", letterbox.channels == "bgr"
                 draw_batch(images.cpu(), targets.rows.cpu(), data.classes, path, is_bgr=is_bgr)
 
-        store, images, unseen = open_store(preset, accelerator, show), data.train, data.val
+        store, images, unseen = open_store(preset, accelerator, show, data.train, data.val), data.train, data.val
         if store is not None:
             images, unseen = images.keeping(store, "train"), unseen and unseen.keeping(store, "val")
         train = _feed(images, letterbox, preset, _choose_augment(preset), _prepare(letterbox, preset, draw))

@@ -221,7 +221,7 @@ def _run(pool: ThreadPoolExecutor, images: Pictures, batches: Sequence[range], t
 def _read_source(images: Any, index: int) -> str | os.PathLike[str] | bytes:
     """Return a path, the bytes of a file, or a digest of the pixels of a picture that is in memory."""
     try:
-        given = images.reader(images.positions[index])
+        given = _ask_reader(images, index)
         source = given[0] if hasattr(images, "targets") else given
         if isinstance(source, (str, os.PathLike, bytes)):
             return source
@@ -230,6 +230,15 @@ def _read_source(images: Any, index: int) -> str | os.PathLike[str] | bytes:
         raise DataError(f"image {images.names[index]!r}: {error}. Check the data again.") from error
     size = f"{picture.mode} {picture.width} x {picture.height}: "
     return size.encode() + hashlib.sha256(picture.tobytes()).digest()
+
+
+def _ask_reader(images: Any, index: int) -> Any:
+    if getattr(images, "in_threads", False):
+        return images.reader(images.positions[index])
+    from zoo.loader import making_sample  # torch is imported only where it is needed
+
+    with making_sample(0, 0, index, everywhere=True):  # a data set may draw random numbers
+        return images.reader(images.positions[index])
 
 
 def _digest_batch(sources: Sequence[tuple[str, str | os.PathLike[str] | bytes]]) -> list[str]:

@@ -215,7 +215,12 @@ def _examine_all(split: Split, *, check: bool, count: Callable[[int], None]) -> 
 
 def _run(split: Split, batches: list[range], notes: SurveyNotes | None, *, check: bool) -> Iterator[list[Finding]]:
     if not split.in_threads:
-        yield from (_examine(split, batch, notes, check=check) for batch in batches)
+        from zoo.loader import making_sample  # torch is imported only where it is needed
+
+        for batch in batches:
+            with making_sample(0, 0, batch.start, everywhere=True):  # a data set may draw random numbers
+                findings = _examine(split, batch, notes, check=check)
+            yield findings
         return
     running: deque[Future[list[Finding]]] = deque()
     with ThreadPoolExecutor(THREADS) as pool:

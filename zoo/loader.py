@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import random
 import signal
 import threading
 import warnings
@@ -11,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -68,7 +70,7 @@ class Samples(Dataset[tuple[Tensor, int]]):
         """Return tensor and target of an `(index, epoch)`; an index alone means epoch 0."""
         index, epoch = place if isinstance(place, tuple) else (place, 0)
         if not self.in_threads:
-            with making_sample(self.seed, epoch, index):
+            with making_sample(self.seed, epoch, index, everywhere=True):
                 picture, target = self.images.read(index)
                 return self.transform(picture), target
         with naming_faults():
@@ -80,24 +82,39 @@ class Samples(Dataset[tuple[Tensor, int]]):
 
 
 @contextmanager
-def making_sample(seed: int, epoch: int, index: int) -> Iterator[None]:
+def making_sample(seed: int, epoch: int, index: int, *, everywhere: bool = False) -> Iterator[None]:
     """Draw from torch's default generator what belongs to these three numbers, and leave the generator as it was.
 
     One thread at a time: they share the generator. What needs no random numbers, such as decoding, is better done
     before.
 
+    Args:
+        seed: As the two that follow, decides what is drawn.
+        epoch: Number of the epoch.
+        index: Place of the image.
+        everywhere: Whether Python's `random` and numpy's `np.random` draw so, too, as data sets of others may use them.
+            A generator that a data set holds itself is not reached.
+
     Raises:
         ReadError: Instead of a `DataError`.
     """
+    number = mix_seeds(seed, epoch, index)
     with _drawing:
         state = torch.get_rng_state()
+        others = (random.getstate(), np.random.get_state()) if everywhere else None
         # Not torch.manual_seed: it would seed the GPU too, and dropout would be the same in every step.
-        torch.default_generator.manual_seed(mix_seeds(seed, epoch, index))
+        torch.default_generator.manual_seed(number)
+        if others is not None:
+            random.seed(number)
+            np.random.seed(number % 2**32)
         try:
             with naming_faults():
                 yield
         finally:
             torch.set_rng_state(state)
+            if others is not None:
+                random.setstate(others[0])
+                np.random.set_state(others[1])
 
 
 @contextmanager
