@@ -1,24 +1,16 @@
 import pickle
-import warnings
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 from torchvision import tv_tensors
 
 from image_files import make_picture
 from zoo.annotations import BoxSource
 from zoo.box_datasets import read_box_datasets
-from zoo.decode import read_image
 from zoo.errors import DataError, InputError
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    datasets = pytest.importorskip("datasets")
 
 BOXES = [[1.0, 2.0, 5.0, 6.5], [0.0, 0.0, 9.0, 7.0]]
 PICTURE = make_picture()  # 9 x 7 pixels
@@ -52,25 +44,6 @@ def target(boxes: Any = BOXES, labels: Any = (0, 1), **more: Any) -> dict[str, A
 def only(source: BoxSource, split: str = "all") -> Any:
     (image,) = source.splits[split].images
     return image
-
-
-def encode(picture: Image.Image) -> bytes:
-    stream = BytesIO()
-    picture.save(stream, "PNG")
-    return stream.getvalue()
-
-
-def hugging_face(objects: list[Any], feature: Any, name: str = "objects", **more: Any) -> Any:
-    images = [{"bytes": encode(make_picture(seed=i)), "path": None} for i in range(len(objects))]
-    features = {"image": datasets.Image(), name: feature}
-    return datasets.Dataset.from_dict(
-        {"image": images, name: objects} | more, features=datasets.Features(features) if not more else None
-    )
-
-
-def column(label: str = "category", box: str = "bbox", names: Any = ("cat", "dog"), **more: Any) -> dict[str, Any]:
-    kind = datasets.ClassLabel(names=list(names)) if names else datasets.Value("int64")
-    return {box: [[datasets.Value("float32")]], label: [kind], **more}
 
 
 @pytest.mark.parametrize(
@@ -235,69 +208,21 @@ def test_single_boxes_are_left_out_and_told() -> None:
 def test_shares_of_the_picture_are_refused() -> None:
     with pytest.raises(DataError, match=r"boxes of train lie between 0 and 1, .*expected x1, y1, x2, y2 in pixels"):
         read_box_datasets((made(target([[0.1, 0.2, 0.9, 1.0]], [0])), made(target())))
-    shares = hugging_face([{"bbox": [[0.1, 0.2, 0.3, 0.4]], "category": [0]}], column())
-    with pytest.raises(
-        DataError, match=r"boxes of the data lie between 0 and 1, .*expected x, y, width, height in pix"
-    ):
-        read_box_datasets(shares)
 
 
-OBJECTS = [{"bbox": [[1.0, 2.0, 4.0, 4.5], [0.0, 0.0, 9.0, 7.0]], "category": [1, 0]}, {"bbox": [], "category": []}]
+def test_labels_that_differ_by_blanks_alone_are_one_class() -> None:
+    source = read_box_datasets(made(target(labels=["cat ", "cat"]), target(labels=["cafe\u0301", "caf\u00e9"])))
+    assert source.names == {"cat": "cat", "cat ": "cat", "cafe\u0301": "caf\u00e9", "caf\u00e9": "caf\u00e9"}
+    assert [(finding.level, finding.kind) for finding in source.findings] == [
+        ("warning", "labels of the same name")
+    ] * 2
+    assert source.findings[1].text == "'cat' and 'cat ' are one class, 'cat'"
+    named = read_box_datasets(made(target(labels=["cat ", "dog"]), classes=["cat", "dog"]))
+    assert (named.names["cat "], [image.lost for image in named.splits["all"].images]) == ("cat", [0])
 
 
-def test_hugging_face_mapping_of_lists() -> None:
-    source = read_box_datasets(hugging_face(OBJECTS, column()))
-    first, second = source.splits["all"].images
-    assert first.boxes.tolist() == BOXES  # from x, y, width, height
-    assert (first.keys, second.keys, second.boxes.shape) == ((1, 0), (), (0, 4))
-    assert source.names == {0: "cat", 1: "dog"}
-    assert source.where == "data set Dataset"
-    split = source.splits["all"]
-    assert split.in_threads
-    assert isinstance(split.reader(1), bytes)  # still encoded
-    assert np.array_equal(np.asarray(read_image(split.reader(1))), np.asarray(make_picture(seed=1)))
-
-
-def test_hugging_face_list_of_mappings() -> None:
-    rows = [[{"bbox": [1, 2, 4, 4.5], "label": 1, "iscrowd": 1}, {"bbox": [0, 0, 9, 7], "label": 0, "iscrowd": 0}], []]
-    feature = [
-        {
-            "bbox": [datasets.Value("float32")],
-            "label": datasets.ClassLabel(names=["cat", "dog"]),
-            "iscrowd": datasets.Value("int64"),
-        }
-    ]
-    source = read_box_datasets(hugging_face(rows, feature))
-    first, second = source.splits["all"].images
-    assert first.boxes.tolist() == BOXES
-    assert (first.keys, first.crowd.tolist(), second.keys) == ((1, 0), [True, False], ())
-    assert source.names == {0: "cat", 1: "dog"}
-
-
-def test_hugging_face_columns_of_other_names() -> None:
-    renamed = [{"boxes": row["bbox"], "categories": row["category"]} for row in OBJECTS]
-    source = read_box_datasets(hugging_face(renamed, column("categories", "boxes", names=None), "annotations"))
-    assert source.splits["all"].images[0].boxes.tolist() == BOXES
-    assert source.names == {0: "0", 1: "1"}
-
-
-def test_hugging_face_splits() -> None:
-    data = datasets.DatasetDict({name: hugging_face(OBJECTS, column()) for name in ("train", "validation")})
-    source = read_box_datasets(data)
-    assert {name: len(split.images) for name, split in source.splits.items()} == {"train": 2, "val": 2}
-    assert read_box_datasets(data["train"]).splits.keys() == {"all"}
-
-
-def test_hugging_face_without_what_is_needed() -> None:
-    fields = {"bbox": [[1.0, 2.0, 3.0, 4.0]], "colour": [1]}
-    with pytest.raises(DataError, match=r"column 'objects' of the data has the fields bbox, colour; expected 'bbox'"):
-        read_box_datasets(hugging_face([fields], column("colour")))
-    with pytest.raises(
-        DataError, match=r"no column of boxes; its columns are image \(Image\), things \(dict\). Expected"
-    ):
-        read_box_datasets(hugging_face(OBJECTS, column(), "things"))
-    with pytest.raises(DataError, match="has a transform of its own"):
-        read_box_datasets(hugging_face(OBJECTS, column()).with_transform(lambda rows: rows))
-    uneven = [{"bbox": [[1.0, 2.0, 3.0, 4.0]], "category": [0, 1]}, OBJECTS[0]]
-    (finding,) = read_box_datasets(hugging_face(uneven, column())).findings
-    assert finding.text == "it has 1 boxes and 2 labels; expected a label for each box; the sample is left out"
+def test_the_classes_that_were_expected_are_named() -> None:
+    source = read_box_datasets(made(target(labels=[1, -1]), target(labels=[1, 1])))
+    assert source.findings[0].text == "the box 1 has the class -1; expected one of 1; left out"
+    gaps = read_box_datasets(made(target(labels=[7, -1]), target(labels=[1, 1])))
+    assert gaps.findings[0].text == "the box 1 has the class -1; expected one of 1, 7; left out"
