@@ -66,7 +66,7 @@ def test_coordinates_with_fractions_are_taken_as_they_are(tmp_path: Path) -> Non
     rng = np.random.default_rng(0)
     firsts = rng.integers(100, 3000, (20, 2))
     truth = np.concatenate([firsts, firsts + rng.integers(200, 900, (20, 2))], axis=1) / 100
-    truth[15:] = truth[15:].round() + [1, 1, 9, 9]  # what happens to be whole is of the same tool
+    truth[15:] = truth[15:].round() + np.array([1, 1, 9, 9])  # what happens to be whole is of the same tool
     for number, box in enumerate(truth.tolist()):
         folder = "train" if number < 15 else "test"
         write_files(
