@@ -31,9 +31,20 @@ def write_tree(root: Path, counts: dict[str, int]) -> Path:
 
 def png_header(width: int, height: int) -> bytes:
     """A PNG that promises so many pixels and has none."""
+    return _png(struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"", b"")
 
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+def png_of(rows: np.ndarray, width: int, depth: int, *, colours: bool = False, clear: tuple[int, ...] = ()) -> bytes:
+    """A PNG of packed bytes `(H, B)`, gray or RGB, with a transparent value or colour."""
+    head = struct.pack(">IIBBBBB", width, len(rows), depth, 2 if colours else 0, 0, 0, 0)
+    extra = _chunk(b"tRNS", struct.pack(f">{len(clear)}H", *clear)) if clear else b""
+    return _png(head, extra, b"".join(b"\0" + row.tobytes() for row in rows))
+
+
+def _png(head: bytes, extra: bytes, pixels: bytes) -> bytes:
+    parts = _chunk(b"IHDR", head), extra, _chunk(b"IDAT", zlib.compress(pixels)), _chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

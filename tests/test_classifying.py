@@ -1,5 +1,7 @@
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import zoo
@@ -11,6 +13,7 @@ from zoo.engine import make_accelerator
 from zoo.errors import InputError, PresetError
 from zoo.metrics import Evaluation
 from zoo.preset import Preset
+from zoo.progress import Progress
 
 EVALUATION = Evaluation(0.75, 1.0, 0.9, 4, ("cat", "dog"), ((1, 1), (0, 2)))
 MISSES = [Miss(1, 0, 1, 0.9), Miss(2, 1, 0, 0.6)]
@@ -97,3 +100,14 @@ def test_the_loss_is_the_models_own_with_the_presets_smoothing():
         assert loss(logits, targets) == expected
     with pytest.raises(InputError, match=r"outputs of shape \(2, 2\) for 2 images; expected \(2, 3\)"):
         TASK.make_loss(plain, ("a", "b", "c"), Preset())(logits, targets)
+
+
+def test_images_that_are_almost_black_are_told_before_a_training(tmp_path, capsys):
+    write_tree(tmp_path, {"cat": 3, "dog": 3})
+    for number in range(2):
+        Image.fromarray(np.full((9, 7), 4095, np.uint16)).save(tmp_path / f"cat/{number}.png")
+    TASK.tell(TASK.open_data(tmp_path), Progress())
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.startswith("warning: 2 images are almost black. cat/0.png: its largest value is 4,095 of 65,535, which")
+    TASK.tell(TASK.open_data(write_tree(tmp_path.with_name("fine"), {"cat": 3, "dog": 3})), Progress())
+    assert not capsys.readouterr().out

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, TensorDataset
 
 from image_files import make_picture, png_header, write_picture, write_tree
@@ -164,6 +165,15 @@ def test_bad_files_can_be_left_out(tmp_path: Path) -> None:
     assert [problem.name for problem in data.skipped] == BAD
     described = json.loads(json.dumps(data.describe()))
     assert described["skipped"][0] == {"name": "train/a/empty.jpg", "reason": "empty file (0 bytes)"}
+
+
+def test_images_that_are_almost_black_are_remarked(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"cat": 3, "dog": 3})
+    Image.fromarray(np.full((9, 7), 1023, np.uint16)).save(tmp_path / "cat/0.png")
+    data = open_data(tmp_path)
+    assert [remark.name for remark in data.remarks] == ["cat/0.png"]
+    assert data.remarks[0].reason.startswith("its largest value is 1,023 of 65,535, which is read as 4 of 255")
+    assert not data.skipped
 
 
 def test_without_a_check_bad_files_stay(tmp_path: Path) -> None:

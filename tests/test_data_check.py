@@ -224,8 +224,11 @@ def test_pictures_that_are_almost_black(tmp_path: Path) -> None:
     ]
     notes = [note(name, ("cat", 0, 0, 9, 9)) for name in ("deep", "dark", "good")]
     told = [(f.place, f.text) for f in check(split("train", notes, pictures))[1].findings if "black" in f.kind]
-    assert [place for place, _ in told if place != "deep"] == ["dark"]
-    assert told[-1][1] == "its brightest value is 3 of 255"
+    assert [place for place, _ in told] == ["deep", "dark"]
+    assert (
+        "of 65,535, which is read as 16 of 255: almost black. If its values have 12 bits, multiply them" in told[0][1]
+    )
+    assert told[1][1] == "its brightest value is 3 of 255"
 
 
 @pytest.mark.parametrize(

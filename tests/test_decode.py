@@ -1,5 +1,6 @@
 import os
 import pickle
+import threading
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from image_files import make_picture, png_header, write_picture
-from zoo.decode import find_fault, read_image
+from zoo import decode
+from zoo.decode import _Budget, examine, find_fault, read_image, read_picture
 from zoo.errors import InputError
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -153,8 +155,8 @@ def test_arrays_and_tensors() -> None:
         (torch.zeros(3, 8, 9, dtype=torch.bool), r"the tensor is bool; expected"),
         (None, r"of the type NoneType; expected a path, the bytes of a file, a PIL image"),
         ([1, 2], r"of the type list; expected"),
-        (Image.new("F", (2, 2)), r"32 bits for each pixel; expected 8 or 16"),
-        (Image.new("I", (2, 2)), r"32 bits for each pixel"),
+        (Image.new("F", (2, 2)), r"its pixels are 32-bit, signed or floating-point numbers; expected 8 or 16 bits"),
+        (Image.new("I", (2, 2)), r"its pixels are 32-bit"),
         (Image.new("LAB", (2, 2)), r"Lab colours; expected RGB"),
         (Image.new("RGB", (0, 2)), r"0 x 2 pixels"),
     ],
@@ -267,3 +269,71 @@ def test_errors_travel_between_processes() -> None:
     with pytest.raises(InputError) as caught:
         read_image(b"hello")
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def ftyp(*brands: bytes) -> bytes:
+    return (16 + 4 * len(brands[1:])).to_bytes(4, "big") + b"ftyp" + brands[0] + bytes(4) + b"".join(brands[1:])
+
+
+@pytest.mark.parametrize(
+    "brands", [(b"heic", b"mif1", b"heic"), (b"mif1", b"heic", b"miaf"), (b"mif1",), (b"msf1", b"hevc"), (b"heix",)]
+)
+def test_heic_is_named_whatever_its_first_brand(brands: tuple[bytes, ...]) -> None:
+    with pytest.raises(
+        InputError, match=r"cannot read the image: HEIC, which cannot be read here; convert it to JPEG$"
+    ):
+        read_image(ftyp(*brands) + bytes(600))
+
+
+def test_avif_is_read_and_a_broken_one_is_no_heic(tmp_path: Path) -> None:
+    if not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    data = encode(make_picture((16, 16)), "AVIF")
+    assert read_image(data).size == (16, 16)
+    mif1 = data.replace(b"ftypavif", b"ftypmif1", 1)
+    assert read_image(mif1).size == (16, 16)
+    with pytest.raises(InputError, match="begins like a AVIF, but is damaged"):
+        read_image(ftyp(b"avif", b"mif1") + bytes(600))
+
+
+def test_threads_decode_only_so_many_pixels_at_once() -> None:
+    budget, running, most = _Budget(100), [0], [0]
+    gate = threading.Barrier(4)
+
+    def work(pixels: int) -> None:
+        gate.wait(10)
+        for _ in range(20):
+            with budget.spend(pixels):
+                running[0] += pixels
+                most[0] = max(most[0], running[0])
+                running[0] -= pixels
+
+    threads = [threading.Thread(target=work, args=(pixels,)) for pixels in (60, 60, 30, 500)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in threads)
+    assert most[0] <= 500  # the one that is alone larger than the budget, and nothing beside it
+    assert budget._spent == 0
+
+
+def test_what_fails_gives_its_pixels_back() -> None:
+    for _ in range(3):
+        assert find_fault(png_header(13_000, 13_000)) is not None
+    assert decode._budget._spent == 0
+
+
+@pytest.mark.parametrize("source", ["array", "PNG", "TIFF"])
+def test_images_that_are_almost_black_are_told(source: str) -> None:
+    """Of 12 bits in 16, as microscopes write them; the pixels stay what the file says."""
+    values = np.array([[0, 4095], [2048, 100]], np.uint16)
+    given = values if source == "array" else encode(Image.fromarray(values), source)
+    image, remark = read_picture(given)
+    assert pixels(image)[..., 0].tolist() == [[0, 16], [8, 0]]
+    assert remark == (
+        "its largest value is 4,095 of 65,535, which is read as 16 of 255: almost black. If its values have 12 bits, "
+        "multiply them by 16, or spread the range that matters over 0 to 65,535, and save it again"
+    )
+    assert examine(given) == (None, remark)
+    assert read_picture(make_picture()).remark == read_picture(encode(Image.fromarray(values * 16), "PNG")).remark == ""

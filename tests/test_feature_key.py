@@ -115,7 +115,9 @@ def test_facts_that_are_not_plain(facts, text):
 
 def test_versions(monkeypatch):
     found = find_versions()
-    assert {"torch", "torchvision", "timm", "transformers", "pillow", "numpy", "zoo", "features"} == set(found)
+    assert {"torch", "torchvision", "timm", "transformers", "pillow", "numpy", "zoo", "features", "decoder"} == set(
+        found
+    )
     assert found["numpy"] == np.__version__
     assert found["features"] == 1
     before = make_key({"versions": found})

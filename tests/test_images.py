@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from image_files import make_picture, write_picture
-from zoo.decode import find_fault
+from zoo.decode import examine
 from zoo.errors import DataError
 from zoo.image_store import ImageStore
 from zoo.images import Images, number_images, pick_val, survey_splits
@@ -46,11 +47,11 @@ def test_files_that_were_found_good_are_not_read_again_until_they_change(
         os.utime(path, (1e9, 1e9))
     read: list[str] = []
 
-    def watch(source: Any) -> str | None:
+    def watch(source: Any) -> tuple[str | None, str]:
         read.append(Path(source).name)
-        return find_fault(source)
+        return examine(source)
 
-    monkeypatch.setattr("zoo.images.find_fault", watch)
+    monkeypatch.setattr("zoo.images.examine", watch)
     seen: list[tuple[int, int]] = []
     first = survey_splits({"train": split}, check=True)
     assert sorted(read) == ["1.png", "3.png", "4.png", "bad2.png"]
@@ -61,6 +62,20 @@ def test_files_that_were_found_good_are_not_read_again_until_they_change(
     assert (first["train"].good, again["train"].good) == ((0, 2, 3), (0, 2))
     assert [problem.name for problem in again["train"].problems] == ["bad2.png", "4.png"]
     assert seen == [(4, 4)]
+
+
+def test_images_that_are_almost_black_are_told_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    split = files(tmp_path, cat=["1.png", "2.png"])
+    Image.fromarray(np.array([[0, 4095], [7, 9]], np.uint16)).save(tmp_path / "1.png")
+    for path in tmp_path.glob("*.png"):
+        os.utime(path, (1e9, 1e9))
+    for _ in range(2):
+        survey = survey_splits({"train": split}, check=True)["train"]
+        assert (survey.good, survey.problems) == ((0, 1), ())
+        assert [(remark.name, remark.reason.split(",")[0]) for remark in survey.remarks] == [
+            ("1.png", "its largest value is 4")
+        ]
 
 
 def test_many_files_are_surveyed_in_order(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 STEPS = [
     {"errors", "version", "paths", "address"},
-    {"atomic", "regular_file", "terminal", "interface"},
+    {"atomic", "regular_file", "terminal", "interface", "deep_images"},
     {"json_object"},
     {"local_cache"},
     {"shard_file"},

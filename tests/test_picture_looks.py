@@ -21,8 +21,8 @@ def look(*pictures: Any, check: bool = True, in_threads: bool = False) -> list[L
 @pytest.mark.parametrize("in_threads", [True, False])
 def test_each_picture_is_decoded_once(monkeypatch: pytest.MonkeyPatch, in_threads: bool) -> None:
     read: list[Any] = []
-    keep = module.read_image
-    monkeypatch.setattr(module, "read_image", lambda source: (read.append(source), keep(source))[1])
+    keep = module.read_picture
+    monkeypatch.setattr(module, "read_picture", lambda source: (read.append(source), keep(source))[1])
     pictures = [make_picture((9, 7), seed) for seed in range(40)]
     looks = look(*pictures, in_threads=in_threads)
     assert sorted(map(pictures.index, read)) == list(range(40))
@@ -55,15 +55,17 @@ def test_light(tmp_path: Path) -> None:
     dark, gray = Image.new("RGB", (6, 5), (7, 0, 0)), Image.new("L", (6, 5), 100)
     seen = look(tmp_path / "deep.png", dark, gray, np.zeros((5, 6, 3), np.uint8))
     assert [one.brightest for one in seen] == [156, 7, 100, 0]
-    assert [one.is_deep for one in seen] == [True, False, False, False]
+    assert not any(one.remark for one in seen)
+    (dim,) = look(np.full((5, 6), 4095, np.uint16))
+    assert (dim.brightest, dim.remark[:34]) == (16, "its largest value is 4,095 of 65,5")
     assert look(dark, check=False)[0].brightest == 255  # not looked at
     assert look(tmp_path / "deep.png", check=False)[0].content == b""
 
 
 def test_a_picture_that_goes_away_while_it_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_picture(tmp_path / "a.png")
-    keep = module.read_image
-    monkeypatch.setattr(module, "read_image", lambda source: (keep(source), path.unlink())[0])
+    keep = module.read_picture
+    monkeypatch.setattr(module, "read_picture", lambda source: (keep(source), path.unlink())[0])
     assert look(path)[0].fault == "it cannot be opened (No such file or directory)"
 
 

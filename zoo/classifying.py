@@ -60,7 +60,11 @@ class Classification:
         return open_data(source, **options)
 
     def tell(self, data: Data, show: Progress) -> None:
-        """Say nothing more."""
+        """Say which images are odd."""
+        if data.remarks:
+            first = data.remarks[0]
+            some = f"{len(data.remarks):,} image{'s are' if len(data.remarks) > 1 else ' is'}"
+            show.say(f"warning: {some} almost black. {first.name}: {first.reason}")
 
     def check_preset(self, preset: Preset) -> None:
         """Refuse fields that only other tasks know."""

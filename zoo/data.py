@@ -42,6 +42,7 @@ class Data:
         named: Whether the classes have names; if not, the data has numbers only, and they are called by these.
         options: What of the preset it was opened with: `val_fraction`, `split_seed`, `skip_bad`, and `classes` where
             their order was said.
+        remarks: What is odd about some images that are used, such as that they are almost black.
     """
 
     train: Images | None
@@ -53,6 +54,7 @@ class Data:
     loaders: Mapping[str, UserLoader] | None = None
     named: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
+    remarks: tuple[Problem, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """Return plain values for a file: classes, counts, what was left out, and a digest that tells data sets apart.
@@ -146,7 +148,9 @@ def open_data(
     if not images:
         raise DataError(f"{where} has no image that can be used. Expected one at least.")
     val = images.get("val") or images.get("test") or images.get("all")
-    return Data(images.get("train"), val, images.get("test"), names, where, skipped, named=named, options=options)
+    remarks = tuple(remark for survey in surveys.values() for remark in survey.remarks)
+    train, test = images.get("train"), images.get("test")
+    return Data(train, val, test, names, where, skipped, named=named, options=options, remarks=remarks)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ FEW_PICTURES = 20  # fewer than these say nothing of what nearly all have
 MANY_BOXES = 10  # reaching out of their pictures, fewer of which say nothing of the unit
 MANY_OUTSIDE = 0.2  # share of boxes that reach out of their pictures, from which the unit is doubtful
 MOST_FOUND = 300  # boxes that detectors return of a picture at most, unless told otherwise
-DARK = 16  # of 255: the brightest that a picture of 12 bits in a file of 16 can be
+DARK = 16  # of 255: the brightest that an image may be to be almost black
 
 OnProgress = Callable[[int, int], None]
 
@@ -160,10 +160,8 @@ class _Sheet:
             self._tell("pictures turned by their EXIF orientation", text, None, "note")
 
     def _look_at_light(self) -> None:
-        if self.look.brightest <= DARK:
-            text = f"its brightest value is {self.look.brightest} of 255"
-            if self.look.is_deep:
-                text += "; it has 16 bits, of which the upper ones seem unused: spread its values over all of them"
+        if self.look.remark or self.look.brightest <= DARK:
+            text = self.look.remark or f"its brightest value is {self.look.brightest} of 255"
             self._tell("pictures that are almost black", text, None)
 
     def _find_swapped(self, pixels: Floats, labels: NDArray[np.int64]) -> int:

@@ -3,14 +3,17 @@
 import os
 import stat
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import ExifTags, Image
 
+from zoo.deep_images import FACTORS, find_clear_colour, find_dim_colours, gray_to_rgb, is_deep_gray, raw_mode
 from zoo.errors import InputError
 from zoo.regular_file import open_regular
 
@@ -21,6 +24,9 @@ ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndar
 
 HEAD_BYTES = 512  # by which a format is known
 MAX_PIXELS = 178_956_970  # half a gigabyte as RGB; also where Pillow sees a decompression bomb
+HEIC = "HEIC, which cannot be read here; convert it to JPEG"
+HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
+AVIF_BRANDS = frozenset({b"avif", b"avis"})
 
 # Only these decoders are tried: others (PostScript) would run foreign programs, or have no mark to be known by.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -40,11 +46,18 @@ class _Fault(Exception):
     """Why a source is no picture, in a few words and without its name."""
 
 
+class Picture(NamedTuple):
+    """An upright 8-bit RGB image, and what a person should know of it: empty, or that it is almost black."""
+
+    image: Image.Image
+    remark: str = ""
+
+
 def read_image(source: ImageSource) -> Image.Image:
     """Read one picture as upright 8-bit RGB.
 
     Files are turned as their EXIF orientation says. Gray, palette and CMYK become RGB; transparent parts become white;
-    16-bit gray is scaled to 8 bits; of an animation the first picture is taken.
+    16 bits are scaled to 8; of an animation the first picture is taken.
 
     Args:
         source: a path; the bytes of an encoded file; a PIL image; a uint8 array `(H, W)`, `(H, W, 1 | 3 | 4)`;
@@ -56,6 +69,11 @@ def read_image(source: ImageSource) -> Image.Image:
     Raises:
         InputError: with the file's name and what is wrong with it, or with the shape, type or range expected.
     """
+    return read_picture(source).image
+
+
+def read_picture(source: ImageSource) -> Picture:
+    """Read one picture as `read_image` does, with what a person should know of it."""
     try:
         return _decode(source, shrink=False)
     except _Fault as fault:
@@ -65,11 +83,15 @@ def read_image(source: ImageSource) -> Image.Image:
 
 def find_fault(source: ImageSource) -> str | None:
     """Say why `read_image` would refuse a source, or None; faster than reading it, for large JPEGs."""
+    return examine(source)[0]
+
+
+def examine(source: ImageSource) -> tuple[str | None, str]:
+    """Return what `find_fault` does, and the remark of `read_picture`."""
     try:
-        _decode(source, shrink=True)
+        return None, _decode(source, shrink=True).remark
     except _Fault as fault:
-        return str(fault)
-    return None
+        return str(fault), ""
 
 
 def begins_like_image(path: str | os.PathLike[str]) -> bool:
@@ -82,7 +104,7 @@ def begins_like_image(path: str | os.PathLike[str]) -> bool:
     return any(_accepted(Image.OPEN[name][1], head) for name in _formats()) or _is_heic(head)
 
 
-def _decode(source: ImageSource, *, shrink: bool) -> Image.Image:
+def _decode(source: ImageSource, *, shrink: bool) -> Picture:
     torch = sys.modules.get("torch")  # whoever holds a tensor has imported it
     if isinstance(source, Image.Image):
         return _guarded(source, shrink=False)
@@ -100,7 +122,7 @@ def _decode(source: ImageSource, *, shrink: bool) -> Image.Image:
     )
 
 
-def _decode_file(path: str, *, shrink: bool) -> Image.Image:
+def _decode_file(path: str, *, shrink: bool) -> Picture:
     if path.startswith(("http://", "https://")):
         raise _Fault("it is a web address; expected a file. Download it first")
     try:
@@ -114,8 +136,8 @@ def _decode_file(path: str, *, shrink: bool) -> Image.Image:
         raise _Fault(f"it cannot be opened ({getattr(error, 'strerror', None) or error})") from error
 
 
-def _decode_stream(stream: IO[bytes], *, shrink: bool) -> Image.Image:
-    return _guarded(_open(stream), shrink=shrink)
+def _decode_stream(stream: IO[bytes], *, shrink: bool) -> Picture:
+    return _guarded(_open(stream), shrink=shrink, stream=stream)
 
 
 def _open(stream: IO[bytes]) -> Image.Image:
@@ -129,6 +151,8 @@ def _open(stream: IO[bytes]) -> Image.Image:
         try:
             return factory(stream, "")
         except Exception as error:  # decoders raise whatever a damaged header leads them to
+            if name == "AVIF" and not _find_brands(head) & AVIF_BRANDS:  # it says of what family it is, no more
+                raise _Fault(HEIC) from error
             raise _Fault(f"it begins like a {name}, but is damaged or of a rare kind ({_text(error)})") from error
     raise _Fault(_describe_foreign(head))
 
@@ -140,17 +164,21 @@ def _accepted(accepts: Callable[[bytes], bool | str] | None, head: bytes) -> boo
         return False
 
 
-def _guarded(image: Image.Image, *, shrink: bool) -> Image.Image:
-    """Decode the pixels, with every failure turned into a `_Fault`."""
-    if image.width * image.height > MAX_PIXELS:
+def _guarded(image: Image.Image, *, shrink: bool, stream: IO[bytes] | None = None) -> Picture:
+    """Decode the pixels, with every failure turned into a `_Fault`; the stream is that of the file, if it is one."""
+    pixels = image.width * image.height
+    if pixels > MAX_PIXELS:
         raise _Fault(f"huge: {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
     if min(image.size) < 1:
         raise _Fault(f"it has {image.width} x {image.height} pixels")
     try:
-        if shrink:
-            image.draft(None, (1, 1))  # a JPEG is still read to its end, but at an eighth of its size
-        image.load()
-        return _upright(image, _to_rgb(image))
+        with _budget.spend(pixels):
+            if shrink:
+                image.draft(None, (1, 1))  # a JPEG is still read to its end, but at an eighth of its size
+            raw = raw_mode(image)
+            image.load()
+            rgb, remark = _to_rgb(image, raw, stream)
+            return Picture(_upright(image, rgb), remark)
     except _Fault:
         raise
     except MemoryError as error:
@@ -159,26 +187,31 @@ def _guarded(image: Image.Image, *, shrink: bool) -> Image.Image:
         raise _Fault(f"damaged or cut off ({_text(error)})") from error
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, raw: str, stream: IO[bytes] | None) -> Picture:
     if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        return Image.fromarray(_to_8_bits(np.asarray(image))).convert("RGB")
+        return Picture(image, find_dim_colours(image, raw))
+    if is_deep_gray(image):
+        return Picture(*gray_to_rgb(image, raw))
     if image.mode in ("I", "F"):
-        raise _Fault("it has 32 bits for each pixel; expected 8 or 16. Convert it, in the range that matters")
+        raise _Fault("its pixels are 32-bit, signed or floating-point numbers; expected 8 or 16 bits. Convert it, in "
+                     "the range that matters")  # fmt: skip
     if image.mode == "LAB":
         raise _Fault("it has Lab colours; expected RGB, CMYK or gray. Convert it")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        canvas = Image.new("RGB", image.size, "white")
-        canvas.paste(rgba, mask=rgba.getchannel("A"))
-        return canvas
-    return image.convert("RGB")
+    if not image.has_transparency_data:
+        return Picture(image.convert("RGB"))
+    remark = find_dim_colours(image, raw)
+    if mask := find_clear_colour(image, raw, stream) if stream else None:
+        return Picture(_paint_on_white(image, mask), remark)
+    if isinstance(clear := image.info.get("transparency"), int):
+        image.info["transparency"] = clear * FACTORS.get(raw, 1)
+    rgba = image.convert("RGBA")
+    return Picture(_paint_on_white(rgba, rgba.getchannel("A")), remark)
 
 
-def _to_8_bits(values: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-    """Scale 0..65535 to 0..255; 257 = 65535 / 255."""
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+def _paint_on_white(image: Image.Image, mask: Image.Image) -> Image.Image:
+    canvas = Image.new("RGB", image.size, "white")
+    canvas.paste(image, mask=mask)
+    return canvas
 
 
 def _upright(image: Image.Image, rgb: Image.Image) -> Image.Image:
@@ -194,6 +227,36 @@ def _upright(image: Image.Image, rgb: Image.Image) -> Image.Image:
     return turned
 
 
+class _Budget:
+    """Lets threads decode at the same time only what has so many pixels together; one picture always may be."""
+
+    def __init__(self, pixels: int) -> None:
+        self._pixels = pixels
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what is being decoded: a forked process has none of the threads that do it."""
+        self._spent, self._changed = 0, threading.Condition()
+
+    @contextmanager
+    def spend(self, pixels: int) -> Iterator[None]:
+        """Wait until so many pixels more may be decoded."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._spent or self._spent + pixels <= self._pixels)
+            self._spent += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._spent -= pixels
+                self._changed.notify_all()
+
+
+_budget = _Budget(MAX_PIXELS)  # so files that unfold to far more than they weigh do not do so all at once
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_budget.reset)
+
+
 def _text(error: Exception) -> str:
     return str(error) or type(error).__name__
 
@@ -202,6 +265,14 @@ def _text(error: Exception) -> str:
 def _formats() -> tuple[str, ...]:
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _find_brands(head: bytes) -> frozenset[bytes]:
+    """Return the brands of a file of the family of HEIC and AVIF: what it may be read as."""
+    if head[4:8] != b"ftyp":
+        return frozenset()
+    end = min(int.from_bytes(head[:4]), len(head))
+    return frozenset(head[place : place + 4] for place in (8, *range(16, end - 3, 4)))
 
 
 def _describe_foreign(head: bytes) -> str:
@@ -217,16 +288,17 @@ def _describe_foreign(head: bytes) -> str:
         return "a web page, not an image"
     if text.startswith((b"<svg", b"<?xml")):
         return "SVG or XML, not an image of pixels"
-    if _is_heic(head):
-        return "HEIC, which cannot be read here; convert it to JPEG"
+    if _is_heic(head) or _find_brands(head) & {b"mif1", b"msf1"}:
+        return HEIC
     return "not an image; expected JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, JPEG 2000 or AVIF"
 
 
 def _is_heic(head: bytes) -> bool:
-    return head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc")
+    brands = _find_brands(head)
+    return bool(brands & HEIC_BRANDS) and not brands & AVIF_BRANDS
 
 
-def _from_array(array: "np.ndarray[Any, Any]") -> Image.Image:
+def _from_array(array: "np.ndarray[Any, Any]") -> Picture:
     expected = "expected uint8 in the shape (H, W) or (H, W, 3), colours in the order RGB"
     shape = tuple(array.shape)
     if array.ndim == 3 and shape[0] in (1, 3, 4) and shape[2] not in (1, 3, 4):
@@ -234,7 +306,7 @@ def _from_array(array: "np.ndarray[Any, Any]") -> Image.Image:
     if not (array.ndim == 2 or (array.ndim == 3 and shape[2] in (1, 3, 4))) or 0 in shape:
         raise _Fault(f"the array has the shape {shape}; {expected}, for one image")
     if array.dtype == np.uint16 and (array.ndim == 2 or shape[2] == 1):
-        array = _to_8_bits(array)
+        return _guarded(Image.fromarray(np.ascontiguousarray(array.reshape(shape[:2]))), shrink=False)
     if array.dtype != np.uint8:
         hint = ". Values in 0..1: use (array * 255).round().astype('uint8')" if array.dtype.kind == "f" else ""
         raise _Fault(f"the array is {array.dtype}; {expected}{hint}")
@@ -242,7 +314,7 @@ def _from_array(array: "np.ndarray[Any, Any]") -> Image.Image:
     return _guarded(Image.fromarray(np.ascontiguousarray(flat)), shrink=False)
 
 
-def _from_tensor(tensor: "Tensor") -> Image.Image:
+def _from_tensor(tensor: "Tensor") -> Picture:
     import torch
 
     expected = "expected (3, H, W), (1, H, W) or (H, W), uint8 or floating point in 0..1, colours in the order RGB"

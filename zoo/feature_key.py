@@ -25,7 +25,7 @@ from zoo.decode import read_image
 from zoo.errors import DataError, InputError
 from zoo.json_object import read_object
 from zoo.local_cache import cache_folder
-from zoo.version import VERSION
+from zoo.version import DECODER, VERSION
 
 ABOUT = "about.json"
 FEATURES = 1  # to be raised when the same facts give other features
@@ -80,7 +80,7 @@ def make_key(facts: Mapping[str, Any]) -> str:
 def find_versions() -> dict[str, str | int | None]:
     """Return the versions on which features depend; None for what is not installed. Nothing is imported."""
     found: dict[str, str | int | None] = {name: _find_version(name) for name in _LIBRARIES}
-    return found | {"zoo": VERSION, "features": FEATURES}
+    return found | {"zoo": VERSION, "features": FEATURES, "decoder": DECODER}
 
 
 def digest_images(images: Pictures, *, threads: int = THREADS, on_progress: OnProgress | None = None) -> str:

@@ -11,14 +11,14 @@ from typing import Any, TypeAlias
 
 from PIL import Image
 
-from zoo.decode import find_fault, read_image
+from zoo.decode import examine, read_image
 from zoo.errors import DataError, InputError
 from zoo.image_store import ImageStore
 from zoo.labels import number_labels, plain_labels
 from zoo.sources import FileReader, Reader, Split
 from zoo.survey_notes import SurveyNotes
 
-Finding: TypeAlias = tuple[Any, str | None]  # label, and why the sample cannot be used
+Finding: TypeAlias = tuple[Any, str | None, str]  # label, why the sample cannot be used, and what is odd about it
 
 BATCH = 64  # samples that a thread checks at a time
 THREADS = min(16, 2 * (os.cpu_count() or 1))  # more than cores: some wait for the disk
@@ -110,11 +110,13 @@ class Survey:
         good: Positions of the samples that can be used.
         labels: Their labels.
         problems: What is wrong with the others.
+        remarks: What is odd about some of the good ones, such as that they are almost black.
     """
 
     good: tuple[int, ...]
     labels: tuple[int | str, ...]
     problems: tuple[Problem, ...]
+    remarks: tuple[Problem, ...] = ()
 
 
 def survey_splits(
@@ -146,7 +148,7 @@ def survey_splits(
         warnings.filterwarnings("ignore", module="PIL")  # what it warns of either reads well or becomes a fault
         found = {name: list(_examine_all(split, check=check, count=count)) for name, split in wanted.items()}
     return {
-        name: _conclude(split, found[name] if name in found else [(label, None) for label in split.labels or ()])
+        name: _conclude(split, found[name] if name in found else [(label, None, "") for label in split.labels or ()])
         for name, split in splits.items()
     }
 
@@ -238,30 +240,31 @@ def _examine(split: Split, positions: range, notes: SurveyNotes | None, *, check
         try:
             source, label = split.reader(position)
         except InputError as error:
-            results.append((None, str(error)))
+            results.append((None, str(error), ""))
             continue
         known = label if split.labels is None else split.labels[position]
-        results.append((known, _find_fault(source, split.reader, position, notes) if check else None))
+        results.append((known, *(_examine_one(source, split.reader, position, notes) if check else (None, ""))))
     return results
 
 
-def _find_fault(source: Any, reader: Reader, position: int, notes: SurveyNotes | None) -> str | None:
+def _examine_one(source: Any, reader: Reader, position: int, notes: SurveyNotes | None) -> tuple[str | None, str]:
+    """Return the fault and the remark of an image; only what has neither is noted as good."""
     if notes is None or not isinstance(reader, FileReader):
-        return find_fault(source)
+        return examine(source)
     name = reader.names[position]
     facts = notes.look(name)
     if notes.is_good(name, facts):
-        return None
-    fault = find_fault(source)
-    if fault is None:
+        return None, ""
+    fault, remark = examine(source)
+    if fault is None and not remark:
         notes.add(name, facts)
-    return fault
+    return fault, remark
 
 
 def _conclude(split: Split, findings: Sequence[Finding]) -> Survey:
-    good = tuple(position for position, (_, fault) in enumerate(findings) if fault is None)
+    good = tuple(position for position, (_, fault, _) in enumerate(findings) if fault is None)
     labels = plain_labels([findings[i][0] for i in good], [split.names[i] for i in good], split.name)
-    problems = tuple(
-        Problem(name, fault) for name, (_, fault) in zip(split.names, findings, strict=True) if fault is not None
-    )
-    return Survey(good, tuple(labels), problems)
+    told = list(zip(split.names, findings, strict=True))
+    problems = tuple(Problem(name, fault) for name, (_, fault, _) in told if fault is not None)
+    remarks = tuple(Problem(name, remark) for name, (_, _, remark) in told if remark)
+    return Survey(good, tuple(labels), problems, remarks)

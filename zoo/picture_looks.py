@@ -12,7 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from zoo.annotations import BoxSplit
-from zoo.decode import FORMATS, find_fault, read_image
+from zoo.decode import FORMATS, find_fault, read_image, read_picture
 from zoo.errors import InputError
 from zoo.images import THREADS
 from zoo.near_duplicates import hash_picture
@@ -32,7 +32,7 @@ class Look(NamedTuple):
         content: A digest of its bytes; empty if it was not decoded.
         orientation: As its EXIF says, 1 to 8; 1 if it says nothing.
         brightest: The largest value of any channel, of 255; 255 if it was not decoded.
-        is_deep: Whether its file has 16 bits for each pixel.
+        remark: That it uses a small part of its 16 bits; else empty.
     """
 
     fault: str | None
@@ -41,15 +41,14 @@ class Look(NamedTuple):
     content: bytes = b""
     orientation: int = UPRIGHT
     brightest: int = 255
-    is_deep: bool = False
+    remark: str = ""
 
 
 class _Header(NamedTuple):
-    """What the beginning of a file says: width and height, EXIF orientation, and Pillow's mode."""
+    """What the beginning of a file says: width and height, and EXIF orientation."""
 
     size: tuple[int, int]
     orientation: int
-    mode: str
     turns_itself: bool  # the size may be that of the upright picture already, which depends on the version of Pillow
 
 
@@ -97,7 +96,7 @@ def _look_at_some(split: BoxSplit, positions: range, *, check: bool) -> list[Loo
 def _look(source: Any) -> Look:
     header = _read_header(source)  # before decoding, which turns a TIFF of Pillow's in place
     try:
-        picture = read_image(source)
+        picture, remark = read_picture(source)
         content = _digest(source, picture)
     except InputError as error:
         return Look(find_fault(source) or str(error))
@@ -110,7 +109,7 @@ def _look(source: Any) -> Look:
         content,
         header.orientation if header else UPRIGHT,
         int(np.max(picture.getextrema())),
-        header is not None and header.mode.startswith("I"),
+        remark,
     )
 
 
@@ -155,4 +154,4 @@ def _describe(picture: Image.Image) -> _Header:
     except Exception:  # a damaged EXIF block says nothing about the pixels
         orientation = UPRIGHT
     known = isinstance(orientation, int) and orientation in range(UPRIGHT, 9)
-    return _Header(picture.size, orientation if known else UPRIGHT, picture.mode, picture.format == "TIFF")
+    return _Header(picture.size, orientation if known else UPRIGHT, picture.format == "TIFF")

@@ -1,7 +1,8 @@
 """Which image files were found good: a note for each folder of data, so that a second run need not decode them again.
 
 A file that differs from its note in size, inode or time of change is looked at again, and so are all files when
-another version of Pillow is installed. What cannot be read or written is as if it were not there.
+another version of Pillow is installed, or images are decoded in another way. What cannot be read or written is as if
+it were not there.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ import PIL
 from zoo.atomic import write_file
 from zoo.json_object import parse_object
 from zoo.local_cache import YOUNG_SECONDS, cache_folder
+from zoo.version import DECODER
 
 Facts: TypeAlias = tuple[int, int, int]  # size in bytes, time of change in nanoseconds, inode
 
@@ -59,7 +61,7 @@ class SurveyNotes:
         """Write what was added, if anything was."""
         if not self._has_news:
             return
-        content = {"root": str(self._root), "pillow": PIL.__version__, "good": self._good}
+        content = {"root": str(self._root), "decoder": _decoder(), "good": self._good}
         with contextlib.suppress(OSError):  # a folder that cannot be written to costs time, nothing else
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_file(self._path, json.dumps(content))
@@ -67,11 +69,15 @@ class SurveyNotes:
     def _load(self) -> dict[str, Facts]:
         try:
             noted = parse_object(self._path.read_bytes())
-            if noted["root"] != str(self._root) or noted["pillow"] != PIL.__version__:
+            if noted["root"] != str(self._root) or noted["decoder"] != _decoder():
                 return {}
             return {name: _to_facts(*facts) for name, facts in noted["good"].items()}
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return {}
+
+
+def _decoder() -> str:
+    return f"pillow {PIL.__version__}, {DECODER}"
 
 
 def _to_facts(size: object, time_ns: object, inode: object) -> Facts:
