@@ -1,5 +1,6 @@
 import copy
 import math
+import os
 import pickle
 import subprocess
 import sys
@@ -437,7 +438,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "utf16.yaml").write_text("epochs: 3\n", encoding="utf-16")
     (tmp_path / "huge.yaml").write_bytes(b"#" * (MAX_BYTES + 1))
     words = {
-        "folder.yaml": "cannot be read: Is a directory",
+        "folder.yaml": "cannot be read: it is not a regular file",
         "missing.yaml": "cannot be read: No such file or directory",
         "no_ending": "is a file without the ending .yaml. Rename it.",
         "run": "is the folder of a run. Its preset is",
@@ -556,3 +557,15 @@ def test_importing_loads_no_framework() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(PresetError, match=r"pipe\.yaml' cannot be read: it is not a regular file"):
+        load_preset(tmp_path / "pipe.yaml")
+
+
+@pytest.mark.parametrize("preset", [{"lr": 0.1}, 3, None, ["a"]])
+def test_what_is_no_name_is_told(preset):
+    with pytest.raises(PresetError, match=f"preset is a {type(preset).__name__}; expected a name"):
+        load_preset(preset)

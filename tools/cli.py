@@ -166,6 +166,8 @@ def finetune(
       zoo finetune yolo_nas_s cells --preset detection-low-lr --image-size 320
       zoo finetune --resume runs/flowers
     """  # noqa: D301
+    from zoo.models import find_task, names_saved
+
     words = list(model_and_data or [])
     if resume is not None:
         _resume(context, resume, words)
@@ -182,8 +184,9 @@ def finetune(
             "path/to/images; the model may also stand in the preset."
         )
     name = chosen.model
-    facts = zoo.describe(name)  # an unknown name is told before the images are read
-    data = _open(words[-1], chosen, facts["task"])
+    if names_saved(name):
+        refuse_unused(context, {"no_pretrained"}, f"with {name!r}, which brings its weights.")
+    data = _open(words[-1], chosen, find_task(name))  # an unknown name is told before the images are read
     chosen = chosen.replace(pretrained=True if chosen.pretrained is None else chosen.pretrained)
     made = zoo.get(name, pretrained=chosen.pretrained or False, num_classes=len(data.classes), seed=chosen.init_seed)
     if made.load_report is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.errors import InputError, WeightsError
+from zoo.paths import to_path
 from zoo.terminal import echo
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def _read(file: Path, model: str, weights_only: bool) -> "tuple[str, Found]":
     from zoo.models.yolo_nas import find_name, read_checkpoint
     from zoo.weights import find_weights
 
+    file = to_path(file)
     if file.suffix.lower() == ".safetensors":
         raise InputError(f"{file} is safetensors already. Pass it, or its folder, to zoo.get as pretrained=.")
     file = find_file(file, model=model or "YOLO-NAS", foreign=True)

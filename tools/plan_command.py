@@ -11,6 +11,7 @@ import typer
 
 import zoo
 from zoo.errors import InputError
+from zoo.paths import to_path
 from zoo.terminal import echo
 
 from .given_options import refuse_unused
@@ -75,7 +76,7 @@ def plan(
     name = chosen.model
     if name is None:
         raise InputError("no model is named. For example: zoo plan resnet18; the model may also stand in the preset.")
-    picture = None if no_picture or (as_json and out is None) else _check_picture(out or Path(PICTURE))
+    picture = None if no_picture or (as_json and out is None) else _check_picture(to_path(out or PICTURE))
     made = zoo.plan(zoo.get(name, num_classes=classes), preset=chosen, steps_per_epoch=steps_per_epoch)
     _check_length(made)
     at = _step_asked_for(made, step, epoch)

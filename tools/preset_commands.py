@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo.errors import InputError, PresetError
+from zoo.paths import to_path
 from zoo.terminal import clean, echo, indent
 
 from .given_options import refuse_unused, unite_settings
@@ -127,12 +128,12 @@ def export(
         refuse_unused(context, {"force"}, "where no file is written; that takes -o.")
     start = _start(source, preset)
     result = start.replace(**unite_settings(list(map(parse_setting, settings or [])), {}))
-    full = full or Path(source).is_dir()  # what repeats a run must not depend on defaults
+    full = full or to_path(source).is_dir()  # what repeats a run must not depend on defaults
     text = _HEAD.format(what=result.model or "a model that you bring") + result.to_yaml(full=full)
     if output == "-":
         echo(text.removesuffix("\n"), lines=True)
         return
-    _write(Path(output), text, force=force)
+    _write(to_path(output), text, force=force)
     echo(f"wrote {output}. Use it: zoo finetune DATA --preset {output}")
 
 
@@ -166,7 +167,7 @@ def import_sg(
     if output == "-":
         echo(text.removesuffix("\n"), lines=True)
         return
-    _write(Path(output), text, force=force)
+    _write(to_path(output), text, force=force)
     echo(f"wrote {output}. See what learns: zoo plan {model or 'MODEL'} --preset {output}")
 
 
@@ -223,10 +224,10 @@ def _start(source: str, preset: str | None) -> "Preset":
     from zoo.models import find_entry
     from zoo.preset import load_preset
 
-    if Path(source).is_dir():
+    if to_path(source).is_dir():
         if preset is not None:
             raise InputError(f"'{source}' is a folder, so its own preset is taken. Leave out --preset.")
-        return load_preset(Path(source) / "preset.yaml")
+        return load_preset(to_path(source) / "preset.yaml")
     return load_preset(preset or DEFAULT_PRESET).replace(model=find_entry(source).name)
 
 

@@ -27,6 +27,7 @@ from zoo.json_object import read_object
 from zoo.local_cache import digest_file
 from zoo.model_config import ModelConfig, describe_model
 from zoo.models import find_saved_entry, from_config
+from zoo.paths import to_path
 from zoo.preset import Preset, load_preset
 from zoo.repository import names_repository, open_saved
 from zoo.safetensors_file import save_tensors
@@ -52,7 +53,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = to_path(path)
 
     @classmethod
     def create(cls, path: str | os.PathLike[str] | None, default_name: str) -> "RunFolder":
@@ -63,7 +64,7 @@ class RunFolder:
             default_name: Name of the folder if no path is given.
         """
         if path is not None:
-            wanted = Path(path)
+            wanted = to_path(path)
             if wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
                 raise InputError(
                     f"{wanted} exists and is not empty; a run is never written over. Choose another folder, or go on "
@@ -242,7 +243,7 @@ def load_model(
         cache_dir: Where downloads are kept; None: the Hub client's own cache.
         token: For private or gated repositories; None: the client's saved one.
     """
-    is_remote = names_repository(path) and not Path(path).expanduser().exists()
+    is_remote = names_repository(path) and not to_path(path).exists()
     if is_remote:
         config, found = _fetch(str(path), cache_dir, token)
     else:

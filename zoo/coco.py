@@ -12,6 +12,7 @@ from zoo.coco_classes import resolve_classes
 from zoo.coco_files import CocoFile, find_files
 from zoo.coco_json import CocoBox, CocoJson, read_json
 from zoo.coco_pictures import PicturePlaces, leads_out
+from zoo.paths import to_path
 
 EXPECTED = (
     "COCO: annotations/*.json, with the names of the splits in them as in instances_train2017.json, beside train2017/ "
@@ -35,7 +36,7 @@ def read_coco(root: Path) -> BoxSource | None:
     Raises:
         DataError: If several files could be the same split, or a folder cannot be listed.
     """
-    root = root.expanduser().absolute()
+    root = to_path(root).absolute()
     findings = Findings()
     files = find_files(root, findings)
     if not files:

@@ -5,13 +5,13 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from zoo.errors import DataError, InputError
 from zoo.image_folder import SPLIT_NAMES, rename_splits, scan_folder
 from zoo.images import Images, Problem, Survey, number_images, pick_val, survey_splits
 from zoo.labels import check_classes, derive_classes, order_names, plain_name
+from zoo.paths import to_path
 from zoo.sources import FileReader, Split, known_classes, split_of_dataset, split_of_files
 from zoo.user_loaders import (
     UserLoader,
@@ -181,7 +181,7 @@ def _find_splits(source: Any, only: str | None) -> tuple[str, dict[str, Split]]:
     if isinstance(source, (str, os.PathLike)):
         if not os.fspath(source):
             raise DataError("the path of the data is empty; expected a folder of images.")
-        root = Path(source).expanduser().absolute()
+        root = to_path(source).absolute()
         return str(root), {name: split_of_files(root, files, _say(name)) for name, files in scan_folder(root).items()}
     if isinstance(source, Mapping):
         datasets = rename_splits(source)

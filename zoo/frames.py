@@ -14,6 +14,7 @@ from PIL import Image
 
 from zoo.atomic import open_whole
 from zoo.errors import InputError
+from zoo.paths import to_path
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv")
 ENCODERS = {  # file suffix -> encoders, the best first
@@ -98,7 +99,7 @@ def write_video(path: str | os.PathLike[str], pictures: Iterable[tuple[Image.Ima
     Raises:
         InputError: If the suffix is another one, there are no pictures, or they differ in size or do not rise in time.
     """
-    path = Path(path)
+    path = to_path(path)
     encoder = _choose_encoder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open_whole(path) as file:

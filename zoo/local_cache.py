@@ -15,6 +15,7 @@ from typing import Any
 
 from zoo.atomic import write_file
 from zoo.json_object import read_object
+from zoo.paths import to_path
 from zoo.regular_file import open_regular
 
 YOUNG_SECONDS = 2.0  # the clock of some file systems is no finer: a later change might not show
@@ -22,7 +23,7 @@ YOUNG_SECONDS = 2.0  # the clock of some file systems is no finer: a later chang
 
 def cache_folder() -> Path:
     """Return the folder, which need not exist: `zoo` in `XDG_CACHE_HOME`, or in `.cache` of the home folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zoo"
+    return to_path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zoo"
 
 
 def digest_file(path: str | os.PathLike[str], *, again: bool = False, start: int = 0) -> str:

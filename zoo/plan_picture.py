@@ -42,6 +42,7 @@ from zoo.canvas import (
     say,
 )
 from zoo.errors import InputError
+from zoo.paths import to_path
 
 Rates = npt.NDArray[np.float64]
 
@@ -144,7 +145,7 @@ def draw_plan(
     Raises:
         InputError: A part has no rates or impossible ones, the run has no steps, or the path cannot be a PNG.
     """
-    path = Path(path)
+    path = to_path(path)
     if path.suffix.lower() != ".png" or not path.parent.is_dir() or path.is_dir():
         raise InputError(
             f"cannot draw to {str(path)!r}; expected the name of a file that ends in .png, in a folder that exists."

@@ -15,6 +15,7 @@ from zoo.errors import WeightsError
 from zoo.hub_file import HubFile, fetch_file, get_endpoint
 from zoo.json_object import read_object
 from zoo.model_config import ModelConfig
+from zoo.paths import to_path
 
 CONFIG = "config.json"
 _REPO = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(?:@(?P<revision>[^\s@]+))?", re.ASCII)
@@ -52,7 +53,7 @@ def open_saved(
     Raises:
         WeightsError: It cannot be had, has no configuration, or one that is not understood.
     """
-    folder = Path(place).expanduser()
+    folder = to_path(place)
     if folder.is_dir():
         check_checksum(folder / CONFIG)
         return _parse(_read(folder / CONFIG, str(folder)), str(folder), folder)
@@ -65,7 +66,7 @@ def open_saved(
         repo=repo,
         filename=CONFIG,
         revision=revision,
-        cache_dir=None if cache_dir is None else Path(cache_dir),
+        cache_dir=None if cache_dir is None else to_path(cache_dir),
         token=token,
         hint=f"There is no folder {repo!r} either, and no model of that name: zoo.list_models() names all.",
     )

@@ -32,7 +32,7 @@ from zoo.annotation_files import (
 from zoo.annotations import Annotated, BoxSource, BoxSplit, Floats, Key, no_boxes
 from zoo.errors import InputError
 from zoo.path_ends import Items
-from zoo.paths import lies_inside
+from zoo.paths import lies_inside, to_path
 from zoo.voc_places import Place, find_place, find_places, list_splits
 from zoo.voc_xml import VocObject, VocXml, parse_xml
 
@@ -61,7 +61,7 @@ def read_voc(root: Path) -> BoxSource | None:
     Raises:
         DataError: If there are several data sets, or a folder cannot be listed.
     """
-    root = root.expanduser().absolute()
+    root = to_path(root).absolute()
     places = find_places(root)
     if not places:
         return None

@@ -9,6 +9,7 @@ from pathlib import Path
 from zoo.errors import InputError, WeightsError, WeightsNetworkError
 from zoo.hub_file import HubFile, fetch_file, get_endpoint
 from zoo.local_cache import cache_folder
+from zoo.paths import to_path
 from zoo.settings import find_setting
 from zoo.web_file import OnProgress, fetch_url, has_content
 from zoo.weights import Found, ReadForeign, WebWeights, find_weights
@@ -46,7 +47,7 @@ def find_web_weights(
     answers: list[str] = []
     if repo is not None:
         _check_repo(repo, known.repo_setting)
-        cache = None if cache_dir is None else Path(cache_dir)
+        cache = None if cache_dir is None else to_path(cache_dir)
         wanted = HubFile(model=name, repo=repo, filename=known.filename, cache_dir=cache, token=token)
         found = _find_in_repo(wanted, known, read_foreign, answers)
         if found is not None:
@@ -72,7 +73,7 @@ def find_web_weights(
 
 def place_web_weights(known: WebWeights, cache_dir: str | Path | None = None) -> Path:
     """Return where the published file is kept on this machine, once it is there."""
-    folder = cache_folder() if cache_dir is None else Path(cache_dir) / "web"
+    folder = cache_folder() if cache_dir is None else to_path(cache_dir) / "web"
     return folder / f"{known.sha256[:12]}-{known.filename}"
 
 

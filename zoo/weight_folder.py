@@ -17,6 +17,7 @@ from zoo.errors import InputError, StorageError, WeightsError
 from zoo.json_object import read_object
 from zoo.local_cache import digest_file
 from zoo.models import find_entry
+from zoo.paths import to_path
 from zoo.registry import Entry
 from zoo.regular_file import open_inside, open_regular
 from zoo.version import VERSION
@@ -41,7 +42,7 @@ def export_weights(folder: str | os.PathLike[str], names: Iterable[str] = ()) ->
     Raises:
         WeightsError: A file is not what it should be, or cannot be had or copied.
     """
-    folder, names = Path(folder), tuple(names)
+    folder, names = to_path(folder), tuple(names)
     for name in names:
         pull_weights(name)
     chosen = [find_stored(name) for name in names] or [stored for stored in list_stored() if stored.path is not None]
@@ -72,7 +73,7 @@ def import_weights(folder: str | os.PathLike[str]) -> list[Stored]:
     Raises:
         WeightsError: A file is missing, or is not what it should be; nothing was copied.
     """
-    folder = Path(folder)
+    folder = to_path(folder)
     rows = _read_manifest(folder)
     for row in rows:
         _check_row(row, folder)

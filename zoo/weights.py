@@ -5,7 +5,6 @@ data. Weights that are known beforehand have a fixed SHA-256, and a file with ot
 repository the Hub's own digest is held against the content.
 """
 
-import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from zoo.interface import ask
 from zoo.json_object import read_object
 from zoo.local_cache import digest_file
 from zoo.local_file import find_file, names_pickle
+from zoo.paths import to_path
 from zoo.safetensors_file import Slot, read_in_parts, read_shapes, read_slots
 
 if TYPE_CHECKING:
@@ -268,7 +268,11 @@ def find_weights(
             f"pretrained is {pretrained!r}; expected True, a path, or 'org/name' with or without '@revision'."
         )
     wanted = HubFile(
-        model=name, repo="", filename=_FILENAME, cache_dir=None if cache_dir is None else Path(cache_dir), token=token
+        model=name,
+        repo="",
+        filename=_FILENAME,
+        cache_dir=None if cache_dir is None else to_path(cache_dir),
+        token=token,
     )
     if pretrained is True:
         if not isinstance(known, Weights):
@@ -278,9 +282,9 @@ def find_weights(
         wanted = replace(wanted, repo=known.repo, filename=known.filename, is_known=True)
         wanted = replace(wanted, revision=known.revision or "main")
         return _find_on_hub(wanted, known, read_foreign)
-    path = os.path.expanduser(pretrained)
-    if str(pretrained) and os.path.exists(path):
-        return _find_locally(Path(path), known, name, read_foreign)
+    path = to_path(pretrained)
+    if str(pretrained) and path.exists():
+        return _find_locally(path, known, name, read_foreign)
     match = _REPO.fullmatch(pretrained) if isinstance(pretrained, str) else None
     if match is None or names_pickle(match["repo"]) or match["repo"].endswith(".safetensors"):
         raise WeightsError(

@@ -23,7 +23,7 @@ from zoo.annotation_files import (
 )
 from zoo.annotations import Annotated, BoxSource, BoxSplit, Key, no_boxes
 from zoo.errors import InputError
-from zoo.paths import lies_inside
+from zoo.paths import lies_inside, to_path
 from zoo.split_lists import TXT
 from zoo.yolo_labels import parse_labels
 from zoo.yolo_pairs import Pairs, expect_labels, is_label_file
@@ -56,7 +56,7 @@ def read_yolo(root: Path) -> BoxSource | None:
     Raises:
         DataError: If the yaml cannot be used, or a folder cannot be listed.
     """
-    root = root.expanduser().absolute()
+    root = to_path(root).absolute()
     if root.is_file() and root.suffix.lower() not in SUFFIXES:
         return None
     top = root.parent if root.is_file() else root

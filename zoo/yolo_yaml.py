@@ -16,7 +16,7 @@ from zoo.annotation_files import Findings, clip, count, list_files, natural_key,
 from zoo.annotations import Key
 from zoo.any_case import AnyCase
 from zoo.errors import DataError, InputError
-from zoo.paths import lies_inside
+from zoo.paths import lies_inside, to_path
 from zoo.strict_yaml import Document, read_yaml
 
 FILE_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -161,7 +161,7 @@ def _find_base(values: Mapping[str, Any], document: Document, path: Path, findin
     given = values.get("path")
     if not isinstance(given, str) or not given.strip():
         return path.parent
-    base = path.parent / Path(given.strip().replace("\\", "/")).expanduser()
+    base = path.parent / to_path(given.strip().replace("\\", "/"))
     if os.path.isdir(base):
         return base
     text = f"path is {clip(given)}, and there is no such folder; paths begin at the yaml's own"

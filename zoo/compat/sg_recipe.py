@@ -77,7 +77,7 @@ def translate_recipe(path: str | Path, *, exact: bool = True) -> Translation:
         PresetError: The file cannot be read, holds no training parameters, or something in them is wrong.
     """
     files = _Files()
-    recipe = files.gather(Path(path), "")
+    recipe = files.gather(to_path(path), "")
     section = next((name for name in _SECTIONS if name in recipe), None)
     if section is None and not any(name in recipe for name in _ENOUGH):
         raise PresetError(f"recipe '{path}' holds no training_hyperparams.{_advise(files.missing)}")

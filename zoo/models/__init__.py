@@ -9,7 +9,6 @@ import inspect
 import os
 import pkgutil
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -20,9 +19,11 @@ from typing import Any, TypeVar, cast
 from zoo.errors import InputError, WeightsError, did_you_mean
 from zoo.licence import Licence, check_commercial
 from zoo.model_config import MAX_CLASSES, ModelConfig, make_postprocess
+from zoo.paths import to_path
 from zoo.preprocess import Preprocess
 from zoo.registry import Entry, add_entry, entries
 from zoo.repository import Saved, names_repository, open_saved
+from zoo.terminal import warn
 from zoo.web_weights import find_web_weights
 from zoo.weights import Found, WebWeights, find_weights, is_commercial, load_into
 
@@ -124,7 +125,7 @@ def register_model(
 
 
 def get(
-    name: str,
+    name: str | os.PathLike[str],
     *,
     pretrained: bool | str | os.PathLike[str] = False,
     num_classes: int | None = None,
@@ -180,6 +181,16 @@ def get(
     return model
 
 
+def find_task(name: str) -> str:
+    """Return what a model of `get` is for: by its name, or by the configuration of the repository or folder.
+
+    Raises:
+        InputError: There is no such model.
+        WeightsError: The configuration cannot be had.
+    """
+    return _choose(name, False, None, None, None)[0].task
+
+
 def find_saved_entry(saved: Saved) -> Entry:
     """Return what is known of the model of a repository or folder.
 
@@ -222,10 +233,16 @@ def from_config(config: ModelConfig) -> Any:
 
 
 def _choose(
-    name: str, pretrained: bool | str | os.PathLike[str], commercial: bool | None, cache_dir: str | None, token: Any
+    name: str | os.PathLike[str],
+    pretrained: bool | str | os.PathLike[str],
+    commercial: bool | None,
+    cache_dir: str | None,
+    token: Any,
 ) -> tuple[Entry, bool | str | os.PathLike[str]]:
     """Return the model that a name or a repository means, and where its weights are."""
-    if not _names_saved(name):
+    if isinstance(name, os.PathLike):
+        name = os.fspath(name)
+    elif not names_saved(name):
         return find_entry(name), pretrained
     if pretrained not in (False, True, None):
         raise InputError(
@@ -238,11 +255,20 @@ def _choose(
     return entry, saved.source
 
 
-def _names_saved(name: str) -> bool:
-    """Whether a name is that of a repository or a folder; `timm/resnet18` is that of a model."""
+def names_saved(name: str) -> bool:
+    """Whether a name is that of a repository or a folder, with weights; `timm/resnet18` is that of a model."""
     if not isinstance(name, str) or name.partition("/")[0] in _families():
         return False
-    return names_repository(name) or ("/" in name and (Path(name).expanduser() / "config.json").is_file())
+    return names_repository(name) or ((to_path(name) / "config.json").is_file() and not _is_known(name))
+
+
+def _is_known(name: str) -> bool:
+    """Whether a model has that name, which then comes before a folder of that name."""
+    try:
+        find_entry(name)
+    except InputError:
+        return False
+    return True
 
 
 def _find(entry: Entry, pretrained: bool | str | os.PathLike[str], cache_dir: str | None, token: str | None) -> Found:
@@ -444,7 +470,8 @@ def _tell_terms(entry: Entry, licence: str | None) -> None:
     if weights is None or not weights.notice or licence != weights.licence or weights.notice in _TOLD:
         return
     _TOLD.add(weights.notice)
-    print(*weights.notice, sep="\n", file=sys.stderr)
+    for line in weights.notice:
+        warn(line)
 
 
 def _families() -> list[str]:
