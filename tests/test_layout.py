@@ -54,6 +54,7 @@ STEPS = [
         "survey_notes",
         "ahead",
         "checksums",
+        "state_file",
     },
     {
         "sg_schedule",
@@ -121,7 +122,7 @@ STEPS = [
     {"rate_fields", "lr_plan", "models"},
     {"preset", "shares", "freezing", "live_rates", "gradients", "optimizers", "weight_store"},
     {"grouping", "own_groups", "optim", "callbacks", "compat", "weight_folder"},
-    {"planning", "compiling", "engine"},
+    {"planning", "compiling", "engine", "run_identity", "run_state"},
     {"features", "loop", "checkpoint"},
     {"feature_cache"},
     {"batches", "report", "model_card"},

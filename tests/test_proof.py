@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from zoo import proof as module
-from zoo.errors import FrozenError
+from zoo.errors import FrozenError, InputError
 from zoo.proof import Proof, digest_tensor
 
 
@@ -59,7 +59,7 @@ def test_a_resumed_run_goes_on_with_its_proof():
     second.continue_from({"digests": first.digests, "moments": first.moments})
     assert [moment["when"] for moment in second.moments][-1] == "when the run was resumed"
     third = Proof({"weight": weight + 1})
-    with pytest.raises(FrozenError, match="when the run was resumed"):
+    with pytest.raises(InputError, match="frozen tensors of the model are not those that the run began with: weight"):
         third.continue_from({"digests": first.digests, "moments": first.moments})
 
 

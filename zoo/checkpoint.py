@@ -5,7 +5,6 @@ it was made with; `metrics.jsonl`, `rates.csv`, `evaluation.json`, `proof.json` 
 `state.pt` is there as long as the run is not finished.
 """
 
-import io
 import json
 import os
 import platform
@@ -30,7 +29,10 @@ from zoo.models import find_saved_entry, from_config
 from zoo.paths import to_path
 from zoo.preset import Preset, load_preset
 from zoo.repository import names_repository, open_saved
+from zoo.run_identity import check_identity, read_identity
+from zoo.run_state import check_form
 from zoo.safetensors_file import save_tensors
+from zoo.state_file import read_state, write_state
 from zoo.weights import Found, find_weights, load_into
 
 MAX_JSON_BYTES = 64_000_000
@@ -54,6 +56,7 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = to_path(path)
+        self._identity: dict[str, Any] | None = None
 
     @classmethod
     def create(cls, path: str | os.PathLike[str] | None, default_name: str) -> "RunFolder":
@@ -194,25 +197,26 @@ class RunFolder:
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Write what a resumed run needs: tensors and plain values only."""
-        buffer = io.BytesIO()
-        torch.save(dict(state), buffer)
-        write_file(self.file("state.pt"), buffer.getbuffer())
+        if self._identity is None:  # of the run as it began: its files may be edited while it goes on
+            self._identity = read_identity(self.path)
+        write_state(self.file("state.pt"), {**state, "run": self._identity})
 
     def load_state(self) -> dict[str, Any]:
-        """Read what `save_state` wrote, as data only."""
+        """Read what `save_state` wrote, as data only.
+
+        Raises:
+            InputError: It is not there, damaged, of another form, or of a run with other settings.
+        """
         path = self.file("state.pt")
         if not path.is_file():
             raise InputError(
                 f"{self.path} has no state.pt: the run is finished, or never began. zoo.load gives its model; a new "
                 "run can start from it with pretrained=."
             )
-        try:
-            return dict(torch.load(path, map_location="cpu", weights_only=True))
-        except Exception as error:
-            raise InputError(
-                f"{path} cannot be read ({type(error).__name__}): it is damaged, or holds more than tensors and "
-                "plain values, which is not allowed. The run cannot go on from it; begin a new one."
-            ) from error
+        state = read_state(path)
+        check_form(state)
+        check_identity(self.path, state.get("run"))
+        return state
 
     def drop_state(self) -> None:
         """Remove the state of a finished run."""

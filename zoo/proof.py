@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.errors import FrozenError
+from zoo.errors import FrozenError, InputError
 
 MOST_BYTES_COPIED = 2**30
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
@@ -66,8 +66,18 @@ class Proof:
 
         Args:
             earlier: Its `digests` and `moments`.
+
+        Raises:
+            InputError: They are others.
         """
         now, self.digests, self.moments = self.digests, dict(earlier["digests"]), list(earlier["moments"])
+        other = [name for name in {*now, *self.digests} if now.get(name) != self.digests.get(name)]
+        if other:
+            names = ", ".join(sorted(other)[:3])
+            raise InputError(
+                f"the frozen tensors of the model are not those that the run began with: {names}. Resume it with "
+                "the code that began it, or begin a new run."
+            )
         self.compare(now, "when the run was resumed")
 
     def to_dict(self) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from zoo.planning import make_plan
 from zoo.preset import Preset, load_preset
 from zoo.progress import Progress, is_main_process
 from zoo.rate_spec import Settings
+from zoo.run_identity import tell_versions
 from zoo.schedule import Clock, to_plain
 from zoo.tasks import Task, task_of
 from zoo.training import Training
@@ -218,6 +219,8 @@ def resume(
             )
         chosen = make_plan(network, preset, optimizer=optimizer)
         show.say(f"resuming {place.path} after {state['position']['epoch']} of {preset.epochs} epochs")
+        if note := tell_versions(state["run"]):
+            show.say(note)
         return _train(
             Training(
                 network, opened, preset, chosen, place, show, state, optimizer, callbacks=check_callbacks(callbacks)

@@ -31,6 +31,7 @@ from zoo.preset import Preset
 from zoo.progress import Progress
 from zoo.proof import Proof, digest_tensor
 from zoo.report import draw_course
+from zoo.run_state import check_clock, check_optimizer, check_tensors, is_of_optimizer, telling_misfits
 from zoo.safetensors_file import read_tensors
 from zoo.schedule import Clock
 from zoo.sync_norms import restore_norms, synchronize_norms
@@ -74,8 +75,10 @@ class Training:
         self.is_main = self.accelerator.is_main_process
         self.steps_per_vote = 1 if self.accelerator.num_processes == 1 else STEPS_PER_VOTE
         if state:
+            check_tensors(state, model)
             model.load_state_dict(state["model"])
         self.position = Position(**state["position"]) if state else Position()
+        self.resumed_at = self.position.step if state else None
         between = self.position.batch == 0 and self.position.epoch > 0  # what is next to learn is let go later
         epoch = self.position.epoch - between
         self._freeze(plan, epoch)
@@ -92,11 +95,13 @@ class Training:
         supply = self.task.make_supply(model, data, preset, plan, self.accelerator, show, folder)
         self.network, self.batches, self.val_batches = supply.network, supply.train, supply.val
         self.supply = supply
-        self.optimizer = self.accelerator.prepare(made)
+        self.optimizer, self.optimizer_class = self.accelerator.prepare(made), type(made).__name__
         self.ema = self._make_ema()
         self.chunks = Chunks(self._choose_chunk_size(state, supply.to_inputs), on_halved=self._tell_halved)
         self.steps_per_epoch = -(-len(self.batches) // preset.accumulate)
         clock = Clock(preset.epochs, self.steps_per_epoch, preset.accumulate, len(self.batches))
+        self.clock = {"epochs": preset.epochs, "batches": len(self.batches), "accumulate": preset.accumulate}
+        self.clock |= {"processes": self.accelerator.num_processes}
         self.plan = plan.at(clock)
         self.proof = Proof(frozen_tensors(model, plan, epoch))
         self.live_rates = LiveRates(self.plan)
@@ -167,12 +172,13 @@ class Training:
         )
         if position.batch == 0:
             self._tell("on_epoch_start")
-        for result in results:
-            self._finish_epoch(result, began)
-            if self.live.stopped or (result.epoch < preset.epochs and self._agree(stop.asked)):
-                return False
-            if result.epoch < last:
-                self._tell("on_epoch_start")
+        with telling_misfits(lambda error: position.step == self.resumed_at and is_of_optimizer(error)):
+            for result in results:
+                self._finish_epoch(result, began)
+                if self.live.stopped or (result.epoch < preset.epochs and self._agree(stop.asked)):
+                    return False
+                if result.epoch < last:
+                    self._tell("on_epoch_start")
         return position.epoch == last
 
     def _freeze(self, plan: Plan, epoch: int) -> None:
@@ -345,26 +351,36 @@ class Training:
                 "records": self.records,
                 "best": self.best,
                 "best_score": self.best_score,
+                "clock": self.clock,
+                "optimizer_class": self.optimizer_class,
                 "plan": self.plan.digest,
                 "proof": {"digests": self.proof.digests, "moments": self.proof.moments},
             }
         )
 
     def _restore(self, state: Mapping[str, Any]) -> None:
+        check_clock(state, self.clock, [group.name for group in self.plan.trained])
         if state["plan"] != self.plan.digest:
             raise InputError(
-                f"the plan of the run in {self.folder.path} cannot be made again: the model's groups have changed "
-                "since. Resume with the same code, or begin a new run."
+                f"the plan of the run in {self.folder.path} cannot be made again: the groups of the model, or of its "
+                "optimizer, have changed since. Resume with the same code, or begin a new run."
             )
-        load_optimizer_state(self.optimizer, state["optimizer"])
-        if self.ema is not None:
-            self.ema.module.load_state_dict(state["ema"])
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.live_rates.load_state_dict(state["rates"])
+        if state["optimizer_class"] != self.optimizer_class:
+            raise InputError(
+                f"the run in {self.folder.path} began with the optimizer {state['optimizer_class']}, and this is "
+                f"{self.optimizer_class}. Pass the one that it began with as optimizer=."
+            )
+        with telling_misfits():
+            load_optimizer_state(self.optimizer, state["optimizer"])
+            check_optimizer(self.optimizer)
+            if self.ema is not None:
+                self.ema.module.load_state_dict(dict(state["ema"]))
+            if self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
+            self.live_rates.load_state_dict(state["rates"])
+            self.proof.continue_from(state["proof"])
         self.records = state["records"]
         self.best, self.best_score = state["best"], state["best_score"]
-        self.proof.continue_from(state["proof"])
 
     def _stop(self) -> None:
         """Save where the run stands, between two steps, and say how to go on."""
