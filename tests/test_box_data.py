@@ -113,7 +113,9 @@ def test_train_alone_is_split_and_test_serves_as_val(tmp_path: Path) -> None:
     assert again.describe()["digest"] == data.describe()["digest"]
     other = open_box_data(tmp_path / "first", val_fraction=0.2, seed=4)
     assert other.describe()["digest"] != data.describe()["digest"]
+    assert not [group for group in data.report.groups() if group.kind == "test serves as val"]
     tested = open_box_data(write_yolo(tmp_path / "third", {"train": 4, "test": 2}))
+    assert [group.level for group in tested.report.groups() if group.kind == "test serves as val"] == ["warning"]
     assert counts(tested) == {"train": [2, 2], "val": [1, 1], "test": [1, 1]}
 
 

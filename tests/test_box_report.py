@@ -46,6 +46,13 @@ def test_findings_are_grouped_with_errors_first() -> None:
     assert len(REPORT.errors) == 3
 
 
+def test_a_place_is_named_once() -> None:
+    found = [Finding("bad boxes", "error", "train", "a.json", 1, f"text {number}") for number in range(5)]
+    found.append(Finding("bad boxes", "error", "val", "b.json", 1, "text"))
+    report = BoxReport("/data", "COCO", (), (), {}, tuple(found))
+    assert report.summary() == ["error: bad boxes: 6 (a.json:1, b.json:1). The first: text 0"]
+
+
 def test_a_line_says_where_and_what() -> None:
     assert REPORT.summary() == [
         "error: bad lines: 2 (1.xml:1, 7.xml:7). The first: text 1",

@@ -145,6 +145,9 @@ def open_box_data(
     if not evaluation and "val" not in found.splits and "test" not in found.splits:
         found = _split_off_val(found, dict(class_map), val_fraction, seed)
         options |= {"val_fraction": val_fraction, "split_seed": seed}
+    elif not evaluation and "val" not in found.splits:
+        text = "there is no val, so test is scored after each epoch and picks the best one; it is no test any more"
+        found = replace(found, findings=(*found.findings, Finding("test serves as val", "warning", "", "", None, text)))
     images, report = check_boxes(found, class_map, names, check=check, on_progress=on_progress)
     if report.errors and not skip_bad:
         raise DataError(_list_errors(found, report.findings))

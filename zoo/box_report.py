@@ -38,9 +38,9 @@ class Group(NamedTuple):
 
     @property
     def first_places(self) -> list[str]:
-        """The first few places, and `...` if there are more; none where findings are of no place."""
-        found = [finding.place for finding in self.findings[:MOST_PLACES] if finding.place]
-        return [*found, "..."] if found and len(self.findings) > MOST_PLACES else found
+        """The first few different places, and `...` if there are more; none where findings are of no place."""
+        places = list(dict.fromkeys(finding.place for finding in self.findings if finding.place))
+        return [*places[:MOST_PLACES], "..."] if len(places) > MOST_PLACES else places
 
     @property
     def places(self) -> str:

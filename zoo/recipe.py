@@ -292,7 +292,8 @@ def _open(task: Task, data: Any, preset: Preset, show: Progress, classes: tuple[
     show.say(f"data: {opened.source}: {len(opened.classes)} classes, images: {counts or 'from loaders'}")
     task.tell(opened, show)
     if opened.skipped:
-        show.say(f"left out {len(opened.skipped)} bad files; data.json names them")
+        found = f"{len(opened.skipped):,} error{'s' * (len(opened.skipped) > 1)} in the data"
+        show.say(f"{found}: what they are about is left out; data.json names it")
     return opened
 
 
