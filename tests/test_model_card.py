@@ -254,3 +254,34 @@ def test_many_classes_are_cut_short() -> None:
     card = write_card(trained({"num_classes": 60, "classes": names}))
     assert "kind 49, …." in card
     assert "kind 50" not in card
+
+
+# ---- names that somebody else has chosen
+
+HOSTILE = "\x1b]0;title\x07\n# fake\u202e `x` | \x9b31m"
+
+
+def test_names_steer_no_terminal_and_make_no_lines() -> None:
+    preset = Preset(optimizer=HOSTILE, schedule="cosine")
+    plan = {"groups": [{"name": HOSTILE, "lr": 0.1, "parameters": 5}]}
+    data = {"source": f"/a/{HOSTILE}", "counts": {"train": {HOSTILE: 1, "bee": 2}}}
+    rows = [{"class": HOSTILE, "images": 4, "precision": 1.0, "recall": 0.5, "f1": 0.6667}]
+    config = {"classes": [HOSTILE, "bee"], "licence": HOSTILE, "task": HOSTILE, "zoo": HOSTILE}
+    facts: dict[str, Any] = {
+        "preset": preset,
+        "plan": plan,
+        "data": data,
+        "evaluation": EVALUATION | {"per_class": rows},
+    }
+    card = write_card(trained(config | {"origin": {"weights": HOSTILE}}, **facts))
+    assert not [letter for letter in card if not (letter.isprintable() or letter == "\n")]
+    assert not [line for line in card.splitlines() if line.startswith("# fake")]
+    assert metadata(card)["tags"][1] == "classification", "what the registry says"
+
+
+def test_the_average_recall_of_a_detector_is_called_so() -> None:
+    for key in ("recall", "ar100"):  # older files have the former
+        scores = BOXES | {"per_class": [{"class": "ant", "boxes": 3, "ap": None, "ap50": 0.5, key: 1.0}]}
+        card = write_card(trained(evaluation=scores))
+        assert "| class | boxes | AR@100 | AP@[.5:.95] | AP@.5 |" in card
+        assert "| ant | 3 | 100.0% | - | 50.0% |" in card

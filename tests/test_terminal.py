@@ -1,5 +1,7 @@
+import ast
 import os
 from io import StringIO
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,9 @@ from zoo.terminal import clean, drop_unwritten, echo, indent, warn
         ("\u202eexe.jpg", "?exe.jpg"),
         ("\ud800", "?"),
         ("Übung 狗 [red]", "Übung 狗 [red]"),
+        ("a\u00a0b\u3000c\x1cd", "a b c d"),
+        ("क्\u200dष \U0001f468\u200d\U0001f469", "क्\u200dष \U0001f468\u200d\U0001f469"),
+        ("a\u2066b\u200fc", "a?b?c"),
     ],
 )
 def test_what_would_steer_a_terminal_is_replaced(text, expected):
@@ -65,3 +70,24 @@ def test_a_program_without_a_console(monkeypatch):
 def test_standard_error(capsys):
     echo("wrong", err=True)
     assert capsys.readouterr() == ("", "wrong\n")
+
+
+ROOT = Path(__file__).parents[1]
+PRINTERS = {"console.py", "progress.py", "terminal.py"}  # what is printed passes `clean` there
+
+
+def calls(path):
+    """Yield the names of what a file calls, with their last two parts."""
+    for node in ast.walk(ast.parse(path.read_text("utf8"))):
+        if isinstance(node, ast.Call):
+            yield ".".join(ast.unparse(node.func).split(".")[-2:])
+
+
+@pytest.mark.parametrize("folder", ["zoo", "tools"])
+def test_one_function_prints(folder):
+    """Names from files reach a terminal through `clean` only."""
+    forbidden = {"print", "typer.echo", "typer.secho", "click.echo", "click.secho", "rich.print", "Console",
+                 "stdout.write", "stderr.write", "console.Console"}  # fmt: skip
+    for path in (ROOT / folder).rglob("*.py"):
+        if path.name not in PRINTERS:
+            assert not forbidden & set(calls(path)), path

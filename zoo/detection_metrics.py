@@ -65,7 +65,7 @@ class ClassScores:
         boxes: How many there are to be found.
         ap: Average precision, mean over the IoU thresholds 0.5, 0.55, ... 0.95.
         ap50: At an IoU of 0.5.
-        recall: Share that is found at all, mean over the same thresholds.
+        recall: Share that is found at all, mean over the same thresholds: COCO's AR, of 100 boxes at most.
         precision: At an IoU of 0.5, the best precision with at least a recall of 0, 0.01, ... 1 (`RECALLS`).
         best_f1: Largest harmonic mean of that precision and recall, as near as steps of 1 % recall tell.
         best_precision: The precision there.
@@ -140,7 +140,7 @@ class DetectionEvaluation:
                 "boxes": of.boxes,
                 "ap": of.ap,
                 "ap50": of.ap50,
-                "recall": of.recall,
+                "ar100": of.recall,
                 "best_f1": of.best_f1,
                 "best_precision": of.best_precision,
                 "best_recall": of.best_recall,
@@ -158,15 +158,17 @@ class DetectionEvaluation:
         return scores | {"settings": kept, "per_class": self.per_class(), "precision": curves}
 
     def rows(self) -> list[dict[str, str]]:
-        """Return the table per class as text."""
+        """Return the table per class as text; precision and recall are those of the best F1, at its confidence."""
         return [
             {
                 "class": of.name,
                 "boxes": f"{of.boxes:,}",
                 "AP": _percent(of.ap),
                 "AP@.5": _percent(of.ap50),
-                "recall": _percent(of.recall),
+                "AR@100": _percent(of.recall),
                 "best F1": _percent(of.best_f1),
+                "precision": _percent(of.best_precision),
+                "recall": _percent(of.best_recall),
                 "at conf": "-" if of.best_conf is None else f"{of.best_conf:.2f}",
             }
             for of in self.of_classes

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zoo.errors import WeightsError
+from zoo.terminal import clean
 
 _FILENAME = "model.safetensors"
 _FOREIGN = (".pt", ".pth")  # what a reader of another program's files may be handed
@@ -66,4 +67,4 @@ def _choose_in_folder(folder: Path, model: str, foreign: bool) -> Path:
 
 
 def _shorten(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return clean(", ".join(names[:3]) + (", ..." if len(names) > 3 else ""))

@@ -15,6 +15,7 @@ from zoo.lr_plan import NO_DECAY
 from zoo.model_config import ModelConfig
 from zoo.preset import Preset
 from zoo.registry import Entry
+from zoo.terminal import clean
 
 LIBRARY = "zoo-finetune"
 PIPELINES = {"classification": "image-classification", "detection": "object-detection"}
@@ -31,6 +32,7 @@ COLUMNS = {  # key in the scores of a class → title
     "precision": "precision",
     "recall": "recall",
     "f1": "F1",
+    "ar100": "AR@100",
     "ap": "AP@[.5:.95]",
     "ap50": "AP@.5",
 }
@@ -76,6 +78,11 @@ class Trained:
     pictures: tuple[str, ...] = ()
 
     @property
+    def task(self) -> str:
+        """What the model does, as the registry says: the configuration may come from anywhere."""
+        return self.entry.task
+
+    @property
     def dataset(self) -> str | None:
         """Name of the data: the last part of a path, whose other parts stay at home; None if it has no name."""
         source = str(self.data.get("source") or "")
@@ -97,7 +104,8 @@ def write_card(trained: Trained) -> str:
     parts = [_title(trained), _use(trained), _results(trained), _training(trained), _input(trained), _terms(trained)]
     parts += [_pictures(trained)]
     text = "\n\n".join(part for part in parts if part)
-    return str(ModelCard(f"---\n{_metadata(trained)}\n---\n\n{text}\n"))
+    page = clean(f"---\n{_metadata(trained)}\n---\n\n{text}\n", keep="\n")  # who reads it in a terminal is safe
+    return str(ModelCard(page))
 
 
 def _metadata(trained: Trained) -> str:
@@ -106,8 +114,8 @@ def _metadata(trained: Trained) -> str:
     config = trained.config
     facts: dict[str, Any] = {
         "library_name": LIBRARY,
-        "pipeline_tag": PIPELINES.get(config.task),
-        "tags": ["zoo", config.task, _safe_tag(config.model or "")],
+        "pipeline_tag": PIPELINES.get(trained.task),
+        "tags": ["zoo", trained.task, _safe_tag(trained.entry.name)],
         "base_model": list(trained.parents) or None,
         "base_model_relation": "finetune" if trained.parents else None,
         "datasets": [trained.dataset] if trained.dataset else None,
@@ -131,9 +139,9 @@ def _licence_facts(licence: str | None) -> dict[str, str]:
 def _results_for_hub(trained: Trained) -> list[Any]:
     from huggingface_hub import EvalResult
 
-    kind = "imagefolder" if trained.config.task == "classification" else "objectfolder"
+    kind = "imagefolder" if trained.task == "classification" else "objectfolder"
     where: dict[str, Any] = {
-        "task_type": PIPELINES.get(trained.config.task, trained.config.task),
+        "task_type": PIPELINES.get(trained.task, trained.task),
         "dataset_type": trained.dataset or kind,
         "dataset_name": trained.dataset or "own data",
         "dataset_split": "validation",
@@ -146,7 +154,7 @@ def _results_for_hub(trained: Trained) -> list[Any]:
 
 def _title(trained: Trained) -> str:
     config, repo = trained.config, trained.repo
-    count, what = config.num_classes or 0, "classifier" if config.task == "classification" else "detector"
+    count, what = config.num_classes or 0, "classifier" if trained.task == "classification" else "detector"
     on = f" on {_escape(trained.dataset)}" if trained.dataset else ""
     how = "fine-tuned" if trained.parents or config.origin.get("weights") else "trained from random weights"
     if not trained.plan:
@@ -188,12 +196,17 @@ def _results(trained: Trained) -> str:
     on = f"{images:,} " if isinstance(images, int) else ""
     lines = [f"## Scores on {on}validation images", "", "| score | |", "|---|---|"]
     lines += [f"| {SCORES[key][1]} | {value:.2%} |" for key, value in trained.scores.items()]
-    rows = (trained.evaluation.get("per_class") or [])[:MOST_CLASSES]
+    rows = [_named_as_now(row) for row in (trained.evaluation.get("per_class") or [])[:MOST_CLASSES]]
     if rows:
         titles = {key: title for key, title in COLUMNS.items() if key in rows[0]}
         lines += ["", _row(titles.values()), _row(["---"] * len(titles))]
         lines += [_row(_cell(row.get(key)) for key in titles) for row in rows]
     return "\n".join(lines)
+
+
+def _named_as_now(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the scores of a class; of a detector, older files call COCO's average recall `recall`."""
+    return {"ar100" if key == "recall" and "boxes" in row else key: value for key, value in row.items()}
 
 
 def _training(trained: Trained) -> str:
@@ -228,10 +241,10 @@ def _counts(trained: Trained) -> str:
 def _settings(trained: Trained) -> str:
     if (preset := trained.preset) is None:
         return ""
-    kind = preset.schedule if isinstance(preset.schedule, str) else "composed (see `preset.yaml`)"
+    kind = _escape(preset.schedule) if isinstance(preset.schedule, str) else "composed (see `preset.yaml`)"
     return (
-        f"{preset.epochs} epochs in batches of {preset.batch_size}, optimizer {preset.optimizer}, schedule {kind}, "
-        f"seed {preset.seed}. All settings are in `preset.yaml`; `zoo finetune {trained.config.model} DATA --preset "
+        f"{preset.epochs} epochs in batches of {preset.batch_size}, optimizer {_escape(preset.optimizer)}, "
+        f"schedule {kind}, seed {preset.seed}. All settings are in `preset.yaml`; `zoo finetune {trained.config.model} DATA --preset "
         "preset.yaml` begins a run with them."
     )
 
@@ -247,7 +260,7 @@ def _rates(groups: Sequence[Mapping[str, Any]]) -> str:
             state += f", from epoch {epoch}"
         rows[name, state] = rows.get((name, state), 0) + int(group.get("parameters", 0))
     lines = ["| parameters | how many | learning rate |", "|---|---|---|"]
-    return "\n".join([*lines, *(_row([f"`{name}`", f"{many:,}", state]) for (name, state), many in rows.items())])
+    return "\n".join([*lines, *(_row([_code(name), f"{many:,}", state]) for (name, state), many in rows.items())])
 
 
 def _input(trained: Trained) -> str:
@@ -312,8 +325,13 @@ def _cell(value: object) -> str:
 
 def _escape(text: object) -> str:
     """Return a name as it looks, whatever it would mean in Markdown or HTML."""
-    plain = " ".join(str(text).split())
+    plain = " ".join(clean(str(text)).split())
     return re.sub(r"([\\`*_\[\]<>|#!])", r"\\\1", plain)
+
+
+def _code(text: str) -> str:
+    """Return a name as code, in a cell of a table: nothing ends either of them."""
+    return f"`{' '.join(clean(text).split()).replace('`', chr(39)).replace('|', '/')}`"
 
 
 def _first_upper(text: str) -> str:

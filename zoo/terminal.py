@@ -8,18 +8,23 @@ from typing import TextIO
 from zoo.errors import StorageError
 
 _COLOURS = {"": "", "red": "\x1b[31m"}
+_JOINERS = "\u200c\u200d"
 _RESET = "\x1b[0m"
 
 
 def clean(text: str, *, keep: str = "") -> str:
-    """Replace control characters, escapes, marks of direction and lone surrogates by `?`, and line breaks by a space.
+    """Replace control characters, escapes, marks of direction and lone surrogates by `?`, and white space by a space.
+
+    The joiners of Indian and Arabic scripts and of emoji stay: they move nothing.
 
     Args:
         text: For example a class name, a file name or a licence that somebody else wrote.
         keep: Characters that stay, for example a line break, in a text whose lines are the program's own.
     """
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(
-        letter if letter in keep or letter.isprintable() else " " if letter in "\n\r\t\v\f\x85\u2028\u2029" else "?"
+        letter if letter.isprintable() or letter in keep or letter in _JOINERS else " " if letter.isspace() else "?"
         for letter in text
     )
 

@@ -20,6 +20,7 @@ from zoo.local_cache import digest_file
 from zoo.local_file import find_file, names_pickle
 from zoo.paths import to_path
 from zoo.safetensors_file import Slot, read_in_parts, read_shapes, read_slots
+from zoo.terminal import clean
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -234,7 +235,7 @@ class LoadReport:
         lines += [f"not used: {', '.join(self.unused)}"] if self.unused else []
         lines += [f"not in the file, nor needed: {_shorten(self.spare)} ({len(self.spare)})"] if self.spare else []
         lines += [f"note: {note}" for note in self.notes]
-        return "\n".join(lines)
+        return "\n".join(map(clean, lines))
 
 
 def find_weights(
@@ -478,4 +479,4 @@ def _compare(taken: Mapping[str, Slot], own: "Mapping[str, Tensor]", spare: Coll
 
 
 def _shorten(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return clean(", ".join(names[:3]) + (", ..." if len(names) > 3 else ""))
