@@ -10,7 +10,17 @@ from torch import nn
 import zoo
 from coloured_folder import write_coloured
 from zoo.errors import InputError
-from zoo.interface import ModelInterface, ask, cut, find_method, find_parts, get_fact, head_prefixes, set_fact
+from zoo.interface import (
+    ModelInterface,
+    ask,
+    cut,
+    find_loss,
+    find_method,
+    find_parts,
+    get_fact,
+    head_prefixes,
+    set_fact,
+)
 from zoo.preprocess import Preprocess
 
 NAMES = (
@@ -178,3 +188,18 @@ def test_a_layer_called_head_does_not_say_it():
             self.trunk, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
 
     assert find_parts(Layers()) is None
+
+
+def test_a_loss_is_declared_by_its_signature(data, tmp_path):
+    class Weighted(Net):
+        def loss(self, outputs, targets, *, label_smoothing):
+            return outputs.sum()
+
+    class Other(Net):
+        def loss(self, outputs):
+            raise AssertionError("this was not to be asked")
+
+    assert find_loss(Weighted()) is not None
+    assert find_loss(Other()) is find_loss(Net()) is find_loss(with_layers("loss")) is None
+    run = train(Weighted(), data, tmp_path / "run")
+    assert (run.model.last.bias < Net().last.bias).all()  # the gradients of cross-entropy sum to 0

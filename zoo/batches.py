@@ -17,7 +17,7 @@ from zoo.feature_shards import KeptFeatures
 from zoo.features import HeadOnly, KeptSamples, as_they_are, why_not_frozen
 from zoo.feed import Feed, Prepare
 from zoo.image_store import ImageStore
-from zoo.interface import known_config
+from zoo.interface import float_dtype, known_config
 from zoo.loader import EpochSampler, default_workers, lay_channels_last, order_batches
 from zoo.lr_plan import Plan
 from zoo.preset import Preset
@@ -110,19 +110,24 @@ class Supply:
 
 def supply_loaders(model: nn.Module, loaders: Mapping[str, UserLoader], accelerator: Accelerator) -> Supply:
     """Take batches from the user's own loaders, as they come."""
-    scored = load_from_user(loaders["val"], accelerator) if "val" in loaders else None
-    return Supply(accelerator.prepare(model), load_from_user(loaders["train"], accelerator), scored)
+    scored = load_from_user(loaders["val"], accelerator, model) if "val" in loaders else None
+    return Supply(accelerator.prepare(model), load_from_user(loaders["train"], accelerator, model), scored)
 
 
-def load_from_user(user: UserLoader, accelerator: Accelerator) -> LoaderBatches:
-    """Return the batches of a loader that a user brought; targets are looked at before they go to the device."""
+def load_from_user(user: UserLoader, accelerator: Accelerator, model: nn.Module) -> LoaderBatches:
+    """Return the batches of a loader that a user brought; targets are looked at before they go to the device.
+
+    Images of another floating-point type than the model's weights, such as float64, are cast.
+    """
+    dtype = float_dtype(model)
     is_known = isinstance(user.loader, DataLoader)
     loader = accelerator.prepare_data_loader(user.loader, device_placement=False) if is_known else user.loader
 
     def prepare(images: Any, targets: Any, epoch: int, batch: int) -> tuple[Any, Any]:
         pair = user.prepare(images, targets, epoch, batch)
-        moved: tuple[Any, Any] = send_to_device(pair, accelerator.device, non_blocking=True)
-        return moved
+        inputs, numbers = send_to_device(pair, accelerator.device, non_blocking=True)
+        is_other = isinstance(inputs, Tensor) and inputs.is_floating_point() and inputs.dtype != dtype
+        return (inputs.to(dtype) if is_other else inputs), numbers
 
     return LoaderBatches(loader, prepare=prepare)
 

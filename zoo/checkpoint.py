@@ -20,8 +20,9 @@ from torch import nn
 
 from zoo.atomic import write_file
 from zoo.checksums import check_checksum, drop_checksums, write_checksums
+from zoo.door import take_model
 from zoo.errors import InputError, WeightsError
-from zoo.interface import known_config
+from zoo.interface import known_config, set_fact
 from zoo.json_object import read_object
 from zoo.local_cache import digest_file
 from zoo.model_config import ModelConfig, describe_model
@@ -255,7 +256,9 @@ def load_model(
         config = folder.read_config()
         _check_buildable(folder, config, model)
         found = _find_weights(folder, config)
-    network: Any = model or from_config(config)
+    network: Any = from_config(config) if model is None else take_model(model)
+    if model is not None:
+        _set_facts(network, config)
     report = load_into(network, found, head=(), keep_head=True)
     if facts := known_config(network):
         network.load_report = report
@@ -275,7 +278,7 @@ def build_network(folder: RunFolder, model: nn.Module | None = None) -> tuple[nn
     """
     config = folder.read_config()
     _check_buildable(folder, config, model)
-    return model or from_config(config), config
+    return (from_config(config) if model is None else take_model(model)), config
 
 
 def describe_environment(device: str) -> dict[str, Any]:
@@ -299,6 +302,14 @@ def _fetch(repo: str, cache_dir: str | None, token: str | bool | None) -> tuple[
     name = find_saved_entry(saved).name
     found = find_weights(saved.source, None, name=name, cache_dir=cache_dir, token=token)
     return saved.config.model_copy(update={"model": name}), found
+
+
+def _set_facts(model: nn.Module, config: ModelConfig) -> None:
+    """Give a network that the user built the classes and the preprocessing of the run."""
+    if config.names is not None:
+        set_fact(model, "classes", config.names)
+    if config.preprocess_value is not None:
+        set_fact(model, "preprocess", config.preprocess_value)
 
 
 def _check_buildable(folder: RunFolder, config: ModelConfig, model: nn.Module | None) -> None:

@@ -15,7 +15,7 @@ from zoo.errors import InputError
 from zoo.features import why_not_frozen
 from zoo.feed import Feed, Prepare
 from zoo.images import Images
-from zoo.interface import ask, get_fact, set_fact
+from zoo.interface import find_loss, float_dtype, get_fact, set_fact
 from zoo.loader import Samples, collate, lay_channels_last, make_loader
 from zoo.loop import run_batches
 from zoo.lr_plan import Plan
@@ -126,11 +126,12 @@ class Classification:
         self, model: nn.Module, classes: Sequence[str], preset: Preset, compile: Callable[[Any], Any] | None = None
     ) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the model's own loss, or cross-entropy for a module that has none."""
-        own: Callable[..., Tensor] = ask(model, "loss", nn.functional.cross_entropy)
+        own: Callable[..., Tensor] = find_loss(model) or nn.functional.cross_entropy
         own = own if compile is None else compile(own)
 
         def loss(outputs: Tensor, targets: Tensor) -> Tensor:
             expected = (len(targets), len(classes))
+            _check_logits(outputs)
             if outputs.shape != expected:
                 raise InputError(
                     f"the model gives outputs of shape {tuple(outputs.shape)} for {len(targets)} images; expected "
@@ -146,7 +147,7 @@ class Classification:
 
     def prepare_for_scoring(self, model: Any) -> Prepare:
         """Return what turns a batch of that loader into what the network takes."""
-        return _prepare(get_fact(model, "preprocess"))
+        return _prepare(get_fact(model, "preprocess"), float_dtype(model))
 
     def score(
         self,
@@ -168,6 +169,21 @@ class Classification:
         if images is not None:
             sheet = [_show(miss, images, evaluation.classes) for miss in misses[:MOST_MISTAKES]]
             draw_mistakes(sheet, folder.pictures / "mistakes.png")
+
+
+def _check_logits(outputs: Any) -> None:
+    """Refuse outputs that are no tensor, which networks of other libraries give."""
+    if isinstance(outputs, Tensor):
+        return
+    kind, advice = type(outputs).__name__, "Wrap the model in a module whose forward returns the logits alone."
+    if isinstance(getattr(outputs, "logits", None), Tensor):
+        advice = "Wrap the model in a module whose forward returns model(images).logits."
+    elif isinstance(outputs, Mapping):
+        kind += f" with the keys {', '.join(map(str, outputs))}"
+    elif isinstance(outputs, (tuple, list)):
+        kind += f" of {len(outputs)}"
+        advice += " (torchvision's GoogLeNet and Inception give one tensor with aux_logits=False.)"
+    raise InputError(f"the model gives a {kind}; expected one tensor of logits, (images, classes). {advice}")
 
 
 def _choose_augment(preset: Preset, *, is_frozen: bool) -> Augment:
@@ -211,9 +227,11 @@ def _feed(
     )
 
 
-def _prepare(preprocess: Preprocess) -> Prepare:
+def _prepare(preprocess: Preprocess, dtype: torch.dtype | None = None) -> Prepare:
+    """Return what turns a batch of pixels into what the network takes; in float32, or in another type."""
+
     def prepare(images: Tensor, targets: Tensor, epoch: int, batch: int) -> tuple[Tensor, Tensor]:
-        return lay_channels_last(to_input(images, preprocess)), targets
+        return lay_channels_last(to_input(images, preprocess).to(dtype or torch.float32)), targets
 
     return prepare
 
@@ -226,6 +244,7 @@ def score(
     misses: list[Miss] = []
     seen = 0
     for outputs, targets in run_batches(network, batches, accelerator):
+        _check_logits(outputs)
         if outputs.ndim != 2 or outputs.shape[1] != len(classes):
             raise InputError(f"the model gives outputs of shape {tuple(outputs.shape)}; expected (B, {len(classes)}).")
         metrics.update(outputs, targets)

@@ -72,6 +72,10 @@ class Detection:
             )
         check_installed()
 
+    def choose_preprocess(self, model: Any, preset: Preset) -> Letterbox:
+        """Return the weights' preprocessing with the preset's size, and keep it with the model."""
+        return _choose_letterbox(model, preset)
+
     def make_supply(
         self,
         model: nn.Module,

@@ -4,8 +4,11 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from torch import nn
+
 from zoo.batches import LoaderBatches, load_from_user
 from zoo.checkpoint import load_model
+from zoo.door import take_model
 from zoo.engine import make_accelerator
 from zoo.errors import DataError, InputError
 from zoo.interface import get_fact
@@ -45,6 +48,8 @@ def evaluate(
     if isinstance(model_or_run, (str, os.PathLike)):
         model_or_run = load_model(model_or_run)
     model: Any = model_or_run if callable(model_or_run) else getattr(model_or_run, "model", model_or_run)
+    if isinstance(model, nn.Module):
+        model = take_model(model)
     if not (callable(model) and get_fact(model, "preprocess")):
         raise InputError(f"expected a model of zoo.get, a run or its folder, not {type(model).__name__}.")
     task, classes = task_of(model), tuple(get_fact(model, "classes", ()))
@@ -62,7 +67,7 @@ def evaluate(
         accelerator = make_accelerator(device)
         network = accelerator.prepare(model)
         if isinstance(part, UserLoader):
-            images, batches = None, load_from_user(part, accelerator)
+            images, batches = None, load_from_user(part, accelerator, model)
         else:
             images, workers = part, default_workers(len(part)) if num_workers is None else num_workers
             size = task.scoring_batch if batch_size is None else batch_size

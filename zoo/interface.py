@@ -9,10 +9,14 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.errors import InputError
 
+if TYPE_CHECKING:
+    from torch import dtype
+
+LOSS_INPUTS = 2  # outputs and targets
 FACTS = "_zoo_facts"  # where a foreign module keeps what it cannot take as an attribute
 
 
@@ -26,8 +30,9 @@ class ModelInterface:
         head_prefixes: Prefixes of the head's parameters. With the methods `trunk(images)` and `head(features)`, whose
             composition is `forward`, features of a frozen backbone are computed once and kept.
 
-    A method `loss(outputs, targets, *, label_smoothing=0.0)` replaces the cross-entropy; `fuse()` returns a faster copy
-    for use; `dormant_parameters()` returns the names of parameters that no output depends on.
+    A method `loss(outputs, targets, *, label_smoothing)` replaces the cross-entropy, also in a class that does not
+    derive from this one; `fuse()` returns a faster copy for use; `dormant_parameters()` returns the names of parameters
+    that no output depends on.
     """
 
 
@@ -55,6 +60,21 @@ def find_method(model: Any, name: str) -> Callable[..., Any] | None:
     """Return a method of a documented hook's name; None if there is none, or the name is that of a layer or a value."""
     value = getattr(model, name, None)
     return value if callable(value) and not _is_content(value) else None
+
+
+def find_loss(model: Any) -> Callable[..., Any] | None:
+    """Return a model's own loss; None if it has none, or something else of that name.
+
+    A module of somebody else's declares it by the signature `loss(outputs, targets, *, label_smoothing)`.
+    """
+    own = find_method(model, "loss")
+    if own is None or isinstance(model, ModelInterface):
+        return own
+    try:
+        arguments = inspect.signature(own).parameters
+    except (TypeError, ValueError):
+        return None
+    return own if "label_smoothing" in arguments and len(arguments) > LOSS_INPUTS else None
 
 
 def known_config(model: Any) -> dict[str, Any]:
@@ -89,6 +109,11 @@ def set_fact(model: Any, name: str, value: Any) -> None:
         facts.beside[name] = value
     if facts.beside or not isinstance(model, ModelInterface):
         vars(model)[FACTS] = facts
+
+
+def float_dtype(model: Any) -> "dtype | None":
+    """Return the type of a model's first floating-point parameter; None if it has none."""
+    return next((parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()), None)
 
 
 def head_prefixes(model: Any) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zoo.errors import InputError, WeightsError, did_you_mean
-from zoo.interface import get_fact, known_config
+from zoo.interface import ask, get_fact, known_config
 from zoo.letterbox import KIND as LETTERBOX
 from zoo.letterbox import Letterbox
 from zoo.preprocess import Preprocess
@@ -138,6 +138,8 @@ def describe_model(model: Any) -> ModelConfig:
     from zoo.postprocess import Postprocess  # loads torch, which a model has done
 
     facts = dict(known_config(model))
+    if ask(model, "is_altered", False):  # its name would build another network
+        facts |= {"model": None, "options": {}}
     classes, preprocess = get_fact(model, "classes"), get_fact(model, "preprocess")
     facts |= {"classes": list(classes) if classes else None, "num_classes": len(classes) if classes else None}
     facts["preprocess"] = preprocess.to_dict() if isinstance(preprocess, (Preprocess, Letterbox)) else None

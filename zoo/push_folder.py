@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from zoo.atomic import write_file
 from zoo.checkpoint import RunFolder, load_model
 from zoo.checksums import check_checksum
+from zoo.door import take_model
 from zoo.errors import InputError, LicenceError, WeightsError
 from zoo.hub_file import get_endpoint
 from zoo.interface import known_config
@@ -75,6 +78,7 @@ def pack(source: Any, folder: Path, *, repo: str, pictures: bool = True) -> Pack
         LicenceError: The licence of the weights forbids to pass them on.
     """
     target, run = RunFolder(folder), _find_run(source)
+    source = take_model(source) if isinstance(source, nn.Module) else source
     config = run.read_config() if run else _describe(source)
     entry = _find_entry(config, run)
     _check_licence(config, entry, run)

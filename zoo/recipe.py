@@ -14,6 +14,7 @@ from torch import nn
 
 from zoo.callbacks import Callback, check_callbacks
 from zoo.checkpoint import RunFolder, build_network, describe_environment, load_model, model_config
+from zoo.door import take_model
 from zoo.errors import InputError, PlanError, ZooError
 from zoo.evaluation import evaluate
 from zoo.features import why_not_frozen
@@ -29,6 +30,7 @@ from zoo.run_identity import tell_versions
 from zoo.schedule import Clock, to_plain
 from zoo.tasks import Task, task_of
 from zoo.training import Training
+from zoo.trial import try_batches
 
 OF_THE_PLAN = frozenset(
     {"lr", "mode", "layer_decay", "first_lr", "unfreeze", "weight_decay", "optimizer_params", "order"}
@@ -100,7 +102,7 @@ def plan(
     Raises:
         PlanError: If the rates contradict each other or the model.
     """
-    _check_model(model)
+    model = take_model(model)
     effective, own = _effective(preset, lr, mode, overrides, optimizer)
     return make_plan(model, effective, steps_per_epoch=steps_per_epoch, optimizer=own)
 
@@ -143,7 +145,7 @@ def finetune(
         FrozenError: If a frozen tensor changed.
         Interrupted: After Ctrl-C, with everything saved; `zoo.resume` goes on.
     """
-    _check_model(model)
+    model = take_model(model, trains=True)
     task = task_of(model)
     effective, own = _effective(preset, lr, mode, overrides, optimizer, task.defaults)
     task.check_preset(effective)
@@ -151,6 +153,7 @@ def finetune(
         chosen = make_plan(model, effective, optimizer=own)
         opened = _open(task, data, effective, show)
         _match_classes(model, opened, show)
+        _disown_altered(model, show)
         if known_config(model) and not get_fact(model, "load_report") and not why_not_frozen(model, chosen):
             show.say("note: the frozen trunk has random weights; pass pretrained=True, or train it with mode='full'")
         if own is None and _learns_whole(model, effective):
@@ -164,6 +167,7 @@ def finetune(
                 "learns; leave out mode, mapping and layer_decay to have them asked"
             )
         show.table(chosen.rows(), title=f"lr plan of {_name(model)}", totals=chosen.totals())
+        try_batches(task, model, opened, effective, chosen)
         folder = _new_folder(out, model, opened)
         try:
             training = Training(
@@ -312,10 +316,14 @@ def _match_classes(model: Any, data: Any, show: Progress) -> None:
     set_fact(model, "classes", data.classes)
 
 
-def _check_model(model: Any) -> None:
-    if not isinstance(model, nn.Module):
-        hint = f" Pass zoo.get({model!r}, ...)." if isinstance(model, str) else ""
-        raise InputError(f"model is a {type(model).__name__}; expected a model of zoo.get or any nn.Module.{hint}")
+def _disown_altered(model: Any, show: Progress) -> None:
+    """Let the run of a network that was changed after it was built say so, and name no model of the registry."""
+    if ask(model, "is_altered", False) and known_config(model).get("model"):
+        show.say(
+            f"note: the layers of {_name(model)} were changed after it was built, so its name does not build it again. "
+            "To load or resume this run, change a new one in the same way and pass it as model="
+        )
+        model.config = known_config(model) | {"model": None, "options": {}}
 
 
 def _learns_whole(model: nn.Module, preset: Preset) -> bool:

@@ -152,6 +152,20 @@ def save_tensors(tensors: "Mapping[str, Tensor]", path: str | os.PathLike[str], 
     return digest.hexdigest()
 
 
+def why_not_saved(value: object) -> str | None:
+    """Return why a value of a state_dict cannot be written; None if it can."""
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        return f"a {type(value).__name__}"
+    if value.is_meta:
+        return "a tensor on the meta device, which has no values"
+    if value.layout is not torch.strided or value.is_quantized:
+        return f"a {'quantized' if value.is_quantized else 'sparse'} tensor"
+    name = str(value.dtype).removeprefix("torch.")
+    return None if name in {kind for kind, _ in _TYPES.values()} else f"a tensor of the type {name}"
+
+
 def sha256_file(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file, 64 hexadecimal digits."""
     with open_regular(path) as file:

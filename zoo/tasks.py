@@ -45,6 +45,9 @@ class Task(Protocol):
     def check_preset(self, preset: Preset) -> None:
         """Refuse fields that have no meaning here."""
 
+    def choose_preprocess(self, model: Any, preset: Preset) -> Any:
+        """Return how images are prepared, with the preset's size, and keep that with the model."""
+
     def make_supply(
         self,
         model: nn.Module,
