@@ -140,6 +140,15 @@ def test_a_large_file_is_judged_by_its_ends(tmp_path: Path) -> None:
     assert find(tmp_path / "c", **{"c.json": filler | {"images": ["a.jpg"]}}) == {}
 
 
+def test_annotation_files_of_another_place_are_told(tmp_path: Path) -> None:
+    found = find(tmp_path, "annotations/train.json", "train/_annotations.coco.json", "all.json", "captions_a.json")
+    assert found == {"train": ("annotations/train.json", ".")}
+    assert splits(tmp_path)[1] == [
+        ("warning", f"{name!r} is not read: 'annotations/train.json' is")
+        for name in ("train/_annotations.coco.json", "all.json")
+    ]
+
+
 def test_several_files_for_a_split(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds 'a.json' and 'b.json', and either could be the data"):
         find(tmp_path, "a.json", "b.json")

@@ -233,6 +233,8 @@ def settle_names(names: Mapping[Key, str], findings: Findings) -> dict[Key, str]
 def _told() -> Iterator[None]:
     try:
         yield
+    except InputError:  # also where it is an OSError
+        raise
     except OSError as error:
         raise InputError(f"it cannot be read ({error.strerror or error})") from error
 

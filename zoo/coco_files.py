@@ -57,21 +57,39 @@ def find_files(root: Path, findings: Findings) -> list[CocoFile]:
     Raises:
         DataError: If several files could be the same split, or a folder cannot be listed.
     """
+    taken: list[CocoFile] = []
     for files in _gather(root):
         judged = [(file, _judge(file.path)) for file in files]
         sure = [file for file, verdict in judged if verdict.is_coco]
+        if taken:
+            _tell_others(sure, taken, root, findings)
+            continue
         if not root.is_file():
             sure = _pass_over_foreign(sure, findings)
         if sure:
-            splits = {"all", *(file.split for file in sure)}
-            for file, verdict in judged:
-                if verdict.is_unsure and not verdict.is_coco and file.split in splits:
-                    text = f"{clip(file.path.name)} is not read: {verdict.why}"
-                    findings.warn("json files passed over", text)
-                elif verdict.is_unsure and not verdict.is_coco:
-                    sure.append(file)
-            return _choose(sure, findings)
-    return []
+            unsure = [(file, verdict) for file, verdict in judged if verdict.is_unsure and not verdict.is_coco]
+            taken = _choose([*sure, *_add_damaged(sure, unsure, findings)], findings)
+    return taken
+
+
+def _tell_others(sure: Sequence[CocoFile], taken: Sequence[CocoFile], root: Path, findings: Findings) -> None:
+    """Tell annotation files of another place than those that are taken."""
+    own = {file.path.parent for file in taken}
+    for file in sure:
+        if file.path.parent not in own and not _is_foreign(file):
+            text = f"{clip(show_path(file.path, root))} is not read: {clip(show_path(taken[0].path, root))} is"
+            findings.warn("json files passed over", text)
+
+
+def _add_damaged(
+    sure: Sequence[CocoFile], unsure: Sequence[tuple[CocoFile, _Verdict]], findings: Findings
+) -> list[CocoFile]:
+    """Return the files that cannot be read but are named after a split that has no other; tell the rest."""
+    splits = {"all", *(file.split for file in sure)}
+    for file, verdict in unsure:
+        if file.split in splits:
+            findings.warn("json files passed over", f"{clip(file.path.name)} is not read: {verdict.why}")
+    return [file for file, _ in unsure if file.split not in splits]
 
 
 def explain_files(root: Path) -> list[Passed]:
