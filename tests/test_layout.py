@@ -82,6 +82,7 @@ STEPS = [
         "feature_key",
         "random_reads",
     },
+    {"contents"},
     {
         "schedule",
         "registry",
@@ -123,7 +124,7 @@ STEPS = [
     {"rate_fields", "lr_plan", "models"},
     {"preset", "shares", "freezing", "live_rates", "gradients", "optimizers", "weight_store"},
     {"grouping", "own_groups", "optim", "callbacks", "compat", "weight_folder"},
-    {"planning", "compiling", "engine", "run_identity", "run_state"},
+    {"planning", "compiling", "engine", "run_identity", "run_state", "record_forms"},
     {"features", "loop", "checkpoint"},
     {"feature_cache"},
     {"batches", "report", "model_card"},

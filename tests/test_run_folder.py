@@ -72,11 +72,11 @@ def test_only_runs_are_opened(tmp_path):
 
 def test_plain_values_are_read_as_they_were_written(run):
     values = {"name": "Käse", "list": [1, 2.5, None, True], "path": "x"}
-    run.write_json("data.json", values)
-    assert run.read_json("data.json") == values
-    assert "Käse" in run.file("data.json").read_text("utf8")
-    assert run.file("data.json").stat().st_mode & 0o777 == 0o644
-    assert os.listdir(run.path) == ["data.json"]
+    run.write_json("notes.json", values)
+    assert run.read_json("notes.json") == values
+    assert "Käse" in run.file("notes.json").read_text("utf8")
+    assert run.file("notes.json").stat().st_mode & 0o777 == 0o644
+    assert os.listdir(run.path) == ["notes.json"]
 
 
 @pytest.mark.parametrize("broken", ["write", "replace"])

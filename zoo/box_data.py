@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -12,6 +12,7 @@ from zoo.box_datasets import read_box_datasets
 from zoo.box_formats import read_box_folder
 from zoo.box_report import BoxReport
 from zoo.boxed_images import BoxedImages
+from zoo.contents import digest_contents, list_files
 from zoo.data_check import check_boxes
 from zoo.errors import DataError, InputError, did_you_mean
 from zoo.image_folder import SPLIT_NAMES
@@ -61,10 +62,11 @@ class BoxData:
     def describe(self) -> dict[str, Any]:
         """Return plain values for a file: classes, counts, what was found and left out, and a digest.
 
-        The digest tells data sets apart. It covers names, sizes on the disk, boxes and classes of all pictures, in any
-        order; of pictures that are no files only the boxes.
+        The digest tells data sets apart. It covers names, contents, boxes and classes of all pictures, in any order;
+        contents of pictures that are no files as far as `digest_contents` reads them.
         """
         splits = self._splits()
+        contents = {name: digest_contents(images) for name, images in splits.items()}
         return {
             "source": self.source,
             "format": self.form,
@@ -77,18 +79,19 @@ class BoxData:
             },
             "findings": {group.kind: len(group.findings) for group in self.report.groups()},
             "skipped": [{"name": finding.place, "reason": finding.text} for finding in self.skipped],
-            "digest": self._digest(),
+            "digest": self._digest(contents),
+            "files": list_files(splits, contents),
         }
 
     def _splits(self) -> dict[str, BoxedImages]:
         splits = {"train": self.train, "val": self.val, "test": self.test}
         return {name: images for name, images in splits.items() if images is not None}
 
-    def _digest(self) -> str:
-        digest = hashlib.sha256(repr(self.classes).encode())
+    def _digest(self, contents: Mapping[str, Sequence[str]]) -> str:
+        digest = hashlib.sha256(repr(self.classes).encode(errors="surrogatepass"))
         for split, images in self._splits().items():
             digest.update(f"\n{split}\n".encode())
-            for line in sorted(_lines(images)):
+            for line in _lines(images, contents[split]):
                 digest.update(line)
         return digest.hexdigest()
 
@@ -318,13 +321,8 @@ def _list_places(findings: Sequence[Finding]) -> str:
     return "".join(f"\n  {line}" for line in lines)
 
 
-def _lines(images: BoxedImages) -> Iterator[bytes]:
-    """Yield what a digest is made of."""
-    files = len(images) > 0 and isinstance(images.reader(images.positions[0]), (str, os.PathLike))
-    for position, name, boxes in zip(images.positions, images.names, images.boxes, strict=True):
-        size = -1
-        if files:
-            path = images.reader(position)
-            size = os.path.getsize(path) if os.path.exists(path) else -1
-        table = repr((boxes.xyxy.round(2).tolist(), boxes.labels.tolist(), boxes.crowd.tolist()))
-        yield f"{name}\0{size}\0{table}\n".encode(errors="surrogateescape")
+def _lines(images: BoxedImages, contents: Sequence[str]) -> list[bytes]:
+    """Return what a digest is made of, in any order."""
+    rows = zip(images.names, contents, images.boxes, strict=True)
+    tables = ((name, content, [column.tolist() for column in boxes]) for name, content, boxes in rows)
+    return sorted(f"{name}\0{content}\0{table}\n".encode(errors="surrogatepass") for name, content, table in tables)

@@ -29,6 +29,7 @@ from zoo.model_config import ModelConfig, describe_model
 from zoo.models import find_saved_entry, from_config
 from zoo.paths import to_path
 from zoo.preset import Preset, load_preset
+from zoo.record_forms import check_record
 from zoo.repository import names_repository, open_saved
 from zoo.run_identity import check_identity, read_identity
 from zoo.run_state import check_form
@@ -142,13 +143,15 @@ class RunFolder:
         """Read plain values.
 
         Raises:
-            InputError: If the file is missing, too large or not JSON.
+            InputError: If the file is missing, too large, not JSON, or lacks what is read of it.
         """
         path = self.file(name)
         try:
             if path.stat().st_size > MAX_JSON_BYTES:
                 raise ValueError(f"it has {path.stat().st_size:,} bytes, more than {MAX_JSON_BYTES:,}")
-            return json.loads(path.read_text("utf8"))
+            value = json.loads(path.read_text("utf8"))
+            check_record(name, value)
+            return value
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{path} cannot be read: {error}. It is part of every run; use a whole folder.") from error
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from zoo.contents import digest_contents, list_files
 from zoo.errors import DataError, InputError
 from zoo.image_folder import SPLIT_NAMES, rename_splits, scan_folder
 from zoo.images import Images, Problem, Survey, number_images, pick_val, survey_splits
@@ -59,14 +60,18 @@ class Data:
     def describe(self) -> dict[str, Any]:
         """Return plain values for a file: classes, counts, what was left out, and a digest that tells data sets apart.
 
-        The digest covers names, sizes and classes of all files, in any order; of other data only the classes, in order.
+        The digest covers names, contents and classes of all files, in any order; of other data contents and classes, in
+        order, contents as far as `digest_contents` reads them.
         """
+        splits = self._splits()
+        contents = {name: digest_contents(images) for name, images in splits.items()}
         return {
             "source": self.source,
             "classes": list(self.classes),
-            "counts": {name: self._count(images) for name, images in self._splits().items()},
+            "counts": {name: self._count(images) for name, images in splits.items()},
             "skipped": [{"name": problem.name, "reason": problem.reason} for problem in self.skipped],
-            "digest": self._digest(),
+            "digest": self._digest(contents),
+            "files": list_files(splits, contents),
         }
 
     def _splits(self) -> dict[str, Images]:
@@ -77,11 +82,11 @@ class Data:
         counts = Counter(images.targets)
         return {name: counts[number] for number, name in enumerate(self.classes)}
 
-    def _digest(self) -> str:
-        digest = hashlib.sha256(repr(self.classes).encode())
+    def _digest(self, contents: Mapping[str, Sequence[str]]) -> str:
+        digest = hashlib.sha256(repr(self.classes).encode(errors="surrogatepass"))
         for split, images in self._splits().items():
             digest.update(f"\n{split}\n".encode())
-            for line in _lines(images):
+            for line in _lines(images, contents[split]):
                 digest.update(line)
         return digest.hexdigest()
 
@@ -369,16 +374,11 @@ def _count_samples(loader: Any) -> int:
         return len(loader)
 
 
-def _lines(images: Images) -> list[bytes]:
-    """Return what a digest is made of."""
-    if not isinstance(images.reader, FileReader):
-        return [repr(images.targets).encode()]
-    paths = (images.reader(position)[0] for position in images.positions)
-    sizes = (os.path.getsize(path) if os.path.exists(path) else -1 for path in paths)
-    return sorted(
-        f"{name}\0{size}\0{target}\n".encode()
-        for name, size, target in zip(images.names, sizes, images.targets, strict=True)
-    )
+def _lines(images: Images, contents: Sequence[str]) -> list[bytes]:
+    """Return what a digest is made of; the order of files does not matter, that of other samples does."""
+    rows = zip(images.names, contents, images.targets, strict=True)
+    lines = [f"{name}\0{content}\0{target}\n".encode(errors="surrogatepass") for name, content, target in rows]
+    return sorted(lines) if isinstance(images.reader, FileReader) else lines
 
 
 def _say(split: str) -> str:

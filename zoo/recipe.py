@@ -14,6 +14,7 @@ from torch import nn
 
 from zoo.callbacks import Callback, check_callbacks
 from zoo.checkpoint import RunFolder, build_network, describe_environment, load_model, model_config
+from zoo.contents import tell_change
 from zoo.door import take_model
 from zoo.errors import InputError, PlanError, ZooError
 from zoo.evaluation import evaluate
@@ -216,10 +217,11 @@ def resume(
         network, _ = build_network(place, model)
         task, source = task_of(network), before["source"] if data is None else data
         opened = _open(task, source, preset, show, classes=tuple(before["classes"]))
-        if opened.describe()["digest"] != before["digest"]:
+        if (now := opened.describe())["digest"] != before["digest"]:
             raise InputError(
-                f"the data has changed since the run in {place.path} began: {before['source']}. A resumed run would be "
-                "another run; restore the data, or begin a new run from this one's weights with pretrained=."
+                f"the data has changed since the run in {place.path} began: {before['source']} "
+                f"({tell_change(before, now)}). A resumed run would be another run; restore the data, or begin a new "
+                "run from this one's weights with pretrained=."
             )
         chosen = make_plan(network, preset, optimizer=optimizer)
         show.say(f"resuming {place.path} after {state['position']['epoch']} of {preset.epochs} epochs")
