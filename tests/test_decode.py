@@ -318,6 +318,16 @@ def test_threads_decode_only_so_many_pixels_at_once() -> None:
     assert budget._spent == 0
 
 
+def test_every_picture_is_decoded_within_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    spent: list[int] = []
+    keep = decode._budget.spend
+    monkeypatch.setattr(decode._budget, "spend", lambda pixels: (spent.append(pixels), keep(pixels))[1])
+    for source in (encode(make_picture((9, 7)), "PNG"), np.zeros((4, 5), np.uint8), Image.new("L", (3, 2))):
+        read_image(source)
+        assert find_fault(source) is None
+    assert spent == [63, 63, 20, 20, 6, 6]
+
+
 def test_what_fails_gives_its_pixels_back() -> None:
     for _ in range(3):
         assert find_fault(png_header(13_000, 13_000)) is not None

@@ -240,9 +240,7 @@ def test_a_folder_that_is_not_whole(run: RunFolder, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["plan.json", "evaluation.json", "data.json"])
 def test_records_that_are_none(run: RunFolder, tmp_path: Path, name: str) -> None:
     run.write_text(name, "[1]")
-    with pytest.raises(
-        InputError, match=rf"{name}.* is JSON, but not an object"
-    ):
+    with pytest.raises(InputError, match=rf"{name}.* is JSON, but not an object"):
         packed(run.path, tmp_path)
 
 

@@ -31,6 +31,8 @@ AVIF_BRANDS = frozenset({b"avif", b"avis"})
 # Only these decoders are tried: others (PostScript) would run foreign programs, or have no mark to be known by.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 
+ALWAYS_CONVERTED = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})  # into RGB, and nothing fails
+
 UPRIGHT = {  # EXIF orientation -> what makes the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -177,6 +179,8 @@ def _guarded(image: Image.Image, *, shrink: bool, stream: IO[bytes] | None = Non
                 image.draft(None, (1, 1))  # a JPEG is still read to its end, but at an eighth of its size
             raw = raw_mode(image)
             image.load()
+            if shrink and image.mode in ALWAYS_CONVERTED:
+                return Picture(image, find_dim_colours(image, raw))
             rgb, remark = _to_rgb(image, raw, stream)
             return Picture(_upright(image, rgb), remark)
     except _Fault:
