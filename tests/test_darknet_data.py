@@ -7,6 +7,8 @@ from zoo.annotation_files import Findings
 from zoo.any_case import AnyCase
 from zoo.darknet_data import DarknetData, find_darknet_data
 from zoo.errors import DataError
+from zoo.path_ends import Items
+from zoo.split_lists import read_named_lists
 
 
 def find(root: Path, findings: Findings | None = None) -> DarknetData | None:
@@ -38,6 +40,16 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["names = a.names", "", b"\xff\xfe\x00", "train", "train ="])
 def test_other_data_files(tmp_path: Path, content: str | bytes) -> None:
     assert find(write_files(tmp_path, {"obj.data": content})) is None
+
+
+def test_a_path_that_no_file_can_have(tmp_path: Path) -> None:
+    findings = Findings()
+    found = find(write_files(tmp_path, {"obj.data": "train = a\0b.txt"}))
+    assert found is not None
+    assert read_named_lists(found.lists, tmp_path, Items({}), findings) == {"train": []}
+    assert [finding.text for finding in findings.found] == [
+        "it cannot be read (embedded null byte). Nothing of train is used"
+    ]
 
 
 def test_two_of_them_are_refused(tmp_path: Path) -> None:

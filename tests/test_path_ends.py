@@ -63,6 +63,11 @@ def test_another_suffix_is_another_image() -> None:
     assert items("a.b").find("a.b", HERE).item == items("a.b").find("a.b.xml", HERE).item == "a.b"
 
 
+def test_accents_may_be_composed_in_another_way() -> None:
+    assert items("caf\u00e9/1.jpg", "x/1.jpg").find("cafe\u0301/1.jpg", HERE).item == "caf\u00e9/1.jpg"
+    assert items("cafe\u0301.jpg").find("caf\u00e9.jpg", HERE).item == "cafe\u0301.jpg"
+
+
 @pytest.mark.parametrize("written", ["", ".", "..", "/", "//", "\0", "x" * 5000, "nothing.jpg"])
 def test_what_names_nothing(written: str) -> None:
     assert items("1.jpg").find(written, HERE) == Match()

@@ -406,6 +406,13 @@ def test_no_text_of_an_xml_outside_is_quoted(tmp_path: Path) -> None:
     assert not any("password" in finding.text for finding in source.findings)
 
 
+def test_names_that_are_written_in_several_ways_are_one_class(tmp_path: Path) -> None:
+    objects = [(name, 1, 2, 3, 4) for name in ("caf\u00e9", "cafe\u0301", " caf\u00e9 ", "caf\u00e9\n")]
+    source = read(write_files(tmp_path, {"Annotations/1.xml": voc_xml("1.jpg", *objects), "JPEGImages/1.jpg": ""}))
+    assert source.splits["all"].images[0].keys == ("caf\u00e9",) * 4
+    assert source.names == {"caf\u00e9": "caf\u00e9"}
+
+
 def test_folder_and_path_are_never_used(tmp_path: Path) -> None:
     text = voc_xml("1.jpg", ("cat", 1, 1, 2, 2)).replace(
         "<filename>", "<folder>elsewhere</folder><path>/etc/passwd</path><filename>"

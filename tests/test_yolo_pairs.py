@@ -18,6 +18,7 @@ from zoo.yolo_pairs import Pairs, expect_labels, is_label_file
         ("train/1.jpg", "train/1.txt"),
         ("images/1.jpg", "images/1.txt"),
         ("images/a.b.jpg", "labels/a.b.txt"),
+        ("images/caf\u00e9.jpg", "labels/cafe\u0301.txt"),
     ],
 )
 def test_which_label_file_belongs_to_an_image(tmp_path: Path, image: str, label: str) -> None:

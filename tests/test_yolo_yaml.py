@@ -158,9 +158,9 @@ def test_odd_names(tmp_path: Path, text: str, names: dict[int, str], level: str,
 
 
 def test_names_are_read_as_they_are_written(tmp_path: Path) -> None:
-    yaml, found = read(tmp_path, "names: [no, off, true, 1, 2.5, ' a ', \"\u0444\"]")
+    yaml, found = read(tmp_path, 'names: [no, off, true, 1, 2.5, \' a \', "\u0444", "cafe\u0301  noir"]')
     assert yaml.names is not None
-    assert list(yaml.names.values()) == ["no", "off", "true", "1", "2.5", "a", "\u0444"]
+    assert list(yaml.names.values()) == ["no", "off", "true", "1", "2.5", "a", "\u0444", "caf\u00e9 noir"]
     assert not found
 
 

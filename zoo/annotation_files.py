@@ -235,8 +235,8 @@ def _told() -> Iterator[None]:
         yield
     except InputError:  # also where it is an OSError
         raise
-    except OSError as error:
-        raise InputError(f"it cannot be read ({error.strerror or error})") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise InputError(f"it cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

@@ -1,7 +1,13 @@
-"""Paths that are found whatever the case of their letters, as they are on Windows and macOS."""
+"""Paths that are found whatever the case of their letters and how accents are composed, as on Windows and macOS."""
 
 import os
+import unicodedata
 from pathlib import Path
+
+
+def fold(name: str) -> str:
+    """Return what is equal of two names that differ only by case, or by how their accents are composed."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 class AnyCase:
@@ -19,7 +25,7 @@ class AnyCase:
         if os.path.isfile(path):
             return path
         folder = self.find_folder(path.parent)
-        name = self._list(folder).get(path.name.casefold()) if folder else None
+        name = self._list(folder).get(fold(path.name)) if folder else None
         return folder / name if folder and name and os.path.isfile(folder / name) else None
 
     def find_folder(self, path: Path) -> Path | None:
@@ -36,7 +42,7 @@ class AnyCase:
         if os.path.isdir(path):
             return path
         above = self.find_folder(path.parent) if path.parent != path else None
-        name = self._list(above).get(path.name.casefold()) if above else None
+        name = self._list(above).get(fold(path.name)) if above else None
         return above / name if above and name and os.path.isdir(above / name) else None
 
     def _list(self, folder: Path) -> dict[str, str]:
@@ -45,5 +51,5 @@ class AnyCase:
                 names = sorted(os.listdir(folder), reverse=True)
             except (OSError, ValueError):
                 names = []
-            self._listed[folder] = {name.casefold(): name for name in names}
+            self._listed[folder] = {fold(name): name for name in names}
         return self._listed[folder]

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from zoo.annotation_files import PICTURE_SUFFIXES, clip
+from zoo.any_case import fold
 
 PICTURE_FOLDERS = frozenset({"images", "image", "imgs", "img", "jpegimages", "data", "obj_train_data"})
 ITEM_SUFFIXES = PICTURE_SUFFIXES | {".xml"}
@@ -42,7 +43,7 @@ class Items:
         self._by_stem: dict[str, list[tuple[tuple[str, ...], str]]] = {}
         for name, value in names.items():
             parts = PurePosixPath(name).parts
-            self._by_stem.setdefault(cut_suffix(parts[-1]).casefold(), []).append((parts, value))
+            self._by_stem.setdefault(fold(cut_suffix(parts[-1])), []).append((parts, value))
 
     def find(self, text: str, folder: Path) -> Match:
         """Return what a path names that is written in a list of a folder."""
@@ -52,7 +53,7 @@ class Items:
         parts = [part for part in PurePosixPath(os.path.normpath(written)).parts if part not in ("/", "//", "..", ".")]
         if not parts:
             return Match()
-        there = self._by_stem.get(cut_suffix(parts[-1]).casefold(), [])
+        there = self._by_stem.get(fold(cut_suffix(parts[-1])), [])
         for fits in (str.__eq__, _equal_but_case, _equal_but_suffix):
             near = {value: (shared, own) for own, value in there if fits(own[-1], parts[-1])
                     and (shared := _count_shared(parts, own)) is not None}  # fmt: skip
@@ -75,19 +76,19 @@ def cut_suffix(name: str) -> str:
 
 
 def _equal_but_case(own: str, written: str) -> bool:
-    return own.casefold() == written.casefold()
+    return fold(own) == fold(written)
 
 
 def _equal_but_suffix(own: str, written: str) -> bool:
     """Tell whether two names are equal where one has no suffix, or that of an annotation."""
     kinds = [os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES for name in (own, written)]
-    return not all(kinds) and cut_suffix(own).casefold() == cut_suffix(written).casefold()
+    return not all(kinds) and fold(cut_suffix(own)) == fold(cut_suffix(written))
 
 
 def _count_shared(written: Sequence[str], own: Sequence[str]) -> int | None:
     """Return how many folders at the end of two paths are the same; None if the others contradict each other."""
     pairs = zip(reversed(written[:-1]), reversed(own[:-1]), strict=False)
-    shared = next((place for place, (one, other) in enumerate(pairs) if one.casefold() != other.casefold()), None)
+    shared = next((place for place, (one, other) in enumerate(pairs) if fold(one) != fold(other)), None)
     if shared is None:
         return min(len(written), len(own)) - 1
     rest = own[: len(own) - 1 - shared]

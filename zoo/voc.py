@@ -31,6 +31,7 @@ from zoo.annotation_files import (
 )
 from zoo.annotations import Annotated, BoxSource, BoxSplit, Floats, Key, no_boxes
 from zoo.errors import InputError
+from zoo.labels import plain_name
 from zoo.path_ends import Items
 from zoo.paths import lies_inside, to_path
 from zoo.voc_places import Place, find_place, find_places, list_splits
@@ -202,7 +203,7 @@ def _take_boxes(xml: VocXml, picture: Path, place: Place, findings: Findings) ->
     good: list[tuple[VocObject, str, list[float]]] = []
     since = len(findings.found)
     for item in xml.objects:
-        name = " ".join(item.texts.get("name", "").split())
+        name = plain_name(item.texts.get("name", "")).strip()
         box = _parse_box(item, findings)
         if not name:
             findings.error("objects without a name", "expected <name>; it is left out", item.line)

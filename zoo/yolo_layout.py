@@ -23,6 +23,7 @@ from zoo.annotation_files import (
 )
 from zoo.annotations import Annotated, BoxSource, BoxSplit, Key, no_boxes
 from zoo.errors import InputError
+from zoo.labels import plain_name
 from zoo.paths import lies_inside, to_path
 from zoo.split_lists import TXT
 from zoo.yolo_labels import parse_labels
@@ -182,7 +183,7 @@ def _find_names(top: Path, given: Path | None, folders: Sequence[Path], findings
                 here.error("class names that cannot be read", str(error))
                 continue
             here.note("class map", f"it names {count(len(lines), 'class', 'classes')}")
-            return {key: line.strip() or str(key) for key, line in enumerate(lines)}
+            return {key: plain_name(line).strip() or str(key) for key, line in enumerate(lines)}
     return None
 
 

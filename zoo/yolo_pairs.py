@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from zoo.annotation_files import PICTURE_SUFFIXES, read_ends
-from zoo.any_case import AnyCase
+from zoo.any_case import AnyCase, fold
 from zoo.errors import InputError
 from zoo.yolo_labels import is_label_line
 
@@ -35,12 +35,12 @@ class Pairs:
         places = [place for place in range(1, len(parts) - 1) if parts[place].casefold() == LABELS][-1:]
         swapped = [Path(*parts[:at], name, *parts[at + 1 : -1]) for at in places for name in IMAGE_FOLDERS]
         folders = [label.parent, *filter(None, map(self.any_case.find_folder, swapped))]
-        return any(label.stem.casefold() in self._list_stems(folder) for folder in folders)
+        return any(fold(label.stem) in self._list_stems(folder) for folder in folders)
 
     def _list_stems(self, folder: Path) -> frozenset[str]:
         if folder not in self._stems:
             split = map(os.path.splitext, self.any_case.list_names(folder))
-            stems = frozenset(stem.casefold() for stem, suffix in split if suffix.lower() in PICTURE_SUFFIXES)
+            stems = frozenset(fold(stem) for stem, suffix in split if suffix.lower() in PICTURE_SUFFIXES)
             self._stems[folder] = stems
         return self._stems[folder]
 

@@ -16,6 +16,7 @@ from zoo.annotation_files import Findings, clip, count, list_files, natural_key,
 from zoo.annotations import Key
 from zoo.any_case import AnyCase
 from zoo.errors import DataError, InputError
+from zoo.labels import plain_name
 from zoo.paths import lies_inside, to_path
 from zoo.strict_yaml import Document, read_yaml
 
@@ -154,7 +155,7 @@ def _as_text(value: Any) -> str:
     """Return a name as it is written; nothing for what is no name."""
     if isinstance(value, bool):
         return str(value).lower()
-    return str(value).strip() if isinstance(value, (str, int, float)) else ""
+    return plain_name(str(value)).strip() if isinstance(value, (str, int, float)) else ""
 
 
 def _find_base(values: Mapping[str, Any], document: Document, path: Path, findings: Findings) -> Path:
