@@ -255,8 +255,10 @@ def test_scores_as_text_and_plain_values():
         "boxes": "1,200",
         "AP": "100.0 %",
         "AP@.5": "100.0 %",
-        "recall": "100.0 %",
+        "AR@100": "100.0 %",
         "best F1": "100.0 %",
+        "precision": "100.0 %",
+        "recall": "100.0 %",
         "at conf": "0.80",
     }
     plain = json.loads(json.dumps(result.to_dict()))
@@ -305,3 +307,14 @@ def test_a_missing_library_is_named_before_the_training(monkeypatch):
 def test_importing_brings_no_library_of_scores():
     code = f"import sys, {detection_metrics.__name__}; print({{'torchmetrics', 'faster_coco_eval'}} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_the_recall_of_the_table_is_that_of_the_best_f1():
+    """Half of the boxes are found, badly placed: COCO's average recall is lower, and has a column of its own."""
+    there = [truth([0, 0, 50, 50]), truth([0, 0, 50, 50])]
+    results = [found([0, 0, 50, 35], scores=[0.8]), found([200, 200, 250, 250], scores=[0.1])]
+    metrics = DetectionMetrics(["cell"], PUBLISHED)
+    metrics.update(results, there)
+    (row,) = metrics.compute().rows()
+    assert (row["precision"], row["recall"], row["best F1"]) == ("100.0 %", "50.0 %", "66.7 %")
+    assert row["AR@100"] == "25.0 %", "an IoU of 0.7 fits 5 of the 10 thresholds"

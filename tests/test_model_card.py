@@ -155,7 +155,7 @@ def test_scores() -> None:
     assert "| bee | 4 | - | 100.0% | 80.0% |" in lines
     config = {"model": "yolo_nas_s", "task": "detection", "preprocess": Letterbox().to_dict()}
     lines = section(write_card(trained(config, evaluation=BOXES)), "Scores on 4 validation images")
-    assert "| class | boxes | recall | AP@[.5:.95] | AP@.5 |" in lines
+    assert "| class | boxes | AR@100 | AP@[.5:.95] | AP@.5 |" in lines
     assert "| ant | 3 | 100.0% | - | 50.0% |" in lines
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,13 +24,16 @@ def _data() -> None:
 
 @app.command()
 def check(
-    path: Annotated[str, typer.Argument(help="A folder in the layout of Pascal VOC, COCO or YOLO, or its data.yaml.")],
+    path: Annotated[
+        str, typer.Argument(help="A folder in the layout of Pascal VOC, COCO or YOLO, or its data.yaml; or of classes.")
+    ],
     split: Annotated[str, typer.Option(help="Look at one split only: train, val or test.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print everything found as data.")] = False,
 ) -> None:
     """Hold boxes against their pictures: counts, and everything that is odd, with file and line.
 
-    Every picture is decoded. The exit code is 1 if data would be lost: what --skip-bad would leave out.
+    Of a folder with a folder for each class, the images are checked. Every picture is decoded. The exit code is 1 if
+    data would be lost: what --skip-bad would leave out.
 
     \b
     Examples:
@@ -38,16 +42,62 @@ def check(
       zoo data check cells --json
     """  # noqa: D301
     from zoo.box_data import check_box_data
+    from zoo.box_formats import NoBoxesError
     from zoo.progress import Progress
 
-    with Progress(enabled=not as_json) as show, show.counting("checking pictures") as count:
-        report = check_box_data(path, only=split or None, on_progress=count)
+    try:
+        with Progress(enabled=not as_json) as show, show.counting("checking pictures") as count:
+            report = check_box_data(path, only=split or None, on_progress=count)
+    except NoBoxesError:
+        if not _has_classes(path):
+            raise
+        _check_classes(path, split, as_json)
+        return
     if as_json:
         echo(json.dumps(report.to_dict(), indent=1), lines=True)
     else:
         _print(report)
     if report.errors:
         raise typer.Exit(1)
+
+
+def _has_classes(path: str) -> bool:
+    from zoo.errors import DataError
+    from zoo.image_folder import scan_folder
+    from zoo.paths import to_path
+
+    try:
+        return bool(scan_folder(to_path(path)))
+    except DataError:
+        return False
+
+
+def _check_classes(path: str, split: str, as_json: bool) -> None:
+    """Check the images of a folder with a folder for each class."""
+    from zoo.data import open_data
+    from zoo.progress import Progress
+
+    with Progress(enabled=not as_json) as show, show.counting("checking images") as count:
+        data = open_data(path, skip_bad=True, only=split or None, evaluation=bool(split), on_progress=count)
+    found = data.describe()
+    if as_json:
+        echo(json.dumps(found, indent=1), lines=True)
+    else:
+        echo(f"folders of classes, without boxes: {data.source}")
+        counts = found["counts"]
+        rows = [{"class": name} | {key: f"{of[name]:,}" for key, of in counts.items()} for name in data.classes]
+        Progress().table(rows, title="images", totals={"class": "all"} | _sums(counts))
+        for problem in data.skipped:
+            echo(f"cannot be used: {problem.name}: {problem.reason}")
+        for problem in data.remarks:
+            echo(f"odd: {problem.name}: {problem.reason}")
+        echo(f"{len(data.skipped):,} images cannot be used" if data.skipped else "every image can be used")
+    if data.skipped:
+        raise typer.Exit(1)
+
+
+def _sums(counts: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
+    return {split: f"{sum(of.values()):,}" for split, of in counts.items()}
 
 
 def _print(report: "BoxReport") -> None:

@@ -23,6 +23,10 @@ MOST_EXPLAINED = 5  # json files that are none of COCO
 ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"}
 
 
+class NoBoxesError(DataError):
+    """A folder has no boxes in any format that is read."""
+
+
 def read_box_folder(path: str | os.PathLike[str]) -> BoxSource:
     """Tell the format of a folder, and read all that is written of its boxes.
 
@@ -58,7 +62,7 @@ def read_box_folder(path: str | os.PathLike[str]) -> BoxSource:
         raise problem
     for form, source in marked.items():
         return source if form == "COCO" else _tell_jsons(source, root)
-    raise DataError(
+    raise NoBoxesError(
         f"no boxes were found in {str(root)!r}. Expected {_list_expected()}\n{_say_what_is_there(root)}"
         + "".join(f"\n{clip(passed.file)}: {passed.why}." for passed in explain_files(root)[:MOST_EXPLAINED])
     )

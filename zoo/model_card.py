@@ -244,8 +244,8 @@ def _settings(trained: Trained) -> str:
     kind = _escape(preset.schedule) if isinstance(preset.schedule, str) else "composed (see `preset.yaml`)"
     return (
         f"{preset.epochs} epochs in batches of {preset.batch_size}, optimizer {_escape(preset.optimizer)}, "
-        f"schedule {kind}, seed {preset.seed}. All settings are in `preset.yaml`; `zoo finetune {trained.config.model} DATA --preset "
-        "preset.yaml` begins a run with them."
+        f"schedule {kind}, seed {preset.seed}. All settings are in `preset.yaml`; `zoo finetune "
+        f"{trained.config.model} DATA --preset preset.yaml` begins a run with them."
     )
 
 

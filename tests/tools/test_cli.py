@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -13,6 +14,7 @@ from coloured_folder import write_coloured
 from tools.cli import main
 from zoo import registry
 
+ROOT = Path(__file__).parents[2]
 FAST = ["--set", "num_workers=0", "--epochs", "1", "--batch-size", "4", "--image-size", "32", "--device", "cpu"]
 
 
@@ -178,3 +180,60 @@ def test_ctrl_c_saves_says_how_to_go_on_and_resume_goes_on(images, tmp_path):
     assert "Traceback" not in done.stderr
     assert main(["finetune", "--resume", out]) == 0
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
+
+
+@pytest.fixture
+def on_full_disk(monkeypatch, capsys):
+    """Return a function that runs a command whose output goes to a full disk: exit code and standard error."""
+    if not Path("/dev/full").exists():
+        pytest.skip("a device of Linux")
+
+    def run_command(*argv):
+        with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+            patch.setattr("sys.stdout", full)
+            return main([str(word) for word in argv]), capsys.readouterr().err
+
+    return run_command
+
+
+@pytest.mark.parametrize("argv", ["models", "models --names", "schedules", "preset show classify-heads"])
+def test_a_list_on_a_full_disk_ends_with_a_sentence(argv, on_full_disk):
+    code, told = on_full_disk(*argv.split())
+    assert code == 2
+    assert re.fullmatch(r"error: .*output cannot be written: No space left on device\.\n", told)
+
+
+def test_a_run_goes_on_without_its_output(images, tmp_path, on_full_disk):
+    out = tmp_path / "run"
+    code, told = on_full_disk("finetune", "timm/resnet10t", images, "--no-pretrained", "-o", out, *FAST)
+    assert code == 0
+    assert json.loads((out / "run.json").read_text())["status"] == "finished"
+    assert "note: some of the output could not be written (No space left on device)" in told
+
+
+def test_nobody_reads_a_list(tmp_path):
+    """As with `zoo models | head -1`: no traceback, and nothing when the interpreter ends."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "tools.cli", "schedules"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_an_error_is_one_record(capsys):
+    assert main(["finetune", "resnet18", "/no/such\nerror: fake\x1b[2J"]) == 2
+    told = capsys.readouterr().err
+    assert "\x1b" not in told
+    assert len([line for line in told.splitlines() if line.startswith("error: ")]) == 1
+    assert main(["--no-such\n\x1b[2Joption"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_errors_of_the_system_are_one_sentence(capsys, monkeypatch):
+    def fail(*_, **__):
+        raise PermissionError(13, "Permission denied", "/a/b")
+
+    monkeypatch.setattr(zoo, "list_models", fail)
+    assert main(["models"]) == 2
+    assert capsys.readouterr().err == "error: /a/b: Permission denied\n"

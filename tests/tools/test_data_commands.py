@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from coloured_folder import write_coloured
 from image_files import write_picture
+from tools.cli import main
 from tools.data_commands import app
 from zoo.errors import DataError, InputError
 
@@ -105,3 +107,19 @@ def test_help_and_check_load_no_framework(folder: Path) -> None:
             [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT, check=True, timeout=120
         )
         assert done.stdout.endswith("[]\n")
+
+
+def test_folders_of_classes_are_checked_too(tmp_path, capsys):
+    folder = write_coloured(tmp_path / "images", train=3, val=2)
+    assert main(["data", "check", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "folders of classes, without boxes" in out
+    assert "every image can be used" in out
+    (folder / "train" / "red" / "bad\nerror: fake.png").write_bytes(b"")
+    assert main(["data", "check", str(folder)]) == 1
+    out = capsys.readouterr().out
+    assert r"cannot be used: train/red/bad\nerror: fake.png: empty file (0 bytes)" in out
+    assert "1 images cannot be used" in out
+    assert main(["data", "check", str(folder), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["counts"]["train"] == {"blue": 3, "green": 3, "red": 3}
+    assert main(["data", "check", str(tmp_path)]) == 2
