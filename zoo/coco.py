@@ -116,13 +116,14 @@ def _find_pictures(read: _Read) -> dict[Path, list[Key]]:
         elif place:
             if place.by_end:
                 text = f"{name} is not there; {show_path(place.path, read.top)!r} is taken"
-                read.findings.warn("file names of which only the end is there", text, line)
+                read.findings.warn("images found by the end of their path", text, line)
             if others:
                 text = f"{name} is that of line {pictures[others[0]].line:,} too; the boxes of both are joined"
                 read.findings.warn("images of the same file name", text, line)
             found.setdefault(place.path, []).append(key)
         elif leads_out(pictures[key].name):
-            text = f"{name} leads out of the folder; the picture is left out"
+            where = places.explain(pictures[key].name)
+            text = f"{name} leads out of the folder, and its end is not in {where}; the picture is left out"
             read.findings.error("file names that lead out of the folder", text, line)
         else:
             text = f"there is no {name} in {places.explain(pictures[key].name)}; the picture is left out"
