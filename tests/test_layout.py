@@ -57,6 +57,7 @@ STEPS = [
         "state_file",
     },
     {
+        "class_rows",
         "sg_schedule",
         "user_loaders",
         "torch_schedule",

@@ -115,6 +115,10 @@ class Classifier(GroupHooks, nn.Module):
         sizes = [getattr(module, "out_features", None) for module in self.get_head().modules()]
         return next((size for size in reversed(sizes) if isinstance(size, int)), len(self.classes))
 
+    def set_num_classes(self, count: int) -> None:
+        """Take note that the head has been replaced by one for so many."""
+        self.__dict__["network"].num_classes = count
+
     @property
     def num_features(self) -> int:
         """Number of features of the backbone, `D`."""

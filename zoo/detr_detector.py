@@ -82,6 +82,10 @@ class DetrDetector(Detector):
         """Number of classes, `C`."""
         return int(self.numbers.num_labels)
 
+    def set_num_classes(self, count: int) -> None:
+        """Take note that the layers of the classes have been replaced by ones for so many."""
+        self.numbers.num_labels = count
+
     def forward(self, images: Tensor, targets: Any = None) -> DetrOutputs:
         """Find objects.
 
