@@ -9,8 +9,13 @@ import zoo
 from small_detr import NAMES, build_small
 from zoo.class_rows import find_rows, move_rows, say_rows
 from zoo.errors import InputError
+from zoo.interface import ModelInterface
 
 ROWS = (2, None, 0, 1)  # of four classes, which were three
+
+
+class Declared(ModelInterface, nn.Sequential):
+    """Layers that may be asked."""
 
 
 def outputs(model: Any, images: torch.Tensor) -> torch.Tensor:
@@ -78,7 +83,7 @@ def test_a_detector_of_transformers_learns_after_a_move(name: str) -> None:
 
 
 def test_a_row_without_a_class_stays_the_last() -> None:
-    model, fresh = nn.Module(), nn.Module()
+    model, fresh = Declared(), Declared()
     model.embed, fresh.embed = nn.Embedding(3, 2, padding_idx=2), nn.Embedding(4, 2, padding_idx=3)
     model.class_prefixes, model.num_classes = ("embed.",), 2  # type: ignore[assignment]
     before = model.embed.weight.detach().clone()
@@ -89,11 +94,9 @@ def test_a_row_without_a_class_stays_the_last() -> None:
 
 
 def test_what_has_no_row_for_each_class_is_refused() -> None:
-    model = nn.Sequential(nn.Linear(4, 7))
+    model = Declared(nn.Linear(4, 7))
     model.num_classes = 3  # type: ignore[assignment]
-    with pytest.raises(
-        InputError, match=r"which part of Sequential depends on the classes is not known.*head_prefixes"
-    ):
+    with pytest.raises(InputError, match=r"which part of Declared depends on the classes is not known.*head_prefixes"):
         move_rows(model, deepcopy(model), (1, 0, 2))
     model.head_prefixes = ("0.",)  # type: ignore[assignment]
     with pytest.raises(InputError, match=r"0\.weight does not have one row for each of its 3 classes"):

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 STEPS = [
     {"errors", "version", "paths", "address"},
-    {"atomic", "regular_file", "terminal", "interface", "deep_images"},
+    {"labels", "atomic", "regular_file", "terminal", "interface", "deep_images"},
     {"json_object"},
     {"local_cache"},
     {"shard_file"},
@@ -22,7 +22,6 @@ STEPS = [
         "hub_file",
         "decode",
         "image_folder",
-        "labels",
         "sources",
         "loader",
         "canvas",
@@ -125,7 +124,7 @@ STEPS = [
     {"rate_fields", "lr_plan", "models"},
     {"preset", "shares", "freezing", "live_rates", "gradients", "optimizers", "weight_store"},
     {"grouping", "own_groups", "optim", "callbacks", "compat", "weight_folder"},
-    {"planning", "compiling", "engine", "run_identity", "run_state", "record_forms"},
+    {"planning", "compiling", "engine", "run_identity", "run_state", "record_forms", "class_match", "data_record"},
     {"features", "loop", "checkpoint"},
     {"feature_cache"},
     {"batches", "report", "model_card"},

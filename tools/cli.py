@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import zoo
-from zoo.errors import InputError, Interrupted, ZooError
+from zoo.errors import InputError, Interrupted, WeightsError, ZooError
 from zoo.terminal import drop_unwritten, echo, indent, warn
 
 from .cache_command import app as cache_app
@@ -188,7 +188,9 @@ def finetune(
         refuse_unused(context, {"no_pretrained"}, f"with {name!r}, which brings its weights.")
     data = _open(words[-1], chosen, find_task(name))  # an unknown name is told before the images are read
     chosen = chosen.replace(pretrained=True if chosen.pretrained is None else chosen.pretrained)
-    made = zoo.get(name, pretrained=chosen.pretrained or False, num_classes=len(data.classes), seed=chosen.init_seed)
+    if weights is not None or no_pretrained:
+        chosen = chosen.replace(pretrained_sha256=None)  # of the weights that the preset names
+    made = _make(name, chosen, data, by_name=chosen.match_outputs or names_saved(name))
     if made.load_report is not None:
         _tell_weights(str(made.load_report))
     with _saying_how_to_go_on():
@@ -296,11 +298,30 @@ def _saying_how_to_go_on() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
+def _make(name: str, preset: "Preset", data: Any, *, by_name: bool) -> Any:
+    """Make the model for the classes of the data; `by_name`: with the outputs of those that the weights know.
+
+    Raises:
+        WeightsError: The weights are not those of the preset.
+    """
+    classes = {"classes": data.classes} if by_name and data.named else {"num_classes": len(data.classes)}
+    made = zoo.get(name, pretrained=preset.pretrained or False, seed=preset.init_seed, **classes)
+    found = made.load_report and made.load_report.sha256
+    if preset.pretrained_sha256 not in (None, found):
+        raise WeightsError(
+            f"the weights in {preset.pretrained} are not those that the preset was made with: their SHA-256 is "
+            f"{found}, expected {preset.pretrained_sha256}. Put the old ones back; or, to begin with these, pass "
+            "--weights, or remove pretrained_sha256 from the preset."
+        )
+    return made
+
+
 def _open(path: str, preset: "Preset", task: str) -> Any:
+    from zoo.data_record import opening_options
     from zoo.progress import Progress, is_main_process
     from zoo.tasks import task_of
 
-    options: dict[str, Any] = {"val_fraction": preset.val_fraction, "seed": preset.seed, "skip_bad": preset.skip_bad}
+    options = opening_options(preset) | {"like": preset.classes}
     with Progress(enabled=is_main_process()) as show, show.counting("checking images") as count:
         return task_of(task).open_data(path, on_progress=count, **options)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -35,7 +35,7 @@ from zoo.run_identity import check_identity, read_identity
 from zoo.run_state import check_form
 from zoo.safetensors_file import save_tensors
 from zoo.state_file import read_state, write_state
-from zoo.weights import Found, find_weights, load_into
+from zoo.weights import Found, LoadReport, find_weights, load_into
 
 MAX_JSON_BYTES = 64_000_000
 BEGINNING = (  # what is there before the first step
@@ -265,11 +265,36 @@ def load_model(
     report = load_into(network, found, head=(), keep_head=True)
     if facts := known_config(network):
         network.load_report = report
-        if is_remote:  # what a run of this model begins with; the file's own words on that are not followed
-            place = {"weights": found.origin, "revision": found.revision, "sha256": found.sha256}
-            facts["origin"] |= place | {"pretrained": f"{str(path).partition('@')[0]}@{found.revision}"}
+        place = f"{str(path).partition('@')[0]}@{found.revision}" if is_remote else str(Path(found.origin).absolute())
+        tell_origin(facts, found, place)
     loaded: nn.Module = network.eval()
     return loaded
+
+
+def tell_origin(facts: dict[str, Any], found: Found, place: str) -> None:
+    """Say in a model's configuration where its weights are; what a file says of that itself is not followed.
+
+    Args:
+        facts: The configuration, changed in place.
+        found: The weights.
+        place: What to pass as `pretrained` to have them again.
+    """
+    told = {"weights": found.origin, "revision": found.revision, "sha256": found.sha256, "pretrained": place}
+    facts["origin"] = facts["origin"] | told
+
+
+def adopt_weights(model: nn.Module, folder: RunFolder) -> None:
+    """Say of a model that has learnt that its weights are those of its run, as if it had been loaded from there."""
+    facts, weights = known_config(model), folder.file("model.safetensors")
+    if not facts:
+        return
+    digest = digest_file(weights) if weights.is_file() else ""
+    place = str(folder.path.absolute())
+    found = Found(weights, None, place, None, digest, facts.get("licence"), pinned=True)
+    tell_origin(facts, found, place)
+    cast(Any, model).load_report = LoadReport(
+        place, tuple(model.state_dict()), (), (), sha256=digest, revision=None, licence=found.licence, pinned=True
+    )
 
 
 def build_network(folder: RunFolder, model: nn.Module | None = None) -> tuple[nn.Module, ModelConfig]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import InputError
+from zoo.interface import ask, get_fact, head_prefixes
 from zoo.labels import plain_name
 
 
@@ -26,6 +27,21 @@ def say_rows(names: Sequence[str], own: Sequence[str]) -> str:
     return "; ".join(f"{_list(part)} {what}" for part, what in parts if part)
 
 
+def class_prefixes(model: Any) -> tuple[str, ...]:
+    """Return the prefixes of the names of what depends on the classes.
+
+    Raises:
+        InputError: That is not known.
+    """
+    prefixes = ask(model, "class_prefixes") or head_prefixes(model)
+    if not prefixes:
+        raise InputError(
+            f"which part of {type(model).__name__} depends on the classes is not known, so its outputs cannot be "
+            "matched with them by name. Name the parameters of the head in the class: head_prefixes = (...)."
+        )
+    return tuple(prefixes)
+
+
 def move_rows(model: Any, fresh: Any, rows: Sequence[int | None]) -> None:
     """Give a model the outputs of other classes, in place.
 
@@ -40,7 +56,11 @@ def move_rows(model: Any, fresh: Any, rows: Sequence[int | None]) -> None:
     Raises:
         InputError: What depends on the classes does not have a row for each.
     """
-    before, count, prefixes = model.num_classes, len(rows), _prefixes(model)
+    before, count, prefixes = (
+        ask(model, "num_classes") or len(get_fact(model, "classes")),
+        len(rows),
+        class_prefixes(model),
+    )
     if all(row == place for place, row in enumerate(rows)) and count == before:
         return
     own = model.state_dict()
@@ -64,18 +84,8 @@ def move_rows(model: Any, fresh: Any, rows: Sequence[int | None]) -> None:
     for name, module in list(fresh.named_modules()):
         if any(f"{name}.{tensor}".startswith(prefixes) for tensor, _ in module.named_parameters(recurse=False)):
             _replace(model, name, module)
-    if hasattr(model, "set_num_classes"):
-        model.set_num_classes(count)
-
-
-def _prefixes(model: Any) -> tuple[str, ...]:
-    prefixes = getattr(model, "class_prefixes", None) or getattr(model, "head_prefixes", ())
-    if not prefixes:
-        raise InputError(
-            f"which part of {type(model).__name__} depends on the classes is not known, so its outputs cannot be "
-            "matched with them by name. Name the parameters of the head in the class: head_prefixes = (...)."
-        )
-    return tuple(prefixes)
+    if set_num_classes := ask(model, "set_num_classes"):
+        set_num_classes(count)
 
 
 def _compose(old: Tensor, new: Tensor, rows: Sequence[int | None]) -> Tensor:

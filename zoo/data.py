@@ -255,7 +255,8 @@ def _number_splits(
     first, labels = splits[base], surveys[base].labels
     classes, origin = numbering.given, numbering.origin
     if classes is None:
-        classes, origin = order_names(derive_classes(labels, first.classes, first.name), numbering.like), first.name
+        own, origin = derive_classes(labels, first.classes, first.name, numbering.like), first.name
+        classes = order_names(own, numbering.like)
     are_names = first.classes is not None or not all(isinstance(label, int) for label in labels)
     images = {
         name: number_images(split, surveys[name], classes, origin, by_name=not numbering.are_places)

@@ -95,8 +95,16 @@ def plain_labels(labels: Sequence[Any], names: Sequence[str], split: str) -> lis
     return plain
 
 
-def derive_classes(labels: Sequence[int | str], known: tuple[str, ...] | None, split: str) -> tuple[str, ...]:
+def derive_classes(
+    labels: Sequence[int | str], known: tuple[str, ...] | None, split: str, like: Sequence[str] = ()
+) -> tuple[str, ...]:
     """Return class names: the known ones, or the sorted names among the labels, or the numbers up to the greatest.
+
+    Args:
+        labels: Plain ones.
+        known: The names of the numbers, if there are any.
+        split: What to call the split.
+        like: Names of other classes; numbers that are all among them need not count from 0.
 
     Raises:
         DataError: The labels are numbers that hardly count classes from 0.
@@ -106,6 +114,8 @@ def derive_classes(labels: Sequence[int | str], known: tuple[str, ...] | None, s
     numbers = [label for label in labels if isinstance(label, int)]
     if not numbers:
         return tuple(sorted({plain_name(str(label)) for label in labels}))
+    if {str(number) for number in numbers} <= set(like):
+        return tuple(map(str, sorted(set(numbers))))
     check_numbers(min(numbers), max(numbers), len(set(numbers)), split)
     return tuple(str(number) for number in range(max(numbers) + 1))
 

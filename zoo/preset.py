@@ -60,6 +60,14 @@ class Preset(BaseModel):
         description="weights, as for zoo.get: true, false, a path or org/name[@revision]; null: those of the model "
         "that the caller brings; on the command line true",
     )
+    pretrained_sha256: str | None = Field(
+        default=None, pattern="^[0-9a-f]{64}$", description="SHA-256 of the weights; others are refused; null: any"
+    )
+    match_outputs: bool = Field(
+        default=False,
+        description="on the command line: outputs of classes that the weights name, too, start from theirs; else the "
+        "head is new where the number of classes differs",
+    )
     init_seed: int = Field(default=0, ge=0, description="seed of newly made layers")
 
     # What learns, and how fast; compat comes first, because it decides what a schedule may say
@@ -170,6 +178,10 @@ class Preset(BaseModel):
     mixup: float = Field(default=0.0, ge=0, le=1, description="detectors: chance of two pictures blended")
     plain_epochs: int = Field(default=0, ge=0, description="detectors: epochs at the end without mosaic and mixup")
     val_fraction: float = Field(default=0.2, gt=0, lt=1, description="share held out if no validation data is given")
+    split_seed: int | None = Field(default=None, ge=0, description="seed of that choice; null: seed")
+    classes: list[str] = Field(
+        default=[], description="names by whose order the data's classes are numbered; others come after them"
+    )
     skip_bad: bool = Field(default=False, description="leave out unreadable images instead of stopping")
     seed: int = Field(default=0, ge=0, description="seed of split, order and augmentation")
 

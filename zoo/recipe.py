@@ -13,15 +13,17 @@ import torch
 from torch import nn
 
 from zoo.callbacks import Callback, check_callbacks
-from zoo.checkpoint import RunFolder, build_network, describe_environment, load_model, model_config
+from zoo.checkpoint import RunFolder, adopt_weights, build_network, describe_environment, load_model, model_config
+from zoo.class_match import match_classes, names_of
 from zoo.contents import tell_change
+from zoo.data_record import contradictions, opening_options, record_data
 from zoo.door import take_model
 from zoo.errors import InputError, PlanError, ZooError
 from zoo.evaluation import evaluate
 from zoo.features import why_not_frozen
 from zoo.group_hooks import GroupHooks
 from zoo.grouping import Mode
-from zoo.interface import ask, find_method, get_fact, known_config, set_fact
+from zoo.interface import ask, find_method, get_fact, known_config
 from zoo.lr_plan import Plan
 from zoo.planning import make_plan
 from zoo.preset import Preset, load_preset
@@ -81,7 +83,7 @@ def plan(
     lr: float | Mapping[str, float] | None = None,
     *,
     mode: Mode | None = None,
-    preset: str | Preset | None = None,
+    preset: str | Preset | Mapping[str, Any] | None = None,
     steps_per_epoch: int | None = None,
     optimizer: Any = None,
     **overrides: Any,
@@ -94,7 +96,8 @@ def plan(
         model: Any module.
         lr: One rate, or a mapping of keys to rates or settings with `"default"`; 0 freezes. None: the preset's.
         mode: `head`, `low_lr` or `full`, for one rate.
-        preset: A name of `zoo.list_presets()`, a YAML file, or a `Preset`; None: the defaults.
+        preset: A name of `zoo.list_presets()`, a YAML file, a mapping of fields, or a `Preset`; None: the
+            defaults.
         steps_per_epoch: Optimizer steps in one epoch: images / (batch_size × accumulate), rounded up. None: not known
             yet, 100 are assumed for rates and pictures; `finetune` knows it from the data.
         optimizer: Name, class, or an instance whose own groups are the plan.
@@ -114,7 +117,7 @@ def finetune(
     lr: float | Mapping[str, float] | None = None,
     *,
     mode: Mode | None = None,
-    preset: str | Preset | None = None,
+    preset: str | Preset | Mapping[str, Any] | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool = True,
     optimizer: Any = None,
@@ -131,7 +134,8 @@ def finetune(
         lr: One rate: the head learns at it and the rest is frozen, unless `mode` says otherwise; or a mapping of
             keys to rates or settings with `"default"`, used as it is; 0 freezes. None: the preset's.
         mode: `head`; `low_lr`: the rest learns at `lr * backbone_lr_factor`; `full`: all at one rate.
-        preset: A name of `zoo.list_presets()`, a YAML file, or a `Preset`; None: the defaults.
+        preset: A name of `zoo.list_presets()`, a YAML file, a mapping of fields, or a `Preset`; None: the
+            defaults.
         out: The run's folder, which must not exist or be empty; None: a new one under `runs/`.
         progress: Whether to show the plan, a bar, and a line per epoch.
         optimizer: Name of an optimizer, or a class; or an instance, whose own groups and rates are then the plan.
@@ -152,8 +156,11 @@ def finetune(
     task.check_preset(effective)
     with Progress(enabled=progress and is_main_process()) as show:
         chosen = make_plan(model, effective, optimizer=own)
-        opened = _open(task, data, effective, show)
-        _match_classes(model, opened, show)
+        names = effective.classes or names_of(model)
+        opened = _open(task, data, effective, show, like=names)
+        effective = record_data(effective, opened, by_name=bool(names_of(model)))
+        if match_classes(model, opened, show.say, may_replace=not isinstance(own, torch.optim.Optimizer)):
+            chosen = make_plan(model, effective, optimizer=own)  # its head is another one
         _disown_altered(model, show)
         if known_config(model) and not get_fact(model, "load_report") and not why_not_frozen(model, chosen):
             show.say("note: the frozen trunk has random weights; pass pretrained=True, or train it with mode='full'")
@@ -254,7 +261,7 @@ def load(
 
 
 def _effective(
-    preset: str | Preset | None,
+    preset: str | Preset | Mapping[str, Any] | None,
     lr: float | Mapping[str, Any] | None,
     mode: Mode | None,
     overrides: Mapping[str, Any],
@@ -262,7 +269,7 @@ def _effective(
     defaults: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Preset, Any]:
     """Return the effective preset, and the user's own optimizer if it is a class or an instance."""
-    base = Preset(**defaults) if preset is None else preset if isinstance(preset, Preset) else load_preset(preset)
+    base = _choose_preset(preset, defaults)
     given: dict[str, Any] = dict(overrides)
     if given.get("batch_size") == "auto":  # the batch stays what the preset says; what fits of it is found out
         given |= {"chunk_size": "auto"}
@@ -285,13 +292,36 @@ def _effective(
     return (base.replace(**given) if given else base), own
 
 
-def _open(task: Task, data: Any, preset: Preset, show: Progress, classes: tuple[str, ...] | None = None) -> Any:
-    options: dict[str, Any] = {"val_fraction": preset.val_fraction, "seed": preset.seed, "skip_bad": preset.skip_bad}
+def _choose_preset(preset: Any, defaults: Mapping[str, Any]) -> Preset:
+    """Return the preset that is named, or one of some fields beside the defaults of the task."""
+    if isinstance(preset, Preset):
+        return preset
+    if preset is None or isinstance(preset, Mapping):
+        return Preset(**{**defaults, **(preset or {})})
+    if not isinstance(preset, (str, os.PathLike)):
+        raise InputError(
+            f"preset is a {type(preset).__name__}; expected a name of zoo.list_presets(), the path of a YAML file, a "
+            "mapping of fields, or a zoo.Preset."
+        )
+    return load_preset(Path(preset))
+
+
+def _open(
+    task: Task,
+    data: Any,
+    preset: Preset,
+    show: Progress,
+    classes: tuple[str, ...] | None = None,
+    like: Sequence[str] = (),
+) -> Any:
     if hasattr(data, "describe"):  # it was opened before
         opened = task.open_data(data)
+        for line in contradictions(preset, opened):
+            show.say(f"note: {line}")
     else:
+        options = opening_options(preset) | {"classes": classes, "by_name": True, "like": like}
         with show.counting("checking images") as count:
-            opened = task.open_data(data, classes=classes, on_progress=count, **options)
+            opened = task.open_data(data, on_progress=count, **options)
     if opened.train is None and opened.loaders is None:
         raise InputError(f"{opened.source} has no images to train on. Expected a split 'train', or no splits at all.")
     counts = ", ".join(f"{len(images):,} {name}" for name in ("train", "val") if (images := getattr(opened, name)))
@@ -301,21 +331,6 @@ def _open(task: Task, data: Any, preset: Preset, show: Progress, classes: tuple[
         found = f"{len(opened.skipped):,} error{'s' * (len(opened.skipped) > 1)} in the data"
         show.say(f"{found}: what they are about is left out; data.json names it")
     return opened
-
-
-def _match_classes(model: Any, data: Any, show: Progress) -> None:
-    """Give the model the data's class names, if it has as many outputs."""
-    outputs = ask(model, "num_classes")
-    if isinstance(outputs, int) and outputs != len(data.classes):
-        raise InputError(
-            f"the data has {len(data.classes)} classes and the model {outputs} outputs. Make the model with "
-            f"zoo.get({_name(model)!r}, num_classes={len(data.classes)}, ...)."
-        )
-    known, report = get_fact(model, "classes", ()), get_fact(model, "load_report")
-    kept = report is not None and not report.reinitialised
-    if kept and known and known != data.classes:
-        show.say(f"the head was trained for other classes ({known[0]}, …) and starts from there")
-    set_fact(model, "classes", data.classes)
 
 
 def _disown_altered(model: Any, show: Progress) -> None:
@@ -363,6 +378,7 @@ def _write_beginning(training: Training) -> None:
     known = preset.replace(
         model=origin.get("model") or preset.model,
         pretrained=made.get("pretrained", preset.pretrained),
+        pretrained_sha256=(made.get("sha256") or None) if isinstance(made.get("pretrained"), str) else None,
         init_seed=made.get("init_seed", preset.init_seed),
         trunk_precision=preset.trunk_precision if supply.engine is None else supply.engine.precision,
         cache=supply.features.get("where", "off"),
@@ -393,7 +409,11 @@ def _plain_rates(lr: Any, clock: Clock) -> Any:
 
 
 def _train(training: Training) -> Run:
-    training.run()
+    try:
+        training.run()
+    finally:
+        if training.is_main and training.position.step:
+            adopt_weights(training.model, training.folder)
     evaluation, records = training.evaluation, training.records
     facts = {"folder": str(training.folder.path), "pictures": str(training.folder.path / "pictures")}
     if evaluation is not None:

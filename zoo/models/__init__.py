@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from zoo.class_rows import find_rows, move_rows, say_rows
 from zoo.errors import InputError, WeightsError, did_you_mean
 from zoo.licence import Licence, check_commercial
 from zoo.model_config import MAX_CLASSES, ModelConfig, make_postprocess
@@ -149,7 +150,8 @@ def get(
             `.pth` of super-gradients, which is read as data. `org/name[@revision]`: a Hub repository.
         num_classes: Number of outputs; None: as the weights have. If it differs, what depends on it is made anew: the
             head of a classifier, the predictors of classes of a detector.
-        classes: Their names, instead of their number. What was made for other names is made anew.
+        classes: Their names, instead of their number. Outputs of the same names are kept, wherever they stand; those of
+            other names are made anew.
         drop_rate: Share of the features dropped before the classifier in training, 0 to 1; for classifiers.
         in_channels: Channels of the images, for detectors; None: as the weights have, or 3. Kernels for other channels
             are made of those of the weights.
@@ -171,13 +173,13 @@ def get(
     _check_arguments(entry, drop_rate, in_channels)
     wanted = _Wanted(names, num_classes, drop_rate, in_channels, seed)
     if pretrained is False or pretrained is None:
-        return _build(entry, ModelConfig(), None, wanted)
+        return _build(entry, ModelConfig(origin={"pretrained": False}), None, wanted)
     if pretrained is True and entry.weights:
         check_commercial(entry.name, entry.weights.licence, commercial)
         _tell_terms(entry, entry.weights.licence)
     found = _find(entry, pretrained, cache_dir, token)
     model = _load(entry, found, wanted, commercial)
-    model.config["origin"]["pretrained"] = pretrained if isinstance(pretrained, bool) else str(pretrained)
+    model.config["origin"]["pretrained"] = pretrained if isinstance(pretrained, bool) else _name_source(pretrained)
     return model
 
 
@@ -189,6 +191,12 @@ def find_task(name: str) -> str:
         WeightsError: The configuration cannot be had.
     """
     return _choose(name, False, None, None, None)[0].task
+
+
+def _name_source(source: str | os.PathLike[str]) -> str:
+    """Return where weights are so that it can be found again from any folder."""
+    path = to_path(source)
+    return str(path.absolute()) if path.exists() else str(source)
 
 
 def find_saved_entry(saved: Saved) -> Entry:
@@ -322,7 +330,9 @@ def _build(entry: Entry, config: ModelConfig, found: Found | None, wanted: _Want
             count, model = theirs, make(theirs)
     names = config.names or (entry.classes if found and len(entry.classes) == theirs else None)
     keeps_head = count == theirs and wanted.classes in (None, names)
-    if found:
+    if found and wanted.classes and names and set(find_rows(wanted.classes, names)) != {None} and not keeps_head:
+        model, keeps_head = _load_moved(make(theirs), model, found, wanted.classes, names), True
+    elif found:
         prefixes = getattr(model, "class_prefixes", model.head_prefixes)
         model.load_report = load_into(model, found, head=prefixes, keep_head=keeps_head)
     if wanted.in_channels is not None and found and wanted.in_channels != model.in_channels:
@@ -336,6 +346,14 @@ def _build(entry: Entry, config: ModelConfig, found: Found | None, wanted: _Want
     origin = {"init_seed": wanted.seed}
     _describe(model, entry, config, found, options | rate, origin)
     return model.eval()
+
+
+def _load_moved(model: Any, fresh: Any, found: Found, classes: Sequence[str], names: Sequence[str]) -> Any:
+    """Load weights whole, then give the model its classes: the outputs of the same names are kept."""
+    report = load_into(model, found, head=(), keep_head=True)
+    move_rows(model, fresh, find_rows(classes, names))
+    model.load_report = replace(report, notes=(*report.notes, f"outputs by name: {say_rows(classes, names)}"))
+    return model
 
 
 def _build_own(entry: Entry, config: ModelConfig, found: Found | None, wanted: _Wanted) -> Any:
