@@ -397,3 +397,28 @@ def test_timms_lion_follows_its_formula():
         path.append(w)
     found = follow(find_optimizer("lion"), dtype=torch.float64, lr=0.1, weight_decay=0.01)
     assert found == pytest.approx(np.stack(path), abs=1e-7)
+
+
+@pytest.mark.filterwarnings(KRON)
+@pytest.mark.parametrize("name", list_optimizers())
+def test_arguments_of_a_wrong_shape_are_one_sentence(name):
+    """Constructors unpack some without a look, and others only stumble in their first step."""
+    accepted = optimizers.arguments(find_optimizer(name)) or {"betas"}
+    for key in sorted(accepted & {"betas", "eps", "momentum", "alpha", "nesterov", "etas"}):
+        for value in ([0.9], [], "x", [None, None], {"a": 1}):
+            try:
+                check_params(name, {key: value})
+            except InputError as error:
+                told = str(error)
+            else:
+                continue
+            assert told.startswith(f"optimizer {find_optimizer(name).__name__} refuses ")
+            assert "\n" not in told
+
+
+def test_two_betas_are_needed_and_it_is_told_before_anything_is_trained():
+    state = torch.get_rng_state()
+    for name in ("AdamW", "adopt", "lion"):
+        with pytest.raises(InputError, match=r"refuses \{'betas': \[0\.9\]\}: "):
+            check_params(name, {"betas": [0.9]})
+    assert torch.equal(state, torch.get_rng_state())

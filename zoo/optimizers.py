@@ -8,7 +8,9 @@ import functools
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -23,6 +25,7 @@ Kind = TypeVar("Kind", bound=type[Optimizer])
 SGD_WEIGHT_DECAY = 1e-4  # constructors of SGD have no decay and no momentum; these are what image classifiers use
 SGD_MOMENTUM = 0.9
 _FIELDS = ("params", "lr", "weight_decay")  # set by fields of the preset
+_OF_A_DEVICE = ("capturable", "fused")  # arguments that are not tried on the CPU
 _REFUSED = {
     "lbfgs": "LBFGS runs the model several times per step, which the training loop does not do. Take 'SGD' or 'AdamW'.",
     "sparseadam": "SparseAdam takes sparse gradients only, and image models have dense ones. Take 'Adam'.",
@@ -120,7 +123,7 @@ def default_params(optimizer: str | type[Optimizer]) -> dict[str, Any]:
 
 
 def check_params(optimizer: str | type[Optimizer], params: Mapping[str, Any]) -> None:
-    """Check an optimizer's further arguments by making one of a single small parameter.
+    """Check an optimizer's further arguments by making one of a single small parameter, and a step with it.
 
     Raises:
         InputError: For an argument that it does not have, one that a field of the preset sets, or a value that it
@@ -135,6 +138,9 @@ def check_params(optimizer: str | type[Optimizer], params: Mapping[str, Any]) ->
             near = did_you_mean(key, accepted) or f" It has: {', '.join(sorted(accepted))}."
             raise InputError(f"optimizer_params: {kind.__name__} has no argument {key!r}.{near}")
     make_optimizer(kind, [{"params": [torch.zeros(2, 2, requires_grad=True)]}], lr=0.1, **params)
+    anywhere = {key: value for key, value in params.items() if key not in _OF_A_DEVICE}
+    if anywhere != default_params(kind):
+        _try_step(kind, anywhere)
 
 
 def arguments(kind: type[Optimizer]) -> frozenset[str] | None:
@@ -161,11 +167,34 @@ def takes_weight_decay(kind: type[Optimizer]) -> bool:
 
 def make_optimizer(kind: type[Optimizer], groups: Iterable[dict[str, Any]], **settings: Any) -> Optimizer:
     """Call a constructor and tell in one sentence what it refuses."""
-    try:
+    with _telling_refusal(kind, settings):
         return kind(cast(Any, groups), **settings)
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+
+
+def _try_step(kind: type[Optimizer], params: Mapping[str, Any]) -> None:
+    """Make a step with a small parameter: many constructors take what only their first step stumbles over."""
+    weight = torch.ones(2, 2, requires_grad=True)
+    weight.grad = torch.ones(2, 2)
+    with (
+        _telling_refusal(kind, params),
+        torch.random.fork_rng(devices=[]),
+        torch.compiler.set_stance("force_eager"),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        kind(cast(Any, [{"params": [weight]}]), lr=0.1, **params).step()  # type: ignore[call-arg]
+
+
+@contextmanager
+def _telling_refusal(kind: type[Optimizer], settings: Mapping[str, Any]) -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, RuntimeError) as error:
         shown = {key: value for key, value in settings.items() if key != "lr"}
-        raise InputError(f"optimizer {kind.__name__} refuses {shown}: {error}") from error
+        reason = str(error).partition("\n")[0]
+        if not isinstance(error, (TypeError, ValueError, RuntimeError, AssertionError)):
+            reason = f"a value is of the wrong kind or length ({type(error).__name__}: {reason})"
+        raise InputError(f"optimizer {kind.__name__} refuses {shown}: {reason}") from error
 
 
 def couples_decay(kind: type[Optimizer], params: Mapping[str, Any]) -> bool:

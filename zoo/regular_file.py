@@ -4,8 +4,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from zoo.errors import InputError, StorageError
 
@@ -19,7 +19,7 @@ class NotRegularError(InputError, StorageError):
 
 
 @contextmanager
-def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def open_regular(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
     """Open a file to read its bytes.
 
     Raises:
@@ -31,7 +31,7 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def open_inside(folder: str | os.PathLike[str], name: str) -> Iterator[BinaryIO]:
+def open_inside(folder: str | os.PathLike[str], name: str) -> Iterator[BufferedReader]:
     """Open a file of a folder that somebody else may have made, to read its bytes; no link in it is followed.
 
     Args:
@@ -50,7 +50,7 @@ def open_inside(folder: str | os.PathLike[str], name: str) -> Iterator[BinaryIO]
 
 
 @contextmanager
-def _open(path: str | os.PathLike[str], flags: int) -> Iterator[BinaryIO]:
+def _open(path: str | os.PathLike[str], flags: int) -> Iterator[BufferedReader]:
     """Ask what was opened, not what stood under the name before."""
     if not stat.S_ISREG(os.stat(path).st_mode):  # a device is not even opened: that may do something
         raise NotRegularError("it is not a regular file")
@@ -73,7 +73,7 @@ def read_regular(path: str | os.PathLike[str], *, max_bytes: int) -> bytes:
         return read_bounded(file, max_bytes)
 
 
-def read_bounded(file: BinaryIO, max_bytes: int) -> bytes:
+def read_bounded(file: BufferedReader, max_bytes: int) -> bytes:
     """Read what is left of an open file.
 
     Raises:

@@ -11,7 +11,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 import PIL
 
@@ -83,4 +83,4 @@ def _decoder() -> str:
 def _to_facts(size: object, time_ns: object, inode: object) -> Facts:
     if not (type(size) is type(time_ns) is type(inode) is int):
         raise ValueError("expected whole numbers")
-    return cast("Facts", (size, time_ns, inode))
+    return size, time_ns, inode
