@@ -161,7 +161,7 @@ def test_a_resumed_run_is_the_uninterrupted_run(squares, tmp_path):
 
 def test_a_run_that_diverges_says_so(squares, tmp_path):
     model = zoo.get("dfine_n", classes=["blue", "red"])
-    with pytest.raises(TrainingError, match=r"^the loss is nan after optimizer step \d .*clip_grad_norm=1\.0\.$"):
+    with pytest.raises(TrainingError, match=r"^the loss is nan in optimizer step \d.*clip_grad_norm=1\.0\.$"):
         zoo.finetune(model, squares, 1e4, out=tmp_path / "run", epochs=3, **OPTIONS)
 
 

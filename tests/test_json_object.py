@@ -1,8 +1,10 @@
+import json
+import math
 from pathlib import Path
 
 import pytest
 
-from zoo.json_object import parse_object, read_object
+from zoo.json_object import dump_json, parse_object, read_object
 
 
 def test_an_object_is_read(tmp_path: Path) -> None:
@@ -39,3 +41,14 @@ def test_a_long_file_is_refused_unread(tmp_path: Path) -> None:
 def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_object(tmp_path / "a.json")
+
+
+def test_what_is_written_is_json_for_every_reader() -> None:
+    value = {"loss": math.nan, "rows": [(1, math.inf), {"a": -math.inf}], "path": Path("x"), "name": "é", "n": 1.5}
+    text = dump_json(value)
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "loss": None, "rows": [[1, None], {"a": None}], "path": "x", "name": "é", "n": 1.5
+    }  # fmt: skip
+    assert text.isascii()
+    assert "é" in dump_json(value, ascii_only=False)
+    assert dump_json({"a": 1}, indent=1) == '{\n "a": 1\n}'

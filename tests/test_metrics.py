@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -54,3 +56,35 @@ def test_tables_and_data():
     }
     assert str(result).startswith("top-1 100.00%, top-5 100.00%, loss ")
     assert result.to_dict()["confusion"] == [[1, 0], [0, 1]]
+
+
+def test_outputs_that_are_not_numbers_are_wrong_and_never_class_0():
+    metrics = ClassificationMetrics(("a", "b", "c"))
+    nan, inf = math.nan, math.inf
+    outputs = torch.tensor([[nan, 0, 0], [inf, 0, 0], [2.0, 0, 0], [0, 2.0, -inf], [nan, nan, nan], [0, 0, 2.0]])
+    metrics.update(outputs, torch.tensor([0, 0, 0, 1, 1, 2]))
+    scores = metrics.compute()
+    assert scores.top1 == pytest.approx(3 / 6)
+    assert scores.top5 == pytest.approx(3 / 6)
+    assert math.isnan(scores.loss)
+    assert scores.confusion == ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+    assert scores.unanswered == (2, 1, 0)
+    assert [row["images"] for row in scores.per_class()] == [3, 2, 1]
+    assert [row["recall"] for row in scores.per_class()] == pytest.approx([1 / 3, 1 / 2, 1])
+    assert scores.to_dict()["unanswered"] == 3
+    assert str(scores).endswith("; 3 of 6 images gave outputs that are not numbers and count as wrong")
+
+
+def test_nothing_but_outputs_that_are_not_numbers():
+    metrics = ClassificationMetrics(("a", "b"))
+    metrics.update(torch.full((4, 2), math.nan), torch.tensor([0, 0, 1, 1]))
+    scores = metrics.compute()
+    assert (scores.top1, scores.top5, scores.unanswered) == (0.0, 0.0, (2, 2))
+
+
+def test_of_sound_outputs_nothing_is_said():
+    metrics = ClassificationMetrics(("a", "b"))
+    metrics.update(torch.eye(2), torch.tensor([0, 1]))
+    scores = metrics.compute()
+    assert (scores.top1, scores.unanswered, scores.warning) == (1.0, (), None)
+    assert "unanswered" not in scores.to_dict()

@@ -1,3 +1,5 @@
+import json
+import math
 import os
 import random
 import signal
@@ -11,9 +13,10 @@ from torch import nn
 
 import zoo
 from coloured_folder import write_coloured
-from zoo.errors import InputError, Interrupted, PlanError, TrainingError
+from zoo.errors import InputError, Interrupted, PlanError, TrainingError, ZooError
 from zoo.planning import training_params
 from zoo.preset import Preset
+from zoo.safetensors_file import read_tensors
 from zoo.training import StopRequest
 
 TINY = {"epochs": 2, "batch_size": 4, "image_size": 32, "num_workers": 0, "progress": False, "device": "cpu"}
@@ -343,3 +346,182 @@ def test_features_of_a_data_set_that_draws_are_not_kept(tmp_path, capsys):
     for wish in ({"cache": "memory"}, {"image_cache": "memory"}):
         with pytest.raises(InputError, match="is not possible: the data set changes its images at random"):
             zoo.finetune(model, (Drawing(), Drawing()), lr=0.01, out=tmp_path / "other", **TINY | wish)
+
+
+class ScheduleFree(torch.optim.Optimizer):
+    """SGD that learns at one point and keeps the average of another, as schedulefree's does."""
+
+    def __init__(self, params, lr=0.1, beta=0.9):
+        super().__init__(params, {"lr": lr, "beta": beta, "train_mode": False, "k": 0})
+
+    @torch.no_grad()
+    def _move(self, learn, weight):
+        for group in self.param_groups:
+            if group["train_mode"] != learn:
+                for parameter in group["params"]:
+                    if "z" in self.state[parameter]:
+                        parameter.lerp_(self.state[parameter]["z"], weight(group["beta"]))
+                group["train_mode"] = learn
+
+    def train(self):
+        self._move(True, lambda beta: 1 - beta)
+
+    def eval(self):
+        self._move(False, lambda beta: 1 - 1 / beta)
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            if not group["train_mode"]:
+                raise RuntimeError("Optimizer was not in train mode when step is called.")
+            share, beta = 1 / (group["k"] + 1), group["beta"]
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                z = self.state[parameter].setdefault("z", parameter.clone())
+                parameter.lerp_(z, share)
+                parameter.sub_(parameter.grad, alpha=group["lr"] * (1 - beta * (1 - share)))
+                z.sub_(parameter.grad, alpha=group["lr"])
+            group["k"] += 1
+
+
+class Learning(zoo.Callback):
+    """Keeps the weights that the last step has learnt."""
+
+    def on_step_end(self, run):
+        self.learning = {name: value.clone() for name, value in run.model.named_parameters()}
+
+
+FREE = {"lr": {"default": 0.05}, "schedule": "constant", "warmup_epochs": 0.0, "augment": "none", "weight_decay": 0.0}
+
+
+@pytest.mark.parametrize("as_instance", [False, True])
+def test_a_schedule_free_optimizer_is_scored_and_saved_at_its_average(images, tmp_path, as_instance):
+    network = Parts()
+    optimizer = ScheduleFree(network.parameters(), lr=0.05) if as_instance else ScheduleFree
+    options = dict(TINY | FREE)
+    if as_instance:
+        del options["lr"], options["weight_decay"]
+    watch = Learning()
+    made = []
+    original = ScheduleFree.step
+
+    class Spied(ScheduleFree):
+        def step(self, closure=None):
+            made[:] = [self]
+            return original(self, closure)
+
+    if as_instance:
+        optimizer.__class__ = Spied
+    run = zoo.finetune(network, images, out=tmp_path / "run", optimizer=optimizer if as_instance else Spied,
+                       callbacks=watch, **options)  # fmt: skip
+    saved = read_tensors(run.folder / "model.safetensors")
+    beta = 0.9
+    for name, parameter in network.named_parameters():
+        average = watch.learning[name] + (made[0].state[parameter]["z"] - watch.learning[name]) * (1 - 1 / beta)
+        assert torch.allclose(saved[name], average, atol=1e-6)
+        assert torch.equal(saved[name], parameter)
+    assert not torch.allclose(saved["head.weight"], watch.learning["head.weight"], atol=1e-6)
+    assert run.metrics[-1]["val_loss"] == run.evaluation.loss
+
+
+@pytest.mark.parametrize("more", [{}, {"ema_decay": 0.5}, {"keep": "best"}])
+def test_a_schedule_free_run_is_resumed_as_the_same_run(images, tmp_path, more):
+    options = TINY | FREE | {"optimizer": ScheduleFree} | more
+    whole = zoo.finetune(Parts(), images, out=tmp_path / "whole", **options)
+    with pytest.raises(Interrupted):
+        zoo.finetune(Parts(), images, out=tmp_path / "cut", callbacks=Watch(7), **options)
+    resumed = zoo.resume(tmp_path / "cut", model=Parts(), optimizer=ScheduleFree, progress=False)
+    assert all(torch.equal(value, resumed.model.state_dict()[name]) for name, value in whole.model.state_dict().items())
+
+
+class NeedsClosure(torch.optim.SGD):
+    def step(self, closure):
+        return super().step(closure)
+
+
+class Sharpness(torch.optim.SGD):
+    def step(self, closure=None):
+        assert closure is not None, "Sharpness Aware Minimization requires closure"
+
+
+@pytest.mark.parametrize("kind", [NeedsClosure, Sharpness, torch.optim.LBFGS])
+def test_an_optimizer_that_needs_a_closure_is_refused(images, tmp_path, kind):
+    text = f"the step of the optimizer {kind.__name__} needs a closure"
+    with pytest.raises(InputError, match=text):
+        zoo.finetune(Parts(), images, out=tmp_path / "run", optimizer=kind, **TINY | FREE)
+    network = Parts()
+    options = {name: value for name, value in (TINY | FREE).items() if name not in ("lr", "weight_decay")}
+    with pytest.raises(ZooError, match=text):
+        zoo.finetune(network, images, out=tmp_path / "run", optimizer=kind(network.parameters(), lr=0.1), **options)
+    assert not (tmp_path / "run").exists()
+
+
+class Sick(Parts):
+    """Gives outputs that are not numbers for some images, in eval mode."""
+
+    def forward(self, images):
+        outputs = super().forward(images)
+        if not self.training:
+            outputs = outputs.clone()
+            outputs[:2] = math.nan
+        return outputs
+
+
+def test_outputs_that_are_not_numbers_are_told_and_count_as_wrong(images, tmp_path, capsys):
+    options = TINY | {"lr": {"default": 0.05}, "progress": True, "keep": "best"}
+    run = zoo.finetune(Sick(), images, out=tmp_path / "run", **options)
+    bad = sum(run.evaluation.unanswered)
+    assert bad == 2 + 2 + 1  # of batches of 4, 4 and 1
+    assert run.evaluation.top1 <= 1 - bad / run.evaluation.images
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert f"epoch 1: {bad} of {run.evaluation.images} images gave outputs that are not numbers" in said
+    assert f"warning: {bad} of" in said
+    for name in ("run.json", "evaluation.json"):
+        json.loads((run.folder / name).read_text(), parse_constant=pytest.fail)
+    lines = (run.folder / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line, parse_constant=pytest.fail)["val_loss"] for line in lines] == [None, None]
+    assert json.loads((run.folder / "run.json").read_text())["warnings"] == [run.evaluation.warning]
+
+
+def test_weights_and_images_that_are_not_numbers_are_told(images, tmp_path):
+    network = Parts()
+    network.head.weight.data[0, 0] = math.nan
+    with pytest.raises(TrainingError, match=r"in optimizer step 1, .*before anything was learnt: head.weight"):
+        zoo.finetune(network, images, out=tmp_path / "run", **TINY | {"lr": {"default": 0.05}})
+    batches = [(torch.full((4, 3, 32, 32), math.nan), torch.tensor([0, 1, 2, 0]))]
+    loader = torch.utils.data.DataLoader(batches, batch_size=None)
+    with pytest.raises(TrainingError, match="the images of this batch hold values that are not finite numbers"):
+        zoo.finetune(Parts(), (loader, loader), out=tmp_path / "run", **TINY | {"lr": {"default": 0.05}})
+
+
+def test_after_a_run_all_modules_follow_train_again(images, tmp_path):
+    model = zoo.get("timm/test_resnet", num_classes=3)
+    run = zoo.finetune(model, images, lr=0.01, out=tmp_path / "run", **TINY)
+    assert all(module.training for module in run.model.train().modules())
+    assert not any("train" in vars(module) for module in run.model.modules())
+
+    class Fail(zoo.Callback):
+        def on_epoch_end(self, run):
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError):
+        zoo.finetune(model, images, lr=0.01, out=tmp_path / "other", callbacks=Fail(), **TINY)
+    assert all(module.training for module in model.train().modules())
+    with pytest.raises(InputError):
+        zoo.finetune(model, images, lr=0.01, out=tmp_path / "third", schedule="plateau", optimizer=NeedsClosure, **TINY)
+    assert all(module.training for module in model.train().modules())
+
+
+def test_gradients_are_on_whatever_surrounds_a_run(images, tmp_path):
+    options = TINY | {"lr": {"default": 0.05}}
+    plain = zoo.finetune(Parts(), images, out=tmp_path / "plain", **options).model.state_dict()
+    for number, mode in enumerate((torch.no_grad(), torch.inference_mode())):
+        network = Parts()
+        with mode:
+            found = zoo.finetune(network, images, out=tmp_path / str(number), **options).model.state_dict()
+        assert all(torch.equal(value, found[name]) for name, value in plain.items())
+    with torch.inference_mode():
+        network = Parts()
+    with pytest.raises(InputError, match=r"was made inside torch.inference_mode\(\)"):
+        zoo.finetune(network, images, out=tmp_path / "never", **options)

@@ -3,7 +3,6 @@
 A `\\b` in the documentation of a command, the very character, keeps the lines after it as they are in its help.
 """  # noqa: D301
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import typer
 
 import zoo
 from zoo.errors import InputError, Interrupted, WeightsError, ZooError
+from zoo.json_object import dump_json
 from zoo.terminal import drop_unwritten, echo, indent, warn
 
 from .cache_command import app as cache_app
@@ -218,7 +218,7 @@ def evaluate(
     options: dict[str, Any] = {"split": split, "batch_size": batch_size, "device": device, "skip_bad": skip_bad}
     result = zoo.evaluate(model, data, progress=not as_json, **options)
     if as_json:
-        echo(json.dumps(result.to_dict(), indent=1), lines=True)
+        echo(dump_json(result.to_dict(), indent=1), lines=True)
     else:
         _table(result.rows(), title="scores per class")
         echo(str(result))

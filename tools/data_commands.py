@@ -1,12 +1,12 @@
 """`zoo data`: look at data with boxes before anything is trained on it."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zoo.json_object import dump_json
 from zoo.terminal import clean, echo
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def check(
         _check_classes(path, split, as_json)
         return
     if as_json:
-        echo(json.dumps(report.to_dict(), indent=1), lines=True)
+        echo(dump_json(report.to_dict(), indent=1), lines=True)
     else:
         _print(report)
     if report.errors:

@@ -1,6 +1,5 @@
 """`zoo plan`: which part of a model learns when and at which rate, in the terminal and as a picture."""
 
-import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ import typer
 
 import zoo
 from zoo.errors import InputError
+from zoo.json_object import dump_json
 from zoo.paths import to_path
 from zoo.terminal import echo
 
@@ -82,7 +82,7 @@ def plan(
     at = _step_asked_for(made, step, epoch)
     if as_json:
         facts = {"digest": made.digest, **made.to_dict(), **_data_at(made, at)}
-        echo(json.dumps(facts, indent=1, default=str), lines=True)
+        echo(dump_json(facts, indent=1), lines=True)
     else:
         _print_plan(made, name, at)
     if picture is not None:

@@ -1,6 +1,5 @@
 """The command `zoo predict`: what a model says of images, printed, as data, and drawn."""
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import typer
 
 import zoo
 from zoo.errors import InputError
+from zoo.json_object import dump_json
 from zoo.paths import to_path
 from zoo.tasks import task_of
 from zoo.terminal import echo, warn
@@ -201,7 +201,7 @@ def _printing(records: list[dict[str, Any]], as_json: bool) -> Iterator[None]:
         yield
     finally:
         if as_json:
-            echo(json.dumps(records, indent=1), lines=True)
+            echo(dump_json(records, indent=1), lines=True)
 
 
 @contextmanager
@@ -216,8 +216,8 @@ def _writing(records: list[dict[str, Any]], out: Path | None, as_json: bool) -> 
         yield
     except BaseException:
         if records:
-            write_file(out / PREDICTIONS, json.dumps(records, indent=1) + "\n")
+            write_file(out / PREDICTIONS, dump_json(records, indent=1) + "\n")
             warn(f"what was found before is kept: {len(records):,} records in {out / PREDICTIONS}")
         raise
-    write_file(out / PREDICTIONS, json.dumps(records, indent=1) + "\n")
+    write_file(out / PREDICTIONS, dump_json(records, indent=1) + "\n")
     echo(f"drawn into {out}, with {PREDICTIONS}", err=as_json)

@@ -23,7 +23,7 @@ from zoo.checksums import check_checksum, drop_checksums, write_checksums
 from zoo.door import take_model
 from zoo.errors import InputError, WeightsError
 from zoo.interface import known_config, set_fact
-from zoo.json_object import read_object
+from zoo.json_object import dump_json, read_object
 from zoo.local_cache import digest_file
 from zoo.model_config import ModelConfig, describe_model
 from zoo.models import find_saved_entry, from_config
@@ -133,7 +133,7 @@ class RunFolder:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write plain values."""
-        self.write_text(name, json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
+        self.write_text(name, dump_json(value, indent=1, ascii_only=False) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file."""
@@ -172,7 +172,7 @@ class RunFolder:
 
     def write_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Write one line per epoch."""
-        self.write_text("metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+        self.write_text("metrics.jsonl", "".join(dump_json(record) + "\n" for record in records))
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Return one record per finished epoch."""

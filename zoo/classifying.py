@@ -19,7 +19,7 @@ from zoo.interface import find_loss, float_dtype, get_fact, set_fact
 from zoo.loader import Samples, collate, lay_channels_last, make_loader
 from zoo.loop import run_batches
 from zoo.lr_plan import Plan
-from zoo.metrics import ClassificationMetrics, Evaluation
+from zoo.metrics import ClassificationMetrics, Evaluation, are_answers
 from zoo.pictures import Mistake, draw_confusion, draw_mistakes
 from zoo.preprocess import Augment, Preprocess, Transform, eval_transform, to_input, train_transform
 from zoo.preset import Preset, refuse_fields
@@ -249,7 +249,7 @@ def score(
             raise InputError(f"the model gives outputs of shape {tuple(outputs.shape)}; expected (B, {len(classes)}).")
         metrics.update(outputs, targets)
         best = outputs.float().softmax(-1).max(-1)
-        wrong = (best.indices != targets).nonzero().flatten()
+        wrong = ((best.indices != targets) & are_answers(outputs)).nonzero().flatten()
         columns = (wrong + seen, targets[wrong], best.indices[wrong], best.values[wrong])
         misses += [Miss(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
         seen += len(targets)

@@ -1,6 +1,5 @@
 """What a detector found on one picture: to look at, to draw, to save, to hand on."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ from zoo.atomic import make_folder, open_whole, write_file
 from zoo.box_drawing import draw_boxes, import_supervision
 from zoo.errors import InputError
 from zoo.frames import write_video
+from zoo.json_object import dump_json
 from zoo.paths import to_path
 from zoo.picture_sources import WRITABLE, FramePlace, read_again
 from zoo.terminal import clean
@@ -125,7 +125,7 @@ class DetectionResult:
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return the values of `to_dict` as JSON, and write them to a file if there is a path."""
-        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+        text = dump_json(self.to_dict(), indent=2, ascii_only=False)
         if path is not None:
             target = to_path(path)
             self._keep_source(target)

@@ -35,6 +35,12 @@ def keep_norm_statistics(model: nn.Module) -> None:
             _keep_in_eval(module)
 
 
+def release_modes(model: nn.Module) -> None:
+    """Let every module follow `.train()` again: a run that has ended leaves nothing behind that decides on modes."""
+    for module in model.modules():
+        _let_train(module)
+
+
 def frozen_modules(model: nn.Module, plan: Plan, epoch: int = 0) -> frozenset[str]:
     """Return the names of the modules that do not learn in an epoch.
 

@@ -1,8 +1,9 @@
-"""JSON objects from files that anybody may have written."""
+"""JSON: objects from files that anybody may have written, and text that every reader takes."""
 
 import json
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from zoo.regular_file import read_regular
@@ -39,6 +40,19 @@ def parse_object(text: bytes, *, strict: bool = False) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"it is JSON, but not an object: {type(value).__name__}")
     return value
+
+
+def dump_json(value: Any, *, indent: int | None = None, ascii_only: bool = True) -> str:
+    """Return JSON that every reader takes: numbers that are not finite become `null`, other objects their text."""
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=ascii_only, default=str, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def _refuse(constant: str) -> NoReturn:

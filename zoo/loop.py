@@ -8,19 +8,25 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from zoo.bad_loss import explain_loss
 from zoo.chunks import Chunk, Chunks, count_images, split_batch
 from zoo.errors import TrainingError
 from zoo.loader import lay_channels_last, mix_seeds
 from zoo.memory import RunningStatistics, is_out_of_memory, release_memory
+from zoo.optimizer_modes import CLOSURE, asks_for_closure, set_mode
 
 REPORT_SECONDS = 0.2
+SINGLE = (
+    "a norm cannot learn its statistics from a {what} of a single image, in which each channel has one value. Use a "
+    "larger {remedy}, or freeze_norm_stats=true."
+)
 
 
 class Batches(Protocol):
@@ -48,6 +54,8 @@ class Position:
         loss_sum: Sum of their losses.
         seconds: Time spent on it.
         waiting: Seconds of that spent waiting for data.
+        first_loss: Loss of the first step of the run; None before it.
+        highest_loss: The highest loss of a step that was fetched from the device, or None.
     """
 
     epoch: int = 0
@@ -57,6 +65,13 @@ class Position:
     loss_sum: float = 0.0
     seconds: float = 0.0
     waiting: float = 0.0
+    first_loss: float | None = field(default=None, compare=False)
+    highest_loss: float | None = field(default=None, compare=False)
+
+    def note(self, loss: float) -> None:
+        """Remember the loss of a step."""
+        self.first_loss = loss if self.first_loss is None else self.first_loss
+        self.highest_loss = loss if self.highest_loss is None else max(self.highest_loss, loss)
 
 
 @dataclass(frozen=True)
@@ -131,34 +146,37 @@ def fit(
     gradients = _Gradients(network, loss, optimizer, accelerator, chunks or Chunks(), seed, shows_targets)
     while position.epoch < epochs:
         network.train()
+        set_mode(optimizer, learn=True)
         gradients.watch_statistics()
         total = torch.zeros((), device=accelerator.device, dtype=torch.float64 if watch_all else torch.float32)
         marked = reported = time.perf_counter()
         iterator = batches.epoch(position.epoch, position.batch)
         while position.batch < count:
             window = range(position.batch, min(count, (position.batch // accumulate + 1) * accumulate))
-            value = gradients.add_up(_fetch(iterator, window, count, position), window, position, total)
+            value, inputs = gradients.add_up(_fetch(iterator, window, count, position), window, position, total)
+            fetched, now = None, time.perf_counter()
+            if watch_all or position.step == 0 or now - reported > REPORT_SECONDS or window.stop == count:
+                fetched, reported = float(value), now
+                _check_finite(fetched, position, network, inputs)
+                position.note(fetched)
+            del inputs
             before_step(position)
             with _telling_memory("in the optimizer's step"):
                 if clip_grad_norm is not None:
                     accelerator.clip_grad_norm_(parameters, clip_grad_norm)
                 if adjust_gradients is not None:
                     adjust_gradients()
-                optimizer.step()
+                _step(optimizer, position)
             optimizer.zero_grad(set_to_none=True)
             position.step, position.batch = position.step + 1, window.stop
             now = time.perf_counter()
             position.seconds, marked = position.seconds + now - marked, now
-            fetched = None
-            if watch_all or now - reported > REPORT_SECONDS or position.batch == count:
-                fetched, reported = float(value), now
-                _check_finite(fetched, position)
             if after_step(position, fetched):
                 position.loss_sum += float(total)
                 return
         position.loss_sum += float(total)
         position.seconds += time.perf_counter() - marked
-        yield _finish_epoch(position, accelerator)
+        yield _finish_epoch(position, accelerator, network)
 
 
 def run_batches(network: nn.Module, batches: Iterable[Any], accelerator: Accelerator) -> Iterator[tuple[Any, Any]]:
@@ -193,8 +211,10 @@ class _Gradients:
         """Find what has to be put back after a failure; called when the modes of the modules are set."""
         self.statistics = RunningStatistics(self.network) if self.accelerator.num_processes == 1 else None
 
-    def add_up(self, pairs: Iterator[tuple[Any, Any]], window: range, position: Position, total: Tensor) -> Tensor:
-        """Run all batches of an optimizer step, and return the mean loss of the last.
+    def add_up(
+        self, pairs: Iterator[tuple[Any, Any]], window: range, position: Position, total: Tensor
+    ) -> tuple[Tensor, Any]:
+        """Run all batches of an optimizer step, and return the mean loss and the inputs of the last.
 
         Args:
             pairs: The batches.
@@ -219,7 +239,7 @@ class _Gradients:
         for (images, _), value in zip(kept, losses, strict=True):
             total += value * count_images(images)
             position.images += count_images(images)
-        return losses[-1]
+        return losses[-1], kept[-1][0]
 
     def _try_batch(self, images: Any, targets: Any, window: range, batch: int, epoch: int) -> tuple[Tensor | None, str]:
         """Return the mean loss of a batch, or None and what an error said that memory had run out."""
@@ -231,13 +251,11 @@ class _Gradients:
                 raise
             return None, str(error)  # without the error: its frames hold what has to be freed
         except ValueError as error:
-            is_cut = self.chunks.size is not None and self.chunks.size < count_images(images)
-            if not is_cut or "more than 1 value per channel" not in str(error):
+            if "more than 1 value per channel" not in str(error):
                 raise
-            raise TrainingError(
-                "a norm cannot learn its statistics from a chunk of a single image, in which each channel has one "
-                "value. Use a larger chunk_size, or freeze_norm_stats=true."
-            ) from error
+            is_cut = self.chunks.size is not None and self.chunks.size < count_images(images)
+            what, remedy = ("chunk", "chunk_size") if is_cut else ("batch", "batch_size (a loader: drop_last=True)")
+            raise TrainingError(SINGLE.format(what=what, remedy=remedy)) from error
 
     def _run_batch(self, images: Any, targets: Any, batches: int, is_last: bool) -> Tensor:
         parts = split_batch(images, targets, self.chunks.size)
@@ -323,7 +341,7 @@ def _lay_out(images: Any) -> Any:
     return tuple(map(lay_channels_last, images)) if isinstance(images, tuple) else lay_channels_last(images)
 
 
-def _finish_epoch(position: Position, accelerator: Accelerator) -> EpochResult:
+def _finish_epoch(position: Position, accelerator: Accelerator, network: nn.Module) -> EpochResult:
     sums = torch.tensor([position.loss_sum, position.images], dtype=torch.float32, device=accelerator.device)
     loss_sum, images = accelerator.reduce(sums, "sum").tolist()
     if accelerator.num_processes == 1:
@@ -336,15 +354,23 @@ def _finish_epoch(position: Position, accelerator: Accelerator) -> EpochResult:
         waiting=min(1.0, position.waiting / max(position.seconds, 1e-9)),
         seconds=position.seconds,
     )
-    _check_finite(result.loss, position)
+    _check_finite(result.loss, position, network)
     position.epoch, position.batch, position.images = position.epoch + 1, 0, 0
     position.loss_sum = position.seconds = position.waiting = 0.0
     return result
 
 
-def _check_finite(loss: float, position: Position) -> None:
+def _check_finite(loss: float, position: Position, network: nn.Module, inputs: Any = None) -> None:
     if not math.isfinite(loss):
-        raise TrainingError(
-            f"the loss is {loss} after optimizer step {position.step} in epoch {position.epoch + 1}. The rate is "
-            "probably too high: try a tenth of it, a longer warm-up, or clip_grad_norm=1.0."
-        )
+        epoch, step = position.epoch + 1, position.step
+        raise TrainingError(explain_loss(loss, epoch=epoch, step=step, network=network, inputs=inputs))
+
+
+def _step(optimizer: Any, position: Position) -> None:
+    """Take an optimizer's step; in the first one it shows whether it runs the model itself."""
+    try:
+        optimizer.step()
+    except (TypeError, AssertionError, RuntimeError) as error:
+        if position.step == 0 and asks_for_closure(error):
+            raise TrainingError(CLOSURE.format(type(getattr(optimizer, "optimizer", optimizer)).__name__)) from error
+        raise

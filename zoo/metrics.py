@@ -13,12 +13,14 @@ class Evaluation:
     """Scores over one data set.
 
     Attributes:
-        top1: Share of images whose most probable class is right, 0 to 1.
+        top1: Share of images whose most probable class is right, 0 to 1; outputs that are not numbers are wrong.
         top5: Share of images whose true class is among the five most probable (or all, if there are fewer).
         loss: Mean cross-entropy, nats.
         images: How many images.
         classes: Class names.
         confusion: `(C, C)` counts; rows are the truth, columns the prediction.
+        unanswered: Images of each true class whose outputs are not numbers (NaN or infinity), which stand in no column
+            of `confusion`; empty if there are none.
     """
 
     top1: float
@@ -27,6 +29,13 @@ class Evaluation:
     images: int
     classes: tuple[str, ...]
     confusion: tuple[tuple[int, ...], ...]
+    unanswered: tuple[int, ...] = ()
+
+    @property
+    def warning(self) -> str | None:
+        """What is wrong with the outputs; None if nothing is."""
+        count = sum(self.unanswered)
+        return f"{count:,} of {self.images:,} images gave outputs that are not numbers" if count else None
 
     @property
     def score(self) -> float:
@@ -42,7 +51,8 @@ class Evaluation:
         rows = []
         columns = [sum(row[index] for row in self.confusion) for index in range(len(self.classes))]
         for index, name in enumerate(self.classes):
-            right, true, said = self.confusion[index][index], sum(self.confusion[index]), columns[index]
+            right, said = self.confusion[index][index], columns[index]
+            true = sum(self.confusion[index]) + (self.unanswered[index] if self.unanswered else 0)
             rows.append(
                 {
                     "class": name,
@@ -57,6 +67,8 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Return all scores as plain values."""
         scores = {"top1": self.top1, "top5": self.top5, "loss": self.loss, "images": self.images}
+        if self.unanswered:
+            scores["unanswered"] = sum(self.unanswered)
         return scores | {"per_class": self.per_class(), "confusion": [list(row) for row in self.confusion]}
 
     def rows(self) -> list[dict[str, str]]:
@@ -77,7 +89,8 @@ class Evaluation:
         ]
 
     def __str__(self) -> str:
-        return f"top-1 {self.top1:.2%}, top-5 {self.top5:.2%}, loss {self.loss:.4f} on {self.images:,} images"
+        text = f"top-1 {self.top1:.2%}, top-5 {self.top5:.2%}, loss {self.loss:.4f} on {self.images:,} images"
+        return f"{text}; {self.warning} and count as wrong" if self.warning else text
 
 
 class ClassificationMetrics:
@@ -93,26 +106,41 @@ class ClassificationMetrics:
         self._top1 = MulticlassAccuracy(**options, average="micro", top_k=1).to(device)
         self._top5 = MulticlassAccuracy(**options, average="micro", top_k=min(5, count)).to(device)
         self._confusion = MulticlassConfusionMatrix(**options).to(device)
-        self._loss = MeanMetric(sync_on_compute=False).to(device)
+        self._loss = MeanMetric(nan_strategy="disable", sync_on_compute=False).to(device)
+        self._unanswered = torch.zeros(count, dtype=torch.int64, device=device)
         self.images = 0
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Add a batch: logits `(B, C)` and class indices `(B,)`, int64."""
         outputs = outputs.float()
-        self._top1.update(outputs, targets)
-        self._top5.update(outputs, targets)
-        self._confusion.update(outputs.argmax(-1), targets)
+        answered = are_answers(outputs)
+        known, truth = outputs[answered], targets[answered]
+        if len(truth):
+            self._top1.update(known, truth)
+            self._top5.update(known, truth)
+            self._confusion.update(known.argmax(-1), truth)
+        self._unanswered += torch.bincount(targets[~answered], minlength=len(self.classes))
         self._loss.update(torch.nn.functional.cross_entropy(outputs, targets), weight=len(targets))
         self.images += len(targets)
 
     def compute(self) -> Evaluation:
         """Return the scores over everything that was added."""
-        counts = self._confusion.compute().cpu().tolist()
+        unanswered = tuple(self._unanswered.tolist())
+        answered = self.images - sum(unanswered)
+        blank = [[0] * len(self.classes) for _ in self.classes]
+        counts = self._confusion.compute().cpu().tolist() if answered else blank
+        share = answered / self.images if self.images else 0.0
         return Evaluation(
-            top1=float(self._top1.compute()),
-            top5=float(self._top5.compute()),
+            top1=float(self._top1.compute()) * share if answered else 0.0,
+            top5=float(self._top5.compute()) * share if answered else 0.0,
             loss=float(self._loss.compute()),
             images=self.images,
             classes=self.classes,
             confusion=tuple(tuple(int(count) for count in row) for row in counts),
+            unanswered=unanswered if sum(unanswered) else (),
         )
+
+
+def are_answers(outputs: Tensor) -> Tensor:
+    """Return for each row of logits `(B, C)` whether it makes probabilities: it may hold -infinity, but no NaN."""
+    return ~outputs.float().softmax(-1).isnan().any(-1)

@@ -7,6 +7,7 @@ Source of the merging: detectron2, `reduce_param_groups` in detectron2/solver/bu
 """
 
 import copy
+import inspect
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,7 @@ from torch.optim import Optimizer
 from zoo.errors import InputError
 from zoo.gradients import split_members
 from zoo.lr_plan import Group, Plan
+from zoo.optimizer_modes import CLOSURE, asks_for_closure, set_mode
 from zoo.optimizers import (
     arguments,
     check_params,
@@ -64,11 +66,13 @@ def build_optimizer(
                 f"optimizer_params {dict(params)} come too late: the {type(optimizer).__name__} is made already. Give "
                 "them to its constructor, or pass its class."
             )
+        check_step(type(optimizer))
         return _adopt(optimizer, parameters, plan)
     kind = find_optimizer(optimizer) if isinstance(optimizer, str) else optimizer
     accepted = arguments(kind)
     settings = default_params(kind) | dict(params or {})
     check_params(kind, settings)
+    check_step(kind, settings)
     merged = merge_groups(plan.trained)
     for equal in merged:
         _check_decay(kind, equal[0])
@@ -85,6 +89,32 @@ def build_optimizer(
         if "max_lr_snapshot" in group:  # timm's corrected decay, lr**2 / max_lr: of the group's rate, not the highest
             group["max_lr_snapshot"] = group["initial_lr"]
     return made
+
+
+def check_step(kind: type[Optimizer], params: Mapping[str, Any] | None = None) -> None:
+    """Refuse an optimizer whose step runs the model itself.
+
+    Args:
+        kind: Its class.
+        params: Its arguments, with which a step of a small tensor is tried; None: only the signature is looked at.
+
+    Raises:
+        InputError: Its step needs a closure.
+    """
+    closure = inspect.signature(kind.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise InputError(CLOSURE.format(kind.__name__))
+    if params is None:
+        return
+    weight = torch.ones(2, 2, requires_grad=True)
+    optimizer = make_optimizer(kind, [{"params": [weight]}], lr=0.1, **params)
+    weight.grad = torch.ones(2, 2)
+    try:
+        set_mode(optimizer, learn=True)
+        optimizer.step()
+    except Exception as error:  # whatever else it may need, a small tensor does not tell
+        if asks_for_closure(error):
+            raise InputError(CLOSURE.format(kind.__name__)) from error
 
 
 def merge_groups(groups: Sequence[Group]) -> list[list[Group]]:
@@ -261,6 +291,7 @@ def _try_three_steps(
     direction = torch.linspace(-1.0, 1.0, 16, device=device).reshape(4, 4)
     weight = direction.clone().requires_grad_()
     optimizer = kind([{"params": [weight], "lr": rate}], lr=0.1, **dict(params))  # type: ignore[call-arg]
+    set_mode(optimizer, learn=True)
     for step in range(1, 4):
         _write(optimizer.param_groups[0], "lr", 0.01 * step)
         weight.grad = direction * step

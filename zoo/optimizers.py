@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from zoo.errors import InputError, did_you_mean
+from zoo.optimizer_modes import set_mode
 
 Kind = TypeVar("Kind", bound=type[Optimizer])
 
@@ -209,6 +210,7 @@ def couples_decay(kind: type[Optimizer], params: Mapping[str, Any]) -> bool:
     for decay in (0.5, 0.0):
         weight = torch.tensor([[1.0, 2.0], [-4.0, 8.0]], requires_grad=True)
         optimizer = make_optimizer(kind, [{"params": [weight], "weight_decay": decay}], lr=0.25, **params)
+        set_mode(optimizer, learn=True)
         for _ in range(8):  # RAdam is plain SGD, to which both kinds of decay are the same, for five
             weight.grad = -decay * weight.detach()
             optimizer.step()

@@ -21,6 +21,7 @@ from zoo.door import take_model
 from zoo.errors import InputError, PlanError, ZooError
 from zoo.evaluation import evaluate
 from zoo.features import why_not_frozen
+from zoo.freezing import release_modes
 from zoo.group_hooks import GroupHooks
 from zoo.grouping import Mode
 from zoo.interface import ask, find_method, get_fact, known_config
@@ -111,6 +112,8 @@ def plan(
     return make_plan(model, effective, steps_per_epoch=steps_per_epoch, optimizer=own)
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def finetune(
     model: nn.Module,
     data: Any,
@@ -151,6 +154,7 @@ def finetune(
         Interrupted: After Ctrl-C, with everything saved; `zoo.resume` goes on.
     """
     model = take_model(model, trains=True)
+    _check_can_learn(model)
     task = task_of(model)
     effective, own = _effective(preset, lr, mode, overrides, optimizer, task.defaults)
     task.check_preset(effective)
@@ -182,6 +186,7 @@ def finetune(
                 model, opened, effective, chosen, folder, show, optimizer=own, callbacks=check_callbacks(callbacks)
             )
         except BaseException:
+            release_modes(model)
             folder.discard()
             raise
         if training.is_main:
@@ -194,6 +199,8 @@ def finetune(
             raise
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def resume(
     folder: str | os.PathLike[str],
     data: Any = None,
@@ -341,6 +348,13 @@ def _disown_altered(model: Any, show: Progress) -> None:
             "To load or resume this run, change a new one in the same way and pass it as model="
         )
         model.config = known_config(model) | {"model": None, "options": {}}
+
+
+def _check_can_learn(model: nn.Module) -> None:
+    if any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers())):
+        raise InputError(
+            f"the {_name(model)} was made inside torch.inference_mode(), so it can never learn. Make it outside."
+        )
 
 
 def _learns_whole(model: nn.Module, preset: Preset) -> bool:

@@ -19,7 +19,7 @@ from zoo.chunks import Chunks, split_batch
 from zoo.compiling import StepCompiler
 from zoo.engine import make_accelerator
 from zoo.errors import InputError, Interrupted, TrainingError
-from zoo.freezing import apply_plan, check_reached, frozen_tensors, keep_norm_statistics
+from zoo.freezing import apply_plan, check_reached, frozen_tensors, keep_norm_statistics, release_modes
 from zoo.gradients import centralize_gradients, clip_groups
 from zoo.interface import ask
 from zoo.live_rates import LiveRates
@@ -27,6 +27,7 @@ from zoo.loop import EpochResult, Position, fit
 from zoo.lr_plan import Plan
 from zoo.memory import find_chunk_size, undisturbed
 from zoo.optim import build_optimizer, load_optimizer_state, set_rates
+from zoo.optimizer_modes import set_mode
 from zoo.preset import Preset
 from zoo.progress import Progress
 from zoo.proof import Proof, digest_tensor
@@ -36,6 +37,7 @@ from zoo.safetensors_file import read_tensors
 from zoo.schedule import Clock
 from zoo.sync_norms import restore_norms, synchronize_norms
 from zoo.tasks import task_of
+from zoo.verdict import find_trouble, list_warnings
 
 STEPS_PER_VOTE = 8  # how often several processes ask each other whether to stop, which makes a GPU wait
 MOST_STATES = 2  # numbers that an optimizer such as AdamW keeps for each that learns
@@ -129,6 +131,7 @@ class Training:
                 self._run()
             finally:
                 restore_norms(self.model)
+                release_modes(self.model)
             if store is not None:
                 images, size = store.total()
                 self.show.say(f"{images:,} decoded images were kept ({size / 1e9:.1f} GB)")
@@ -271,7 +274,9 @@ class Training:
 
     def _after_step(self, position: Position, loss: float | None, stop: "StopRequest") -> bool:
         if self.ema is not None:
+            set_mode(self.optimizer, learn=False)
             self.ema.update(self.model, step=position.step if self.preset.ema_warmup else None)
+            set_mode(self.optimizer, learn=True)
         if position.step == 1:
             self.proof.check("after the first step")
         self.live.loss = loss
@@ -303,12 +308,17 @@ class Training:
             record["chunk_size"] = self.chunks.size
         is_last = result.epoch == preset.epochs
         if self.val_batches is not None and (is_last or result.epoch % preset.evaluate_every == 0):
+            set_mode(self.optimizer, learn=False)
             self.evaluation, self.examples = self._evaluate()
             record |= self.evaluation.record()
-            if self.evaluation.score > self.best_score:
+            trouble = find_trouble(self.evaluation)
+            if trouble:
+                self.show.say(f"epoch {result.epoch}: {trouble}")
+            elif self.evaluation.score > self.best_score:
                 self.best_score = self.evaluation.score
                 if preset.keep == "best":
                     self.best = {name: value.cpu().clone() for name, value in self._final().state_dict().items()}
+            set_mode(self.optimizer, learn=True)
         elapsed = time.perf_counter() - began
         record["seconds"] = elapsed - sum(earlier["seconds"] for earlier in self.records)
         record["seconds_left"] = elapsed / result.epoch * (preset.epochs - result.epoch)
@@ -385,6 +395,7 @@ class Training:
     def _stop(self) -> None:
         """Save where the run stands, between two steps, and say how to go on."""
         self._save_state()
+        set_mode(self.optimizer, learn=False)  # what the state holds is to be learnt on
         if self.is_main:
             self.folder.save_model(self.model, self._final().state_dict())
             self.folder.seal()
@@ -398,6 +409,7 @@ class Training:
         )
 
     def _finish(self) -> None:
+        set_mode(self.optimizer, learn=False)
         scored = not self.position.batch and "val_loss" in self.records[-1]
         if not scored and self.val_batches is not None:  # a callback has ended the run before its last evaluation
             self.evaluation, self.examples = self._evaluate()
@@ -419,6 +431,8 @@ class Training:
         self.proof.compare(self.proof.digests | _only(written, self.proof.digests), "in model.safetensors")
         self.folder.seal()
         self._write_results("finished")
+        for warning in self._warnings():
+            self.show.say(f"warning: {warning}")
         draw_course(
             self.folder,
             self.records,
@@ -430,6 +444,9 @@ class Training:
             self.task.draw(self.folder, self.evaluation, self.examples, self.data.val)
         self.folder.drop_state()
 
+    def _warnings(self) -> list[str]:
+        return list_warnings(self.position, self.records, self.evaluation)
+
     def _write_results(self, status: str) -> None:
         folder = self.folder
         folder.write_metrics(self.records)
@@ -439,7 +456,7 @@ class Training:
         folder.write_json("proof.json", self.proof.to_dict())
         if self.evaluation is not None:
             folder.write_json("evaluation.json", self.evaluation.to_dict())
-        folder.write_json("run.json", {"status": status, **asdict(self.position)})
+        folder.write_json("run.json", {"status": status, **asdict(self.position), "warnings": self._warnings()})
 
 
 class StopRequest(AbstractContextManager["StopRequest"]):

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from zoo.code_digest import CodeDigest, closes_over_module, is_local
 from zoo.errors import InputError
 from zoo.folding import fold_norms
-from zoo.interface import ask, cut, head_prefixes, known_config
+from zoo.interface import FACTS, ask, cut, head_prefixes, known_config
 from zoo.loader import lay_channels_last
 from zoo.proof import digest_tensor
 
@@ -26,7 +26,7 @@ Parts: TypeAlias = tuple[Tensor, ...]
 
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PLAIN = (bool, int, float, str)
-NOT_READ = {"training", "classes", "preprocess", "config", "load_report", "licence"}  # of a run, or in the key anyway
+NOT_READ = {"training", "classes", "preprocess", "config", "load_report", "licence", FACTS}  # of a run, or in the key
 NO_SETTINGS = NOT_READ | {"drop_rate", "num_classes", "pretrained_cfg", "default_cfg", "_model_args"}  # of a library
 MODES = {"train", "eval"}  # methods that decide how a module learns
 OF_THE_TRUNK = {"run_backbone", "trunk", "forward", "_call_impl"}  # of a whole model's methods
