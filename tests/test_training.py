@@ -513,15 +513,18 @@ def test_after_a_run_all_modules_follow_train_again(images, tmp_path):
     assert all(module.training for module in model.train().modules())
 
 
-def test_gradients_are_on_whatever_surrounds_a_run(images, tmp_path):
-    options = TINY | {"lr": {"default": 0.05}}
-    plain = zoo.finetune(Parts(), images, out=tmp_path / "plain", **options).model.state_dict()
-    for number, mode in enumerate((torch.no_grad(), torch.inference_mode())):
-        network = Parts()
-        with mode:
-            found = zoo.finetune(network, images, out=tmp_path / str(number), **options).model.state_dict()
-        assert all(torch.equal(value, found[name]) for name, value in plain.items())
+def test_a_model_that_was_made_without_gradients_is_refused(images, tmp_path):
     with torch.inference_mode():
         network = Parts()
     with pytest.raises(InputError, match=r"was made inside torch.inference_mode\(\)"):
-        zoo.finetune(network, images, out=tmp_path / "never", **options)
+        zoo.finetune(network, images, out=tmp_path / "never", **TINY | {"lr": {"default": 0.05}})
+
+
+def test_a_run_is_resumed_inside_of_no_grad_too(images, tmp_path):
+    options = TINY | FREE
+    whole = zoo.finetune(Parts(), images, out=tmp_path / "whole", **options)
+    with pytest.raises(Interrupted):
+        zoo.finetune(Parts(), images, out=tmp_path / "cut", callbacks=Watch(7), **options)
+    with torch.no_grad():
+        resumed = zoo.resume(tmp_path / "cut", model=Parts(), progress=False)
+    assert all(torch.equal(value, resumed.model.state_dict()[name]) for name, value in whole.model.state_dict().items())

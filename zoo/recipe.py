@@ -112,8 +112,6 @@ def plan(
     return make_plan(model, effective, steps_per_epoch=steps_per_epoch, optimizer=own)
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()
 def finetune(
     model: nn.Module,
     data: Any,

@@ -37,6 +37,8 @@ class _Position(_Form):
     loss_sum: FiniteFloat
     seconds: Seconds
     waiting: Seconds
+    first_loss: FiniteFloat | None = None
+    highest_loss: FiniteFloat | None = None
 
 
 class _Change(_Form):
