@@ -154,6 +154,26 @@ def test_numbers_without_names_are_named_by_the_given_classes() -> None:
         open_box_data((set_of(0, 2), set_of(2, seed=9)), classes=["cat", "dog"])
 
 
+def test_numbers_without_names_are_no_places_among_the_names_of_a_model() -> None:
+    pair = (set_of(0, 2), set_of(2, seed=9))
+    text = r"^the labels of the data are numbers without names, and the classes of the model have names: 'cat', .* into"
+    with pytest.raises(DataError, match=text):
+        open_box_data(pair, classes=["cat", "dog", "elk"], by_name=True)
+    data = open_box_data(pair, classes=["2", "10", "0"], by_name=True)
+    assert data.class_map == ((2, "2"), (0, "0"))
+    assert not data.named
+    assert open_box_data(pair, classes=["cat", "dog", "elk"]).named
+
+
+def test_boxes_are_numbered_like_the_classes_of_a_model(tmp_path: Path) -> None:
+    write_yolo(tmp_path, {"train": 5, "val": 2}, names="{0: cat, 1: 'caf\u00e9 ', 2: cells}")
+    data = open_box_data(tmp_path, like=["cafe\u0301", "x", "cells"])
+    assert data.classes == ("caf\u00e9", "cells", "cat")
+    assert data.class_map == ((1, "caf\u00e9"), (2, "cells"), (0, "cat"))
+    assert counts(data) == {"train": [2, 0, 3], "val": [1, 0, 1]}
+    assert data.options == {"skip_bad": False, "classes": ["caf\u00e9", "cells", "cat"]}
+
+
 def test_classes_of_the_same_name_are_one() -> None:
     split = BoxSplit("all", make_picture, ())
     source = BoxSource("here", "test", {"all": split}, {3: "cell", 7: "dog", 9: "cell"})

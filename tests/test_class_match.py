@@ -279,3 +279,20 @@ def test_a_module_of_somebody_elses_is_not_changed() -> None:
     free.classes = ()
     match_classes(free, data, print)
     assert free.classes == ("blue", "red", "green")
+
+
+@pytest.mark.parametrize("order", [("red", "blue"), ("red", "grey"), ("blue", "red", "grey")])
+def test_a_detector_keeps_what_it_knows(order: tuple[str, ...]) -> None:
+    model = zoo.get("yolo_nas_s", classes=["blue", "red"])
+    with torch.no_grad():
+        for number, head in enumerate((model.heads.head1, model.heads.head2, model.heads.head3)):
+            head.cls_pred.weight.normal_(generator=torch.Generator().manual_seed(number))
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before = dict(zip(model.classes, model.decode(model.eval()(images)).scores.unbind(-1), strict=True))
+        match_classes(model, SimpleNamespace(classes=order, named=True), print)
+        after = dict(zip(model.classes, model.decode(model.eval()(images)).scores.unbind(-1), strict=True))
+    assert model.classes == order
+    assert model.num_classes == len(order)
+    for name in set(order) & {"red", "blue"}:
+        assert torch.allclose(after[name], before[name], atol=1e-6)

@@ -569,3 +569,18 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 def test_what_is_no_name_is_told(preset):
     with pytest.raises(PresetError, match=f"preset is a {type(preset).__name__}; expected a name"):
         load_preset(preset)
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("class_weights", r"Give the model a method loss\(outputs, targets"),
+        ("criterion", r"Give the model a method loss"),
+        ("patience", r"A zoo\.Callback ends a run with run\.stop\(\)"),
+        ("dropout", r"argument of zoo\.get"),
+        ("sampler", r"Pass loaders of your own"),
+    ],
+)
+def test_what_is_said_elsewhere_has_a_hint(key, hint):
+    with pytest.raises(PresetError, match=rf"unknown key '{key}'\. .*{hint}"):
+        Preset(**{key: 1})

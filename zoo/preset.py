@@ -555,6 +555,20 @@ _KNOWN_ELSEWHERE = {
 _FIELD_OF = {foreign: field for field, names in _KNOWN_ELSEWHERE.items() for foreign in names}
 
 
+_OWN_LOSS = "Give the model a method loss(outputs, targets, *, label_smoothing=0.0)"
+_ELSEWHERE = {  # what is no field, and where it is said instead
+    "class_weights": f"{_OWN_LOSS} that weights the classes, or pass loaders with a sampler of your own.",
+    "loss": f"{_OWN_LOSS}.",
+    "sampler": "Pass loaders of your own, which order their images as they like.",
+    "early_stopping": "A zoo.Callback ends a run with run.stop(), such as in on_epoch_end; keep='best' keeps the best.",
+    "drop_rate": "It is an argument of zoo.get.",
+    "num_classes": "It is an argument of zoo.get.",
+}
+_ALIKE = {"class_weight": "class_weights", "criterion": "loss", "patience": "early_stopping", "dropout": "drop_rate"}
+
+
 def _did_you_mean_field(key: str) -> str:
+    if hint := _ELSEWHERE.get(_ALIKE.get(key.lower(), key.lower())):
+        return f" {hint}"
     foreign = get_close_matches(key.lower(), _FIELD_OF, n=1, cutoff=0.85)
     return f" Did you mean {_FIELD_OF[foreign[0]]!r}?" if foreign else did_you_mean(key, Preset.model_fields)

@@ -32,6 +32,7 @@ from zoo.preset import Preset
 from zoo.progress import Progress
 from zoo.proof import Proof, digest_tensor
 from zoo.report import draw_course
+from zoo.run_notes import notes_on
 from zoo.run_state import check_clock, check_optimizer, check_tensors, is_of_optimizer, telling_misfits
 from zoo.safetensors_file import read_tensors
 from zoo.schedule import Clock
@@ -105,6 +106,10 @@ class Training:
         self.clock = {"epochs": preset.epochs, "batches": len(self.batches), "accumulate": preset.accumulate}
         self.clock |= {"processes": self.accelerator.num_processes}
         self.plan = plan.at(clock)
+        if state is None:
+            names = (name for name, _ in model.named_parameters())
+            for line in notes_on(preset, clock.steps, names, optimizer):
+                show.say(f"note: {line}")
         self.proof = Proof(frozen_tensors(model, plan, epoch))
         self.live_rates = LiveRates(self.plan)
         if self.val_batches is None and self.live_rates.awaited - {"loss"}:
