@@ -37,6 +37,7 @@ STEPS = [
         "frames",
         "web_file",
         "group_hooks",
+        "ported_optimizers",
         "settings",
         "licence_terms",
         "detr_library",

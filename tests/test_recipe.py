@@ -10,7 +10,8 @@ from torch import nn
 
 import zoo
 from coloured_folder import write_coloured
-from zoo.errors import FrozenError, InputError, PlanError, PresetError, TrainingError
+from zoo.compat.super_gradients import training_params
+from zoo.errors import FrozenError, InputError, Interrupted, PlanError, PresetError, TrainingError
 from zoo.safetensors_file import read_tensors
 
 TINY = {"epochs": 2, "batch_size": 4, "image_size": 32, "num_workers": 0, "progress": False, "device": "cpu"}
@@ -162,6 +163,35 @@ def test_a_run_that_was_stopped_goes_on_as_the_same_run(images, tmp_path, step, 
     assert (out / "rates.csv").read_text() == (whole.folder / "rates.csv").read_text()
     keys = ("epoch", "step", "val_loss", "top1", "lr")
     assert [[r[k] for k in keys] for r in resumed.metrics] == [[r[k] for k in keys] for r in whole.metrics]
+
+
+class StopAfterStep3(zoo.Callback):
+    def on_step_end(self, run):
+        if run.step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_run_with_a_function_of_super_gradients_is_resumed_and_repeated(images, tmp_path):
+    def course(initial_lr, epoch, iter, max_epoch, iters_per_epoch):
+        return 0.001 + initial_lr * (1 - (epoch * iters_per_epoch + iter) / (max_epoch * iters_per_epoch)) ** 2
+
+    params = {"initial_lr": 0.05, "max_epochs": 3, "lr_mode": "FunctionLRScheduler", "lr_schedule_function": course}
+    params |= {"loss": "CrossEntropyLoss", "lr_warmup_epochs": 1}
+    options = {key: value for key, value in TINY.items() if key not in ("epochs", "progress")}
+    preset = training_params(params).replace(**options)
+
+    def train(out, **options):
+        return zoo.finetune(zoo.get(NAME, num_classes=3), images, out=tmp_path / out, **options)
+
+    whole = train("whole", preset=preset, mode="low_lr", progress=False)
+    rates = (whole.folder / "rates.csv").read_text()
+    assert len(set(rates.splitlines())) > 4
+    repeated = train("repeated", preset=whole.folder / "preset.yaml", progress=False)
+    with pytest.raises(Interrupted):
+        train("stopped", preset=preset, mode="low_lr", callbacks=StopAfterStep3(), progress=False)
+    for run in (repeated, zoo.resume(tmp_path / "stopped", progress=False)):
+        assert equal(weights(whole), weights(run))
+        assert (run.folder / "rates.csv").read_text() == rates
 
 
 def test_a_run_that_was_killed_goes_on_from_what_it_saved_last(images, tmp_path):

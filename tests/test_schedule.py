@@ -12,7 +12,7 @@ from torch.optim import lr_scheduler as theirs
 
 from zoo import schedule as module
 from zoo.errors import InputError
-from zoo.schedule import Clock, Schedule, list_schedules, parse_schedule, register_schedule
+from zoo.schedule import Clock, Schedule, list_schedules, parse_schedule, register_schedule, to_plain
 
 CLOCK = Clock(epochs=4, steps_per_epoch=5)
 COMPAT = "super-gradients"
@@ -370,17 +370,32 @@ class TestCompat:
         with pytest.raises(InputError, match=r"schedule 'function' of super-gradients gives -1 at step 1; expected a"):
             parse_schedule(lambda **_: -1, compat=COMPAT).check(CLOCK)
 
-    def test_accumulates_over_the_whole_run(self):
+    def test_the_formula_is_taken_at_the_batches_of_the_steps(self):
         even = Clock(2, 2, accumulate=2, batches_per_epoch=4)
         assert len(set(rates("polynomial", clock=even, compat=COMPAT))) == 4
         uneven = Clock(2, 3, accumulate=2, batches_per_epoch=5)
-        expected = (
-            r"counts batches over the whole run: 5 batches per epoch, 2 per step, make 5 steps where this run has 6"
-        )
-        with pytest.raises(InputError, match=expected):
-            parse_schedule("polynomial", compat=COMPAT).check(uneven)
-        with pytest.raises(InputError, match=r"1 batches per epoch, 4 per step, make 0 steps where this run has 1\."):
-            parse_schedule("polynomial", compat=COMPAT).rate(0, Clock(1, 1, accumulate=4, batches_per_epoch=1), 0.1)
+        seen = rates("polynomial", 0.1, clock=uneven, compat=COMPAT)
+        before = [1, 3, 4, 6, 8]  # batches of the run, from 0, at which the steps before were taken
+        assert seen == pytest.approx([0.1, *(0.1 * (1 - batch / 10) ** 0.9 for batch in before)])
+        short = Clock(1, 1, accumulate=4, batches_per_epoch=1)
+        assert rates({"kind": "cosine", "final_ratio": 0.5}, 0.1, clock=short, compat=COMPAT) == [0.1]
+
+    def test_what_a_function_gives_can_be_kept(self):
+        def half(initial_lr, epoch, iter, max_epoch, iters_per_epoch):
+            return 0.02 + initial_lr / 2 ** (1 + epoch)
+
+        plain = to_plain(half, CLOCK, compat=COMPAT, defaults={"warmup_epochs": 1}, bases=[0.01, 0.1])
+        assert plain["kind"] == "recorded"
+        again = parse_schedule(json.loads(json.dumps(plain)), {"warmup_epochs": 1}, COMPAT)
+        schedule = parse_schedule(half, {"warmup_epochs": 1}, COMPAT)
+        for base in (0.01, 0.1):
+            assert rates(again, base) == rates(schedule, base)
+            assert again.fixed(CLOCK, [base]) == schedule.fixed(CLOCK, [base])
+        assert not again.is_settled(0, CLOCK)
+        with pytest.raises(InputError, match=r"rate 0\.01 and 0\.1, and this run has 0\.2\. Pass the"):
+            again.rate(0, CLOCK, 0.2)
+        with pytest.raises(InputError, match=r"recorded for 20 optimizer steps, and this run has 30"):
+            again.check(Clock(epochs=6, steps_per_epoch=5))
 
     def test_is_settled_after_the_warmup_of_a_constant(self):
         schedule = parse_schedule({"kind": "constant", "warmup_epochs": 2}, compat=COMPAT)

@@ -6,7 +6,7 @@ Steps are optimizer steps, k from 0. A curve is measured from the end of the war
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -89,8 +89,13 @@ class Schedule(ABC):
     def is_settled(self, step: int, clock: Clock) -> bool:
         """Say whether the rate is the group's own from this step to the end, for certain."""
 
-    def fixed(self, clock: Clock) -> "Schedule":
-        """Return an equal schedule that needs no code of the caller's: a function becomes the list of its factors."""
+    def fixed(self, clock: Clock, bases: Sequence[float]) -> "Schedule":
+        """Return an equal schedule that needs no code of the caller's: a function becomes a list of what it gives.
+
+        Args:
+            clock: Length of the run.
+            bases: The rates that the groups have of their own.
+        """
         return self
 
 
@@ -272,22 +277,35 @@ class _Cosine(_Measured):
 
 
 class _Polynomial(_Measured):
-    """q + (1 − q)·(1 − x)^p: from 1 to q = `final_ratio`, x the share of the curve that is done, p = `power`."""
+    """q + (1 − q)·(1 − x)^p: from 1 to q = `final_ratio`, x the share of the curve that is done, p = `power`.
+
+    With `cycle`, a curve that has reached its end grows by its own length, again and again: the rate jumps up and then
+    falls more slowly, as in MindSpore's PolynomialDecayLR(update_decay_steps=True) and TensorFlow's `cycle`.
+    """
 
     power: float = Field(default=0.9, gt=0)
     final_ratio: float = Field(default=0.0, ge=0, le=1)
+    cycle: bool = False
+
+    def done(self, position: int, clock: Clock) -> float:
+        if not self.cycle:
+            return super().done(position, clock)
+        length = self.length(clock)
+        return position / (length * max(1, math.ceil(position / length)))
 
     def factor_at(self, position: int, clock: Clock) -> float:
         return float(self.final_ratio + (1 - self.final_ratio) * (1 - self.done(position, clock)) ** self.power)
 
 
 class _Inverse(_Measured):
-    """1/(1 + rate·k/steps). It does not stop at its length."""
+    """1/(1 + rate·k/steps). It does not stop at its length; with `stair`, k/steps is rounded down."""
 
     speed: float = Field(default=1.0, gt=0, alias="rate")
+    stair: bool = False
 
     def factor_at(self, position: int, clock: Clock) -> float:
-        return 1 / (1 + self.speed * position / self.length(clock))
+        lengths = position / self.length(clock)
+        return 1 / (1 + self.speed * (math.floor(lengths) if self.stair else lengths))
 
     def to_dict(self) -> dict[str, Any]:
         return {"rate" if name == "speed" else name: value for name, value in super().to_dict().items()}

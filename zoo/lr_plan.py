@@ -105,7 +105,11 @@ class Group:
     def fixed(self, clock: Clock) -> "Group":
         """Return an equal group whose schedules need no code of the caller's."""
         decay = self.weight_decay_schedule
-        return replace(self, schedule=self.schedule.fixed(clock), weight_decay_schedule=decay and decay.fixed(clock))
+        return replace(
+            self,
+            schedule=self.schedule.fixed(clock, [self.full_lr]),
+            weight_decay_schedule=decay and decay.fixed(clock, [1.0]),
+        )
 
     @property
     def state(self) -> str:

@@ -1,12 +1,12 @@
-"""Optimizers by name, and three that behave as those of other frameworks do where torch's do not.
+"""Optimizers by name.
 
-A name is looked up in `torch.optim` first, then in timm, then here, then among those that users registered. Case and
-separators do not count. Names never import code: a class of one's own is passed as a class, or registered.
+A name is looked up in `torch.optim` first, then in timm, then in `zoo.ported_optimizers`, then among those that users
+registered. Case and separators do not count. Names never import code: a class of one's own is passed as a class, or
+registered.
 """
 
 import functools
 import inspect
-import math
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,11 +15,28 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 
 from zoo.errors import InputError, did_you_mean
 from zoo.optimizer_modes import set_mode
+from zoo.ported_optimizers import AdamWeightDecay, MindSporeAdam, OneFlowSGD, list_ported
+
+__all__ = [
+    "AdamWeightDecay",
+    "MindSporeAdam",
+    "OneFlowSGD",
+    "arguments",
+    "check_params",
+    "couples_decay",
+    "default_params",
+    "default_weight_decay",
+    "find_optimizer",
+    "list_optimizers",
+    "make_optimizer",
+    "rate_caveat",
+    "register_optimizer",
+    "takes_weight_decay",
+]
 
 Kind = TypeVar("Kind", bound=type[Optimizer])
 
@@ -78,7 +95,7 @@ def list_optimizers() -> list[str]:
     """Return every name that can be used here, each once, without regard to case in alphabetical order."""
     timm_names = {name for name, info in _timm_entries().items() if _is_installed(info) and name not in _REFUSED}
     theirs = timm_names - set(_torch_kinds())
-    ours = [kind.__name__ for kind in _OWN]
+    ours = [kind.__name__ for kind in list_ported()]
     return sorted([*(kind.__name__ for kind in _torch_kinds().values()), *theirs, *ours, *_registered], key=str.lower)
 
 
@@ -224,167 +241,6 @@ def rate_caveat(optimizer: str | type[Optimizer]) -> str | None:
     return _CAVEATS.get(kind.__name__.lower()) if kind.__module__.startswith("torch.") else None
 
 
-class _ElementwiseOptimizer(Optimizer):
-    """What the optimizers below share: decay is settled here, the update of one parameter is their own."""
-
-    coupled_decay = True
-
-    def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
-        for name, value in defaults.items():
-            numbers = value if isinstance(value, list | tuple) else [value]
-            if any(not 0.0 <= number < (1.0 if name == "betas" else math.inf) for number in numbers):
-                raise ValueError(f"{name} is {value}; expected 0 or more{', below 1' if name == 'betas' else ''}")
-        super().__init__(params, defaults)
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Update every parameter that has a gradient; return what the closure returns."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                gradient = parameter.grad
-                if self.coupled_decay and group["weight_decay"] != 0:
-                    gradient = gradient.add(parameter, alpha=group["weight_decay"])
-                self._update(parameter, gradient, self.state[parameter], group)
-        return loss
-
-    def _update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        raise NotImplementedError
-
-
-class MindSporeAdam(_ElementwiseOptimizer):
-    """Adam as `mindspore.nn.Adam` computes it: epsilon is added outside the bias correction.
-
-    `w -= lr * sqrt(1 - b2**t) / (1 - b1**t) * m / (sqrt(v) + eps)`, where `torch.optim.Adam` divides by
-    `sqrt(v) / sqrt(1 - b2**t) + eps`. Decay is added to the gradient.
-
-    Args:
-        params: Parameters or groups.
-        lr: Rate, a number or a 0-dim tensor.
-        betas: Factors of the running means of gradients and squared gradients.
-        eps: Added to the root of the mean of squares.
-        weight_decay: Decay.
-
-    Source:
-        Measured with MindSpore 2.10.0 on CPU. Its options `use_nesterov` and `use_amsgrad` are not offered.
-    """
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float | Tensor = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
-
-    def _update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        beta1, beta2 = group["betas"]
-        if not state:
-            state["step"] = torch.zeros((), dtype=torch.float64)  # on the CPU, as torch's: it is no part of the update
-            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-        step, mean, square = state["step"], state["exp_avg"], state["exp_avg_sq"]
-        step += 1
-        mean.lerp_(gradient, 1 - beta1)
-        square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        correction = (1 - beta2**step).sqrt() / (1 - beta1**step)
-        parameter.sub_(mean / square.sqrt().add_(group["eps"]) * correction * group["lr"])
-
-
-class AdamWeightDecay(_ElementwiseOptimizer):
-    """Adam as `mindspore.nn.AdamWeightDecay` computes it: decoupled decay, and no bias correction.
-
-    `w -= lr * (m / (sqrt(v) + eps) + weight_decay * w)`. The shares of a new gradient, `1 - b1` and `1 - b2`, are
-    differences of float32 numbers there, and here: 0.0010000467 for 0.999.
-
-    Args:
-        params: Parameters or groups.
-        lr: Rate, a number or a 0-dim tensor.
-        betas: Factors of the running means of gradients and squared gradients.
-        eps: Added to the root of the mean of squares.
-        weight_decay: Decay, multiplied by the rate.
-
-    Source:
-        Measured with MindSpore 2.10.0 on CPU.
-    """
-
-    coupled_decay = False
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float | Tensor = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-6,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
-
-    def _update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        if not state:
-            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-        mean, square = state["exp_avg"], state["exp_avg_sq"]
-        beta1, beta2 = group["betas"]
-        share1, share2 = _float32_complement(beta1), _float32_complement(beta2)
-        mean.mul_(beta1).add_(gradient, alpha=share1)
-        square.mul_(beta2).addcmul_(gradient, gradient, value=share2)
-        update = mean / square.sqrt().add_(group["eps"])
-        if group["weight_decay"] != 0:
-            update.add_(parameter, alpha=group["weight_decay"])
-        parameter.sub_(update.mul_(group["lr"]))
-
-
-class OneFlowSGD(_ElementwiseOptimizer):
-    """SGD as `oneflow.optim.SGD` computes it: the momentum buffer starts at zero, so the first step is damped too.
-
-    `buffer = momentum * buffer + (1 - dampening) * g; w -= lr * buffer`, with `g + momentum * buffer` in place of the
-    buffer for Nesterov's momentum. `torch.optim.SGD` starts with `buffer = g`. Decay is added to the gradient.
-
-    Args:
-        params: Parameters or groups.
-        lr: Rate, a number or a 0-dim tensor.
-        momentum: Factor of the buffer; with 0 there is none, and dampening has no effect.
-        dampening: Share of the gradient that is kept out of the buffer.
-        weight_decay: Decay.
-        nesterov: Look ahead; needs momentum and no dampening.
-
-    Source:
-        Measured with OneFlow 0.9.0 on CPU. Its option `maximize` is not offered.
-    """
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float | Tensor = 1e-3,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
-        nesterov: bool = False,
-    ) -> None:
-        if nesterov and (momentum == 0 or dampening != 0):
-            raise ValueError("nesterov needs a momentum above 0 and no dampening")
-        defaults = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
-        super().__init__(params, defaults | {"nesterov": nesterov})
-
-    def _update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        momentum = group["momentum"]
-        if momentum != 0:
-            if not state:
-                state["momentum_buffer"] = torch.zeros_like(parameter)
-            buffer = state["momentum_buffer"].mul_(momentum).add_(gradient, alpha=1 - group["dampening"])
-            gradient = gradient.add(buffer, alpha=momentum) if group["nesterov"] else buffer
-        parameter.sub_(gradient * group["lr"])
-
-
-_OWN = (MindSporeAdam, AdamWeightDecay, OneFlowSGD)
-
-
 def _key(name: str) -> str:
     """Return what counts of a name: letters and digits, in lower case."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
@@ -402,7 +258,8 @@ def _torch_kinds() -> dict[str, type[Optimizer]]:
 
 
 def _own_kinds() -> dict[str, type[Optimizer]]:
-    return {_key(kind.__name__): kind for kind in _OWN} | {_key(name): kind for name, kind in _registered.items()}
+    ported = {_key(kind.__name__): kind for kind in list_ported()}
+    return ported | {_key(name): kind for name, kind in _registered.items()}
 
 
 @functools.cache
@@ -447,13 +304,3 @@ def _bind(kind: type[Optimizer], name: str, bound: Mapping[str, Any]) -> type[Op
     body = {"__init__": construct, "__signature__": inspect.signature(partial(kind, **bound))}
     made = type(name, (kind,), {**body, "__doc__": f"{kind.__name__} of timm with {changed}.", "__module__": __name__})
     return cast(type[Optimizer], made)
-
-
-def _float32_complement(beta: float) -> float:
-    return _round_to_float32(1.0 - _round_to_float32(beta))
-
-
-def _round_to_float32(number: float) -> float:
-    """Round to 24 binary digits by Veltkamp's splitting: a call that makes a tensor would break a compiled step."""
-    scaled = number * (2**29 + 1)
-    return scaled - (scaled - number)

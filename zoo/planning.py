@@ -107,7 +107,7 @@ def _common(preset: Preset, steps_per_epoch: int | None, optimizer: Any) -> Comm
     return Common(
         clock=Clock(preset.epochs, steps, preset.accumulate),
         schedule=preset.schedule,
-        schedule_defaults=_schedule_defaults(preset),
+        schedule_defaults=schedule_defaults(preset),
         usual_warmup=min(WARMUP_EPOCHS, preset.epochs / 2),
         compat=preset.compat,
         weight_decay=default_weight_decay(kind) if decay is None else decay,
@@ -119,7 +119,7 @@ def _common(preset: Preset, steps_per_epoch: int | None, optimizer: Any) -> Comm
     )
 
 
-def _schedule_defaults(preset: Preset) -> dict[str, Any]:
+def schedule_defaults(preset: Preset) -> dict[str, Any]:
     """Return what a schedule takes from the preset where it says nothing itself."""
     names = ("warmup_epochs", "warmup_steps", "warmup_start_lr", "cooldown_epochs", "final_lr_ratio")
     given = {name: getattr(preset, name) for name in names if getattr(preset, name) is not None}

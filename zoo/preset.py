@@ -5,6 +5,7 @@ and nowhere else. Whatever is wrong with a file is reported at once, with line n
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -232,6 +233,13 @@ class Preset(BaseModel):
     @classmethod
     def _known_schedule(cls, schedule: Any, info: ValidationInfo) -> Any:
         return check_schedule(schedule, info.data.get("compat"))
+
+    @field_validator("optimizer")
+    @classmethod
+    def _optimizer_of_the_system(cls, name: str, info: ValidationInfo) -> str:
+        """Two optimizers have the name RMSpropTF; a run that repeats super-gradients means its own."""
+        is_ambiguous = re.sub("[^a-z0-9]", "", name.lower()) == "rmsproptf"
+        return "SuperGradientsRMSpropTF" if info.data.get("compat") and is_ambiguous else name
 
     @field_validator("mode")
     @classmethod

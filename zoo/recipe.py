@@ -26,12 +26,12 @@ from zoo.group_hooks import GroupHooks
 from zoo.grouping import Mode
 from zoo.interface import ask, find_method, get_fact, known_config
 from zoo.lr_plan import Plan
-from zoo.planning import make_plan
+from zoo.planning import make_plan, schedule_defaults
 from zoo.preset import Preset, load_preset
 from zoo.progress import Progress, is_main_process
 from zoo.rate_spec import Settings
 from zoo.run_identity import tell_versions
-from zoo.schedule import Clock, to_plain
+from zoo.schedule import to_plain
 from zoo.tasks import Task, task_of
 from zoo.training import Training
 from zoo.trial import try_batches
@@ -396,8 +396,7 @@ def _write_beginning(training: Training) -> None:
         cache=supply.features.get("where", "off"),
         cache_dtype=supply.features.get("numbers", preset.cache_dtype),
         chunk_size=training.chunks.size,
-        schedule=to_plain(preset.schedule, training.plan.clock),
-        lr=_plain_rates(preset.lr, training.plan.clock),
+        **_plain_schedules(preset, training.plan),
     )
     folder.write_text("preset.yaml", known.to_yaml(full=True))
     folder.write_json("config.json", model_config(model).model_dump())
@@ -408,16 +407,19 @@ def _write_beginning(training: Training) -> None:
     folder.write_json("environment.json", describe_environment(str(training.accelerator.device)))
 
 
-def _plain_rates(lr: Any, clock: Clock) -> Any:
-    """Return rates whose settings hold no code."""
-    if not isinstance(lr, Mapping):
-        return lr
-    return {
-        key: value.model_copy(update={"schedule": to_plain(value.schedule, clock)})
-        if isinstance(value, Settings) and value.schedule is not None
-        else value
-        for key, value in lr.items()
-    }
+def _plain_schedules(preset: Preset, plan: Plan) -> dict[str, Any]:
+    """Return `schedule` and `lr` of a preset so that they hold no code."""
+    own = set() if isinstance(preset.lr, Mapping) else {float(preset.lr)}
+    options: dict[str, Any] = {"compat": preset.compat, "defaults": schedule_defaults(preset)}
+    options["bases"] = sorted(own | {group.full_lr for group in plan.trained})
+
+    def without_code(rate: Any) -> Any:
+        if not isinstance(rate, Settings) or rate.schedule is None:
+            return rate
+        return rate.model_copy(update={"schedule": to_plain(rate.schedule, plan.clock, **options)})
+
+    lr = {key: without_code(rate) for key, rate in preset.lr.items()} if isinstance(preset.lr, Mapping) else preset.lr
+    return {"schedule": to_plain(preset.schedule, plan.clock, **options), "lr": lr}
 
 
 def _train(training: Training) -> Run:

@@ -5,7 +5,7 @@ One flat mapping says all: `{"kind": "cosine", "warmup_epochs": 1, "final_ratio"
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from zoo.curves import CURVES, Clock, Curve, Schedule, downwards
 from zoo.errors import InputError, did_you_mean
-from zoo.sg_schedule import REFERENCES, Reading, Reference, Run, read_rates
+from zoo.sg_schedule import REFERENCES, Reading, Recorded, Reference, Run, read_rates
 from zoo.torch_schedule import Plateau, TorchScheduler, is_scheduler, makes_scheduler, read_scheduler
 from zoo.wording import in_words, shown
 
@@ -78,16 +78,29 @@ def parse_schedule(value: Given, defaults: Mapping[str, Any] | None = None, comp
     return _Compatible(_build(reference, _with_reference_defaults(_complete(values, reference), given)))
 
 
-def to_plain(value: Given, clock: Clock) -> Any:
-    """Return a schedule as a preset can hold it: names and mappings as they are, functions as lists of their factors.
+def to_plain(
+    value: Given,
+    clock: Clock,
+    *,
+    compat: str | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    bases: Sequence[float] = (1.0,),
+) -> Any:
+    """Return a schedule as a preset can hold it: names and mappings as they are, functions as lists of what they give.
 
     Args:
         value: What `parse_schedule` takes.
         clock: The run that the list is made for.
+        compat: As in `parse_schedule`.
+        defaults: As in `parse_schedule`; a list of rates contains the warm-up that they describe.
+        bases: The groups' own rates. A function of super-gradients gives rates, not factors: one list for each.
     """
     if isinstance(value, str) or (isinstance(value, Mapping) and not any(map(callable, value.values()))):
         return value
-    values = parse_schedule(value).fixed(clock).to_dict()
+    schedule = parse_schedule(value, defaults, compat)
+    values = schedule.fixed(clock, bases).to_dict()
+    if isinstance(schedule, _Compatible):
+        return values
     return {key: item for key, item in values.items() if key == "kind" or key not in Curve.model_fields}
 
 
@@ -134,7 +147,7 @@ class _FunctionCurve(Curve):
     def to_dict(self) -> dict[str, Any]:
         return _without_function(super().to_dict())
 
-    def fixed(self, clock: Clock) -> Schedule:
+    def fixed(self, clock: Clock, bases: Sequence[float]) -> Schedule:
         if self.kind in _REGISTERED:
             return self
         values = {key: value for key, value in self.to_dict().items() if key != "name"}
@@ -216,23 +229,26 @@ class _Compatible(Schedule):
 
     def to_dict(self) -> dict[str, Any]:
         values = {name: getattr(self.settings, name) for name in type(self.settings).model_fields}
-        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-        plain = {name: value for name, value in plain.items() if value is not None} | {"compat": COMPAT}
+        plain = {name: _tuples_to_lists(value) for name, value in values.items() if value is not None}
+        plain |= {"compat": COMPAT}
         return _without_function(plain) | (self._scheduler.to_dict() if self._scheduler else {})
 
     def check(self, clock: Clock) -> None:
-        run = _to_run(clock)
-        if run.steps != clock.steps:
-            raise InputError(
-                f"compat {COMPAT!r} counts batches over the whole run: {clock.batches} batches per epoch, "
-                f"{clock.accumulate} per step, make {run.steps} steps where this run has {clock.steps}. Choose "
-                "batch_size so that accumulate divides the batches of an epoch."
-            )
-        if not (self._scheduler and self._scheduler.is_made):
+        if isinstance(self.settings, Recorded):
+            for base in map(float, self.settings.rates):
+                self._table(clock, base)
+        elif not (self._scheduler and self._scheduler.is_made):
             self._table(clock, 1.0)
 
+    def fixed(self, clock: Clock, bases: Sequence[float]) -> Schedule:
+        if self.settings.kind not in ("function", "recorded"):
+            return self
+        shared = {name: getattr(self.settings, name) for name in Reference.model_fields if name != "kind"}
+        rates = {repr(base): tuple(reading.rate for reading in self._table(clock, base)) for base in bases}
+        return _Compatible(Recorded(kind="recorded", rates=rates, **shared))
+
     def is_settled(self, step: int, clock: Clock) -> bool:
-        if self._scheduler:
+        if self._scheduler or isinstance(self.settings, Recorded):
             return False
         readings = self._table(clock, 1.0)[min(step, clock.steps - 1) :]
         return all(math.isclose(reading.rate, 1.0, rel_tol=1e-12) for reading in readings)
@@ -254,16 +270,11 @@ class _Compatible(Schedule):
     def _table(self, clock: Clock, base: float) -> list[Reading]:
         if (clock, base) not in self.tables:
             stepper = self._scheduler.start(base) if self._scheduler else None
-            readings = read_rates(self.settings, _to_run(clock), base, stepper)
+            run = Run(clock.epochs, clock.batches, clock.accumulate, whole_epochs=True)
+            readings = read_rates(self.settings, run, base, stepper)
             _checked((reading.rate for reading in readings), f"schedule {self.settings.kind!r} of {COMPAT}")
-            if not readings:
-                self.check(clock)
             self.tables[clock, base] = readings
         return self.tables[clock, base]
-
-
-def _to_run(clock: Clock) -> Run:
-    return Run(clock.epochs, clock.batches, clock.accumulate)
 
 
 def _to_mapping(value: Given) -> dict[str, Any]:
@@ -391,6 +402,12 @@ def _takes_clock(function: Callable[..., Any]) -> bool:
         parameter.name == "clock" or (parameter.default is parameter.empty and parameter.kind in _POSITIONAL)
         for parameter in parameters
     )
+
+
+def _tuples_to_lists(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _tuples_to_lists(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _called(function: Callable[..., Any]) -> str:

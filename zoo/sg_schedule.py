@@ -9,6 +9,10 @@ what the reference does with warm-up steps is kept, faults included:
 - a warm-up by batch ends with the first epoch at the latest, but the cosine waits for all of its steps;
 - warm-up steps left over beside a warm-up by epoch switch the cosine on in the middle of that warm-up.
 
+The reference counts the batches of an optimizer step over the whole run, so that a step may begin in one epoch and end
+in the next; our epochs end with a step of the batches that are left over (`Run.whole_epochs`). Where `accumulate`
+divides the batches of an epoch both are the same; elsewhere their formula is taken at the batches of our steps.
+
 Source: Deci-AI/super-gradients, commit e0ccacf, `training/utils/callbacks/callbacks.py`. Letters as there: E epochs,
 L batches per epoch, W and S warm-up epochs and steps, C cool-down epochs, e and b epoch and batch from 0.
 """
@@ -25,16 +29,28 @@ Phase = Literal["TRAIN_EPOCH_START", "TRAIN_BATCH_END", "TRAIN_BATCH_STEP", "TRA
 
 
 class Run(NamedTuple):
-    """What is walked through: epochs, batches of one epoch, and batches per optimizer step, counted over the run."""
+    """What is walked through: epochs, batches of one epoch, and batches per optimizer step, counted over the run.
+
+    With `whole_epochs` every epoch ends with a step, of the batches that are left over.
+    """
 
     epochs: int
     batches: int
     accumulate: int = 1
+    whole_epochs: bool = False
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of the run; batches left over at its end make none."""
+        """Optimizer steps of the run; batches left over at its end make none without `whole_epochs`."""
+        if self.whole_epochs:
+            return self.epochs * math.ceil(self.batches / self.accumulate)
         return self.epochs * self.batches // self.accumulate
+
+    def is_step(self, epoch: int, batch: int) -> bool:
+        """Whether an optimizer step follows a batch, both counted from 0."""
+        if self.whole_epochs:
+            return (batch + 1) % self.accumulate == 0 or batch + 1 == self.batches
+        return (epoch * self.batches + batch + 1) % self.accumulate == 0
 
 
 class Reading(NamedTuple):
@@ -68,6 +84,8 @@ def read_rates(settings: "Reference", run: Run, base: float, scheduler: Schedule
     Raises:
         InputError: The reference itself would stop here.
     """
+    if isinstance(settings, Recorded):
+        return settings.readings(run, base)
     readings, acts_in = [], settings.acts_in
     rate, source = scheduler.rate if scheduler else base, "base rate"  # torch sets a first rate when it is made
 
@@ -89,7 +107,7 @@ def read_rates(settings: "Reference", run: Run, base: float, scheduler: Schedule
             if index < batches_of_rise:
                 rate, source = settings.rate_of_batch(index, batches_of_rise, base), "warm-up"
             act("TRAIN_BATCH_END")
-            if (index + 1) % run.accumulate == 0:
+            if run.is_step(epoch, batch):
                 readings.append(Reading(rate, source))
                 act("TRAIN_BATCH_STEP")
         act("TRAIN_EPOCH_END")
@@ -258,6 +276,37 @@ class Function(Reference):
         return rate
 
 
+def _to_tuples(value: Any) -> Any:
+    return {str(key): _to_tuple(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+class Recorded(Reference):
+    """What a function gave in a run, warm-up included: one list of rates for each base rate."""
+
+    rates: Annotated[dict[str, tuple[Annotated[float, Field(ge=0)], ...]], BeforeValidator(_to_tuples)] = Field(
+        description="a mapping of base rates to lists of rates, one per optimizer step"
+    )
+
+    def readings(self, run: Run, base: float) -> list[Reading]:
+        """Return the recorded rates.
+
+        Raises:
+            InputError: They are of another base rate, or of a run of another length.
+        """
+        rates = self.rates.get(repr(base))
+        if rates is None:
+            raise InputError(
+                f"the schedule was recorded for learning rate {' and '.join(self.rates)}, and this run has {base!r}. "
+                "Pass the function again, or train at a recorded rate."
+            )
+        if len(rates) != run.steps:
+            raise InputError(
+                f"the schedule was recorded for {len(rates)} optimizer steps, and this run has {run.steps}. Pass the "
+                "function again, or repeat the run with as many images, epochs and batches."
+            )
+        return [Reading(rate, "recorded") for rate in rates]
+
+
 class Torch(Reference):
     """A torch scheduler. It acts on the present rate, so it compounds with a warm-up."""
 
@@ -280,6 +329,7 @@ REFERENCES: Mapping[str, type[Reference]] = {
     "exponential": Exponential,
     "function": Function,
     "polynomial": Polynomial,
+    "recorded": Recorded,
     "step": Step,
     "torch": Torch,
 }
