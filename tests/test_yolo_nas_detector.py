@@ -11,6 +11,7 @@ from PIL import Image
 from timm.utils import ModelEmaV3
 from torch import Tensor
 
+import zoo
 from yolo_nas_fill import fill, image
 from zoo.assigners import TaskAlignedAssigner
 from zoo.boxes import clip_boxes
@@ -336,3 +337,45 @@ def test_the_loss_is_one_number(model):
     assert isinstance(value, Tensor)
     assert value.shape == ()
     assert value.requires_grad
+
+
+def test_in_eval_mode_the_outputs_are_tensors_only_and_the_losses_stay_the_same():
+    model = zoo.get("yolo_nas_s", num_classes=3)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    rows = torch.tensor([[0, 1, 32.0, 32, 20, 20], [1, 0, 40, 30, 10, 30]])
+    with torch.no_grad():
+        outputs = model.eval()(images)
+        assert all(isinstance(value, torch.Tensor) for part in outputs for value in part)
+        assert outputs.raw.level_sizes.tolist() == [64, 16, 4]
+        plain = outputs._replace(raw=outputs.raw._replace(level_sizes=(64, 16, 4)))
+        for assigner in ("task-aligned", "static"):
+            assert torch.equal(model.loss(outputs, rows, assigner=assigner), model.loss(plain, rows, assigner=assigner))
+    assert model.train()(images).raw.level_sizes == (64, 16, 4)
+
+
+def test_it_is_exported_with_every_output():
+    model = zoo.get("yolo_nas_s", num_classes=3).eval()
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        exported = torch.export.export(model, (images,)).module()(images)
+        for ours, theirs in zip(model(images), exported, strict=True):
+            assert all(torch.allclose(one, other, atol=1e-4) for one, other in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"class_weight": -1.0}, r"class_weight is -1\.0; expected a number from 0 to 1e\+06"),
+        ({"iou_weight": "2"}, r"iou_weight is '2'; expected a number"),
+        ({"dfl_weight": float("nan")}, r"dfl_weight is nan; expected"),
+        ({"dfl_weight": float("inf")}, r"dfl_weight is inf; expected"),
+        ({"class_weight": True}, r"class_weight is True; expected a number"),
+        ({"class_wieght": 1.0}, r"no setting 'class_wieght'; .* Did you mean 'class_weight'"),
+        ({"assigner": "statics"}, r"assigner is 'statics'; expected task-aligned or static"),
+        ({"assigner": ["static"]}, r"assigner is \['static'\]; expected"),
+        ({"classification": 1}, r"classification is 1; expected varifocal"),
+    ],
+)
+def test_settings_of_the_loss_are_refused_before_data_are_read(params, words):
+    with pytest.raises(InputError, match=words):
+        zoo.finetune(zoo.get("yolo_nas_s", num_classes=3), "nowhere", loss_params=params, progress=False)

@@ -61,7 +61,7 @@ def test_outputs_unpack_in_the_order_of_super_gradients(heads):
     assert scores.shape == class_logits.shape == (2, 42, 3)
     assert side_logits.shape == (2, 42, 68)
     assert (anchors.shape, points.shape, strides.shape) == ((42, 4), (42, 2), (42, 1))
-    assert level_sizes == (32, 8, 2)
+    assert level_sizes.tolist() == [32, 8, 2]  # in eval mode, tensors only
     assert torch.equal(scores, class_logits.sigmoid())
     assert torch.equal(boxes, decode_boxes(side_logits, points, strides))
 

@@ -51,7 +51,7 @@ class Grid(NamedTuple):
 
     points: Tensor
     squares: Tensor
-    level_sizes: Sequence[int]
+    level_sizes: Sequence[int] | Tensor
 
 
 class Truths(NamedTuple):
@@ -191,7 +191,7 @@ class StaticAssigner:
         across, down = (middles[:, axis, None] - grid.points[:, axis] for axis in (0, 1))
         distances = (across.square() + down.square()).sqrt()
         nearest, first = [], 0
-        for size in grid.level_sizes:
+        for size in map(int, grid.level_sizes):
             level = distances[:, first : first + size]
             nearest.append(first + level.topk(min(self.candidates, size), dim=1, largest=False).indices)
             first += size

@@ -66,7 +66,7 @@ class Classification:
             some = f"{len(data.remarks):,} image{'s are' if len(data.remarks) > 1 else ' is'}"
             show.say(f"warning: {some} almost black. {first.name}: {first.reason}")
 
-    def check_preset(self, preset: Preset) -> None:
+    def check_preset(self, preset: Preset, model: Any = None) -> None:
         """Refuse fields that only other tasks know."""
         refuse_fields(preset, (*OF_DETECTORS, "plain_epochs"), "a classifier")
 

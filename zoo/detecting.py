@@ -57,8 +57,11 @@ class Detection:
         for line in data.report.summary():
             show.say(line)
 
-    def check_preset(self, preset: Preset) -> None:
-        """Refuse fields that only other tasks know, before anything is read."""
+    def check_preset(self, preset: Preset, model: Any = None) -> None:
+        """Refuse fields that only other tasks know, or that the model's loss does not take, before anything is read."""
+        check_params = ask(model, "check_loss_params")
+        if check_params is not None:
+            check_params(preset.loss_params)
         refuse_fields(preset, OF_CLASSIFIERS, "a detector")
         if preset.augment not in ("auto", "none"):
             raise InputError(

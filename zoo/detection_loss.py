@@ -25,6 +25,7 @@ Classification: TypeAlias = Literal["varifocal", "focal", "balanced-focal"]
 
 NEGATIVE_WEIGHT = 0.75
 POSITIVE_WEIGHT = 0.25
+LARGEST_WEIGHT = 1e6  # of a term of a loss
 LARGEST_DISTANCE = BINS - 1 - 0.01  # cells; what is farther cannot be said by a side's distribution
 COLUMNS = ("image index", "class", "centre x", "centre y", "width", "height")
 
@@ -52,6 +53,17 @@ def share_of_processes(scores: Tensor) -> Tensor:
     total = scores.clone()
     distributed.all_reduce(total)
     return total.clamp(min=1) / distributed.get_world_size()
+
+
+def check_weight(name: str, value: object) -> None:
+    """Refuse what is no weight of a term of a loss.
+
+    Raises:
+        InputError: It is no number from 0 to a million.
+    """
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (is_number and 0 <= value <= LARGEST_WEIGHT):
+        raise InputError(f"{name} is {value!r}; expected a number from 0 to {LARGEST_WEIGHT:g}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +99,8 @@ class YoloNasLoss:
         if self.classification not in names:
             hint = did_you_mean(str(self.classification), names)
             raise InputError(f"classification is {self.classification!r}; expected {', '.join(names)}.{hint}")
+        for name in ("class_weight", "iou_weight", "dfl_weight"):
+            check_weight(name, getattr(self, name))
 
     def __call__(self, raw: RawOutputs | Sequence[Any], targets: Tensor) -> DetectionLosses:
         """Return the loss of a batch.

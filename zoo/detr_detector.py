@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from zoo.detection_loss import check_weight
 from zoo.detector import Detector, FusedCopy
 from zoo.detr_library import Architecture, import_transformers
 from zoo.errors import InputError, did_you_mean
@@ -21,7 +22,6 @@ from zoo.postprocess import VALIDATION, Postprocess
 from zoo.yolo_nas_heads import Predictions
 
 COLUMNS = ("image", "class", "centre x", "centre y", "width", "height")
-LARGEST_WEIGHT = 1e6  # of a term of the loss
 
 
 class DetrOutputs(NamedTuple):
@@ -132,6 +132,14 @@ class DetrDetector(Detector):
         total: Tensor = torch.as_tensor(value).float()
         return total
 
+    def check_loss_params(self, params: Mapping[str, Any]) -> None:
+        """Refuse settings that `loss` does not take.
+
+        Raises:
+            InputError: One is unknown or out of range.
+        """
+        self._set(params)
+
     def _set(self, settings: Mapping[str, float]) -> Any:
         """Return the numbers of the network with other weights of the loss."""
         numbers = copy.copy(self.numbers)
@@ -141,9 +149,7 @@ class DetrDetector(Detector):
                     f"the loss of {self.architecture.model_type} has no setting {name!r}; expected "
                     f"{', '.join(self.loss_settings)}.{did_you_mean(name, self.loss_settings)}"
                 )
-            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not is_number or not 0 <= value <= LARGEST_WEIGHT:
-                raise InputError(f"{name} is {value!r}; expected a number from 0 to {LARGEST_WEIGHT:g}.")
+            check_weight(name, value)
             setattr(numbers, self.loss_settings[name], float(value))
         return numbers
 

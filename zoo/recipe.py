@@ -155,7 +155,7 @@ def finetune(
     _check_can_learn(model)
     task = task_of(model)
     effective, own = _effective(preset, lr, mode, overrides, optimizer, task.defaults)
-    task.check_preset(effective)
+    task.check_preset(effective, model)
     with Progress(enabled=progress and is_main_process()) as show:
         chosen = make_plan(model, effective, optimizer=own)
         names = effective.classes or names_of(model)

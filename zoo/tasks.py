@@ -42,8 +42,8 @@ class Task(Protocol):
     def tell(self, data: Any, show: Progress) -> None:
         """Say what should be known of opened data before a training."""
 
-    def check_preset(self, preset: Preset) -> None:
-        """Refuse fields that have no meaning here."""
+    def check_preset(self, preset: Preset, model: Any = None) -> None:
+        """Refuse fields that have no meaning here, or for this model."""
 
     def choose_preprocess(self, model: Any, preset: Preset) -> Any:
         """Return how images are prepared, with the preset's size, and keep that with the model."""

@@ -1,6 +1,6 @@
 """YOLO-NAS as a model of this package: the network, its loss, its decoding, and the attributes that every model has."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias, get_args
 
 from torch import Tensor
@@ -66,16 +66,29 @@ class YoloNAS(Detector, YoloNASNetwork):
         Raises:
             InputError: A setting is unknown or out of range, or the rows do not fit the batch.
         """
-        if assigner not in ASSIGNERS:
-            names = get_args(AssignerName)
-            hint = did_you_mean(str(assigner), names)
-            raise InputError(f"assigner is {assigner!r}; expected {' or '.join(names)}.{hint}")
-        for name in settings:
-            if name not in SETTINGS:
-                raise InputError(
-                    f"the loss of YOLO-NAS has no setting {name!r}; expected assigner, {', '.join(SETTINGS)}."
-                    f"{did_you_mean(name, ('assigner', *SETTINGS))}"
-                )
-        criterion = YoloNasLoss(assigner=ASSIGNERS[assigner](), **settings)
         _, raw = outputs
-        return criterion(raw, rows).total
+        return _make_criterion(assigner, settings)(raw, rows).total
+
+    def check_loss_params(self, params: Mapping[str, Any]) -> None:
+        """Refuse settings that `loss` does not take.
+
+        Raises:
+            InputError: One is unknown or out of range.
+        """
+        settings = {"assigner": "task-aligned", **params}
+        _make_criterion(settings.pop("assigner"), settings)
+
+
+def _make_criterion(assigner: Any, settings: Mapping[str, Any]) -> YoloNasLoss:
+    """Return the loss with these settings."""
+    if not isinstance(assigner, str) or assigner not in ASSIGNERS:
+        names = get_args(AssignerName)
+        hint = did_you_mean(str(assigner), names)
+        raise InputError(f"assigner is {assigner!r}; expected {' or '.join(names)}.{hint}")
+    for name in settings:
+        if name not in SETTINGS:
+            raise InputError(
+                f"the loss of YOLO-NAS has no setting {name!r}; expected assigner, {', '.join(SETTINGS)}."
+                f"{did_you_mean(name, ('assigner', *SETTINGS))}"
+            )
+    return YoloNasLoss(assigner=ASSIGNERS[assigner](), **settings)

@@ -49,7 +49,7 @@ class RawOutputs(NamedTuple):
         side_logits: `(B, L, 68)`, left, top, right, bottom; 17 logits each, of the distances 0 to 16 cells.
         anchors: `(L, 4)` x1, y1, x2, y2 in pixels: squares of 5 cells around the places.
         anchor_points: `(L, 2)` x, y in pixels: the middle of the cells.
-        level_sizes: Places of each of the three maps.
+        level_sizes: Places of each of the three maps; in eval mode `(3,)`, int64.
         strides: `(L, 1)` pixels per cell.
     """
 
@@ -57,7 +57,7 @@ class RawOutputs(NamedTuple):
     side_logits: Tensor
     anchors: Tensor
     anchor_points: Tensor
-    level_sizes: tuple[int, ...]
+    level_sizes: tuple[int, ...] | Tensor
     strides: Tensor
 
 
@@ -94,6 +94,8 @@ class Heads(nn.Module):
         places = _find_places(features)
         boxes = decode_boxes(side_logits, places.points, places.strides)
         scores = class_logits.to(boxes.dtype).sigmoid()
+        if not self.training:  # tensors only: exporters know no numbers among the outputs
+            places = places._replace(level_sizes=_count_places(places.strides))
         raw = RawOutputs(class_logits, side_logits, *places)
         return Outputs(Predictions(boxes, scores), raw)
 
@@ -155,7 +157,7 @@ class Places(NamedTuple):
 
     anchors: Tensor
     points: Tensor
-    level_sizes: tuple[int, ...]
+    level_sizes: tuple[int, ...] | Tensor
     strides: Tensor
 
 
@@ -171,6 +173,11 @@ def make_places(sides: Sequence[tuple[int, int]], device: torch.device) -> Place
     reach = cells * (ANCHOR_CELLS / 2)
     anchors = torch.cat([middles - reach, middles + reach], -1)
     return Places(anchors, middles, tuple(height * width for height, width in sides), cells)
+
+
+def _count_places(strides: Tensor) -> Tensor:
+    """Return how many places have each of the three strides, without a look at the values from outside."""
+    return torch.stack([(strides == stride).sum() for stride in STRIDES])
 
 
 def is_traced() -> bool:
