@@ -455,7 +455,9 @@ def test_a_norm_that_cannot_learn_from_one_image_is_told():
         train(Cramped(99), Batches(9, size=3), chunks=Chunks(2))
     with pytest.raises(TrainingError, match=r"a chunk of a single image"):
         train(Cramped(1), Batches())
-    with pytest.raises(TrainingError, match=r"a batch of a single image, .* a larger batch_size \(a loader: drop_last=True\)"):
+    with pytest.raises(
+        TrainingError, match=r"a batch of a single image, .* a larger batch_size \(a loader: drop_last=True\)"
+    ):
         train(Cramped(99), Batches(1))
 
 

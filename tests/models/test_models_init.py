@@ -126,7 +126,7 @@ def test_a_model_as_it_is_built():
     assert (model.classes, model.load_report) == (("0", "1", "2"), None)
     assert (model.licence.weights, model.licence.commercial) == (None, True)
     assert model.config["model"] == TINY
-    assert model.config["origin"] == {"init_seed": 0}
+    assert model.config["origin"] == {"init_seed": 0, "pretrained": False}
     assert zoo.get(TINY).num_classes == 1000
     assert len(set(zoo.get(TINY).classes)) == 1000
 
