@@ -23,7 +23,9 @@ def told(findings: Findings) -> list[tuple[str, str, str, str]]:
     return [(item.level, item.kind, item.split, item.place) for item in findings.found]
 
 
-@pytest.mark.parametrize("place", ["ImageSets/Main", "imagesets/main", "ImageSets", "split", "Splits", "lists", "."])
+@pytest.mark.parametrize(
+    "place", ["ImageSets/Main", "imagesets/main", "ImageSets", "ImageSets/Layout", "split", "Splits", "lists", "."]
+)
 @pytest.mark.parametrize(
     ("train", "val", "test"),
     [
@@ -211,6 +213,17 @@ def test_no_text_of_a_file_outside_is_quoted(tmp_path: Path) -> None:
     _, findings = read(tmp_path / "data", {"val.txt": "a"})
     assert told(findings) == [("error", "lists that cannot be used", "train", "train.txt")]
     assert "password" not in findings.found[0].text
+
+
+def test_lists_of_other_tasks_are_not_read(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {"ImageSets/Main/train.txt": "a\nb", "ImageSets/Segmentation/train.txt": "c"}
+    found, findings = read(tmp_path, files | {"ImageSets/Layout/val.txt": "d"})
+    assert (found, findings.found) == ({"train": "a b"}, [])
+
+
+@pytest.mark.parametrize("suffix", ["txt", "TXT", "lst", "list"])
+def test_suffixes_of_lists(tmp_path: Path, suffix: str) -> None:
+    assert read(tmp_path, {f"train.{suffix}": "a", f"val.{suffix}": "b"})[0] == {"train": "a", "val": "b"}
 
 
 def test_no_lists(tmp_path: Path) -> None:

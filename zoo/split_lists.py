@@ -19,6 +19,7 @@ from zoo.annotation_files import (
     find_folder,
     leads_out,
     list_files,
+    list_folders,
     natural_key,
     read_limited,
     show_path,
@@ -33,7 +34,7 @@ TRAINVAL = "trainval"
 EVERYTHING = frozenset({"default", "all"})  # stems of lists that tell no split, and mean none
 MAX_BYTES = 1_000_000_000
 LOOKED_AT = 50  # lines of a text that may be a list
-TXT = frozenset({".txt"})
+LISTS = frozenset({".txt", ".lst", ".list"})
 FLAG = re.compile(r"(.*\S)\s+(-1|0|1|\+1)")  # a line of a class list: an image, and whether the class is in it
 
 
@@ -139,11 +140,12 @@ def _find_lists(
 ) -> list[SplitList]:
     """Return the list of each split: from the first place that has one; those of other places must agree with it."""
     chosen = {split: [path] for path, split in given}
-    for folders in PLACES:
+    others = [("imagesets", name) for name in _list_inside(base, "imagesets") if name != "main"]
+    for folders in (*PLACES, *others):
         folder = _go_down(base, folders)
-        if folder is None:
+        if folder is None or (folders in others and chosen):  # VOC keeps the lists of other tasks there
             continue
-        paths = [folder / name for name in list_files(folder, TXT)]
+        paths = [folder / name for name in list_files(folder, LISTS)]
         named = _name_lists([path for path in paths if not is_other(path)], place, is_own=bool(folders))
         for split, found in named.items():
             if split in chosen:
@@ -151,6 +153,11 @@ def _find_lists(
             else:
                 chosen[split] = found
     return [SplitList(path, split) for split, paths in chosen.items() for path in paths]
+
+
+def _list_inside(base: Path, name: str) -> list[str]:
+    folder = find_folder(base, [name])
+    return [inside.casefold() for inside in list_folders(folder)] if folder else []
 
 
 def _go_down(folder: Path, names: Sequence[str]) -> Path | None:

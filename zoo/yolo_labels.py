@@ -11,6 +11,7 @@ from typing import NamedTuple
 from zoo.annotation_files import Findings, clip, count, parse_number
 from zoo.annotations import Key
 
+KEY_POINTS = "it looks like a box and key points, each x y visibility; the yaml says so by kpt_shape, such as [17, 3]"
 FARTHEST = 1.0  # how far outside of its picture, in sides of it, a box may lie before it is taken for pixels
 
 
@@ -39,6 +40,8 @@ def parse_labels(text: str, keys: Collection[Key] | None, findings: Findings, *,
         try:
             if columns:
                 _check_length(columns, is_polygon=is_polygon, pose=pose)
+                if is_polygon and _are_key_points(columns):
+                    raise _BadLineError("key points that the yaml does not tell of", KEY_POINTS)
                 labels.append(_parse(columns, keys, number, is_polygon=is_polygon))
                 polygons += [number] * is_polygon
         except _BadLineError as error:
@@ -68,6 +71,15 @@ def _check_length(columns: Sequence[str], *, is_polygon: bool, pose: bool) -> No
         return
     text = f"{count(len(columns), 'column')} in {clip(' '.join(columns))}; expected 5, class cx cy w h"
     raise _BadLineError("label lines of the wrong length", text)
+
+
+def _are_key_points(columns: Sequence[str]) -> bool:
+    """Tell whether a box is followed by key points with their visibility: 0, 1 or 2 in every third column.
+
+    A polygon may have 0 and 1 there, but has no 2, which is outside of the image.
+    """
+    seen = {parse_number(column) for column in columns[7::3]}
+    return (len(columns) - 5) % 3 == 0 and 2 in seen and seen <= {0, 1, 2}
 
 
 def _parse(columns: Sequence[str], keys: Collection[Key] | None, line: int, *, is_polygon: bool) -> Label:

@@ -25,9 +25,8 @@ from zoo.annotations import Annotated, BoxSource, BoxSplit, Key, no_boxes
 from zoo.errors import InputError
 from zoo.labels import plain_name
 from zoo.paths import lies_inside, to_path
-from zoo.split_lists import TXT
 from zoo.yolo_labels import parse_labels
-from zoo.yolo_pairs import Pairs, expect_labels, is_label_file
+from zoo.yolo_pairs import TXT, Pairs, expect_labels, is_label_file
 from zoo.yolo_parts import Part, find_parts
 from zoo.yolo_yaml import SUFFIXES, find_yaml
 

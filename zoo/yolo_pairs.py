@@ -10,6 +10,7 @@ from zoo.yolo_labels import is_label_line
 
 IMAGE_FOLDERS = ("images", "jpegimages")  # in lower case; beside each may be a folder `labels`
 LABELS = "labels"
+TXT = frozenset({".txt"})
 LINE_BYTES = 10_000  # of a text that may be labels
 
 

@@ -20,8 +20,8 @@ from zoo.annotation_files import (
 )
 from zoo.darknet_data import find_darknet_data
 from zoo.path_ends import Items
-from zoo.split_lists import TXT, SplitList, read_named_lists, read_split_lists
-from zoo.yolo_pairs import IMAGE_FOLDERS, Pairs, is_label_file
+from zoo.split_lists import LISTS, SplitList, read_named_lists, read_split_lists
+from zoo.yolo_pairs import IMAGE_FOLDERS, TXT, Pairs, is_label_file
 from zoo.yolo_yaml import YoloYaml
 
 
@@ -53,7 +53,10 @@ def find_parts(top: Path, yaml: YoloYaml | None, pairs: Pairs, findings: Finding
     """
     base = yaml.base if yaml else top
     if yaml and yaml.entries:
-        return Parts(_order(_take_entries(yaml.entries, top, base, findings)))
+        parts = _take_entries(yaml.entries, top, base, findings)
+        if not parts.keys() & {"val", "test"}:
+            _tell_unnamed(find_parts(top, None, pairs, Findings()), yaml.file, findings)
+        return Parts(_order(parts))
     data = find_darknet_data(top, pairs.any_case, findings)
     folders = _find_folders(top, pairs, findings)
     if not folders and not data:
@@ -94,8 +97,17 @@ def _take_entries(entries: Mapping[str, Sequence[Path]], top: Path, base: Path, 
     return parts
 
 
+def _tell_unnamed(there: Parts, file: str, findings: Findings) -> None:
+    """Tell what is there for val where the yaml names none: else some of train would take its place unseen."""
+    for split in ("val", "test"):
+        if (part := there.splits.get(split)) and part.images:
+            images = count(len(part.images), "image is", "images are")
+            text = f"it names no val; {images} there for {split}, and not used as such"
+            findings.at(file=file, split=split).warn("splits that the yaml does not name", text)
+
+
 def _is_list(place: Path) -> bool:
-    return place.suffix.lower() in TXT and not place.is_dir()
+    return place.suffix.lower() in LISTS and not place.is_dir()
 
 
 def _walk(folders: Sequence[Path]) -> tuple[Path, ...]:
