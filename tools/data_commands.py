@@ -81,7 +81,7 @@ def _check_classes(path: str, split: str, as_json: bool) -> None:
         data = open_data(path, skip_bad=True, only=split or None, evaluation=bool(split), on_progress=count)
     found = data.describe()
     if as_json:
-        echo(json.dumps(found, indent=1), lines=True)
+        echo(dump_json(found, indent=1), lines=True)
     else:
         echo(f"folders of classes, without boxes: {data.source}")
         counts = found["counts"]
