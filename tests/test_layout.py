@@ -108,7 +108,7 @@ STEPS = [
         "detr_file",
         "code_digest",
     },
-    {"trunk_engine"},
+    {"trunk_engine", "single_image"},
     {
         "feature_pass",
         "trunk_speed",

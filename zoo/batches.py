@@ -55,6 +55,11 @@ class LoaderBatches:
         self.loader, self.sampler, self.images_per_batch, self.prepare = loader, sampler, images_per_batch, prepare
         self.ahead = ahead
 
+    @property
+    def batch_size(self) -> int | None:
+        """Images per batch of all processes together; None: not known."""
+        return None if self.sampler is None else self.images_per_batch
+
     def __len__(self) -> int:
         return len(self.loader)
 

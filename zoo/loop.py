@@ -21,12 +21,9 @@ from zoo.errors import TrainingError
 from zoo.loader import lay_channels_last, mix_seeds
 from zoo.memory import RunningStatistics, is_out_of_memory, release_memory
 from zoo.optimizer_modes import CLOSURE, asks_for_closure, set_mode
+from zoo.single_image import OF_A_BATCH, OF_A_CHUNK, is_of_norms
 
 REPORT_SECONDS = 0.2
-SINGLE = (
-    "a norm cannot learn its statistics from a {what} of a single image, in which each channel has one value. Use a "
-    "larger {remedy}, or freeze_norm_stats=true."
-)
 
 
 class Batches(Protocol):
@@ -251,11 +248,10 @@ class _Gradients:
                 raise
             return None, str(error)  # without the error: its frames hold what has to be freed
         except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
+            if not is_of_norms(error):
                 raise
             is_cut = self.chunks.size is not None and self.chunks.size < count_images(images)
-            what, remedy = ("chunk", "chunk_size") if is_cut else ("batch", "batch_size (a loader: drop_last=True)")
-            raise TrainingError(SINGLE.format(what=what, remedy=remedy)) from error
+            raise TrainingError(OF_A_CHUNK if is_cut else OF_A_BATCH) from error
 
     def _run_batch(self, images: Any, targets: Any, batches: int, is_last: bool) -> Tensor:
         parts = split_batch(images, targets, self.chunks.size)

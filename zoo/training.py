@@ -36,6 +36,7 @@ from zoo.run_notes import notes_on
 from zoo.run_state import check_clock, check_optimizer, check_tensors, is_of_optimizer, telling_misfits
 from zoo.safetensors_file import read_tensors
 from zoo.schedule import Clock
+from zoo.single_image import check_single, holds_single, take_image
 from zoo.sync_norms import restore_norms, synchronize_norms
 from zoo.tasks import task_of
 from zoo.verdict import find_trouble, list_warnings
@@ -101,6 +102,7 @@ class Training:
         self.optimizer, self.optimizer_class = self.accelerator.prepare(made), type(made).__name__
         self.ema = self._make_ema()
         self.chunks = Chunks(self._choose_chunk_size(state, supply.to_inputs), on_halved=self._tell_halved)
+        self._check_single()
         self.steps_per_epoch = -(-len(self.batches) // preset.accumulate)
         clock = Clock(preset.epochs, self.steps_per_epoch, preset.accumulate, len(self.batches))
         self.clock = {"epochs": preset.epochs, "batches": len(self.batches), "accumulate": preset.accumulate}
@@ -223,6 +225,21 @@ class Training:
         return ModelEmaV3(
             self.model, decay=self.preset.ema_decay, use_warmup=self.preset.ema_warmup, warmup_power=2 / 3
         )
+
+    def _check_single(self) -> None:
+        """Find out whether a batch of a single image can be learnt from, if there will be one."""
+        loaders, device = getattr(self.data, "loaders", None), self.accelerator.device
+        loader = loaders["train"].loader if loaders else self.batches
+        if self.accelerator.num_processes > 1 or not holds_single(loader):
+            return
+
+        def take_inputs() -> Any:
+            if loaders:
+                return take_image(loader, device)
+            inputs, _ = self.task.make_worst_batch(self.model, self.data, self.preset, 1)
+            return self.supply.to_inputs(inputs.to(device))
+
+        check_single(self.model, self.network, take_inputs)
 
     def _choose_chunk_size(self, state: Mapping[str, Any] | None, to_inputs: Callable[[Tensor], Any]) -> int | None:
         """Return how many images of a batch are in the network at a time; None: all of them."""
