@@ -79,7 +79,7 @@ def test_a_run_is_refused_before_its_first_epoch(tmp_path):
         (images, {"batch_size": 1}),
         ((DataLoader(Samples(9), batch_size=4), DataLoader(Samples(4), batch_size=4)), {}),
     ):
-        with pytest.raises(InputError, match="a batch of (a single|1) image"):
+        with pytest.raises(InputError, match=r"a batch of (a single|1) image"):
             zoo.finetune(network, data, out=tmp_path / "run", **TINY | options)
         assert torch.equal(network.head.weight, before)
         assert not (tmp_path / "run").exists()
