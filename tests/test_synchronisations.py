@@ -51,8 +51,8 @@ def test_a_step_of_a_classifier_waits_for_its_loss_alone(options, tmp_path):
     data, watch = write_coloured(tmp_path / "data", train=8, val=1, size=16), Watch()
     model = zoo.get("timm/test_resnet", num_classes=3)
     zoo.finetune(
-        model, data, 0.01, epochs=1, batch_size=4, image_size=32, num_workers=0, augment="none", callbacks=watch, progress=False,
-        out=tmp_path / "run", **options,
+        model, data, 0.01, epochs=1, batch_size=4, image_size=32, num_workers=0, augment="none", callbacks=watch,
+        progress=False, out=tmp_path / "run", **options,
     )  # fmt: skip
     assert watch.waits.counts == {"_local_scalar_dense": 2}, watch.waits.counts
 

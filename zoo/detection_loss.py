@@ -61,8 +61,7 @@ def check_weight(name: str, value: object) -> None:
     Raises:
         InputError: It is no number from 0 to a million.
     """
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (is_number and 0 <= value <= LARGEST_WEIGHT):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= LARGEST_WEIGHT:
         raise InputError(f"{name} is {value!r}; expected a number from 0 to {LARGEST_WEIGHT:g}.")
 
 

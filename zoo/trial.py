@@ -53,7 +53,7 @@ def try_batches(task: Task, model: nn.Module, data: Any, preset: Preset, plan: P
         )
     if _is_known(model) and data.loaders is None:
         return
-    with _same_draws():
+    with _same_draws(model):
         twin = _copy(model)
         # A function that was set as an attribute is shared with the copy, and may count its calls: it is left alone.
         loss = task.make_loss(nn.Identity() if "loss" in vars(twin) else twin, data.classes, preset)
@@ -135,7 +135,7 @@ def _try_batch(
             twin.train()
             value = loss(twin(images, *((targets,) if ask(twin, "takes_targets", False) else ())), targets)
             if value.requires_grad:  # else the run says what is missing
-                value.backward()
+                torch.autograd.backward(value)
         twin.eval()
         with torch.inference_mode():
             loss(twin(images), targets)
@@ -163,10 +163,10 @@ def _tell(twin: nn.Module, images: Tensor, targets: Any, error: Exception, *, le
 
 
 @contextmanager
-def _same_draws() -> Iterator[None]:
+def _same_draws(model: nn.Module) -> Iterator[None]:
     """Leave the random numbers to come what they would have been."""
     states = random.getstate(), np.random.get_state()
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    devices = sorted({one.device.index or 0 for one in model.parameters() if one.device.type == "cuda"})
     try:
         with torch.random.fork_rng(devices):
             yield
