@@ -144,3 +144,8 @@ def test_the_environment_is_told_in_plain_values():
     assert json.loads(json.dumps(facts)) == facts
     assert facts["device"] == "cpu"
     assert facts["versions"]["torch"] == version("torch")
+
+
+def test_lone_surrogates_are_written_and_read_back(run):
+    run.write_json("evaluation.json", {"class": "\ud800", "name": "Käse"})
+    assert run.read_json("evaluation.json") == {"class": "\ud800", "name": "Käse"}

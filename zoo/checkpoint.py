@@ -2,7 +2,8 @@
 
 `model.safetensors` and `config.json` are the model; `preset.yaml`, `plan.json`, `data.json` and `environment.json` what
 it was made with; `metrics.jsonl`, `rates.csv`, `evaluation.json`, `proof.json` and `pictures/` what came out;
-`state.pt` is there as long as the run is not finished.
+`state.pt` is there as long as the run is not finished, and says what it belongs to. `SHA256SUMS` has the digests of the
+model's two files.
 """
 
 import json
