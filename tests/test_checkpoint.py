@@ -35,8 +35,11 @@ def test_a_saved_model_comes_back_bit_by_bit(run, model):
     with torch.no_grad():
         assert torch.equal(loaded(IMAGES), model(IMAGES))
     assert (loaded.classes, loaded.drop_rate) == (("ant", "bee", "cat"), 0.25)
-    assert (loaded.config, loaded.preprocess, loaded.training) == (model.config, model.preprocess, False)
-    assert model_config(loaded) == model_config(model)
+    place = {"weights": str(run.path), "revision": None, "sha256": digest, "pretrained": str(run.path)}
+    origin = model.config["origin"] | place
+    assert loaded.config == model.config | {"origin": origin}
+    assert (loaded.preprocess, loaded.training) == (model.preprocess, False)
+    assert model_config(loaded) == model_config(model).model_copy(update={"origin": origin})
     with safe_open(run.file("model.safetensors"), "pt") as file:
         assert file.metadata() == {"format": "pt", "library": "zoo", "licence": "", "model": TINY}
 

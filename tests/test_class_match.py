@@ -295,4 +295,4 @@ def test_a_detector_keeps_what_it_knows(order: tuple[str, ...]) -> None:
     assert model.classes == order
     assert model.num_classes == len(order)
     for name in set(order) & {"red", "blue"}:
-        assert torch.allclose(after[name], before[name], atol=1e-6)
+        assert torch.allclose(after[name], before[name], atol=1e-5)

@@ -202,7 +202,14 @@ def test_a_run_brings_its_classes_and_they_may_be_replaced(tmp_path):
     assert same(again, before)
     assert zoo.get(TINY, pretrained=tmp_path, classes=["ant", "bee"]).load_report.reinitialised == ()
     swapped = zoo.get(TINY, pretrained=tmp_path, classes=["bee", "ant"])
-    assert (swapped.classes, swapped.load_report.reinitialised) == (("bee", "ant"), ("fc.weight", "fc.bias"))
+    assert (swapped.classes, swapped.load_report.reinitialised) == (("bee", "ant"), ())
+    assert torch.equal(swapped.fc.weight, before.fc.weight[[1, 0]])
+    more = zoo.get(TINY, pretrained=tmp_path, classes=["cat", "ant"])
+    assert torch.equal(more.fc.weight[1], before.fc.weight[0])
+    assert torch.equal(more.fc.weight[0], zoo.get(TINY, num_classes=2).fc.weight[0])
+    assert more.load_report.notes == ("outputs by name: 'ant' keep what was learnt; 'cat' are new; 'bee' are left out",)
+    other = zoo.get(TINY, pretrained=tmp_path, classes=["cat", "dog"])
+    assert other.load_report.reinitialised == ("fc.weight", "fc.bias")
 
 
 def test_a_config_that_lies_about_the_number_of_classes(bare):
