@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from zoo import progress as module
+from zoo.errors import StorageError
 from zoo.progress import Progress, format_rate, format_seconds, is_main_process
 
 PLAN = [
@@ -360,3 +361,35 @@ def test_one_process_prints(monkeypatch, rank, expected):
     if rank is not None:
         monkeypatch.setenv("RANK", rank)
     assert is_main_process() == expected
+
+
+def test_a_line_break_in_a_name_makes_no_line():
+    console = pipe()
+    show = Progress(console=console)
+    show.say("class a\nerror: fake")
+    show.table([{"cl\nass": "a\nerror: fake", "images": "3"}], title="sco\nres", totals={"cl\nass": "a\nll"})
+    show.finish({"fol\nder": "runs/a\nerror: fake\x1b[2J"})
+    text = text_of(console)
+    assert "\x1b" not in text
+    assert not [line for line in text.splitlines() if line.startswith("error")]
+    assert len([line for line in text.splitlines() if "error: fake" in line]) == 3
+
+
+class Full(io.StringIO):
+    """A disk without room."""
+
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+
+def test_a_run_bears_the_loss_of_its_output(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout", Full())
+    with Progress() as show:
+        show.start(1)
+        show.epoch(record(1, 1))
+        show.finish({"folder": "runs/1"})
+    assert capsys.readouterr().err == (
+        "note: some of the output could not be written (No space left on device); that did not stop the work\n"
+    )
+    with pytest.raises(StorageError, match="No space left on device"):
+        Progress().say("a list")

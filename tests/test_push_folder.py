@@ -330,3 +330,11 @@ def test_what_goes_is_what_it_is_called(run: RunFolder, tmp_path: Path, name: st
     with pytest.raises(InputError, match="is not sent: ") as refusal:
         packed(run.path, tmp_path)
     assert text in str(refusal.value)
+
+
+def test_a_lone_surrogate_in_the_scores(run: RunFolder, tmp_path: Path) -> None:
+    """JSON can hold half of a character, and UTF-8 cannot."""
+    run.file("evaluation.json").write_text(json.dumps(EVALUATION | {"per_class": [{"class": "a\ud800", "images": 1}]}))
+    package = packed(run.path, tmp_path)
+    assert read(package, "evaluation.json")["per_class"][0]["class"] == "a\ud800"
+    assert "| a? | 1 |" in (package.folder / "README.md").read_text("utf8")

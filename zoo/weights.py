@@ -406,7 +406,7 @@ def _verify(path: Path, wanted: HubFile, expected: str | None) -> tuple[Path, st
         path, _ = fetch_file(wanted, force=True)
     except WeightsError as error:
         why = str(error).removeprefix(f"weights of {wanted.model}: ")
-        raise type(error)(f"{wrong} A new download failed: {why}") from error
+        raise WeightsContentError(f"{wrong} A new download failed: {why}") from error
     digest_again = _digest(path, wanted)
     if digest_again != expected:
         what = "A new download has the same" if digest_again == digest else f"A new download has {digest_again}"
