@@ -392,8 +392,8 @@ ROWS = [
 KINDS: dict[type[WeightsError], str] = {
     WeightsAccessError: r"is gated|does not accept the token|refuses access",
     WeightsNotFoundError: r"has no (repository|revision|file)",
-    WeightsNetworkError: r"answered \d|the connection|HF_HUB_OFFLINE|as a Hub does|wants a login|over http\.",
-    WeightsContentError: r"wrong content: its sha256 .* Do not use|another length|announces|the commit '",
+    WeightsNetworkError: r"answered \d|the connection|HF_HUB_OFFLINE|as a Hub does|wants a login|Expected https",
+    WeightsContentError: r"wrong content: its sha256 |another length|announces|the commit '",
     WeightsStorageError: r"cannot be (put|read)",
 }
 
