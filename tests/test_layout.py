@@ -7,8 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 STEPS = [
-    {"errors", "version", "paths", "address"},
-    {"labels", "atomic", "regular_file", "terminal", "interface", "deep_images"},
+    {"errors", "version", "paths", "address", "processes", "stopping"},
+    {"labels", "atomic", "regular_file", "terminal", "interface", "deep_images", "failures", "worker_guard"},
     {"json_object"},
     {"local_cache"},
     {"shard_file"},
@@ -55,6 +55,7 @@ STEPS = [
         "ahead",
         "bad_loss",
         "optimizer_modes",
+        "run_lock",
         "checksums",
         "state_file",
     },
@@ -84,6 +85,7 @@ STEPS = [
         "detection_metrics",
         "feature_key",
         "random_reads",
+        "run_stage",
     },
     {"contents"},
     {
@@ -140,7 +142,7 @@ STEPS = [
     },
     {"features", "loop", "checkpoint"},
     {"feature_cache"},
-    {"verdict", "batches", "report", "model_card"},
+    {"verdict", "batches", "report", "model_card", "run_start"},
     {"classifying", "detecting", "push_folder"},
     {"tasks", "hub"},
     {"evaluation", "training", "trial"},

@@ -85,9 +85,14 @@ def sweep_drafts(folder: str | os.PathLike[str]) -> None:
     """Remove the drafts that killed writers left in a folder; the caller knows that nobody writes there now."""
     with contextlib.suppress(OSError):
         for path in Path(folder).iterdir():
-            if _DRAFT.fullmatch(path.name):
+            if is_draft(path.name):
                 with contextlib.suppress(OSError):
                     path.unlink()
+
+
+def is_draft(name: str) -> bool:
+    """Whether a file of this name is what a writer had not finished."""
+    return _DRAFT.fullmatch(name) is not None
 
 
 def describe_os_error(error: OSError, path: Path, needed: int | None = None) -> str:

@@ -26,6 +26,7 @@ from zoo.random_reads import why_random
 from zoo.trunk_engine import TrunkEngine, choose_dtype
 from zoo.trunk_speed import choose_engine
 from zoo.user_loaders import UserLoader
+from zoo.worker_guard import check_guard
 
 TO_TRY = 8  # images by which the speed of a trunk is measured
 VECTORS_TO_SCORE = 1024  # per batch, where nothing is learnt
@@ -125,6 +126,8 @@ def load_from_user(user: UserLoader, accelerator: Accelerator, model: nn.Module)
     Images of another floating-point type than the model's weights, such as float64, are cast.
     """
     dtype = float_dtype(model)
+    context = getattr(user.loader, "multiprocessing_context", None)
+    check_guard(getattr(user.loader, "num_workers", 0), context and context.get_start_method())
     is_known = isinstance(user.loader, DataLoader)
     loader = accelerator.prepare_data_loader(user.loader, device_placement=False) if is_known else user.loader
 

@@ -74,8 +74,8 @@ class BoxedImages:
             picture = read_image(self.reader(position))
         except InputError as error:
             raise DataError(
-                f"image {self.names[index]!r}: {error}. Check the data again; bad images are left out with "
-                "skip_bad=True (--skip-bad)."
+                f"image {self.names[index]!r}: {error}. Put the image back as it was; a new run leaves bad "
+                "images out with skip_bad=True (--skip-bad)."
             ) from error
         if self.store is not None:
             self.store.put(key, picture)

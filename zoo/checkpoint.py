@@ -6,11 +6,15 @@ it was made with; `metrics.jsonl`, `rates.csv`, `evaluation.json`, `proof.json` 
 model's two files.
 """
 
+import contextlib
+import csv
 import json
 import os
 import platform
+import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,6 +37,8 @@ from zoo.preset import Preset, load_preset
 from zoo.record_forms import check_record
 from zoo.repository import names_repository, open_saved
 from zoo.run_identity import check_identity, read_identity
+from zoo.run_lock import LOCK, RunLock, refuse_if_held
+from zoo.run_stage import RECORD, START, STATE, find_stage, sweep_left_over
 from zoo.run_state import check_form
 from zoo.safetensors_file import save_tensors
 from zoo.state_file import read_state, write_state
@@ -44,9 +50,12 @@ BEGINNING = (  # what is there before the first step
     "config.json",
     "plan.json",
     "data.json",
+    "features.json",
     "environment.json",
-    "state.pt",
     "pictures/first_batch.png",
+    START,
+    STATE,
+    RECORD,  # the last to be removed: without it the others are somebody's files
 )
 
 
@@ -60,40 +69,35 @@ class RunFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = to_path(path)
         self._identity: dict[str, Any] | None = None
+        self.undrawn: dict[str, str] = {}  # pictures that could not be drawn, and why
+        self._made: list[Path] = []  # folders that this run has made, from the outermost
 
     @classmethod
     def create(cls, path: str | os.PathLike[str] | None, default_name: str) -> "RunFolder":
         """Make a new, empty folder; nothing that exists is ever written over.
+
+        A folder in which a run was stopped before its first step may be used again: `claimed` empties it.
 
         Args:
             path: Where; None: `runs/<default_name>`, with a number if that exists.
             default_name: Name of the folder if no path is given.
         """
         if path is not None:
-            wanted = to_path(path)
-            if wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
-                raise InputError(
-                    f"{wanted} exists and is not empty; a run is never written over. Choose another folder, or go on "
-                    "with that run by resuming it."
-                )
-            try:
-                wanted.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise InputError(
-                    f"the run folder {wanted} cannot be made: {error.strerror}. Choose another."
-                ) from error
-            return cls(wanted)
-        runs, number = Path("runs"), 1
+            folder = cls(path)
+            if folder.path.is_dir():
+                refuse_if_held(folder.path)
+            folder._refuse_used()
+            folder._make(exist_ok=True, advice="Choose another.")
+            return folder
+        number = 1
         while True:
-            wanted = runs / (default_name if number == 1 else f"{default_name}-{number}")
+            folder = cls(Path("runs") / (default_name if number == 1 else f"{default_name}-{number}"))
             try:
-                wanted.mkdir(parents=True)
-            except OSError as error:
-                if not isinstance(error, FileExistsError) or not runs.is_dir():  # `runs` may be a link to nothing
-                    raise InputError(f"the run folder {wanted} cannot be made: {error.strerror}. Pass out=.") from error
+                folder._make(exist_ok=False, advice="Pass out=.")
+            except FileExistsError:
                 number += 1
             else:
-                return cls(wanted)
+                return folder
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "RunFolder":
@@ -105,21 +109,86 @@ class RunFolder:
         folder = cls(path)
         if not folder.path.is_dir():
             raise InputError(f"{folder.path} is not a folder. Expected the folder of a run.")
+        if find_stage(folder.path) == "claimed":
+            raise InputError(
+                f"the run in {folder.path} was stopped before anything was trained. Give the same finetune command "
+                "again: it may use this folder."
+            )
         if not (folder.path / "config.json").is_file():
             present = ", ".join(sorted(file.name for file in folder.path.iterdir())[:8]) or "nothing"
             raise InputError(f"{folder.path} is not a run: it has no config.json (there is: {present}).")
         return folder
 
+    @contextmanager
+    def claimed(self, say: Callable[[str], None], *, is_new: bool) -> Iterator[None]:
+        """Keep every other process out of the folder, and remove what killed ones have left half written.
+
+        Args:
+            say: Called with what was found there.
+            is_new: A run is to begin here: what one that was stopped before its first step has left is removed.
+
+        Raises:
+            InputError: Another process works in it, or it is not free for a new run.
+            StorageError: It cannot be written to.
+        """
+        lock = RunLock.take(self.path, say)
+        try:
+            for folder in (self.path, self.path / "pictures"):
+                sweep_left_over(folder)
+            if is_new:
+                self._refuse_used()
+                if find_stage(self.path) != "empty":
+                    say(f"note: the run in {self.path} was stopped before its first step; it begins anew")
+                    self._remove_beginning()
+                self.write_json(RECORD, {"status": "beginning"})
+            yield
+        finally:
+            lock.release()
+
     def discard(self) -> None:
         """Remove the folder of a run that took no step; what is not one of a run's own files stays, and so does it."""
         if not self.path.is_dir():
             return
+        self._remove_beginning()
+        if all(path.name == LOCK for path in self.path.iterdir()):
+            with contextlib.suppress(OSError):  # somebody else may be quick to use it
+                self.file(LOCK).unlink(missing_ok=True)
+                self.path.rmdir()
+                for folder in reversed(self._made):
+                    folder.rmdir()
+
+    def _refuse_used(self) -> None:
+        """Refuse what is not free for a new run."""
+        path = self.path
+        stage = find_stage(path) if path.is_dir() else "foreign" if os.path.lexists(path) else "empty"
+        if stage in ("empty", "claimed", "begun"):
+            return
+        if stage == "training":
+            raise InputError(
+                f"{path} holds a run that is not finished, and a run is never written over. Go on with it: zoo "
+                f"finetune --resume {shlex.quote(str(path))}; or choose another folder."
+            )
+        raise InputError(
+            f"{path} exists and is not empty; a run is never written over. Choose another folder"
+            + (", or go on with that run by resuming it." if stage == "undrawn" else ".")
+        )
+
+    def _make(self, *, exist_ok: bool, advice: str) -> None:
+        """Make the folder, and those it is in."""
+        missing = [folder for folder in self.path.parents if not folder.exists()]
+        try:
+            self.path.mkdir(parents=True, exist_ok=exist_ok)
+        except OSError as error:
+            if not exist_ok and isinstance(error, FileExistsError) and self.path.parent.is_dir():
+                raise
+            raise InputError(f"the run folder {self.path} cannot be made: {error.strerror}. {advice}") from error
+        self._made = missing[::-1]
+
+    def _remove_beginning(self) -> None:
         for name in BEGINNING:
+            if name == RECORD and self.file("pictures").is_dir() and not any(self.pictures.iterdir()):
+                self.pictures.rmdir()
             self.file(name).unlink(missing_ok=True)
-        if self.file("pictures").is_dir() and not any(self.pictures.iterdir()):
-            self.pictures.rmdir()
-        if not any(self.path.iterdir()):
-            self.path.rmdir()
 
     def file(self, name: str) -> Path:
         """Return where a file of the run is."""
@@ -132,9 +201,21 @@ class RunFolder:
         folder.mkdir(exist_ok=True)
         return folder
 
+    def draw(self, name: str, draw: Callable[[Path], Any]) -> None:
+        """Draw a picture; one that cannot be drawn is noted in `undrawn`, and is no reason to stop.
+
+        Args:
+            name: Of the file in `pictures`.
+            draw: Called with the path of the file.
+        """
+        try:
+            draw(self.pictures / name)
+        except Exception as error:
+            self.undrawn[name] = str(error) or type(error).__name__
+
     def write_json(self, name: str, value: Any) -> None:
         """Write plain values."""
-        self.write_text(name, dump_json(value, indent=1, ascii_only=False) + "\n")
+        self.write_text(name, to_text(value))
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file."""
@@ -188,6 +269,13 @@ class RunFolder:
         lines += [",".join([str(step), *map(repr, row)]) for step, row in enumerate(zip(*columns, strict=True))]
         self.write_text("rates.csv", "\n".join(lines) + "\n")
 
+    def read_rates(self) -> dict[str, list[float]]:
+        """Return the rate of every group at every optimizer step."""
+        with self.file("rates.csv").open(encoding="utf8", newline="") as file:
+            names, *rows = csv.reader(file)
+        columns = zip(*rows, strict=True) if rows else [()] * len(names)
+        return {name: list(map(float, column)) for name, column in list(zip(names, columns, strict=True))[1:]}
+
     def save_model(self, model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> str:
         """Write weights and configuration of a model; return the SHA-256 of the weights. `seal` is to follow."""
         config = model_config(model)
@@ -204,7 +292,7 @@ class RunFolder:
         """Write what a resumed run needs: tensors and plain values only."""
         if self._identity is None:  # of the run as it began: its files may be edited while it goes on
             self._identity = read_identity(self.path)
-        write_state(self.file("state.pt"), {**state, "run": self._identity})
+        write_state(self.file(STATE), {**state, "run": self._identity})
 
     def load_state(self) -> dict[str, Any]:
         """Read what `save_state` wrote, as data only.
@@ -212,24 +300,38 @@ class RunFolder:
         Raises:
             InputError: It is not there, damaged, of another form, or of a run with other settings.
         """
-        path = self.file("state.pt")
+        path = self.file(STATE)
         if not path.is_file():
-            raise InputError(
-                f"{self.path} has no state.pt: the run is finished, or never began. zoo.load gives its model; a new "
-                "run can start from it with pretrained=."
-            )
+            raise InputError(f"{self.path} has no state.pt: {self._why_no_state()}")
         state = read_state(path)
         check_form(state)
         check_identity(self.path, state.get("run"))
         return state
 
+    def drop_start(self) -> None:
+        """Remove the weights that a run has begun with."""
+        self.file(START).unlink(missing_ok=True)
+
     def drop_state(self) -> None:
         """Remove the state of a finished run."""
-        self.file("state.pt").unlink(missing_ok=True)
+        self.file(STATE).unlink(missing_ok=True)
+
+    def _why_no_state(self) -> str:
+        has_weights = self.file("model.safetensors").is_file()
+        start = f"A new run can start from its weights with pretrained={str(self.path)!r}."
+        if find_stage(self.path) in ("finished", "undrawn"):
+            return f"the run is finished. zoo.load gives its model. {start}"
+        lost = "the run is not finished, but the file is gone, and without it the run cannot go on."
+        return f"{lost} {start}" if has_weights else f"{lost} Begin a new one."
 
     def load_preset(self) -> Preset:
         """Return the effective preset of the run."""
         return load_preset(str(self.file("preset.yaml")))
+
+
+def to_text(value: Any) -> str:
+    """Return plain values as the text of a JSON file."""
+    return dump_json(value, indent=1, ascii_only=False) + "\n"
 
 
 def model_config(model: nn.Module) -> ModelConfig:
@@ -352,7 +454,7 @@ def _check_buildable(folder: RunFolder, config: ModelConfig, model: nn.Module | 
 def _find_weights(folder: RunFolder, config: ModelConfig) -> Found:
     weights = folder.file("model.safetensors")
     if not weights.is_file():
-        left = "it was interrupted; resume it" if folder.file("state.pt").is_file() else "the folder is not whole"
+        left = "it was interrupted; resume it" if folder.file(STATE).is_file() else "the folder is not whole"
         raise WeightsError(f"{folder.path} has no model.safetensors: {left}.")
     check_checksum(weights)
     return Found(weights, None, str(folder.path), None, digest_file(weights), config.licence, pinned=True)

@@ -165,10 +165,13 @@ class Classification:
 
     def draw(self, folder: RunFolder, evaluation: Evaluation, misses: Sequence[Miss], images: Images | None) -> None:
         """Draw the confusion matrix and the most confident mistakes."""
-        draw_confusion(evaluation.confusion, evaluation.classes, folder.pictures / "confusion.png")
+        classes = evaluation.classes
+        folder.draw("confusion.png", lambda path: draw_confusion(evaluation.confusion, classes, path))
         if images is not None:
-            sheet = [_show(miss, images, evaluation.classes) for miss in misses[:MOST_MISTAKES]]
-            draw_mistakes(sheet, folder.pictures / "mistakes.png")
+            most = misses[:MOST_MISTAKES]
+            folder.draw(
+                "mistakes.png", lambda path: draw_mistakes([_show(miss, images, classes) for miss in most], path)
+            )
 
 
 def _check_logits(outputs: Any) -> None:

@@ -96,8 +96,8 @@ class Detection:
 
         def draw(images: Tensor, targets: BoxTargets) -> None:
             if accelerator.is_main_process:
-                path, is_bgr = folder.pictures / "first_batch.png", letterbox.channels == "bgr"
-                draw_batch(images.cpu(), targets.rows.cpu(), data.classes, path, is_bgr=is_bgr)
+                pixels, rows, is_bgr = images.cpu(), targets.rows.cpu(), letterbox.channels == "bgr"
+                folder.draw("first_batch.png", lambda path: draw_batch(pixels, rows, data.classes, path, is_bgr=is_bgr))
 
         store, images, unseen = open_store(preset, accelerator, show, data.train, data.val), data.train, data.val
         if store is not None:
@@ -177,9 +177,9 @@ class Detection:
         self, folder: RunFolder, evaluation: DetectionEvaluation, examples: Sequence[Example], images: BoxedImages
     ) -> None:
         """Draw precision over recall, the scores of each class, and predictions beside the truth."""
-        draw_precision_recall(evaluation, folder.pictures / "precision_recall.png")
-        draw_class_ap(evaluation, folder.pictures / "class_ap.png")
-        draw_predictions(examples, images, evaluation.classes, folder.pictures / "predictions.png")
+        folder.draw("precision_recall.png", lambda path: draw_precision_recall(evaluation, path))
+        folder.draw("class_ap.png", lambda path: draw_class_ap(evaluation, path))
+        folder.draw("predictions.png", lambda path: draw_predictions(examples, images, evaluation.classes, path))
 
 
 def _choose_letterbox(model: Any, preset: Preset) -> Letterbox:

@@ -14,7 +14,7 @@ from zoo.errors import DataError, InputError
 from zoo.interface import get_fact
 from zoo.loader import default_workers
 from zoo.progress import Progress, is_main_process
-from zoo.tasks import task_of
+from zoo.tasks import Task, task_of
 from zoo.user_loaders import UserLoader
 
 
@@ -63,21 +63,38 @@ def evaluate(
                 f"model's ({len(classes)}, first {classes[0]!r}). Pass what it was opened from, and they "
                 "are matched by name; or open it with classes=model.classes."
             )
-        part = _take_split(opened, split)
-        accelerator = make_accelerator(device)
-        network = accelerator.prepare(model)
-        if isinstance(part, UserLoader):
-            images, batches = None, load_from_user(part, accelerator, model)
-        else:
-            images, workers = part, default_workers(len(part)) if num_workers is None else num_workers
-            size = task.scoring_batch if batch_size is None else batch_size
-            loader = task.load_for_scoring(model, images, batch_size=size, num_workers=workers)
-            batches = LoaderBatches(accelerator.prepare(loader), prepare=task.prepare_for_scoring(model))
-        with show.counting("evaluating") as count:
-            facts: dict[str, Any] = {"model": model, "classes": classes, "images": images}
-            result, _ = task.score(network, _counted(batches, count), accelerator, **facts)
-        accelerator.unwrap_model(network, keep_fp32_wrapper=False)
+        options: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "device": device}
+        result, _ = score_split(model, task, opened, split, show, **options)
     return result
+
+
+def score_split(
+    model: Any,
+    task: Task,
+    opened: Any,
+    split: str,
+    show: Progress,
+    *,
+    batch_size: int | None = None,
+    num_workers: int | None = None,
+    device: str = "auto",
+) -> tuple[Any, Any]:
+    """Score a model on a split of opened data, and return examples to draw, too."""
+    part = _take_split(opened, split)
+    accelerator = make_accelerator(device)
+    network = accelerator.prepare(model)
+    if isinstance(part, UserLoader):
+        images, batches = None, load_from_user(part, accelerator, model)
+    else:
+        images, workers = part, default_workers(len(part)) if num_workers is None else num_workers
+        size = task.scoring_batch if batch_size is None else batch_size
+        loader = task.load_for_scoring(model, images, batch_size=size, num_workers=workers)
+        batches = LoaderBatches(accelerator.prepare(loader), prepare=task.prepare_for_scoring(model))
+    with show.counting("evaluating") as count:
+        facts: dict[str, Any] = {"model": model, "classes": get_fact(model, "classes"), "images": images}
+        scored = task.score(network, _counted(batches, count), accelerator, **facts)
+    accelerator.unwrap_model(network, keep_fp32_wrapper=False)
+    return scored
 
 
 def _take_split(opened: Any, name: str) -> Any:

@@ -23,6 +23,7 @@ from PIL import Image
 
 from zoo.errors import InputError
 from zoo.local_cache import cache_folder
+from zoo.processes import CLOCK_SECONDS, find_start
 
 Where: TypeAlias = Literal["memory", "disk"]
 
@@ -32,7 +33,6 @@ PREFIX = "zoo-images-"
 SHARES = 256  # most parts of a limit
 BLOCK = 4096  # bytes: file systems give whole blocks
 HEAD = struct.Struct("<II")  # width and height in pixels; then come the pixels
-CLOCK_SECONDS = 5.0  # by which two readings of when a process began may differ
 
 _buffers = threading.local()  # .bytes: what a thread reads into
 
@@ -140,7 +140,7 @@ class ImageStore:
     def _open(self, where: Where, limit_bytes: int) -> None:
         base = self.folder.parent
         base.mkdir(parents=True, exist_ok=True)
-        _remove_stale(base)
+        _remove_left(base)
         most = _free_bytes(base, where) // 2
         is_new = _make_folder(self.folder, min(limit_bytes, most))
         self._remove = weakref.finalize(self, _remove_folder, self.folder, self._pid) if is_new else None
@@ -220,6 +220,12 @@ class _Budget:
         return int(name.rpartition("-")[2])
 
 
+def sweep_stores() -> None:
+    """Remove what killed runs have left in memory and on disk; cheap, so that every run can begin with it."""
+    for base in (MEMORY_FOLDER, cache_folder() / "decoded"):
+        _remove_left(base)
+
+
 def _choose_base(where: Where, limit_bytes: int) -> tuple[Path, bool]:
     """Return where the folder is to be made, and whether images lie in there, or in the process itself."""
     if where == "disk":
@@ -231,26 +237,16 @@ def _choose_base(where: Where, limit_bytes: int) -> tuple[Path, bool]:
 
 def _name_folder() -> str:
     """Return a name that tells which process of which machine the folder belongs to."""
-    return f"{PREFIX}{os.getpid()}-{_began(os.getpid()):.0f}-{secrets.token_hex(4)}-{socket.gethostname()}"
+    return f"{PREFIX}{os.getpid()}-{find_start(os.getpid()):.0f}-{secrets.token_hex(4)}-{socket.gethostname()}"
 
 
-def _remove_stale(base: Path) -> None:
+def _remove_left(base: Path) -> None:
     """Remove folders of processes of this machine that live no more; containers see only their own processes."""
     for folder in base.glob(f"{PREFIX}*"):
         parts = folder.name.removeprefix(PREFIX).split("-", 3)
         is_ours = len(parts) == 4 and parts[3] == socket.gethostname() and parts[0].isdigit() and parts[1].isdigit()
-        if is_ours and abs(_began(int(parts[0])) - int(parts[1])) > CLOCK_SECONDS:
+        if is_ours and abs(find_start(int(parts[0])) - int(parts[1])) > CLOCK_SECONDS:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _began(pid: int) -> float:
-    """Return when a process was started, in seconds since 1970; 0 if there is none of this number."""
-    import psutil
-
-    try:
-        return psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:
-        return 0
 
 
 def _free_bytes(base: Path, where: Where) -> int:

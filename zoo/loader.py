@@ -3,7 +3,6 @@
 import hashlib
 import os
 import random
-import signal
 import threading
 import warnings
 from collections import deque
@@ -19,6 +18,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from zoo.errors import DataError, InputError
+from zoo.stopping import leave_stopping_to_parent
+from zoo.worker_guard import check_guard
 
 FEW_IMAGES = 500  # starting a process takes longer than loading these
 MOST_WORKERS = 8
@@ -228,6 +229,7 @@ def order_batches(
         pin_memory: Whether batches are put where a GPU fetches them faster.
         views: As in `EpochSampler`.
     """
+    check_guard(num_workers)
     if count < 1:
         raise InputError("there are no images to load; expected one or more.")
     if batch_size < 1 or num_workers < 0:
@@ -272,6 +274,7 @@ def load_places(
     """
     if num_workers == 0 and not pin_memory and getattr(samples, "in_threads", False) and threads != 0:
         return _load_in_threads(samples, batches, collate, threads or count_cores())
+    check_guard(num_workers)
     loader: DataLoader[Any] = DataLoader(
         samples,
         batch_sampler=map(list, batches),
@@ -351,7 +354,7 @@ def _load_in_threads(
 
 
 def _start_worker(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides how to stop
+    leave_stopping_to_parent()
     warnings.filterwarnings("ignore", module="PIL")  # of damaged EXIF, from each process again
 
 

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,28 +14,35 @@ import torch
 from torch import nn
 
 from zoo.callbacks import Callback, check_callbacks
-from zoo.checkpoint import RunFolder, adopt_weights, build_network, describe_environment, load_model, model_config
+from zoo.checkpoint import RunFolder, adopt_weights, build_network, describe_environment, load_model
 from zoo.class_match import match_classes, names_of
 from zoo.contents import tell_change
 from zoo.data_record import contradictions, opening_options, record_data
 from zoo.door import take_model
-from zoo.errors import InputError, PlanError, ZooError
-from zoo.evaluation import evaluate
+from zoo.errors import DataError, InputError, Interrupted, PlanError
+from zoo.evaluation import evaluate, score_split
+from zoo.failures import going_on, say_how_to_resume
 from zoo.features import why_not_frozen
 from zoo.freezing import release_modes
 from zoo.group_hooks import GroupHooks
 from zoo.grouping import Mode
+from zoo.image_store import sweep_stores
 from zoo.interface import ask, find_method, get_fact, known_config
 from zoo.lr_plan import Plan
 from zoo.planning import make_plan, schedule_defaults
 from zoo.preset import Preset, load_preset
 from zoo.progress import Progress, is_main_process
 from zoo.rate_spec import Settings
+from zoo.report import draw_course, tell_undrawn
 from zoo.run_identity import tell_versions
+from zoo.run_stage import RECORD, find_stage, read_record
+from zoo.run_start import load_start, write_preset, write_start
 from zoo.schedule import to_plain
+from zoo.stopping import stopping_at_once
 from zoo.tasks import Task, task_of
 from zoo.training import Training
 from zoo.trial import try_batches
+from zoo.worker_guard import refuse_in_worker
 
 OF_THE_PLAN = frozenset(
     {"lr", "mode", "layer_decay", "first_lr", "unfreeze", "weight_decay", "optimizer_params", "order"}
@@ -151,50 +159,23 @@ def finetune(
         FrozenError: If a frozen tensor changed.
         Interrupted: After Ctrl-C, with everything saved; `zoo.resume` goes on.
     """
+    refuse_in_worker()
     model = take_model(model, trains=True)
     _check_can_learn(model)
-    task = task_of(model)
+    task, listeners = task_of(model), check_callbacks(callbacks)
     effective, own = _effective(preset, lr, mode, overrides, optimizer, task.defaults)
     task.check_preset(effective, model)
-    with Progress(enabled=progress and is_main_process()) as show:
+    with stopping_at_once(), Progress(enabled=progress and is_main_process()) as show:
         chosen = make_plan(model, effective, optimizer=own)
-        names = effective.classes or names_of(model)
-        opened = _open(task, data, effective, show, like=names)
-        effective = record_data(effective, opened, by_name=bool(names_of(model)))
-        if match_classes(model, opened, show.say, may_replace=not isinstance(own, torch.optim.Optimizer)):
-            chosen = make_plan(model, effective, optimizer=own)  # its head is another one
-        _disown_altered(model, show)
-        if known_config(model) and not get_fact(model, "load_report") and not why_not_frozen(model, chosen):
-            show.say("note: the frozen trunk has random weights; pass pretrained=True, or train it with mode='full'")
-        if own is None and _learns_whole(model, effective):
-            show.say(
-                f"note: {_name(model)} does not say which part is its head, so all of it learns at one rate; pass a "
-                "mapping as lr to choose"
-            )
-        if chosen.hook is None and own is None and _brings_hooks(model):
-            show.say(
-                f"note: the param-group hooks of {_name(model)} are not asked, because the preset says itself what "
-                "learns; leave out mode, mapping and layer_decay to have them asked"
-            )
-        show.table(chosen.rows(), title=f"lr plan of {_name(model)}", totals=chosen.totals())
-        try_batches(task, model, opened, effective, chosen)
-        folder = _new_folder(out, model, opened)
-        try:
-            training = Training(
-                model, opened, effective, chosen, folder, show, optimizer=own, callbacks=check_callbacks(callbacks)
-            )
-        except BaseException:
-            release_modes(model)
-            folder.discard()
-            raise
-        if training.is_main:
-            _write_beginning(training)
-        try:
-            return _train(training)
-        except ZooError:
-            if training.is_main and training.position.step == 0:
-                folder.discard()
-            raise
+        with _claimed(_new_folder(out, model, data), show, is_new=True) as folder:
+
+            def prepare() -> Training:
+                opened, settled, plan = _fit_data(task, model, data, effective, chosen, own, show)
+                _tell_plan(model, settled, plan, show, own)
+                try_batches(task, model, opened, settled, plan)
+                return _prepare(model, opened, settled, plan, folder, show, optimizer=own, callbacks=listeners)
+
+            return _begin(prepare, folder)
 
 
 @torch.inference_mode(False)
@@ -223,27 +204,34 @@ def resume(
     Raises:
         InputError: If the run is finished, the data has changed, or the folder is not a run.
     """
-    place = RunFolder.open(folder)
-    preset, state, before = place.load_preset(), place.load_state(), place.read_json("data.json")
-    with Progress(enabled=progress and is_main_process()) as show:
-        network, _ = build_network(place, model)
-        task, source = task_of(network), before["source"] if data is None else data
-        opened = _open(task, source, preset, show, classes=tuple(before["classes"]))
-        if (now := opened.describe())["digest"] != before["digest"]:
-            raise InputError(
-                f"the data has changed since the run in {place.path} began: {before['source']} "
-                f"({tell_change(before, now)}). A resumed run would be another run; restore the data, or begin a new "
-                "run from this one's weights with pretrained=."
-            )
-        chosen = make_plan(network, preset, optimizer=optimizer)
-        show.say(f"resuming {place.path} after {state['position']['epoch']} of {preset.epochs} epochs")
-        if note := tell_versions(state["run"]):
-            show.say(note)
-        return _train(
-            Training(
-                network, opened, preset, chosen, place, show, state, optimizer, callbacks=check_callbacks(callbacks)
-            )
-        )
+    refuse_in_worker()
+    place, listeners = RunFolder.open(folder), check_callbacks(callbacks)
+    with (
+        stopping_at_once(),
+        Progress(enabled=progress and is_main_process()) as show,
+        _claimed(place, show, is_new=False),
+    ):
+        preset, stage = place.load_preset(), find_stage(place.path)
+        if stage == "undrawn":
+            return _draw_again(place, preset, data, model, optimizer, show)
+        unchanged = f"stopped before the run went on; it is as it was. {say_how_to_resume(place.path)}"
+        with going_on(stopped=unchanged):
+            state, before = None if stage == "begun" else place.load_state(), place.read_json("data.json")
+            network, _ = build_network(place, model)
+            if state is None:
+                load_start(place, network)
+            opened = _open_again(place, task_of(network), preset, data, before, show)
+            chosen = make_plan(network, preset, optimizer=optimizer)
+            options: dict[str, Any] = {"optimizer": optimizer, "callbacks": listeners}
+            if state is None:
+                show.say(f"beginning the run in {place.path}, which was stopped before its first step")
+                training = _prepare(network, opened, preset, chosen, place, show, **options)
+            else:
+                show.say(f"resuming {place.path} after {state['position']['epoch']} of {preset.epochs} epochs")
+                if note := tell_versions(state["run"]):
+                    show.say(note)
+                training = Training(network, opened, preset, chosen, place, show, state, **options)
+        return _train(training)
 
 
 def load(
@@ -338,6 +326,18 @@ def _open(
     return opened
 
 
+def _fit_data(
+    task: Task, model: nn.Module, data: Any, preset: Preset, plan: Plan, own: Any, show: Progress
+) -> tuple[Any, Preset, Plan]:
+    """Open the data and give the model its classes; return it, with preset and plan as they are for it."""
+    opened = _open(task, data, preset, show, like=preset.classes or names_of(model))
+    preset = record_data(preset, opened, by_name=bool(names_of(model)))
+    if match_classes(model, opened, show.say, may_replace=not isinstance(own, torch.optim.Optimizer)):
+        plan = make_plan(model, preset, optimizer=own)  # its head is another one
+    _disown_altered(model, show)
+    return opened, preset, plan
+
+
 def _disown_altered(model: Any, show: Progress) -> None:
     """Let the run of a network that was changed after it was built say so, and name no model of the registry."""
     if ask(model, "is_altered", False) and known_config(model).get("model"):
@@ -346,6 +346,23 @@ def _disown_altered(model: Any, show: Progress) -> None:
             "To load or resume this run, change a new one in the same way and pass it as model="
         )
         model.config = known_config(model) | {"model": None, "options": {}}
+
+
+def _tell_plan(model: nn.Module, preset: Preset, chosen: Plan, show: Progress, own: Any) -> None:
+    """Show what learns at which rate, and what should be known of it."""
+    if known_config(model) and not get_fact(model, "load_report") and not why_not_frozen(model, chosen):
+        show.say("note: the frozen trunk has random weights; pass pretrained=True, or train it with mode='full'")
+    if own is None and _learns_whole(model, preset):
+        show.say(
+            f"note: {_name(model)} does not say which part is its head, so all of it learns at one rate; pass a "
+            "mapping as lr to choose"
+        )
+    if chosen.hook is None and own is None and _brings_hooks(model):
+        show.say(
+            f"note: the param-group hooks of {_name(model)} are not asked, because the preset says itself what "
+            "learns; leave out mode, mapping and layer_decay to have them asked"
+        )
+    show.table(chosen.rows(), title=f"lr plan of {_name(model)}", totals=chosen.totals())
 
 
 def _check_can_learn(model: nn.Module) -> None:
@@ -378,30 +395,77 @@ def _name(model: Any) -> str:
 def _new_folder(out: str | os.PathLike[str] | None, model: nn.Module, data: Any) -> RunFolder:
     if not is_main_process():  # the other processes write nothing
         return RunFolder(out or "runs")
-    words = [_name(model), Path(data.source).name, datetime.now().strftime("%Y%m%d-%H%M%S")]
+    words = [_name(model), _name_data(data), datetime.now().strftime("%Y%m%d-%H%M%S")]
     return RunFolder.create(out, re.sub(r"[^\w.-]+", "-", "-".join(words)))
 
 
-def _write_beginning(training: Training) -> None:
+def _name_data(data: Any) -> str:
+    """Return a short name for data that is not opened yet."""
+    if isinstance(data, (str, os.PathLike)):
+        return Path(data).expanduser().absolute().name
+    if hasattr(data, "describe"):
+        return Path(data.source).name
+    parts = list(data.values()) if isinstance(data, Mapping) else data if isinstance(data, (tuple, list)) else [data]
+    return type(parts[0]).__name__ if parts else "data"
+
+
+@contextmanager
+def _claimed(folder: RunFolder, show: Progress, *, is_new: bool) -> Iterator[RunFolder]:
+    """Keep other processes out of a run's folder; of those that a launcher started, the main one stands for all."""
+    if not is_main_process():
+        yield folder
+        return
+    sweep_stores()
+    with folder.claimed(show.say, is_new=is_new):
+        yield folder
+
+
+def _begin(prepare: Callable[[], Training], folder: RunFolder) -> Run:
+    """Prepare a new run and train; one that ends before its first step leaves nothing."""
+    training: Training | None = None
+    try:
+        with going_on():
+            training = prepare()
+        return _train(training)
+    except BaseException as error:
+        if training is not None and training.position.step:
+            raise
+        if is_main_process():
+            folder.discard()
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted("stopped before the first step: nothing was trained, and no run is left.") from None
+        raise
+
+
+def _prepare(
+    model: nn.Module, data: Any, preset: Preset, plan: Plan, folder: RunFolder, show: Progress, **options: Any
+) -> Training:
+    """Prepare a run from its beginning, and write into its folder what it is made with."""
+    is_main, described = is_main_process(), data.describe()
+    if is_main:
+        write_start(folder, model, preset, described)
+    try:
+        training = Training(model, data, preset, plan, folder, show, **options)
+    except BaseException:
+        release_modes(model)
+        raise
+    if is_main:
+        _write_beginning(training, described)
+    return training
+
+
+def _write_beginning(training: Training, described: Mapping[str, Any]) -> None:
     """Write what the run is made with, and into the preset what was chosen: a repeated run then chooses the same."""
-    folder, model, preset, supply = training.folder, training.model, training.preset, training.supply
-    origin = known_config(model)
-    made = origin.get("origin", {})
+    folder, preset, supply = training.folder, training.preset, training.supply
     known = preset.replace(
-        model=origin.get("model") or preset.model,
-        pretrained=made.get("pretrained", preset.pretrained),
-        pretrained_sha256=(made.get("sha256") or None) if isinstance(made.get("pretrained"), str) else None,
-        init_seed=made.get("init_seed", preset.init_seed),
         trunk_precision=preset.trunk_precision if supply.engine is None else supply.engine.precision,
         cache=supply.features.get("where", "off"),
         cache_dtype=supply.features.get("numbers", preset.cache_dtype),
         chunk_size=training.chunks.size,
         **_plain_schedules(preset, training.plan),
     )
-    folder.write_text("preset.yaml", known.to_yaml(full=True))
-    folder.write_json("config.json", model_config(model).model_dump())
+    write_preset(folder, training.model, known, described)
     folder.write_json("plan.json", {"digest": training.plan.digest, **training.plan.to_dict()})
-    folder.write_json("data.json", training.data.describe())
     if supply.features:
         folder.write_json("features.json", supply.features)
     folder.write_json("environment.json", describe_environment(str(training.accelerator.device)))
@@ -420,6 +484,65 @@ def _plain_schedules(preset: Preset, plan: Plan) -> dict[str, Any]:
 
     lr = {key: without_code(rate) for key, rate in preset.lr.items()} if isinstance(preset.lr, Mapping) else preset.lr
     return {"schedule": to_plain(preset.schedule, plan.clock, **options), "lr": lr}
+
+
+def _open_again(
+    folder: RunFolder, task: Task, preset: Preset, data: Any, before: Mapping[str, Any], show: Progress
+) -> Any:
+    """Open the data of a run once more, and check that it is the same."""
+    source, path = before["source"], folder.path
+    if data is None and not Path(source).is_absolute():
+        raise InputError(
+            f"the run in {path} was begun with objects ({source}), which no file holds. "
+            + say_how_to_resume(path, ["data"])
+        )
+    if data is None and not Path(source).exists():
+        raise InputError(
+            f"the data of the run in {path} is not where it was: {source}. Put it back; or, if it has moved, pass its "
+            f"new place: zoo finetune --resume {path} NEW_PLACE, or zoo.resume({str(path)!r}, data=NEW_PLACE)."
+        )
+    try:
+        opened = _open(task, source if data is None else data, preset, show, classes=tuple(before["classes"]))
+    except DataError as error:
+        if not preset.skip_bad:
+            error.args = (f"{error} The run began with all of it: put back what has changed, and resume it again.",)
+        raise
+    if (now := opened.describe())["digest"] != before["digest"]:
+        raise InputError(
+            f"the data has changed since the run in {path} began: {source} ({tell_change(before, now)}). A resumed run "
+            "would be another run; restore the data, or begin a new run from this one's weights with pretrained=."
+        )
+    return opened
+
+
+def _draw_again(
+    folder: RunFolder, preset: Preset, data: Any, model: nn.Module | None, optimizer: Any, show: Progress
+) -> Run:
+    """Draw the pictures of a finished run, which was stopped while they were drawn, or could not draw them then."""
+    show.say(f"the run in {folder.path} is finished; its results are drawn anew")
+    before, record, records = folder.read_json("data.json"), read_record(folder.path), folder.read_metrics()
+    network = load_model(folder.path, model)
+    task = task_of(network)
+    opened = _open_again(folder, task, preset, data, before, show)
+    steps = max(1, record.get("step", 1) // max(1, record.get("epoch", 1)))
+    draw_course(folder, records, folder.read_rates(), scores=task.curves, steps_per_epoch=steps)
+    evaluation = None
+    if opened.val is not None or opened.loaders is not None:
+        options = {"batch_size": preset.batch_size, "num_workers": preset.num_workers, "device": preset.device}
+        evaluation, examples = score_split(network, task, opened, "val", show, **options)
+        task.draw(folder, evaluation, examples, opened.val)
+    tell_undrawn(folder, show.say)
+    if not folder.undrawn:
+        folder.write_json(RECORD, record | {"pictures": True})
+    return Run(
+        folder=folder.path,
+        model=network.eval(),
+        plan=make_plan(network, preset, optimizer=optimizer),
+        preset=preset,
+        metrics=records,
+        evaluation=evaluation,
+        proof=folder.read_json("proof.json"),
+    )
 
 
 def _train(training: Training) -> Run:

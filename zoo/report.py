@@ -1,6 +1,6 @@
 """What is left of a run to look at, whatever its task: how the scores and the rates went."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from zoo.checkpoint import RunFolder
@@ -24,5 +24,11 @@ def draw_course(
         scores: Labels of the scores to draw, by their key in the records; the first has its best epoch marked.
         steps_per_epoch: Optimizer steps in one epoch.
     """
-    draw_curves(records, folder.pictures / "curves.png", scores=scores)
-    draw_rates(rates, folder.pictures / "rates.png", steps_per_epoch=steps_per_epoch)
+    folder.draw("curves.png", lambda path: draw_curves(records, path, scores=scores))
+    folder.draw("rates.png", lambda path: draw_rates(rates, path, steps_per_epoch=steps_per_epoch))
+
+
+def tell_undrawn(folder: RunFolder, say: Callable[[str], None]) -> None:
+    """Say which pictures could not be drawn, and why."""
+    for name, reason in folder.undrawn.items():
+        say(f"note: the picture {name} could not be drawn: {reason}")

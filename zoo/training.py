@@ -1,12 +1,10 @@
 """One run from its first step to its last: freezing with proof, steps, scores, checkpoints, and a stop at any time."""
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
-from types import FrameType
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -19,9 +17,10 @@ from zoo.chunks import Chunks, split_batch
 from zoo.compiling import StepCompiler
 from zoo.engine import make_accelerator
 from zoo.errors import InputError, Interrupted, TrainingError
+from zoo.failures import going_on, say_how_to_resume
 from zoo.freezing import apply_plan, check_reached, frozen_tensors, keep_norm_statistics, release_modes
 from zoo.gradients import centralize_gradients, clip_groups
-from zoo.interface import ask
+from zoo.interface import ask, known_config
 from zoo.live_rates import LiveRates
 from zoo.loop import EpochResult, Position, fit
 from zoo.lr_plan import Plan
@@ -31,12 +30,14 @@ from zoo.optimizer_modes import set_mode
 from zoo.preset import Preset
 from zoo.progress import Progress
 from zoo.proof import Proof, digest_tensor
-from zoo.report import draw_course
+from zoo.report import draw_course, tell_undrawn
 from zoo.run_notes import notes_on
+from zoo.run_stage import RECORD, STATE, find_stage
 from zoo.run_state import check_clock, check_optimizer, check_tensors, is_of_optimizer, telling_misfits
 from zoo.safetensors_file import read_tensors
 from zoo.schedule import Clock
 from zoo.single_image import check_single, holds_single, take_image
+from zoo.stopping import StopRequest
 from zoo.sync_norms import restore_norms, synchronize_norms
 from zoo.tasks import task_of
 from zoo.verdict import find_trouble, list_warnings
@@ -74,6 +75,7 @@ class Training:
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self.model, self.data, self.preset, self.folder, self.show = model, data, preset, folder, show
+        self.own_optimizer = optimizer is not None
         self.task = task_of(model)
         self.accelerator = make_accelerator(preset.device, preset.precision)
         self.is_main = self.accelerator.is_main_process
@@ -127,15 +129,18 @@ class Training:
         self.best_score = -1.0
         self.evaluation: Any = None
         self.examples: Any = ()
+        self.kept: Position | None = None  # where the state that is on disk stands
         if state:
             self._restore(state)
+            self.kept = replace(self.position)
 
     def run(self) -> None:
         """Train to the end and write everything; raises `Interrupted` if it is asked to stop before."""
         store = self.supply.store
         with store or nullcontext():
             try:
-                self._run()
+                with going_on(self._describe_standing):
+                    self._run()
             finally:
                 restore_norms(self.model)
                 release_modes(self.model)
@@ -145,17 +150,21 @@ class Training:
 
     def _run(self) -> None:
         self.show.start(self.preset.epochs, self.position.epoch, self.steps_per_epoch, self.task.columns)
-        self._save_state()
-        self._tell("on_start")
-        began = time.perf_counter() - sum(record["seconds"] for record in self.records)
         with StopRequest() as stop:
+            self._save_state()
+            if self.is_main and self.position.step == 0:
+                self.folder.drop_start()
+            self._tell("on_start")
+            began = time.perf_counter() - sum(record["seconds"] for record in self.records)
             for last in (*self.plan.unfreeze_epochs, self.preset.epochs):
                 if self.position.epoch < last and not self._train_until(last, began, stop):
                     break
             if self.position.epoch < self.preset.epochs and not self.live.stopped:
                 self._stop()
-        self._finish()
-        self.accelerator.wait_for_everyone()
+            self._finish()
+            if self.is_main:
+                self._draw(stop)
+            self.accelerator.wait_for_everyone()
 
     def _train_until(self, last: int, began: float, stop: "StopRequest") -> bool:
         """Train until an epoch is over; return False if the run was asked to stop before."""
@@ -370,7 +379,7 @@ class Training:
         self.saved = time.perf_counter()
         if not self.is_main:
             return
-        scaler = self.accelerator.scaler
+        scaler, stands = self.accelerator.scaler, replace(self.position)
         self.folder.save_state(
             {
                 "model": self.model.state_dict(),
@@ -389,6 +398,7 @@ class Training:
                 "proof": {"digests": self.proof.digests, "moments": self.proof.moments},
             }
         )
+        self.kept = stands
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         check_clock(state, self.clock, [group.name for group in self.plan.trained])
@@ -423,12 +433,33 @@ class Training:
             self.folder.seal()
             self._write_results("interrupted")
         self.accelerator.wait_for_everyone()  # a launcher ends the others as soon as one process has ended
-        where = self.position
-        batch = f" and {where.batch} of {len(self.batches)} batches" if where.batch else ""
-        raise Interrupted(
-            f"stopped after {where.epoch} of {self.preset.epochs} epochs{batch}; everything is saved. "
-            f"Go on with: zoo finetune --resume {self.folder.path}"
-        )
+        raise Interrupted(f"stopped {self._where(self.position)}; everything is saved. {self._say_how_to_resume()}")
+
+    def _where(self, position: Position) -> str:
+        batch = f" and {position.batch} of {len(self.batches)} batches" if position.batch else ""
+        return f"after {position.epoch} of {self.preset.epochs} epochs{batch}"
+
+    def _say_how_to_resume(self) -> str:
+        source = self.data.source
+        needed = {
+            "data": self.data.loaders is not None or not Path(source).exists(),
+            "model": not known_config(self.model),
+            "optimizer": self.own_optimizer,
+        }
+        return say_how_to_resume(self.folder.path, [name for name, is_needed in needed.items() if is_needed])
+
+    def _describe_standing(self) -> str:
+        """Say what is safe and how to go on, for a run that something has ended; nothing if it took no step."""
+        if self.kept is None or not self.position.step:
+            return ""
+        folder = self.folder
+        if not folder.path.is_dir():
+            return f"The run's folder {folder.path} is gone, and the run with it."
+        if folder.file(STATE).is_file():
+            return f"The run is safe as it was {self._where(self.kept)}, in state.pt. {self._say_how_to_resume()}"
+        if find_stage(folder.path) == "undrawn":
+            return f"The run is finished, and its results are saved; pictures are missing. {self._say_how_to_resume()}"
+        return f"The run's state.pt is gone from {folder.path}, and it cannot go on."
 
     def _finish(self) -> None:
         set_mode(self.optimizer, learn=False)
@@ -453,18 +484,26 @@ class Training:
         self.proof.compare(self.proof.digests | _only(written, self.proof.digests), "in model.safetensors")
         self.folder.seal()
         self._write_results("finished")
+        self.folder.drop_state()  # what is to be looked at does not decide whether a run is finished
         for warning in self._warnings():
             self.show.say(f"warning: {warning}")
-        draw_course(
-            self.folder,
-            self.records,
-            self.live_rates.history,
-            scores=self.task.curves,
-            steps_per_epoch=self.steps_per_epoch,
-        )
-        if self.evaluation is not None:
-            self.task.draw(self.folder, self.evaluation, self.examples, self.data.val)
-        self.folder.drop_state()
+
+    def _draw(self, stop: StopRequest) -> None:
+        """Draw the pictures, unless the run is asked to stop; it is finished without them."""
+        folder, rates = self.folder, self.live_rates.history
+        if not stop.asked:
+            scores, steps = self.task.curves, self.steps_per_epoch
+            draw_course(folder, self.records, rates, scores=scores, steps_per_epoch=steps)
+        if not stop.asked and self.evaluation is not None:
+            self.task.draw(folder, self.evaluation, self.examples, self.data.val)
+        if stop.asked:
+            raise Interrupted(
+                "the run is finished and saved; it was stopped while its pictures were drawn. To draw them: "
+                + self._say_how_to_resume().removeprefix("Go on with: ")
+            )
+        tell_undrawn(folder, self.show.say)
+        if not folder.undrawn:
+            self._write_record("finished", pictures=True)
 
     def _warnings(self) -> list[str]:
         return list_warnings(self.position, self.records, self.evaluation)
@@ -478,30 +517,12 @@ class Training:
         folder.write_json("proof.json", self.proof.to_dict())
         if self.evaluation is not None:
             folder.write_json("evaluation.json", self.evaluation.to_dict())
-        folder.write_json("run.json", {"status": status, **asdict(self.position), "warnings": self._warnings()})
+        self._write_record(status, **({"pictures": False} if status == "finished" else {}))
 
-
-class StopRequest(AbstractContextManager["StopRequest"]):
-    """Turns the first Ctrl-C (or SIGTERM) into a wish that the loop reads; a second Ctrl-C stops at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "StopRequest":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.asked = True
+    def _write_record(self, status: str, **facts: Any) -> None:
+        self.folder.write_json(
+            RECORD, {"status": status, **asdict(self.position), "warnings": self._warnings(), **facts}
+        )
 
 
 def _in_chunks(batches: Any, chunks: Chunks) -> Iterator[tuple[Any, Any]]:
