@@ -126,7 +126,7 @@ def test_a_state_is_read_as_it_was_saved(run):
     assert torch.equal(loaded["model"]["0.weight"], make_state()["model"]["0.weight"])
     run.drop_state()
     run.drop_state()
-    with pytest.raises(InputError, match=r"has no state\.pt: the run is finished, or never began\. zoo.load gives"):
+    with pytest.raises(InputError, match=r"has no state\.pt: the run is not finished, but the file is gone"):
         run.load_state()
 
 

@@ -47,9 +47,8 @@ def test_a_record_that_cannot_be_read_says_nothing(tmp_path, content):
 
 
 def test_only_what_was_half_written_is_swept(tmp_path):
-    fill(
-        tmp_path, [".state.pt.ab_d0x9z", ".run.json.abcdefgh", ".x.01234567.tmp", ".mine", STATE, ".state.pt.ABCDEFGH"]
-    )
+    kept = [".mine", STATE, ".state.pt.ABCDEFGH"]
+    fill(tmp_path, [".state.pt.ab_d0x9z", ".run.json.abcdefgh", ".x.01234567.tmp", *kept])
     sweep_left_over(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(kept)
     sweep_left_over(tmp_path / "none")

@@ -63,8 +63,8 @@ def evaluate(
                 f"model's ({len(classes)}, first {classes[0]!r}). Pass what it was opened from, and they "
                 "are matched by name; or open it with classes=model.classes."
             )
-        options: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "device": device}
-        result, _ = score_split(model, task, opened, split, show, **options)
+        how: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "device": device}
+        result, _ = score_split(model, task, opened, split, show, **how)
     return result
 
 

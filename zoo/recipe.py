@@ -528,7 +528,11 @@ def _draw_again(
     draw_course(folder, records, folder.read_rates(), scores=task.curves, steps_per_epoch=steps)
     evaluation = None
     if opened.val is not None or opened.loaders is not None:
-        options = {"batch_size": preset.batch_size, "num_workers": preset.num_workers, "device": preset.device}
+        options: dict[str, Any] = {
+            "batch_size": preset.batch_size,
+            "num_workers": preset.num_workers,
+            "device": preset.device,
+        }
         evaluation, examples = score_split(network, task, opened, "val", show, **options)
         task.draw(folder, evaluation, examples, opened.val)
     tell_undrawn(folder, show.say)
