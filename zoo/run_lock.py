@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,13 +22,10 @@ from zoo.atomic import describe_os_error
 from zoo.errors import InputError, StorageError
 from zoo.processes import Process
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 LOCK = "run.lock"
 MAX_BYTES = 10_000
+
+fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None  # Windows has none
 
 _held: set[int] = set()  # descriptors that a forked process must not keep locked
 
