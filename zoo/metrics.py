@@ -97,7 +97,7 @@ class ClassificationMetrics:
     """Gathers logits and targets batch by batch; `compute` gives the scores."""
 
     def __init__(self, classes: Sequence[str], device: torch.device | str = "cpu") -> None:
-        from torchmetrics import MeanMetric
+        from torchmetrics import SumMetric
         from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
         self.classes, count = tuple(classes), len(classes)
@@ -106,7 +106,8 @@ class ClassificationMetrics:
         self._top1 = MulticlassAccuracy(**options, average="micro", top_k=1).to(device)
         self._top5 = MulticlassAccuracy(**options, average="micro", top_k=min(5, count)).to(device)
         self._confusion = MulticlassConfusionMatrix(**options).to(device)
-        self._loss = MeanMetric(nan_strategy="disable", sync_on_compute=False).to(device)
+        # A sum: MeanMetric with this strategy forgets the weights, so a short last batch would count as a whole one.
+        self._loss = SumMetric(nan_strategy="disable", sync_on_compute=False).to(device)
         self._unanswered = torch.zeros(count, dtype=torch.int64, device=device)
         self.images = 0
 
@@ -120,7 +121,7 @@ class ClassificationMetrics:
             self._top5.update(known, truth)
             self._confusion.update(known.argmax(-1), truth)
         self._unanswered += torch.bincount(targets[~answered], minlength=len(self.classes))
-        self._loss.update(torch.nn.functional.cross_entropy(outputs, targets), weight=len(targets))
+        self._loss.update(torch.nn.functional.cross_entropy(outputs, targets, reduction="sum"))
         self.images += len(targets)
 
     def compute(self) -> Evaluation:
@@ -133,7 +134,7 @@ class ClassificationMetrics:
         return Evaluation(
             top1=float(self._top1.compute()) * share if answered else 0.0,
             top5=float(self._top5.compute()) * share if answered else 0.0,
-            loss=float(self._loss.compute()),
+            loss=float(self._loss.compute()) / max(self.images, 1),
             images=self.images,
             classes=self.classes,
             confusion=tuple(tuple(int(count) for count in row) for row in counts),
