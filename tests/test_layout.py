@@ -37,6 +37,7 @@ STEPS = [
         "frames",
         "web_file",
         "group_hooks",
+        "pickle_names",
         "ported_optimizers",
         "settings",
         "licence_terms",

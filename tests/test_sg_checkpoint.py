@@ -17,6 +17,7 @@ import torch
 
 from zoo.errors import WeightsError
 from zoo.letterbox import Letterbox
+from zoo.safetensors_file import save_tensors
 from zoo.sg_checkpoint import read_sg_checkpoint
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.zeros(2), "n": torch.tensor(5)}
@@ -320,13 +321,103 @@ def test_copies_of_copies_do_not_fill_the_memory(path):
     many: Any = ["a"] * 100
     for _ in range(12):
         many = [many] * 100
-    found = read_sg_checkpoint(save(path, trained(ROBOFLOW) | {"processing_params": {"class_names": many}}))
-    assert same(found.tensors)
+    save(path, trained(ROBOFLOW) | {"processing_params": {"class_names": many}})
+    assert "class_names is nested deeper than 40, or holds more than 100,000 values" in refusal(path)
+    assert same(read_sg_checkpoint(path, with_processing=False).tensors)
 
 
 def test_a_nest_of_settings_does_not_end_in_a_traceback(path):
     deep: Any = "a"
     for _ in range(200):
         deep = [deep]
-    found = read_sg_checkpoint(save(path, trained(ROBOFLOW, class_names=deep)))
-    assert len(found.config["classes"]) == 1
+    assert "class_names is nested deeper than 40" in refusal(save(path, trained(ROBOFLOW, class_names=deep)))
+
+
+NAMES = ["ant", "Biene", "狗"]
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    "names",
+    [
+        list(np.array(NAMES)),
+        list(np.unique(NAMES)),
+        np.array(NAMES),
+        np.array(NAMES).astype(">U5"),
+        np.array(NAMES, dtype=object),
+        dict(enumerate(NAMES)),
+        tuple(NAMES),
+    ],
+    ids=["scalars", "unique", "array", "big-endian", "objects", "mapping", "tuple"],
+)
+def test_class_names_of_every_form_are_read_as_they_are(path, names, legacy):
+    save(path, trained(ROBOFLOW, class_names=names), _use_new_zipfile_serialization=not legacy)
+    expected = sorted(NAMES) if isinstance(names, list) and list(names) == sorted(NAMES) else NAMES
+    assert read_sg_checkpoint(path).config["classes"] == expected
+
+
+def test_class_names_of_bytes_are_read(path):
+    assert read_sg_checkpoint(save(path, trained(ROBOFLOW, class_names=np.array([b"ant", b"bee"])))).config[
+        "classes"
+    ] == ["ant", "bee"]
+
+
+@pytest.mark.parametrize(
+    "names", [[datetime.datetime(2026, 1, 1)], np.array([["a", "b"]]), "ant", {"ant": 0}, [["ant"]], [None], 3]
+)
+def test_class_names_that_cannot_be_read_are_an_error_and_never_none(path, names):
+    text = refusal(save(path, trained(ROBOFLOW, class_names=names)))
+    assert "class_names" in text
+    assert "--weights-only" in text
+
+
+def test_processing_that_is_no_dictionary_is_an_error(path):
+    assert "it is list; expected a dictionary" in refusal(save(path, {"net": STATE, "processing_params": [1]}))
+
+
+@pytest.mark.parametrize("wrapper", ["_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "module.module.", "net."])
+def test_wrappers_around_the_network_are_taken_off(path, wrapper):
+    assert same(read_sg_checkpoint(save(path, {f"{wrapper}{name}": value for name, value in STATE.items()})).tensors)
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model"])
+def test_other_keys_of_weights_are_known(path, key):
+    found = read_sg_checkpoint(save(path, {key: STATE, "epoch": 3}))
+    assert same(found.tensors)
+    assert found.notes[0] == f"weights taken from {key}"
+
+
+def test_any_flipped_bit_in_a_record_is_noticed(path):
+    content = bytearray(save(path, trained(ROBOFLOW)).read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        records = [(member.header_offset, member.file_size, member.filename) for member in archive.infolist()]
+    for offset, size, name in records:
+        start = content.index(name.encode(), offset) + len(name)
+        start += int.from_bytes(content[offset + 28 : offset + 30], "little")  # of the extra field that aligns records
+        for place in {start, start + size // 2, start + size - 1} if size else ():
+            damaged = bytearray(content)
+            damaged[place] ^= 4
+            path.write_bytes(damaged)
+            assert "is damaged: the checksum of its record" in refusal(path)
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_a_newer_pickle_of_plain_data_is_not_called_dangerous(path, protocol):
+    text = refusal(save(path, {"net": STATE}, pickle_protocol=protocol))
+    assert "is of a form that torch.load(weights_only=True) refuses, as pickle_protocol=4 writes it" in text
+
+
+def test_weights_of_a_run_that_diverged_are_refused(path):
+    broken = STATE | {"a.bias": torch.tensor([0.0, float("nan")])}
+    assert "'a.bias' of its weights holds values that are no finite numbers" in refusal(save(path, {"net": broken}))
+
+
+def test_a_safetensors_file_with_another_suffix_is_named(path):
+    save_tensors(STATE, path, {})
+    assert "is a safetensors file by its content. Rename it to ckpt_best.safetensors" in refusal(path)
+
+
+@pytest.mark.parametrize("value", [np.float64(0.25), np.float16(0.25), np.array(0.25)])
+def test_thresholds_of_numpy_are_read_from_old_files_too(path, value):
+    save(path, trained(ROBOFLOW, conf=value), _use_new_zipfile_serialization=False)
+    assert read_sg_checkpoint(path).config["postprocess"] == {"conf": 0.25}

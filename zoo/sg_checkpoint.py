@@ -6,24 +6,25 @@ that asks for anything else is refused before it is read. Keys and steps as supe
 (Deci-AI/super-gradients, commit e0ccacf).
 """
 
-import io
-import pickletools
+import math
 import struct
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.errors import InputError, WeightsError
+from zoo.pickle_names import list_globals
 from zoo.sg_processing import read_processing
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-STATE_DICTS = ("ema_net", "net")  # the averaged weights come first, as their own program takes them
-WRAPPER = "module."  # of torch's parallel training
+STATE_DICTS = ("ema_net", "net", "state_dict", "model_state_dict", "model")  # averaged weights come first, as there
+WRAPPERS = ("module.", "_orig_mod.", "net.", "model.")  # of parallel training, torch.compile, and other programs
+READ = ("class_names", "image_processor", "conf", "iou")  # what is read of `processing_params`
 HARMLESS = (  # what stand-ins are made for
     "omegaconf.", "super_gradients.", "hydra.", "numpy.", "typing.", "collections.", "enum.", "pathlib.", "datetime.",
     "argparse.Namespace", "copyreg._reconstructor", "_codecs.encode", "torch.optim.", "torch.nn.", "torch.amp.",
@@ -32,7 +33,6 @@ HARMLESS = (  # what stand-ins are made for
 PLAIN_TYPES = ("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "set",
                "slice", "str", "tuple")  # fmt: skip
 NUMBERS = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "u8": "Q", "u4": "I", "b1": "?"}
-MOST_PICKLES = 8  # in a file of torch before 1.6: four, and the places of the tensors
 MAX_DEPTH = 40  # of nested values; more is no setting
 MOST_VALUES = 100_000  # in the settings
 
@@ -65,18 +65,17 @@ def read_sg_checkpoint(path: Path, *, with_processing: bool = True) -> SGCheckpo
     """
     content = _load(path)
     place, state = _choose_state(content, path)
-    tensors = _check_tensors(state, path)
-    if all(name.startswith(WRAPPER) for name in tensors):
-        tensors = {name.removeprefix(WRAPPER): tensor for name, tensor in tensors.items()}
+    tensors = _without_wrappers(_check_tensors(state, path))
     notes = [f"weights taken from {place}"] if place else []
     if not with_processing:
         return SGCheckpoint(tensors, {}, (*notes, "what the file says of classes and preprocessing was left out"))
-    found = _Plain().read(content.get("processing_params")) if place else None
-    if not isinstance(found, dict):
+    given = content.get("processing_params") if place else None
+    if given is None:
         notes.append("the file does not say how pictures are prepared: as for the published weights is taken")
         return SGCheckpoint(tensors, {}, tuple(notes))
     try:
-        config, more = read_processing(found)
+        entries = _find_mapping(given)
+        config, more = read_processing({key: _Plain(key).read(entries[key]) for key in READ if key in entries})
     except InputError as error:
         raise WeightsError(
             f"{path}, processing_params: {error} To take the weights alone, and prepare pictures as for the published "
@@ -115,8 +114,7 @@ def _load(path: Path) -> dict[Any, Any]:
 
     try:
         is_zip = zipfile.is_zipfile(path)
-        if not is_zip:
-            _check_start(path)
+        _check_start(path, is_zip)
         stand_ins = [(_make_stand_in(name), name) for name in _find_objects(path, is_zip)]
         with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):  # type: ignore[arg-type]
             warnings.simplefilter("ignore")  # of pickles of a newer form, which are refused in words of our own
@@ -126,7 +124,7 @@ def _load(path: Path) -> dict[Any, Any]:
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from error
     except UnpicklingError as error:
-        raise WeightsError(_refuse(path, _name_blocked(path, is_zip) or "objects that are no data")) from error
+        raise WeightsError(_explain_refusal(path, is_zip)) from error
     except Exception as error:  # a damaged file fails in as many ways as there are bytes
         raise WeightsError(
             f"{path} is damaged, cut short, or no file of torch.save ({type(error).__name__}). Get it anew."
@@ -139,10 +137,23 @@ def _load(path: Path) -> dict[Any, Any]:
     return content
 
 
-def _check_start(path: Path) -> None:
-    """Refuse what a failed download leaves, before a reader takes it for a pickle."""
+def _check_start(path: Path, is_zip: bool) -> None:
+    """Refuse what a failed download or a flipped bit leaves, before a reader takes it for a pickle.
+
+    A zip file has a checksum of each of its records; files of torch before 1.6 have none.
+    """
+    if is_zip:
+        with zipfile.ZipFile(path) as archive:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise WeightsError(f"{path} is compressed, which no file of torch.save is. It is not read.")
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise WeightsError(f"{path} is damaged: the checksum of its record {damaged!r} is wrong. Get it anew.")
+        return
     with path.open("rb") as file:
         start = file.read(24)
+    if start[8:9] == b"{":
+        raise WeightsError(f"{path} is a safetensors file by its content. Rename it to {path.stem}.safetensors.")
     if not start.startswith(b"\x80"):
         what = f"it begins with {start!r}" if start else "it is empty"
         what = "its end is missing" if start.startswith(b"PK") else what
@@ -150,18 +161,13 @@ def _check_start(path: Path) -> None:
 
 
 def _find_objects(path: Path, is_zip: bool) -> list[str]:
-    """Return the classes and functions beyond torch's own that a file asks for, if all of them are harmless.
-
-    Files of torch before 1.6 are not zip files; for them there is no such list, and they get no stand-ins.
-    """
+    """Return the classes and functions beyond torch's own that a file asks for, if all of them are harmless."""
     from torch.serialization import get_unsafe_globals_in_checkpoint
 
-    if not is_zip:
-        return []
-    with zipfile.ZipFile(path) as archive:
-        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-            raise WeightsError(f"{path} is compressed, which no file of torch.save is. It is not read.")
-    names: list[str] = get_unsafe_globals_in_checkpoint(path)
+    if is_zip:
+        names: list[str] = get_unsafe_globals_in_checkpoint(path)
+    else:
+        names = [name for name in list_globals(path, is_zip) if not name.startswith("torch.")]
     blocked = [name for name in names if not _is_harmless(name)]
     if blocked:
         raise WeightsError(_refuse(path, ", ".join(blocked)))
@@ -176,31 +182,16 @@ def _refuse(path: Path, blocked: str) -> str:
     )
 
 
-def _name_blocked(path: Path, is_zip: bool) -> str:
-    """Return what a pickle asks for that is not harmless, as far as it can be seen without running it."""
-    names: dict[str, None] = {}
-    strings = ["", ""]
-    try:
-        with _open_pickle(path, is_zip) as stream:
-            for _ in range(MOST_PICKLES):  # an old file is several, one after the other
-                for operation, argument, _ in pickletools.genops(stream):
-                    if operation.name == "GLOBAL":
-                        names[str(argument).replace(" ", ".")] = None
-                    elif operation.name == "STACK_GLOBAL":
-                        names[".".join(strings[-2:])] = None
-                    elif isinstance(argument, str):
-                        strings.append(argument)
-    except (ValueError, OSError, KeyError):
-        pass  # the end, or damage: what was seen so far counts
-    return ", ".join(name for name in names if not _is_harmless(name) and not name.startswith("torch."))
-
-
-def _open_pickle(path: Path, is_zip: bool) -> IO[bytes]:
-    if not is_zip:
-        return path.open("rb")
-    with zipfile.ZipFile(path) as archive:
-        name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-        return io.BytesIO(archive.read(name))
+def _explain_refusal(path: Path, is_zip: bool) -> str:
+    """Say why torch's reader of plain data has refused a file."""
+    names = list_globals(path, is_zip)
+    blocked = [name for name in names if not _is_harmless(name) and not name.startswith("torch.")]
+    if blocked:
+        return _refuse(path, ", ".join(blocked))
+    return (
+        f"{path} cannot be read as plain data: its pickle is of a form that torch.load(weights_only=True) refuses, as "
+        "pickle_protocol=4 writes it. Save it again without that option, where you trust it."
+    )
 
 
 def _is_harmless(name: str) -> bool:
@@ -212,44 +203,99 @@ def _name_kind(content: Any) -> str:
     return content.origin if isinstance(content, _StandIn) else type(content).__name__
 
 
+def _find_mapping(value: Any) -> Mapping[Any, Any]:
+    """Return the entries of a dictionary, or of a container of OmegaConf."""
+    inner = value.state.get("_content") if isinstance(value, _StandIn) and isinstance(value.state, dict) else value
+    if not isinstance(inner, dict):
+        raise InputError(f"it is {_name_kind(value)}; expected a dictionary.")
+    return inner
+
+
 class _Plain:
-    """Turns stand-ins into the plain values that they stand for; None where there are none.
+    """Turns stand-ins into the plain values that they stand for.
 
     A value may be in a file once and in many places, and the copies of copies can be more than any memory holds: after
-    `MOST_VALUES` there are no more.
+    `MOST_VALUES` reading ends with an error.
+
+    Args:
+        key: What is read, named in errors.
     """
 
-    def __init__(self) -> None:
-        self.left = MOST_VALUES
+    def __init__(self, key: str) -> None:
+        self.key, self.left = key, MOST_VALUES
 
     def read(self, value: Any, depth: int = 0) -> Any:
+        """Return strings, numbers, booleans, None, and lists and dictionaries of them.
+
+        Raises:
+            InputError: It is something else, nested too deeply or too large.
+        """
         self.left -= 1
         if depth > MAX_DEPTH or self.left < 0:
-            return None
+            raise InputError(
+                f"{self.key} is nested deeper than {MAX_DEPTH}, or holds more than {MOST_VALUES:,} values."
+            )
         if isinstance(value, dict):
             return {str(self.read(key, depth + 1)): self.read(item, depth + 1) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.read(item, depth + 1) for item in value]
-        if not isinstance(value, _StandIn):
-            return value if isinstance(value, (str, int, float, bool)) else None
-        if isinstance(value.state, dict):  # containers and values of OmegaConf
-            return self.read(value.state.get("_content", value.state.get("_val")), depth + 1)
+        if value is None or isinstance(value, (str, int, float, bool)):
+            return value
+        if isinstance(value, _StandIn):
+            return self._read_stand_in(value, depth)
+        raise self._refuse(value)
+
+    def _read_stand_in(self, value: _StandIn, depth: int) -> Any:
+        state = value.state
+        if isinstance(state, dict) and state.keys() & {"_content", "_val"}:  # containers and values of OmegaConf
+            return self.read(state.get("_content", state.get("_val")), depth + 1)
         if value.origin.endswith(".multiarray.scalar"):
-            return _read_number(value)
-        has_value = bool(value.arguments) and not value.origin.startswith("numpy.")  # of an enumeration, for example
-        return self.read(value.arguments[0], depth + 1) if has_value else None
+            kind, raw = (*value.arguments, None, None)[:2]
+            found = read_items(kind, raw)
+            if len(found) != 1:
+                raise self._refuse(value)
+            return found[0]
+        if value.origin.endswith(".multiarray._reconstruct") and isinstance(state, tuple) and len(state) == 5:
+            _, shape, kind, _, raw = state
+            found = self.read(raw, depth + 1) if isinstance(raw, list) else read_items(kind, raw)
+            if isinstance(shape, tuple) and len(shape) <= 1 and len(found) == math.prod(shape):
+                return found if shape else found[0]
+            raise self._refuse(value)
+        if value.arguments and not value.origin.startswith("numpy."):  # of an enumeration, for example
+            return self.read(value.arguments[0], depth + 1)
+        raise self._refuse(value)
+
+    def _refuse(self, value: Any) -> InputError:
+        return InputError(f"{self.key} holds a value of {_name_kind(value)}, which cannot be read as plain data.")
 
 
-def _read_number(scalar: _StandIn) -> Any:
-    """Return a number of NumPy: its type is a stand-in, too, and its bytes are in the file as such or as text."""
-    kind, raw = (*scalar.arguments, None, None)[:2]
-    name = kind.arguments[0] if isinstance(kind, _StandIn) and kind.arguments else None
-    code = NUMBERS.get(name) if isinstance(name, str) else None
+def read_items(kind: Any, raw: Any) -> list[Any]:
+    """Return the numbers or texts of a NumPy scalar or array, from its type and bytes; none if they do not fit.
+
+    Args:
+        kind: Stand-in of the type, whose first argument is its code, such as `f8` or `U12`.
+        raw: The bytes, as such or as text in Latin-1.
+    """
+    code = kind.arguments[0] if isinstance(kind, _StandIn) and kind.arguments else None
     if isinstance(raw, _StandIn) and raw.arguments and isinstance(raw.arguments[0], str):
-        raw = raw.arguments[0].encode("latin1", "ignore")
-    if code is None or not isinstance(raw, bytes) or len(raw) != struct.calcsize(f"<{code}"):
-        return None
-    return struct.unpack(f"<{code}", raw)[0]
+        raw = raw.arguments[0]
+    raw = raw.encode("latin1", "ignore") if isinstance(raw, str) else raw
+    if not isinstance(code, str) or not isinstance(raw, bytes):
+        return []
+    is_big = isinstance(kind.state, tuple) and kind.state[1:2] == (">",)
+    if code in NUMBERS:
+        letter = NUMBERS[code]
+        count, rest = divmod(len(raw), struct.calcsize(f"<{letter}"))
+        return [] if rest else list(struct.unpack(f"{'>' if is_big else '<'}{count}{letter}", raw))
+    letter, length = code[:1], code[1:]
+    size = int(length) * {"U": 4, "S": 1}.get(letter, 0) if length.isdecimal() and len(length) < 8 else 0
+    if not size or len(raw) % size:
+        return []
+    encoding = "utf8" if letter == "S" else "utf-32-be" if is_big else "utf-32-le"
+    try:
+        return [raw[start : start + size].decode(encoding).rstrip("\0") for start in range(0, len(raw), size)]
+    except UnicodeDecodeError:
+        return []
 
 
 # Weights
@@ -279,4 +325,16 @@ def _check_tensors(state: Mapping[Any, Any], path: Path) -> "dict[str, Tensor]":
             is_tensor = isinstance(value, torch.Tensor)
             kind = f"a {value.layout} tensor on {value.device}" if is_tensor else _name_kind(value)
             raise WeightsError(f"{path}: {name!r} of its weights is {kind}; expected a dense tensor, by its name.")
+        if value.is_floating_point() and not value.isfinite().all():
+            raise WeightsError(
+                f"{path}: {name!r} of its weights holds values that are no finite numbers: it was saved after its "
+                "training had diverged. Take an earlier checkpoint."
+            )
     return {name: tensor.detach() for name, tensor in state.items()}
+
+
+def _without_wrappers(tensors: "dict[str, Tensor]") -> "dict[str, Tensor]":
+    """Take off what a wrapper around the network has put before all names, be it one or several."""
+    while wrapper := next((word for word in WRAPPERS if all(name.startswith(word) for name in tensors)), None):
+        tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
+    return tensors

@@ -35,8 +35,14 @@ def read_processing(found: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
     config: dict[str, Any] = {}
     notes: list[str] = []
     names, steps = found.get("class_names"), found.get("image_processor")
-    if isinstance(names, list) and names:
+    if isinstance(names, dict) and names.keys() == {str(number) for number in range(len(names))}:
+        names = [names[str(number)] for number in range(len(names))]
+    if names not in (None, []) and not isinstance(names, list):
+        raise InputError(f"class_names is {names!r:.80}; expected a list of names.")
+    if names:
         classes = [str(name) for name in names]
+        if not all(isinstance(name, (str, int, float)) for name in names):
+            raise InputError(f"class_names is {names!r:.80}; expected a list of names.")
         if all(0 < len(name) <= LONGEST_NAME for name in classes):
             config["classes"] = classes
         else:
