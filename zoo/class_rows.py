@@ -1,14 +1,14 @@
 """The outputs of a model follow the names of its classes: rows of a head are moved, new ones are made, others go."""
 
 from collections.abc import Sequence
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import InputError
 from zoo.interface import ask, get_fact, head_prefixes
 from zoo.labels import plain_name
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 def find_rows(names: Sequence[str], own: Sequence[str]) -> tuple[int | None, ...]:
@@ -56,6 +56,8 @@ def move_rows(model: Any, fresh: Any, rows: Sequence[int | None]) -> None:
     Raises:
         InputError: What depends on the classes does not have a row for each.
     """
+    import torch
+
     before, count, prefixes = (
         ask(model, "num_classes") or len(get_fact(model, "classes")),
         len(rows),
@@ -88,7 +90,7 @@ def move_rows(model: Any, fresh: Any, rows: Sequence[int | None]) -> None:
         set_num_classes(count)
 
 
-def _compose(old: Tensor, new: Tensor, rows: Sequence[int | None]) -> Tensor:
+def _compose(old: "Tensor", new: "Tensor", rows: Sequence[int | None]) -> "Tensor":
     """Return the rows of new classes beside the moved ones of old classes."""
     whole = new.to(old).clone()
     kept = [(place, row) for place, row in enumerate(rows) if row is not None]
@@ -101,7 +103,7 @@ def _compose(old: Tensor, new: Tensor, rows: Sequence[int | None]) -> Tensor:
     return whole
 
 
-def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+def _replace(model: "nn.Module", name: str, module: "nn.Module") -> None:
     """Put a module into the place of another one; modules may be hidden by methods of the same name."""
     *path, last = name.split(".")
     parent: Any = model

@@ -1,3 +1,4 @@
+import json
 import functools
 from dataclasses import replace
 from pathlib import Path
@@ -92,7 +93,8 @@ def test_the_folder_is_a_model_as_any_other(file: Path, tmp_path: Path) -> None:
         )
         assert network.postprocess == Postprocess(conf=0.5, iou=0.65)
         assert network.licence.weights == "unknown"
-    assert zoo.load(folder).config["origin"]["sha256"] == digest
+    assert json.loads((folder / "config.json").read_text())["origin"]["sha256"] == digest
+    assert zoo.load(folder).config["origin"]["sha256"] == sha256_file(folder / "model.safetensors")
 
 
 def test_names_and_licence_may_be_given(file: Path, tmp_path: Path) -> None:
