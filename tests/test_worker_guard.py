@@ -42,7 +42,7 @@ def test_a_script_with_a_guard_may_start_processes(tmp_path, tail):
 def test_a_script_without_one_may_not(tmp_path, tail):
     done = run(tmp_path, tail)
     assert "passed" not in done.stdout
-    assert "2 processes are to load images, and each would run" in done.stderr
+    assert "num_workers is 2, and each process that loads images would run" in done.stderr
     assert 'if __name__ == "__main__":' in done.stderr
 
 

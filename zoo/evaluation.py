@@ -13,7 +13,9 @@ from zoo.engine import make_accelerator
 from zoo.errors import DataError, InputError
 from zoo.interface import get_fact
 from zoo.loader import default_workers
+from zoo.paths import to_path
 from zoo.progress import Progress, is_main_process
+from zoo.run_stage import read_record
 from zoo.tasks import Task, task_of
 from zoo.user_loaders import UserLoader
 
@@ -45,8 +47,9 @@ def evaluate(
         A `zoo.metrics.Evaluation`: top-1, top-5, loss, scores per class and the confusion matrix; of a detector a
         `zoo.detection_metrics.DetectionEvaluation`: mAP, loss, scores per class.
     """
-    if isinstance(model_or_run, (str, os.PathLike)):
-        model_or_run = load_model(model_or_run)
+    place = model_or_run if isinstance(model_or_run, (str, os.PathLike)) else None
+    if place is not None:
+        model_or_run = load_model(place)
     model: Any = model_or_run if callable(model_or_run) else getattr(model_or_run, "model", model_or_run)
     if isinstance(model, nn.Module):
         model = take_model(model)
@@ -54,6 +57,8 @@ def evaluate(
         raise InputError(f"expected a model of zoo.get, a run or its folder, not {type(model).__name__}.")
     task, classes = task_of(model), tuple(get_fact(model, "classes", ()))
     with Progress(enabled=progress and is_main_process()) as show:
+        if place is not None and read_record(to_path(place)).get("status") == "interrupted":
+            show.say(f"note: the run in {place} was interrupted; it is scored as it was then")
         with show.counting("checking images") as count:
             options: dict[str, Any] = {"skip_bad": skip_bad, "only": split, "on_progress": count}
             opened = task.open_data(data, classes=classes, by_name=True, evaluation=True, **options)

@@ -48,8 +48,8 @@ def check_guard(num_workers: int, context: str | None = None) -> None:
     if line is not None and not _is_guarded(*line):
         path, number = line
         raise InputError(
-            f"{num_workers} processes are to load images, and each would run {path} again from the top (start method "
-            f"{method!r}): line {number}, which starts them, has no guard. {ADVICE}"
+            f"num_workers is {num_workers}, and each process that loads images would run {path} again from the top "
+            f"(start method {method!r}): line {number}, which starts them, has no guard. {ADVICE}"
         )
 
 
