@@ -23,7 +23,7 @@ from zoo.lr_plan import Plan
 from zoo.preset import Preset
 from zoo.progress import Progress
 from zoo.random_reads import why_random
-from zoo.trunk_engine import TrunkEngine, choose_dtype
+from zoo.trunk_engine import TrunkEngine, choose_dtype, find_patch
 from zoo.trunk_speed import choose_engine
 from zoo.user_loaders import UserLoader
 from zoo.worker_guard import check_guard
@@ -193,6 +193,8 @@ def make_supply(
     if reason and preset.cache in ("memory", "disk"):
         raise InputError(f"cache={preset.cache!r} is not possible: {reason}. Use cache='auto' or 'off'.")
     if learning:
+        if preset.cache == "auto" and learning == find_patch(model):
+            show.say(f"features are not kept: {learning}")
         scored = None if val is None else loaders.of_images(val, val.prepare, learn=False)
         return Supply(accelerator.prepare(model), loaders.of_images(train, train.prepare, learn=True), scored)
     keeps = not reason and preset.cache != "off"
