@@ -126,3 +126,13 @@ def test_one_function_expands():
     for path in [*(ROOT / "zoo").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]:
         names = {node.attr for node in ast.walk(ast.parse(path.read_text("utf8"))) if isinstance(node, ast.Attribute)}
         assert "expanduser" not in names or path.name == "paths.py", path
+
+
+def test_a_name_that_no_file_can_have_is_an_unknown_name():
+    for name in ("x" * 5000, "a\0b", "~" + "x" * 5000):
+        with pytest.raises(zoo.ZooError):
+            zoo.get(name)
+        with pytest.raises(zoo.ZooError):
+            zoo.get(TINY, pretrained=name)
+        with pytest.raises(zoo.ZooError):
+            zoo.get(TINY).predict(name)

@@ -1,5 +1,6 @@
 """The command `zoo predict`: what a model says of images, printed, as data, and drawn."""
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -84,12 +85,12 @@ def predict(
 def load_model(model_or_run: str) -> Any:
     """Return the model of a run's folder or of a file of weights, or a pretrained one by its name."""
     path = to_path(model_or_run)
-    if path.is_file():
+    if os.path.isfile(path):
         raise InputError(
             f"{path} is a file; expected the folder of a run, or a model's name. zoo convert {path} -o DIR makes a "
             "folder of a super-gradients checkpoint."
         )
-    return zoo.load(path) if path.exists() else zoo.get(model_or_run, pretrained=True)
+    return zoo.load(path) if os.path.exists(path) else zoo.get(model_or_run, pretrained=True)
 
 
 @dataclass

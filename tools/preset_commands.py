@@ -3,6 +3,7 @@
 Nothing here loads a framework before it must, nor what checks presets before there is one.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -128,7 +129,7 @@ def export(
         refuse_unused(context, {"force"}, "where no file is written; that takes -o.")
     start = _start(source, preset)
     result = start.replace(**unite_settings(list(map(parse_setting, settings or [])), {}))
-    full = full or to_path(source).is_dir()  # what repeats a run must not depend on defaults
+    full = full or os.path.isdir(to_path(source))  # what repeats a run must not depend on defaults
     text = _HEAD.format(what=result.model or "a model that you bring") + result.to_yaml(full=full)
     if output == "-":
         echo(text.removesuffix("\n"), lines=True)
@@ -224,7 +225,7 @@ def _start(source: str, preset: str | None) -> "Preset":
     from zoo.models import find_entry
     from zoo.preset import load_preset
 
-    if to_path(source).is_dir():
+    if os.path.isdir(to_path(source)):
         if preset is not None:
             raise InputError(f"'{source}' is a folder, so its own preset is taken. Leave out --preset.")
         return load_preset(to_path(source) / "preset.yaml")

@@ -354,7 +354,7 @@ def load_model(
         cache_dir: Where downloads are kept; None: the Hub client's own cache.
         token: For private or gated repositories; None: the client's saved one.
     """
-    is_remote = names_repository(path) and not to_path(path).exists()
+    is_remote = names_repository(path) and not os.path.exists(to_path(path))
     if is_remote:
         config, found = _fetch(str(path), cache_dir, token)
     else:

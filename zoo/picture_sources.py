@@ -187,7 +187,7 @@ def _expand_path(text: str, on_other: Callable[[Path], object]) -> list[Source]:
     if ADDRESS.match(text):
         raise InputError(f"cannot read {text!r}: it is a web address; expected a file. Download it first.")
     path = to_path(text)
-    if path.is_dir():
+    if os.path.isdir(path):
         return _expand_folder(path, on_other)
     if any(mark in text for mark in "*?[") and not os.path.lexists(path):
         return _expand_pattern(str(path), on_other)

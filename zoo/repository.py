@@ -54,7 +54,7 @@ def open_saved(
         WeightsError: It cannot be had, has no configuration, or one that is not understood.
     """
     folder = to_path(place)
-    if folder.is_dir():
+    if os.path.isdir(folder):
         check_checksum(folder / CONFIG)
         return _parse(_read(folder / CONFIG, str(folder)), str(folder), folder)
     match = _REPO.fullmatch(os.fspath(place))

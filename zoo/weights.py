@@ -5,6 +5,7 @@ data. Weights that are known beforehand have a fixed SHA-256, and a file with ot
 repository the Hub's own digest is held against the content.
 """
 
+import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -284,7 +285,7 @@ def find_weights(
         wanted = replace(wanted, revision=known.revision or "main")
         return _find_on_hub(wanted, known, read_foreign)
     path = to_path(pretrained)
-    if str(pretrained) and path.exists():
+    if str(pretrained) and os.path.exists(path):
         return _find_locally(path, known, name, read_foreign)
     match = _REPO.fullmatch(pretrained) if isinstance(pretrained, str) else None
     if match is None or names_pickle(match["repo"]) or match["repo"].endswith(".safetensors"):

@@ -267,7 +267,7 @@ def names_saved(name: str) -> bool:
     """Whether a name is that of a repository or a folder, with weights; `timm/resnet18` is that of a model."""
     if not isinstance(name, str) or name.partition("/")[0] in _families():
         return False
-    return names_repository(name) or ((to_path(name) / "config.json").is_file() and not _is_known(name))
+    return names_repository(name) or (os.path.isfile(to_path(name) / "config.json") and not _is_known(name))
 
 
 def _is_known(name: str) -> bool:
