@@ -1,10 +1,11 @@
-# make demo, make demo-detection: see it work.  make test: all tests.  make check: lint and types.  Each makes its environment first.
+# make demo, make demo-detection: see it work.  make test: all tests.  make test-numbers: those that compare numbers, with
+# the instructions of an old processor.  make check: lint and types.  Each makes its environment first.
 
 PYTHON ?= python3
 BIN := .venv/bin
 BENCH := .venv-bench/bin
 
-.PHONY: demo demo-detection test check cards bench bench-full clean
+.PHONY: demo demo-detection test test-numbers check cards bench bench-full clean
 
 demo: .venv/installed
 	$(BIN)/python -m zoo.tools.demo
@@ -14,6 +15,9 @@ demo-detection: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n auto
+
+test-numbers: .venv/installed
+	ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest -n auto -m numbers
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -11,6 +11,8 @@ from zoo.boxes import box_iou, cxcywh_to_xyxy, distances_to_xyxy
 from zoo.errors import InputError
 from zoo.yolo_nas_heads import decode_boxes, make_places
 
+pytestmark = pytest.mark.numbers
+
 RECORDED = np.load(Path(__file__).parent / "fixtures" / "yolo_nas" / "loss.npz")
 KINDS = [TaskAlignedAssigner, StaticAssigner]
 CLASSES = 4

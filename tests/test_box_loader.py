@@ -15,6 +15,8 @@ from zoo.boxes import cxcywh_to_xyxy
 from zoo.errors import DataError, InputError
 from zoo.letterbox import Letterbox, fit_picture
 
+pytestmark = pytest.mark.numbers
+
 SMALL = Letterbox(canvas_size=(64, 96), content_size=(60, 92))
 RANDOM = BoxAugment(flip=0.5, photometric=0.5, scale_jitter=0.3, mosaic=0.5, mixup=0.3)
 

@@ -12,6 +12,8 @@ from zoo.curves import CURVES, Clock, Schedule
 from zoo.errors import InputError
 from zoo.schedule import parse_schedule
 
+pytestmark = pytest.mark.numbers
+
 RECORDED = Path(__file__).parent / "fixtures" / "layered_lr"
 CLOCK = Clock(epochs=10, steps_per_epoch=10)
 

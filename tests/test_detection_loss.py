@@ -13,6 +13,8 @@ from zoo.detection_loss import YoloNasLoss, share_of_processes
 from zoo.errors import InputError
 from zoo.yolo_nas_heads import RawOutputs, make_places
 
+pytestmark = pytest.mark.numbers
+
 ROOT = Path(__file__).parents[1]
 RECORDED = np.load(ROOT / "tests" / "fixtures" / "yolo_nas" / "loss.npz")
 LOSSES = {

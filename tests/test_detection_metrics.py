@@ -16,6 +16,8 @@ from zoo.detection_metrics import IOUS, RECALLS, DetectionMetrics, Found, Truth,
 from zoo.errors import InputError
 from zoo.postprocess import PUBLISHED, VALIDATION
 
+pytestmark = pytest.mark.numbers
+
 BCCD = Path(__file__).parents[2] / "shared" / "data" / "bccd"
 CELLS = ("Platelets", "RBC", "WBC")
 NOTHING = Truth(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, bool))

@@ -11,6 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import zoo
 from zoo.folding import Folding, fold_norms
 
+pytestmark = pytest.mark.numbers
+
 
 def stir(network):
     """Give every norm statistics and weights that are far from those of a new one."""

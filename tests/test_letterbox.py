@@ -13,6 +13,8 @@ from yolo_nas_fill import image
 from zoo.errors import InputError
 from zoo.letterbox import Letterbox, fit_picture, resize_bilinear, to_input
 
+pytestmark = pytest.mark.numbers
+
 RECORDED = np.load(Path(__file__).parent / "fixtures" / "yolo_nas" / "preprocess.npz")
 SIZES = ["480x640", "333x500", "427x640", "400x31", "636x500"]
 SMALL = Letterbox(canvas_size=(40, 60), content_size=(36, 56))

@@ -23,6 +23,8 @@ from zoo.optim import (
     tensor_rate_problem,
 )
 
+pytestmark = pytest.mark.numbers
+
 NAMES = ("a", "b", "c", "d")
 
 

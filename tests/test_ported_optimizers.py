@@ -8,6 +8,8 @@ from torch import nn
 from zoo.optimizers import find_optimizer
 from zoo.ported_optimizers import AdamWeightDecay, MindSporeAdam, OneFlowSGD, list_ported
 
+pytestmark = pytest.mark.numbers
+
 
 def follow(kind, steps=6, dtype=torch.float32, **settings):
     """Take steps on half the sum of squares, whose gradient is the weight; return all weights."""

@@ -7,6 +7,8 @@ import torch
 from zoo.errors import InputError
 from zoo.postprocess import PUBLISHED, VALIDATION, Postprocess, select_detections
 
+pytestmark = pytest.mark.numbers
+
 RECORDED = np.load(Path(__file__).parent / "fixtures" / "yolo_nas" / "postprocess.npz")
 CASES = sorted({name.split("/")[0] for name in RECORDED.files if name.startswith("case")})
 LONE = torch.tensor([[[0.0, 0, 10, 10], [100, 100, 120, 120], [200, 0, 220, 20]]])

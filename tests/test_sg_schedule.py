@@ -11,6 +11,8 @@ from zoo.errors import InputError
 from zoo.schedule import Clock, parse_schedule
 from zoo.sg_schedule import REFERENCES, Run, read_rates
 
+pytestmark = pytest.mark.numbers
+
 RECORDED = Path(__file__).parent / "fixtures" / "layered_lr"
 KINDS = {"CosineLRScheduler": "cosine", "StepLRScheduler": "step", "PolyLRScheduler": "polynomial", None: "constant"}
 KEYS = {

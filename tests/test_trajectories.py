@@ -22,6 +22,8 @@ from layered_recipe import (
 )
 from zoo.compat.super_gradients import training_params
 
+pytestmark = pytest.mark.numbers
+
 KINDS = {"conv": "@conv", "bn": "@norm", "dense": "@linear", "other": "default"}
 BARE = {"schedule": "constant", "warmup_epochs": 0, "decay_norm_and_bias": True}  # what the others do unless told
 

@@ -16,6 +16,8 @@ from zoo.interface import ModelInterface
 from zoo.loader import lay_channels_last
 from zoo.trunk_engine import TrunkEngine, choose_dtype, digest_trunk, find_patch
 
+pytestmark = pytest.mark.numbers
+
 TOLERANCE = 1e-5  # of fused features in float32, relative to the largest
 
 

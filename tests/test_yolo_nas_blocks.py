@@ -7,6 +7,8 @@ from torch.nn import functional
 
 from zoo.yolo_nas_blocks import CSP, SPP, Bottleneck, ConvBlock, DownStage, QARep, UpStage, plain_conv, residual_qarep
 
+pytestmark = pytest.mark.numbers
+
 
 def trained(block):
     """A block whose batch norms have weights and statistics of their own."""

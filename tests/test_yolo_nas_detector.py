@@ -23,6 +23,8 @@ from zoo.yolo_nas_detector import YoloNAS
 from zoo.yolo_nas_heads import Outputs, RawOutputs
 from zoo.yolo_nas_network import SIZES
 
+pytestmark = pytest.mark.numbers
+
 RECORDED = Path(__file__).parent / "fixtures" / "yolo_nas" / "train_step_s.npz"
 BACKGROUND = 80  # the class number of places without a box, in the recording
 ROUNDING = {"cls_logits": 8e-4, "boxes": 4e-2}  # largest distance between float32 and float64; boxes in px

@@ -6,6 +6,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from zoo.yolo_nas_heads import Heads, decode_boxes, make_places
 
+pytestmark = pytest.mark.numbers
+
 CPU = torch.device("cpu")
 
 

@@ -16,6 +16,8 @@ from zoo.errors import InputError
 from zoo.yolo_nas_blocks import ConvBlock, QARep
 from zoo.yolo_nas_network import SIZES, YoloNASNetwork
 
+pytestmark = pytest.mark.numbers
+
 FOLDER = Path(__file__).parent / "fixtures" / "yolo_nas"
 STATISTICS = ("shape", "stats", "probe16")
 BLOCKS = ("backbone.stem.conv", "backbone.stage1.blocks.bottlenecks.0.cv1")  # without and with identity
