@@ -64,6 +64,7 @@ def fake_device():
     """Within it every tensor that is made has no values, and `cuda` is there."""
     with FAKE, Guesses(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "_check_tensor_all_with", lambda *_: None)  # libraries hold values against each other
+        patch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)  # without a driver there is none
         yield CUDA
 
 

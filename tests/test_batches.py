@@ -3,9 +3,10 @@ import torch
 
 import zoo
 from coloured_folder import write_coloured
-from zoo.batches import LoaderBatches, supply_loaders
+from zoo.batches import LoaderBatches, place_features, supply_loaders
 from zoo.engine import make_accelerator
 from zoo.errors import InputError
+from zoo.feature_shards import KeptFeatures
 from zoo.features import HeadOnly
 from zoo.freezing import apply_plan
 from zoo.preset import Preset
@@ -119,3 +120,42 @@ def test_features_that_cannot_be_kept_are_refused_when_asked_for(data):
         supply(data, mode="full", cache="memory")
     with pytest.raises(InputError, match=r"cache='disk' is not possible: the images are changed anew"):
         supply(data, augment="crop-flip", cache="disk")
+
+
+@pytest.mark.parametrize(("free", "line"), [(10**6, "kept features are on the GPU: 1.6 kB of 1.0 MB free"), (3000, (
+    "kept features are in the machine's memory, and batches are copied to the GPU: they need 1.6 kB; 3.0 kB are free "
+    "on the GPU"))])  # fmt: skip
+def test_features_go_to_the_gpu_if_they_fit(free, line, capsys, monkeypatch):
+    """`load` to the CPU stands for that to a GPU; what is said and what is taken are those of a run."""
+    parts, rows = (torch.arange(140.0).view(20, 7),), [torch.full((1, 1), float(n)) for n in range(20)]
+    splits = [KeptFeatures.in_memory(parts, rows), KeptFeatures.in_memory(parts, rows)]
+    needed, load = sum(kept.nbytes for kept in splits), KeptFeatures.load
+    assert needed == 2 * 20 * (7 * 4 + 4 + 8)
+    asked = []
+    monkeypatch.setattr(KeptFeatures, "load", lambda kept, device: asked.append(device) or load(kept, "cpu"))
+    monkeypatch.setattr("zoo.batches.measure_free_memory", lambda device: free)
+    placed = place_features(splits, torch.device("cuda"), Progress())
+    assert capsys.readouterr().out.replace("\n", " ").strip().endswith(line)
+    assert asked == [torch.device("cuda")] * (2 if free > 2 * needed else 0)
+    for before, after in zip(splits, placed, strict=True):
+        (one,), one_rows = before.take([3, 3, 19])
+        (other,), other_rows = after.take([3, 3, 19])
+        assert torch.equal(one, other)
+        assert torch.equal(one_rows.values, other_rows.values)
+
+
+def test_features_stay_where_they_are_if_the_gpu_is_full_after_all(capsys, monkeypatch):
+    def fail(kept, device):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    kept = [KeptFeatures.in_memory((torch.zeros(2, 3),), [torch.zeros(1, 1)] * 2)]
+    monkeypatch.setattr(KeptFeatures, "load", fail)
+    monkeypatch.setattr("zoo.batches.measure_free_memory", lambda device: 10**9)
+    assert place_features(kept, torch.device("cuda"), Progress()) == kept
+    assert "another process has taken the GPU's memory" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_on_the_cpu_features_are_left_alone(monkeypatch):
+    kept = [KeptFeatures.in_memory((torch.zeros(2, 3),), [torch.zeros(1, 1)] * 2)]
+    monkeypatch.setattr("zoo.batches.measure_free_memory", lambda device: pytest.fail("nothing is to be asked"))
+    assert place_features(kept, torch.device("cpu"), Progress()) == kept

@@ -7,10 +7,21 @@ from torch import nn
 
 import zoo
 from coloured_folder import write_coloured
+from fake_device import fake_device
 from feeds import Small, make_feed
+from zoo.detecting import _join_rows
 from zoo.errors import InputError
-from zoo.feature_shards import KeptFeatures
-from zoo.features import HeadOnly, KeptSamples, Passes, as_they_are, choose_cache, format_bytes, why_not_frozen
+from zoo.feature_shards import KeptFeatures, Rows, send
+from zoo.features import (
+    HeadOnly,
+    KeptSamples,
+    Passes,
+    as_they_are,
+    choose_cache,
+    choose_residence,
+    format_bytes,
+    why_not_frozen,
+)
 from zoo.loader import lay_channels_last, order_batches
 from zoo.trunk_engine import TrunkEngine
 
@@ -75,6 +86,32 @@ def test_views_are_taken_in_turn():
         targets = [target for _, batch in loader for target in batch.tolist()]
         assert [sample // 5 for sample in samples] == [epoch % 3] * len(samples)
         assert [sample % 5 for sample in samples] == targets
+
+
+@pytest.mark.parametrize(
+    ("device", "needed", "free", "expected"),
+    [
+        ("cuda", 4 * GB, 8 * GB, (True, "4.0 GB of 8.0 GB free")),
+        ("cuda", 4 * GB + 1, 8 * GB, (False, "they need 4.0 GB; 8.0 GB are free on the GPU")),
+        ("cuda", 1, 0, (False, "they need 0.0 kB; 0.0 kB are free on the GPU")),
+        ("cpu", 1, 8 * GB, (False, "cpu shares the machine's memory")),
+        ("mps", 1, 8 * GB, (False, "mps shares the machine's memory")),
+    ],
+)
+def test_features_go_to_a_gpu_as_a_whole_if_they_take_half_of_what_is_free_at_most(device, needed, free, expected):
+    assert choose_residence(device, needed, free) == expected
+
+
+def test_features_on_a_gpu_are_taken_there():
+    """On one that is not there: the loader gives tensors of it, so nothing is left to be copied."""
+    with fake_device() as device:
+        counts = torch.tensor([2, 0, 1, 1], device=device)
+        kept = KeptFeatures([(torch.zeros(4, 7, device=device),)], Rows(torch.zeros(4, 5, device=device), counts), 4)
+        parts, rows = kept.take([3, 0])
+        targets = _join_rows(rows.values, rows.counts, send(torch.tensor([3, 0]), kept.device))
+        for tensor in (*parts, *rows, *targets):
+            assert tensor.device.type == "cuda"
+        assert parts[0].shape == (2, 7)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, send_to_device
 from torch import Tensor, nn
@@ -14,12 +15,13 @@ from zoo.errors import InputError
 from zoo.feature_cache import keep_features
 from zoo.feature_pass import Split
 from zoo.feature_shards import KeptFeatures
-from zoo.features import HeadOnly, KeptSamples, as_they_are, why_not_frozen
+from zoo.features import HeadOnly, KeptSamples, Residence, as_they_are, choose_residence, why_not_frozen
 from zoo.feed import Feed, Prepare
 from zoo.image_store import ImageStore
 from zoo.interface import float_dtype, known_config
 from zoo.loader import EpochSampler, default_workers, lay_channels_last, order_batches
 from zoo.lr_plan import Plan
+from zoo.memory import is_out_of_memory, measure_free_memory
 from zoo.preset import Preset
 from zoo.progress import Progress
 from zoo.random_reads import why_random
@@ -207,12 +209,37 @@ def make_supply(
         name = known_config(model).get("model") or type(model).__name__
         kept = keep_features(engine, splits, preset, accelerator, show, name=name, num_workers=workers)
         if kept.splits:
-            scored = None if val is None else loaders.of_features(val, kept.splits[1], engine, learn=False)
-            batches = loaders.of_features(train, kept.splits[0], engine, learn=True)
+            placed = place_features(kept.splits, accelerator.device, show)
+            scored = None if val is None else loaders.of_features(val, placed[1], engine, learn=False)
+            batches = loaders.of_features(train, placed[0], engine, learn=True)
             return Supply(accelerator.prepare(HeadOnly(model)), batches, scored, engine, kept.facts)
     scored = None if val is None else loaders.of_images(val, val.prepare, learn=False)
     batches = loaders.of_images(train, train.prepare, learn=True)
     return Supply(accelerator.prepare(HeadOnly(model, engine)), batches, scored, engine)
+
+
+def place_features(splits: Sequence[KeptFeatures], device: torch.device, show: Progress) -> list[KeptFeatures]:
+    """Return kept features in the memory of the device that trains if they fit there, else as they are.
+
+    Args:
+        splits: Features of each split, in the machine's memory or mapped from files.
+        device: That trains.
+        show: Where it is told, unless there is no choice.
+    """
+    if device.type != "cuda":
+        return list(splits)
+    residence = choose_residence(device.type, sum(kept.nbytes for kept in splits), measure_free_memory(device))
+    placed = list(splits)
+    if residence.on_device:
+        try:
+            placed = [kept.load(device) for kept in splits]
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            residence = Residence(False, "another process has taken the GPU's memory meanwhile")
+    where = "on the GPU" if residence.on_device else "in the machine's memory, and batches are copied to the GPU"
+    show.say(f"kept features are {where}: {residence.why}")
+    return placed
 
 
 def _why_random(splits: Sequence[Any], accelerator: Accelerator) -> str | None:
@@ -241,10 +268,12 @@ class _Loaders:
         return self._make(feed.samples, feed, feed.collate, prepare, ahead, learn=learn, **options)
 
     def of_features(self, feed: Feed, kept: KeptFeatures, engine: TrunkEngine, *, learn: bool) -> LoaderBatches:
-        has_maps = any(part.ndim > 2 for part in kept.take([0])[0])
+        has_maps, on_cpu = any(part.ndim > 2 for part in kept.take([0])[0]), kept.device.type == "cpu"
         size = self.preset.batch_size if learn or has_maps else VECTORS_TO_SCORE
-        samples, options = KeptSamples(kept, feed), {"batch_size": size, "num_workers": 0}
-        ahead = has_maps and self._may_run_ahead(learn=learn)
+        pins = on_cpu and self.accelerator.device.type == "cuda"  # only memory of the machine can be pinned
+        options: dict[str, Any] = {"batch_size": size, "num_workers": 0, "pin_memory": pins}
+        samples = KeptSamples(kept, feed, pin_memory=pins)
+        ahead = has_maps and on_cpu and self._may_run_ahead(learn=learn)
 
         def prepare(parts: tuple[Tensor, ...], targets: Any, epoch: int, batch: int) -> tuple[Any, Any]:
             return engine.join([lay_channels_last(part) for part in parts]), targets
@@ -273,8 +302,7 @@ class _Loaders:
             shuffle=learn,
             seed=self.preset.seed,
             views=self.preset.views if learn else 1,
-            pin_memory=self.accelerator.device.type == "cuda",
-            **options,
+            **{"pin_memory": self.accelerator.device.type == "cuda"} | options,
         )
         per_step = options["batch_size"] * self.accelerator.num_processes
         return LoaderBatches(self.accelerator.prepare(loader), loader.epoch_sampler, per_step, prepare, ahead)

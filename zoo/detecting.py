@@ -231,7 +231,8 @@ def _split_rows(targets: BoxTargets) -> list[Tensor]:
 
 
 def _join_rows(rows: Tensor, counts: Tensor, indices: Tensor) -> BoxTargets:
-    images = torch.arange(len(counts)).repeat_interleave(counts)
+    numbers = torch.arange(len(counts), device=counts.device)
+    images = numbers.repeat_interleave(counts, output_size=len(rows))  # known, so that a GPU need not be waited for
     return BoxTargets(torch.cat([images[:, None].to(rows), rows], 1), indices)
 
 

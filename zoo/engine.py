@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import DataLoaderConfiguration, InitProcessGroupKwargs
 
 from zoo.errors import InputError
 
@@ -38,8 +38,10 @@ def make_accelerator(device: str = "auto", precision: str = "no") -> Accelerator
     alone = not PartialState._shared_state or PartialState().num_processes == 1
     AcceleratorState._reset_state(reset_partial_state=alone)  # another run in this process may have chosen differently
     waiting = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
+    loading = DataLoaderConfiguration(non_blocking=torch.cuda.is_available())  # batches are pinned: nobody has to wait
     try:
-        accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=[waiting])
+        options = {"dataloader_config": loading, "kwargs_handlers": [waiting]}
+        accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision, **options)
         if precision == "fp16" and accelerator.device.type == "cpu":
             raise ValueError("it needs a GPU")  # accelerate would take float32 without a word
     except ValueError as error:

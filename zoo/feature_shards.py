@@ -188,9 +188,10 @@ class KeptFeatures:
     def __init__(self, shards: Sequence[tuple[Tensor, ...]], rows: Rows, per_shard: int) -> None:
         self._shards, self._rows, self._per_shard = shards, rows, per_shard
         self.count, self.device = len(rows.counts), rows.counts.device
-        self._starts = rows.counts.cumsum(0) - rows.counts
-        first = int(rows.counts[0])
-        self._same = first if bool((rows.counts == first).all()) else None  # rows of each sample, if all have as many
+        self._counts = rows.counts.cpu()  # how many rows a batch has is known here without waiting for a GPU
+        self._starts = self._counts.cumsum(0) - self._counts
+        first = int(self._counts[0])
+        self._same = first if bool((self._counts == first).all()) else None  # rows of each sample, if all have as many
 
     @classmethod
     def in_memory(cls, parts: Sequence[Tensor], rows: Rows | Sequence[Tensor]) -> "KeptFeatures":
@@ -213,8 +214,7 @@ class KeptFeatures:
 
     def load(self, device: torch.device | str = "cpu") -> "KeptFeatures":
         """Return all of them in the memory of a device, from where batches are taken faster."""
-        columns = zip(*self._shards, strict=True)
-        parts = [torch.cat([part.to(device) for part in column]) for column in columns]
+        parts = [_join(column, torch.device(device)) for column in zip(*self._shards, strict=True)]
         return KeptFeatures.in_memory(parts, Rows(*(tensor.to(device) for tensor in self._rows)))
 
     def take(self, numbers: Sequence[int] | Tensor, *, pin_memory: bool = False) -> tuple[tuple[Tensor, ...], Rows]:
@@ -236,22 +236,32 @@ class KeptFeatures:
             raise InputError(
                 f"samples {int(wanted.min())} to {int(wanted.max())} were asked for; expected 0 to {self.count - 1}."
             )
-        wanted = wanted.to(self.device)
-        gather = _Gather(wanted, self._per_shard) if len(self._shards) > 1 else None
+        places = send(wanted, self.device)
+        gather = _Gather(places, self._per_shard) if len(self._shards) > 1 else None
         parts = tuple(
-            _take_part(column, wanted, gather, pin_memory=pin_memory) for column in zip(*self._shards, strict=True)
+            _take_part(column, places, gather, pin_memory=pin_memory) for column in zip(*self._shards, strict=True)
         )
-        return parts, self._take_rows(wanted)
+        return parts, self._take_rows(wanted, places)
 
-    def _take_rows(self, wanted: Tensor) -> Rows:
-        values, counts = self._rows.values, self._rows.counts.index_select(0, wanted)
-        if self._same is not None:  # a GPU need not be waited for
+    def _take_rows(self, wanted: Tensor, places: Tensor) -> Rows:
+        """Return the rows of samples, whose numbers are given as they came and on the device of what is kept."""
+        values, counts = self._rows.values, self._rows.counts.index_select(0, places)
+        if self._same is not None:
             each = values.view(self.count, self._same, values.shape[1])
-            return Rows(each.index_select(0, wanted).flatten(0, 1), counts)
-        before = counts.cumsum(0) - counts
-        offsets = (self._starts.index_select(0, wanted) - before).repeat_interleave(counts)
-        places = offsets + torch.arange(len(offsets), device=self.device)
-        return Rows(values.index_select(0, places), counts)
+            return Rows(each.index_select(0, places).flatten(0, 1), counts)
+        wanted = wanted.cpu()
+        own = self._counts.index_select(0, wanted)
+        total = int(own.sum())
+        first = self._starts.index_select(0, wanted) - (own.cumsum(0) - own)
+        chosen = first.repeat_interleave(own, output_size=total) + torch.arange(total)
+        return Rows(values.index_select(0, send(chosen, self.device)), counts)
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device; the processor does not wait for a GPU to have it."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 class _Gather:
@@ -262,6 +272,16 @@ class _Gather:
         shards, counts = torch.unique_consecutive(ordered // per_shard, return_counts=True)
         self.groups = list(zip(shards.tolist(), torch.split(ordered % per_shard, counts.tolist()), strict=True))
         self.single = list(zip((wanted // per_shard).tolist(), (wanted % per_shard).tolist(), strict=True))
+
+
+def _join(shards: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Return a copy of a part of all samples on a device, which never holds more than that."""
+    whole = torch.empty((sum(map(len, shards)), *shards[0].shape[1:]), dtype=shards[0].dtype, device=device)
+    start = 0
+    for shard in shards:
+        whole[start : start + len(shard)].copy_(shard)
+        start += len(shard)
+    return whole
 
 
 def _take_part(shards: Sequence[Tensor], wanted: Tensor, gather: _Gather | None, *, pin_memory: bool) -> Tensor:

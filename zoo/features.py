@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from zoo.errors import InputError
-from zoo.feature_shards import KeptFeatures
+from zoo.feature_shards import KeptFeatures, send
 from zoo.feed import Feed
 from zoo.interface import cut, find_parts, head_prefixes
 from zoo.lr_plan import Plan
@@ -25,6 +25,7 @@ WORTH = 0.9  # of the images through the trunk: with more left of them it is not
 MEMORY_SHARE = 0.25  # of what the machine has free
 SMALL_SHARE = 0.1  # of the free disk: less is kept there, so that the next run starts at once
 DISK_SHARE = 0.5  # of the free disk: more is never taken by itself
+DEVICE_SHARE = 0.5  # of a GPU's free memory: the rest is for training
 
 
 class HeadOnly(nn.Module):
@@ -51,10 +52,11 @@ class KeptSamples(Dataset[Any]):
     Args:
         kept: Sample `view * images + index` is the view of an image.
         feed: Turns rows into targets.
+        pin_memory: Whether features are taken into memory from where a GPU copies them without the processor.
     """
 
-    def __init__(self, kept: KeptFeatures, feed: Feed) -> None:
-        self.kept, self.feed = kept, feed
+    def __init__(self, kept: KeptFeatures, feed: Feed, *, pin_memory: bool = False) -> None:
+        self.kept, self.feed, self.pin_memory = kept, feed, pin_memory
 
     def __len__(self) -> int:
         return len(self.feed)
@@ -62,8 +64,9 @@ class KeptSamples(Dataset[Any]):
     def __getitems__(self, places: Sequence[tuple[int, int]]) -> tuple[tuple[Tensor, ...], Any]:
         """Return features and targets of `(index, epoch)` places; the views are taken in turn."""
         indices, epochs = torch.tensor(places).unbind(1)
-        parts, rows = self.kept.take((epochs * len(self) + indices) % self.kept.count)
-        return parts, self.feed.from_rows(rows.values, rows.counts, indices)
+        wanted = (epochs * len(self) + indices) % self.kept.count
+        parts, rows = self.kept.take(wanted, pin_memory=self.pin_memory)
+        return parts, self.feed.from_rows(rows.values, rows.counts, send(indices, self.kept.device))
 
 
 def as_they_are(batch: Any) -> Any:
@@ -176,6 +179,33 @@ def choose_cache(
         return Choice("off", f"several processes share them on disk only, and {no_disk}")
     disk = f"none on disk ({no_disk})" if no_disk else f"{format_bytes(free_disk)} on disk"
     return Choice("off", f"they need {size}; free are {format_bytes(free_memory)}, {disk}")
+
+
+class Residence(NamedTuple):
+    """Where kept features are while a run trains on them.
+
+    Attributes:
+        on_device: Whether all of them are in the GPU's memory; else each batch is copied to it.
+        why: One phrase.
+    """
+
+    on_device: bool
+    why: str
+
+
+def choose_residence(device_type: str, needed: int, free: int) -> Residence:
+    """Choose whether kept features go to the device as a whole, before the first epoch.
+
+    Args:
+        device_type: Of the device that trains.
+        needed: Bytes of all of them.
+        free: Bytes of the device's memory that this process may take.
+    """
+    if device_type != "cuda":
+        return Residence(False, f"{device_type} shares the machine's memory")
+    if needed > DEVICE_SHARE * free:
+        return Residence(False, f"they need {format_bytes(needed)}; {format_bytes(free)} are free on the GPU")
+    return Residence(True, f"{format_bytes(needed)} of {format_bytes(free)} free")
 
 
 def _in_brackets(no_disk: str | None) -> str:
