@@ -46,9 +46,9 @@ def _collect(stream: IO[bytes], names: dict[str, None]) -> None:
         elif code == "MEMOIZE":
             memo[len(memo)] = top[-1]
         elif code.endswith("PUT"):
-            memo[int(argument)] = top[-1]  # type: ignore[call-overload]
+            memo[int(str(argument))] = top[-1]
         elif code.endswith("GET"):
-            top.append(memo.get(int(argument)))  # type: ignore[call-overload]
+            top.append(memo.get(int(str(argument))))
         elif code in _TEXTS:
             top.append(str(argument))
         elif operation.stack_after:
