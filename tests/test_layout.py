@@ -143,7 +143,7 @@ STEPS = [
     },
     {"features", "loop", "checkpoint"},
     {"feature_cache"},
-    {"verdict", "batches", "report", "model_card", "run_start"},
+    {"verdict", "batches", "report", "model_card", "run_start", "run_claim"},
     {"classifying", "detecting", "push_folder"},
     {"tasks", "hub"},
     {"evaluation", "training", "trial"},

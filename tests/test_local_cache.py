@@ -3,12 +3,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from zoo import local_cache
-from zoo.local_cache import cache_folder, digest_file
+from zoo.local_cache import cache_folder, digest_file, sweep_cache
 
 CONTENT = b"weights" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -138,3 +139,18 @@ def test_processes_at_once_agree(path: Path, folder: Path) -> None:
     assert [process.communicate()[0].strip() for process in running] == [SHA256] * 3
     (note,) = folder.iterdir()
     assert json.loads(note.read_text())["sha256"] == SHA256
+
+
+def test_only_old_drafts_are_swept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for place in ("", "hashed", "features/0123"):
+        folder = cache_folder() / place
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (".a.json.0123abcd.tmp", ".b.json.0123abcd.tmp", "c.json"):
+            (folder / name).write_text("{")
+            if name != ".b.json.0123abcd.tmp":
+                os.utime(folder / name, (time.time() - 2 * 24 * 3600,) * 2)
+    sweep_cache()
+    left = sorted(str(path.relative_to(cache_folder())) for path in cache_folder().rglob("*") if path.is_file())
+    kept = (".b.json.0123abcd.tmp", "c.json")
+    assert left == sorted(f"{place}{name}" for place in ("", "hashed/", "features/0123/") for name in kept)

@@ -167,6 +167,8 @@ def finetune(
       zoo finetune --resume runs/flowers
     """  # noqa: D301
     from zoo.models import find_task, names_saved
+    from zoo.progress import Progress, is_main_process
+    from zoo.run_claim import claiming
 
     words = list(model_and_data or [])
     if resume is not None:
@@ -186,15 +188,16 @@ def finetune(
     name = chosen.model
     if names_saved(name):
         refuse_unused(context, {"no_pretrained"}, f"with {name!r}, which brings its weights.")
-    data = _open(words[-1], chosen, find_task(name))  # an unknown name is told before the images are read
-    chosen = chosen.replace(pretrained=True if chosen.pretrained is None else chosen.pretrained)
-    if weights is not None or no_pretrained:
-        chosen = chosen.replace(pretrained_sha256=None)  # of the weights that the preset names
-    made = _make(name, chosen, data, by_name=chosen.match_outputs or names_saved(name))
-    if made.load_report is not None:
-        _tell_weights(str(made.load_report))
-    with _saying_how_to_go_on():
-        zoo.finetune(made, data, preset=chosen, out=out)
+    task = find_task(name)  # an unknown name is told before anything is opened
+    with _saying_how_to_go_on(), Progress(enabled=is_main_process()) as show, claiming(out, show.say) as place:
+        data = _open(words[-1], chosen, task)
+        chosen = chosen.replace(pretrained=True if chosen.pretrained is None else chosen.pretrained)
+        if weights is not None or no_pretrained:
+            chosen = chosen.replace(pretrained_sha256=None)  # of the weights that the preset names
+        made = _make(name, chosen, data, by_name=chosen.match_outputs or names_saved(name))
+        if made.load_report is not None:
+            _tell_weights(str(made.load_report))
+        zoo.finetune(made, data, preset=chosen, out=place)
 
 
 @app.command()

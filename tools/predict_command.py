@@ -14,6 +14,7 @@ import zoo
 from zoo.errors import InputError
 from zoo.json_object import dump_json
 from zoo.paths import to_path
+from zoo.run_stage import read_record
 from zoo.tasks import task_of
 from zoo.terminal import echo, warn
 
@@ -90,7 +91,11 @@ def load_model(model_or_run: str) -> Any:
             f"{path} is a file; expected the folder of a run, or a model's name. zoo convert {path} -o DIR makes a "
             "folder of a super-gradients checkpoint."
         )
-    return zoo.load(path) if os.path.exists(path) else zoo.get(model_or_run, pretrained=True)
+    if not os.path.exists(path):
+        return zoo.get(model_or_run, pretrained=True)
+    if read_record(path).get("status") == "interrupted":
+        warn(f"note: the run in {path} was interrupted; its weights are those of that moment")
+    return zoo.load(path)
 
 
 @dataclass

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,13 +82,19 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def sweep_drafts(folder: str | os.PathLike[str]) -> None:
-    """Remove the drafts that killed writers left in a folder; the caller knows that nobody writes there now."""
+def sweep_drafts(folder: str | os.PathLike[str], *, older_than: float | None = None) -> None:
+    """Remove the drafts that killed writers left in a folder.
+
+    Args:
+        folder: Need not exist.
+        older_than: Seconds for which a draft was not written to; None: the caller knows that nobody writes there now.
+    """
     with contextlib.suppress(OSError):
         for path in Path(folder).iterdir():
             if is_draft(path.name):
                 with contextlib.suppress(OSError):
-                    path.unlink()
+                    if older_than is None or time.time() - path.stat().st_mtime > older_than:
+                        path.unlink()
 
 
 def is_draft(name: str) -> bool:

@@ -71,6 +71,7 @@ class RunFolder:
         self._identity: dict[str, Any] | None = None
         self.undrawn: dict[str, str] = {}  # pictures that could not be drawn, and why
         self._made: list[Path] = []  # folders that this run has made, from the outermost
+        self._is_claimed = False
 
     @classmethod
     def create(cls, path: str | os.PathLike[str] | None, default_name: str) -> "RunFolder":
@@ -131,7 +132,11 @@ class RunFolder:
             InputError: Another process works in it, or it is not free for a new run.
             StorageError: It cannot be written to.
         """
+        if self._is_claimed:  # by the caller, before there were data and a model
+            yield
+            return
         lock = RunLock.take(self.path, say)
+        self._is_claimed = True
         try:
             for folder in (self.path, self.path / "pictures"):
                 sweep_left_over(folder)
@@ -143,6 +148,7 @@ class RunFolder:
                 self.write_json(RECORD, {"status": "beginning"})
             yield
         finally:
+            self._is_claimed = False
             lock.release()
 
     def discard(self) -> None:

@@ -13,17 +13,24 @@ import time
 from pathlib import Path
 from typing import Any
 
-from zoo.atomic import write_file
+from zoo.atomic import sweep_drafts, write_file
 from zoo.json_object import read_object
 from zoo.paths import to_path
 from zoo.regular_file import open_regular
 
 YOUNG_SECONDS = 2.0  # the clock of some file systems is no finer: a later change might not show
+DRAFT_SECONDS = 24 * 3600.0
 
 
 def cache_folder() -> Path:
     """Return the folder, which need not exist: `zoo` in `XDG_CACHE_HOME`, or in `.cache` of the home folder."""
     return to_path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zoo"
+
+
+def sweep_cache() -> None:
+    """Remove what killed processes had not finished writing there; others may be writing now, but not for a day."""
+    for folder, _, _ in os.walk(cache_folder()):
+        sweep_drafts(folder, older_than=DRAFT_SECONDS)
 
 
 def digest_file(path: str | os.PathLike[str], *, again: bool = False, start: int = 0) -> str:

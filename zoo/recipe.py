@@ -1,11 +1,8 @@
 """The walk: model → preset → lr plan → training → a run in a folder."""
 
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,7 +23,6 @@ from zoo.features import why_not_frozen
 from zoo.freezing import release_modes
 from zoo.group_hooks import GroupHooks
 from zoo.grouping import Mode
-from zoo.image_store import sweep_stores
 from zoo.interface import ask, find_method, get_fact, known_config
 from zoo.lr_plan import Plan
 from zoo.planning import make_plan, schedule_defaults
@@ -34,6 +30,7 @@ from zoo.preset import Preset, load_preset
 from zoo.progress import Progress, is_main_process
 from zoo.rate_spec import Settings
 from zoo.report import draw_course, tell_undrawn
+from zoo.run_claim import NOTHING_LEFT, claimed, name_model, new_folder
 from zoo.run_identity import tell_versions
 from zoo.run_stage import RECORD, find_stage, read_record
 from zoo.run_start import load_start, write_preset, write_start
@@ -127,7 +124,7 @@ def finetune(
     *,
     mode: Mode | None = None,
     preset: str | Preset | Mapping[str, Any] | None = None,
-    out: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | RunFolder | None = None,
     progress: bool = True,
     optimizer: Any = None,
     callbacks: Callback | Sequence[Callback] = (),
@@ -145,7 +142,8 @@ def finetune(
         mode: `head`; `low_lr`: the rest learns at `lr * backbone_lr_factor`; `full`: all at one rate.
         preset: A name of `zoo.list_presets()`, a YAML file, a mapping of fields, or a `Preset`; None: the
             defaults.
-        out: The run's folder, which must not exist or be empty; None: a new one under `runs/`.
+        out: The run's folder, which must not exist or be empty, or one that was claimed for it; None: a new one under
+            `runs/`.
         progress: Whether to show the plan, a bar, and a line per epoch.
         optimizer: Name of an optimizer, or a class; or an instance, whose own groups and rates are then the plan.
         callbacks: Objects of classes derived from `zoo.Callback`.
@@ -167,7 +165,7 @@ def finetune(
     task.check_preset(effective, model)
     with stopping_at_once(), Progress(enabled=progress and is_main_process()) as show:
         chosen = make_plan(model, effective, optimizer=own)
-        with _claimed(_new_folder(out, model, data), show, is_new=True) as folder:
+        with claimed(new_folder(out, model, data), show.say, is_new=True) as folder:
 
             def prepare() -> Training:
                 opened, settled, plan = _fit_data(task, model, data, effective, chosen, own, show)
@@ -209,7 +207,7 @@ def resume(
     with (
         stopping_at_once(),
         Progress(enabled=progress and is_main_process()) as show,
-        _claimed(place, show, is_new=False),
+        claimed(place, show.say, is_new=False),
     ):
         preset, stage = place.load_preset(), find_stage(place.path)
         if stage == "undrawn":
@@ -342,8 +340,8 @@ def _disown_altered(model: Any, show: Progress) -> None:
     """Let the run of a network that was changed after it was built say so, and name no model of the registry."""
     if ask(model, "is_altered", False) and known_config(model).get("model"):
         show.say(
-            f"note: the layers of {_name(model)} were changed after it was built, so its name does not build it again. "
-            "To load or resume this run, change a new one in the same way and pass it as model="
+            f"note: the layers of {name_model(model)} were changed after it was built, so its name does not build it "
+            "again. To load or resume this run, change a new one in the same way and pass it as model="
         )
         model.config = known_config(model) | {"model": None, "options": {}}
 
@@ -354,21 +352,21 @@ def _tell_plan(model: nn.Module, preset: Preset, chosen: Plan, show: Progress, o
         show.say("note: the frozen trunk has random weights; pass pretrained=True, or train it with mode='full'")
     if own is None and _learns_whole(model, preset):
         show.say(
-            f"note: {_name(model)} does not say which part is its head, so all of it learns at one rate; pass a "
+            f"note: {name_model(model)} does not say which part is its head, so all of it learns at one rate; pass a "
             "mapping as lr to choose"
         )
     if chosen.hook is None and own is None and _brings_hooks(model):
         show.say(
-            f"note: the param-group hooks of {_name(model)} are not asked, because the preset says itself what "
+            f"note: the param-group hooks of {name_model(model)} are not asked, because the preset says itself what "
             "learns; leave out mode, mapping and layer_decay to have them asked"
         )
-    show.table(chosen.rows(), title=f"lr plan of {_name(model)}", totals=chosen.totals())
+    show.table(chosen.rows(), title=f"lr plan of {name_model(model)}", totals=chosen.totals())
 
 
 def _check_can_learn(model: nn.Module) -> None:
     if any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers())):
         raise InputError(
-            f"the {_name(model)} was made inside torch.inference_mode(), so it can never learn. Make it outside."
+            f"the {name_model(model)} was made inside torch.inference_mode(), so it can never learn. Make it outside."
         )
 
 
@@ -388,38 +386,6 @@ def _brings_hooks(model: nn.Module) -> bool:
     return False
 
 
-def _name(model: Any) -> str:
-    return known_config(model).get("model") or type(model).__name__
-
-
-def _new_folder(out: str | os.PathLike[str] | None, model: nn.Module, data: Any) -> RunFolder:
-    if not is_main_process():  # the other processes write nothing
-        return RunFolder(out or "runs")
-    words = [_name(model), _name_data(data), datetime.now().strftime("%Y%m%d-%H%M%S")]
-    return RunFolder.create(out, re.sub(r"[^\w.-]+", "-", "-".join(words)))
-
-
-def _name_data(data: Any) -> str:
-    """Return a short name for data that is not opened yet."""
-    if isinstance(data, (str, os.PathLike)):
-        return Path(data).expanduser().absolute().name
-    if hasattr(data, "describe"):
-        return Path(data.source).name
-    parts = list(data.values()) if isinstance(data, Mapping) else data if isinstance(data, (tuple, list)) else [data]
-    return type(parts[0]).__name__ if parts else "data"
-
-
-@contextmanager
-def _claimed(folder: RunFolder, show: Progress, *, is_new: bool) -> Iterator[RunFolder]:
-    """Keep other processes out of a run's folder; of those that a launcher started, the main one stands for all."""
-    if not is_main_process():
-        yield folder
-        return
-    sweep_stores()
-    with folder.claimed(show.say, is_new=is_new):
-        yield folder
-
-
 def _begin(prepare: Callable[[], Training], folder: RunFolder) -> Run:
     """Prepare a new run and train; one that ends before its first step leaves nothing."""
     training: Training | None = None
@@ -433,7 +399,7 @@ def _begin(prepare: Callable[[], Training], folder: RunFolder) -> Run:
         if is_main_process():
             folder.discard()
         if isinstance(error, KeyboardInterrupt):
-            raise Interrupted("stopped before the first step: nothing was trained, and no run is left.") from None
+            raise Interrupted(NOTHING_LEFT) from None
         raise
 
 

@@ -2,6 +2,8 @@ import json
 import os
 import re
 import shlex
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -180,6 +182,34 @@ def test_ctrl_c_saves_says_how_to_go_on_and_resume_goes_on(images, tmp_path):
     assert "Traceback" not in done.stderr
     assert main(["finetune", "--resume", out]) == 0
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
+
+
+def test_the_folder_is_claimed_before_the_data_is_looked_at(capsys, run, tmp_path):
+    code, _, err = call(capsys, "finetune", "resnet18", "/no/such/images", "-o", run)
+    assert code == 2
+    assert "exists and is not empty; a run is never written over" in " ".join(err.split())
+    code, _, err = call(capsys, "finetune", "resnet18", "/no/such/images", "-o", tmp_path / "new")
+    assert (code, "there is no folder '/no/such/images'" in err) == (2, True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_data_is_looked_at_is_one_sentence(capsys, images, tmp_path, monkeypatch, number):
+    monkeypatch.setattr("tools.cli._open", lambda *_: signal.raise_signal(number))
+    code, _, err = call(capsys, "finetune", "timm/resnet10t", images, "-o", tmp_path / "run")
+    assert code == 130
+    assert " ".join(err.split()) == "stopped before the first step: nothing was trained, and no run is left."
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_run_is_scored_with_a_note(capsys, images, run, tmp_path):
+    out = shutil.copytree(run, tmp_path / "run")
+    (out / "run.json").write_text('{"status": "interrupted"}')
+    for command in (["evaluate", out, images, "--json", "--device", "cpu"], ["predict", out, images / "val", "--json"]):
+        code, told, err = call(capsys, *command)
+        assert code == 0
+        assert json.loads(told)
+        assert f"note: the run in {out} was interrupted; its weights are those of that moment" in " ".join(err.split())
 
 
 @pytest.fixture
