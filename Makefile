@@ -1,11 +1,12 @@
 # make demo, make demo-detection: see it work.  make test: all tests.  make test-numbers: those that compare numbers, with
 # the instructions of an old processor.  make check: lint and types.  Each makes its environment first.
+# make gpu-check: is a machine with a GPU right, and how fast; no network.  make gpu-wheels: what that machine lacks.
 
 PYTHON ?= python3
 BIN := .venv/bin
 BENCH := .venv-bench/bin
 
-.PHONY: demo demo-detection test test-numbers check cards bench bench-full clean
+.PHONY: demo demo-detection test test-numbers check cards bench bench-full gpu-wheels gpu-check clean
 
 demo: .venv/installed
 	$(BIN)/python -m zoo.tools.demo
@@ -33,6 +34,28 @@ bench: .venv-bench/installed
 bench-full: OPTIONS = --full
 bench-full: bench
 
+# What a machine with torch, torchvision, timm, accelerate, transformers, torchmetrics, typer and rich may lack: 58 MB for
+# Python 3.12 on x86-64 Linux. PyAV (35 MB; videos) and imagehash (near-duplicates) stay away: nothing checked needs them.
+WHEELS = matplotlib contourpy cycler fonttools kiwisolver pyparsing python-dateutil six psutil scipy supervision \
+	defusedxml 'pydeprecate<0.14' faster-coco-eval pytest iniconfig pluggy
+FOR_GPU = --quiet --only-binary=:all: --python-version 3.12 --implementation cp --platform manylinux_2_28_x86_64 \
+	--platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --dest wheels
+
+gpu-wheels:
+	mkdir -p wheels
+	$(PYTHON) -m pip download $(FOR_GPU) 'pydantic>=2.10'
+	$(PYTHON) -m pip download $(FOR_GPU) --no-deps $(WHEELS)
+	du -sh wheels
+
+gpu-check: .gpu-site/installed
+	PYTHONPATH=$(CURDIR):$(CURDIR)/.gpu-site $(PYTHON) benchmarks/gpu.py $(OPTIONS)
+
+.gpu-site/installed: $(wildcard wheels/*.whl)
+	mkdir -p .gpu-site
+	missing=$$($(PYTHON) benchmarks/_missing_wheels.py wheels); test -z "$$missing" || $(PYTHON) -m pip install --quiet \
+		--no-index --no-deps --upgrade --target .gpu-site $$missing
+	touch $@
+
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev,demo,detection,transformers]'
@@ -44,4 +67,4 @@ bench-full: bench
 	touch $@
 
 clean:
-	rm -rf .venv .venv-bench build dist *.egg-info
+	rm -rf .venv .venv-bench .gpu-site build dist *.egg-info

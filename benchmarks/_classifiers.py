@@ -124,7 +124,10 @@ def by_hand(job: Job, network: Any, watch: Watch) -> float:
     for _ in range(job.epochs):
         network.train()
         for images, targets in train_loader:
-            images, targets = images.to(job.device, **layout), targets.to(job.device)
+            images, targets = (
+                images.to(job.device, non_blocking=True, **layout),
+                targets.to(job.device, non_blocking=True),
+            )
             with torch.autocast(job.device, torch.bfloat16, enabled=job.precision == "bf16"):
                 loss = nn.functional.cross_entropy(network(images), targets)
             optimizer.zero_grad()
@@ -159,7 +162,6 @@ def by_zoo(job: Job, model: Any, watch: Watch) -> float:
             model,
             (BatchInMemory(job, job.memory_steps), BatchInMemory(job, 1)) if job.memory_steps else job.data,
             lr=job.lr,
-            mode="head" if job.frozen else "full",
             optimizer="SGD",
             epochs=job.epochs,
             batch_size=job.batch,
@@ -169,8 +171,7 @@ def by_zoo(job: Job, model: Any, watch: Watch) -> float:
             progress=False,
             callbacks=Ticks(),
             out=Path(out) / "run",
-            **steps,
-            **job.fields,
+            **{"mode": "head" if job.frozen else "full", **steps, **job.fields},
         )
     return float(run.evaluation.top1)
 

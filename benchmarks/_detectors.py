@@ -157,7 +157,6 @@ def by_zoo(job: Job, model: Any, watch: Watch) -> float:
             model,
             f"{job.data}/voc",
             lr=job.lr,
-            mode="head" if job.frozen else "full",
             optimizer="AdamW",
             weight_decay=WEIGHT_DECAY,
             schedule="constant",
@@ -172,7 +171,7 @@ def by_zoo(job: Job, model: Any, watch: Watch) -> float:
             progress=False,
             callbacks=Ticks(),
             out=Path(out) / "run",
-            **job.fields,
+            **{"mode": "head" if job.frozen else "full", **job.fields},
         )
     return float(run.evaluation.map or 0.0)
 

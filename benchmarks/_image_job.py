@@ -47,7 +47,10 @@ class Job:
 
 
 class BatchInMemory:
-    """A loader that gives the same random batch, on the job's device and channels last, again and again."""
+    """A loader that gives the same random batch again and again.
+
+    Images lie on the job's device, channels last; targets are where loaders give them, pinned for a GPU.
+    """
 
     def __init__(self, job: Job, steps: int) -> None:
         import torch
@@ -55,7 +58,8 @@ class BatchInMemory:
         self.steps = steps
         images = torch.randn(job.batch, 3, job.size, job.size, device=job.device)
         self.images = images.contiguous(memory_format=torch.channels_last)
-        self.targets = torch.arange(job.batch, device=job.device) % 10
+        targets = torch.arange(job.batch) % 10
+        self.targets = targets.pin_memory() if job.device == "cuda" else targets
 
     def __len__(self) -> int:
         return self.steps

@@ -10,10 +10,12 @@ import json
 import os
 import platform
 import resource
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isfinite
@@ -29,6 +31,7 @@ T = TypeVar("T")
 
 MARK = "benchmark-result:"
 PACKAGES = ("zoo-finetune", "torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
+CHECKED = ("torchmetrics", "onnxruntime", "pydantic", "rich", "typer")
 PEERS = ("fastai", "lightning", "transformers", "libreyolo")
 CONSOLE = Console(width=None if sys.stdout.isatty() else 140)
 
@@ -42,7 +45,9 @@ def main_or_part(main: Callable[[], None], parts: Mapping[str, Callable[..., Res
     print(MARK + json.dumps(result | {"peak_mb": _peak_mb(), "gpu_peak_mb": _gpu_peak_mb()}), flush=True)
 
 
-def run_part(name: str, options: Mapping[str, Any], *, threads: int, cache: Path | None = None) -> Result:
+def run_part(
+    name: str, options: Mapping[str, Any], *, threads: int, cache: Path | None = None, limit: float | None = None
+) -> Result:
     """Run one contender of this script in a fresh process.
 
     Args:
@@ -50,6 +55,7 @@ def run_part(name: str, options: Mapping[str, Any], *, threads: int, cache: Path
         options: Its keyword arguments, plain values.
         threads: For every library that computes.
         cache: Folder for what it keeps from one run to the next; None: the user's own.
+        limit: Seconds after which it is ended, with all processes that it started; None: it may take its time.
 
     Returns:
         What the contender returned, `peak_mb` of its process and `gpu_peak_mb`; `{"failed": text}` if it failed.
@@ -58,13 +64,37 @@ def run_part(name: str, options: Mapping[str, Any], *, threads: int, cache: Path
     quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore", "NO_COLOR": "1"}
     kept = {"XDG_CACHE_HOME": str(cache), "MPLCONFIGDIR": f"{cache}-matplotlib"} if cache else {}  # not fonts anew
     command = [sys.executable, sys.argv[0], "--part", name, json.dumps(options)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **limits, **quiet, **kept})
-    lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
-    if done.returncode or not lines:
-        text = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
-        return {"failed": text[-1][-300:], "log": "\n".join(text[-30:])}
+    try:
+        code, out, err = _run_group(command, {**os.environ, **limits, **quiet, **kept}, limit)
+    except subprocess.TimeoutExpired as error:
+        return {"failed": f"it was ended after its limit of {limit:.0f} s", "log": _last_lines(error.stderr or b"")}
+    lines = [line for line in out.splitlines() if line.startswith(MARK)]
+    if code or not lines:
+        text = err.strip() or out.strip() or f"exit code {code}"
+        return {"failed": text.splitlines()[-1][-300:], "log": _last_lines(text)}
     result: Result = json.loads(lines[-1].removeprefix(MARK))
     return result
+
+
+def _run_group(command: Sequence[str], environment: Mapping[str, str], limit: float | None) -> tuple[int, str, str]:
+    """Run a command in a process group of its own, and return exit code and output; the group ends with it.
+
+    Raises:
+        TimeoutExpired: It ran past its limit.
+    """
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, start_new_session=True, **options) as process:
+        try:
+            out, err = process.communicate(timeout=limit)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode, out, err
+
+
+def _last_lines(text: str | bytes) -> str:
+    written = text.decode(errors="replace") if isinstance(text, bytes) else text
+    return "\n".join(written.strip().splitlines()[-30:])
 
 
 class Watch:
@@ -177,22 +207,22 @@ def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], note
         CONSOLE.print(f"- {note}", markup=False, highlight=False)
 
 
-def save(name: str, options: argparse.Namespace, results: Any, **facts: Any) -> Path:
-    """Write results with machine, versions and commit to `benchmarks/results`, and say where."""
+def save(name: str, options: argparse.Namespace, results: Any, *, folder: Path | None = None, **facts: Any) -> Path:
+    """Write results with machine, versions and commit to `benchmarks/results`, or another folder, and say where."""
     now, machine = datetime.now(UTC), describe_machine()
     hardware = machine["gpu"] or f"{machine['cores']}-core-cpu"
     written = {
         "benchmark": name,
         "date": now.isoformat(timespec="seconds"),
         "machine": machine,
-        "versions": {package: version for package in PACKAGES + PEERS if (version := _version(package))},
+        "versions": {package: version for package in PACKAGES + PEERS + CHECKED if (version := _version(package))},
         "commit": _commit(),
         "options": vars(options),
         **facts,
         "results": results,
     }
-    folder = Path(__file__).parent / "results"
-    folder.mkdir(exist_ok=True)
+    folder = folder or Path(__file__).parent / "results"
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{now:%Y-%m-%d}-{hardware.replace(' ', '-')}-{name}.json"
     path.write_text(json.dumps(written, indent=1, default=str) + "\n")
     CONSOLE.print(f"written to {path}", markup=False, highlight=False)

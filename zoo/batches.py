@@ -212,7 +212,8 @@ def make_supply(
             placed = place_features(kept.splits, accelerator.device, show)
             scored = None if val is None else loaders.of_features(val, placed[1], engine, learn=False)
             batches = loaders.of_features(train, placed[0], engine, learn=True)
-            return Supply(accelerator.prepare(HeadOnly(model)), batches, scored, engine, kept.facts)
+            facts = {**kept.facts, "features_on": str(placed[0].device)}
+            return Supply(accelerator.prepare(HeadOnly(model)), batches, scored, engine, facts)
     scored = None if val is None else loaders.of_images(val, val.prepare, learn=False)
     batches = loaders.of_images(train, train.prepare, learn=True)
     return Supply(accelerator.prepare(HeadOnly(model, engine)), batches, scored, engine)

@@ -228,7 +228,7 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
 def _find_by_line(
     try_step: Callable[[int], None], batch_size: int, free_memory: int | None, margin: float, reserve: int
 ) -> Found:
-    few = 1 if batch_size < 4 else 2  # norms may refuse to learn from one image
+    few = min(2, batch_size)  # norms may refuse to learn from one image
     more = min(4 * few, batch_size)
     try_step(few)  # the first step allocates what stays: gradients, and the workspace of the libraries
     low = _peak_of(try_step, few)

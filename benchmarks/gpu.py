@@ -1,0 +1,70 @@
+"""The check of a GPU machine: does everything run there, is it right, and how fast is it.
+
+    make gpu-wheels            # where there is a network: what the machine lacks, into wheels/
+    make gpu-check             # on the machine, without a network: in less than eight minutes
+    python benchmarks/gpu.py --cpu      # as far as a CPU goes
+
+Images are made on the spot, weights are random: nothing is downloaded. Each check runs in a process of its own, under a
+limit; one that fails is a row of the table. The exit code is 0 if all have passed, else 1.
+"""
+
+import tempfile
+from pathlib import Path
+
+from _checks import Check, exit_code, run_checks, show_checks
+from _gpu_parts import PARTS
+from _measure import chosen_only, common_options, main_or_part, save
+
+TOTAL = {"gpu": 465.0, "cpu": 600.0, "quick": 240.0}  # seconds of all checks together
+MODES = ("head", "low_lr", "full")
+TASKS = {"classifier": "ResNet-50", "detector": "YOLO-NAS S"}
+NOTES = (
+    "by hand: a plain loop in the same process, in turns; with low_lr it has one rate for all",
+    "head: the frozen trunk runs in every step; what keeping its features saves is a check of its own",
+    "classifiers see one batch that lies on the device, detectors read files",
+    "a ratio of 0.8 or more passes on a GPU; on a CPU every ratio does",
+)
+
+
+def main() -> None:
+    parser = common_options(__doc__, runs=0)
+    parser.add_argument("--cpu", action="store_true", help="as far as a CPU goes, with few and small images")
+    parser.add_argument("--quick", action="store_true", help="likewise, with a tiny network: to test the checks")
+    parser.add_argument("--out", type=Path, default=None, help="folder of the JSON; default: benchmarks/results")
+    chosen = parser.parse_args()
+    scale = "quick" if chosen.quick else "cpu" if chosen.cpu else "gpu"
+    checks = list_checks(scale)
+    names = chosen_only([check.name for check in checks], chosen.only)
+    with tempfile.TemporaryDirectory() as cache:
+        results = run_checks(
+            [check for check in checks if check.name in names],
+            total=TOTAL[scale],
+            threads=chosen.threads,
+            cache=Path(cache),
+        )
+    show_checks(f"gpu-check, scale {scale}", results, NOTES)
+    save(f"gpu-check-{scale}", chosen, results, folder=chosen.out, notes=NOTES)
+    raise SystemExit(exit_code(results))
+
+
+def list_checks(scale: str) -> list[Check]:
+    """Return the checks of a scale: what has to be right first, then what is measured."""
+    shared = {"scale": scale}
+    checks = [
+        Check("tests", "tests", 120, shared),
+        Check("device", "device", 60, shared),
+        Check("two runs, resume", "repeat", 90, shared),
+        Check("kept features", "kept", 90, shared),
+        Check("chunk_size='auto'", "chunks", 60, shared),
+    ]
+    for task, model in TASKS.items():
+        checks += [
+            Check(f"waits: {model}, {mode}", "waits", 60, shared | {"task": task, "mode": mode}) for mode in MODES
+        ]
+    for task, model in TASKS.items():
+        checks += [Check(f"{model}, {mode}", "speed", 75, shared | {"task": task, "mode": mode}) for mode in MODES]
+    return [*checks, Check("compile=True", "compiled", 120, shared)]
+
+
+if __name__ == "__main__":
+    main_or_part(main, PARTS)
