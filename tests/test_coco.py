@@ -161,9 +161,12 @@ def test_files_without_boxes_are_not_read(tmp_path: Path) -> None:
     assert [finding.text for finding in source.findings if finding.level == "note"] == [
         f"{name!r} is not read: by its name {reason}" for name, reason in zip(sorted(files), reasons, strict=True)
     ] + ["category ids are 1 to 1; class numbers, 0 to 0, are in their order"]
-    assert [finding.text for finding in source.findings if finding.level == "warning"] == [
-        "'extra.json' is not read: its name tells no split, as those of others do"
+    unread = "'extra.json' is not read: its name tells no split, as those of others do"
+    assert [finding.text for finding in source.findings if finding.level == "error"] == [
+        f"{unread}. There is no val: rename the file to its split, or move it away"
     ]
+    write_files(tmp_path, {"annotations/instances_val2017.json": one()})
+    assert [finding.text for finding in read(tmp_path).findings if finding.kind == "json files passed over"] == [unread]
 
 
 @pytest.mark.parametrize(
@@ -353,3 +356,18 @@ def test_what_supervision_writes(tmp_path: Path) -> None:
     for image in source.splits["train"].images:
         annotation = theirs.annotations[str((root / image.name).resolve())]
         assert annotation.xyxy.tolist() == image.boxes.tolist()
+
+
+def test_a_list_that_tells_a_split_of_the_one_file_is_an_error(tmp_path: Path) -> None:
+    images = [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}]
+    write_files(tmp_path, {"annotations.json": coco(images, [], CATS)})
+    touch(tmp_path, "images/a.jpg", "images/b.jpg")
+    assert "splits that are not read" not in {finding.kind for finding in read(tmp_path).findings}
+    source = read(write_files(tmp_path, {"splits/val.txt": "b.jpg\n"}))
+    assert ("error", "splits that are not read", "", "splits/val.txt") in told(source)
+
+
+def test_a_folder_that_may_be_val_is_an_error(tmp_path: Path) -> None:
+    files = {f"{split}/_annotations.coco.json": one() for split in ("train", "pruebas")}
+    source = read(touch(write_files(tmp_path, files), "train/a.jpg", "pruebas/a.jpg"))
+    assert ("error", "splits that are not read", "", "") in told(source)

@@ -421,3 +421,37 @@ def test_a_safetensors_file_with_another_suffix_is_named(path):
 def test_thresholds_of_numpy_are_read_from_old_files_too(path, value):
     save(path, trained(ROBOFLOW, conf=value), _use_new_zipfile_serialization=False)
     assert read_sg_checkpoint(path).config["postprocess"] == {"conf": 0.25}
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2, torch.int8, torch.bool, torch.complex64])
+def test_tensors_of_any_type_are_read(path, kind):
+    tensor = torch.ones(3).to(kind)
+    found = read_sg_checkpoint(save(path, {"net": {"a": tensor}})).tensors["a"]
+    assert found.dtype == kind
+    assert torch.equal(found.to(torch.complex64), torch.ones(3, dtype=torch.complex64))
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e5m2, torch.complex64, torch.bfloat16])
+def test_no_type_hides_what_is_no_number(path, kind):
+    save(path, {"net": {"a": torch.tensor([1.0, float("nan")]).to(kind)}})
+    assert "no finite numbers" in refusal(path)
+
+
+def test_a_tensor_with_more_values_than_the_file_has_is_refused(path):
+    save(path, {"net": {"a": torch.ones(1).expand(10**12)}})
+    assert "has 1,000,000,000,000 values, and the file holds 4 bytes of it" in refusal(path)
+
+
+@pytest.mark.parametrize("names", [["ant", float("nan")], np.array([1.0, np.nan]), frozenset({"ant", "bee"})])
+def test_what_is_no_list_of_names(path, names):
+    content = trained(ROBOFLOW)
+    content["processing_params"]["class_names"] = names
+    save(path, content)
+    assert "class_names" in refusal(path)
+
+
+@pytest.mark.parametrize("conf", [float("nan"), "high", -1, [0.5], 10**400])
+def test_a_threshold_that_is_no_share_is_told(path, conf):
+    found = read_sg_checkpoint(save(path, trained(ROBOFLOW, conf=conf)))
+    assert "postprocess" not in found.config
+    assert any("its confidence threshold" in note for note in found.notes)

@@ -39,7 +39,11 @@ def test_names_and_thresholds_are_read_if_they_are_there():
     assert notes == []
     config, notes = read_processing({"conf": 2, "iou": "x", "class_names": []})
     assert config == {}
-    assert notes == ["the file does not say how pictures are prepared: as for the published weights is taken"]
+    assert notes == [
+        "the file does not say how pictures are prepared: as for the published weights is taken",
+        "its confidence threshold, 2, is no number from 0 to 1: the usual one is taken",
+        "its IoU threshold, 'x', is no number from 0 to 1: the usual one is taken",
+    ]
 
 
 @pytest.mark.parametrize("name", ["", "a" * 1001])

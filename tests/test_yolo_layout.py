@@ -330,3 +330,38 @@ def test_what_supervision_writes(tmp_path: Path) -> None:
     np.testing.assert_allclose(ours, boxes, atol=64 * 1e-5)
     theirs = supervision.DetectionDataset.from_yolo(*folders)
     np.testing.assert_allclose(ours, theirs.annotations[str(root / "images/0.png")].xyxy, atol=1e-5)
+
+
+@pytest.mark.parametrize("val", ["images/validierung", "images/val_1"])
+def test_a_folder_that_may_be_val_is_an_error(tmp_path: Path, val: str) -> None:
+    source = read(pair(tmp_path, "images/train/1.jpg", f"{val}/2.jpg"))
+    assert ("error", "splits that are not read", "", "") in told(source)
+
+
+def test_a_folder_beside_those_of_splits(tmp_path: Path) -> None:
+    source = read(pair(tmp_path, "train/images/1.jpg", "pruebas/images/2.jpg"))
+    assert ("error", "splits that are not read", "", "") in told(source)
+    source = read(pair(tmp_path, "val/images/3.jpg"))
+    assert ("warning", "splits that are not read", "", "") in told(source)
+
+
+def test_two_folders_that_number_their_classes_differently_are_refused(tmp_path: Path) -> None:
+    pair(tmp_path, "a/images/1.jpg", "b/images/2.jpg")
+    write_files(tmp_path, {"a/classes.txt": "cat\ndog\n", "b/labels/classes.txt": "dog\ncat\n"})
+    with pytest.raises(DataError, match=r"b/labels/classes.txt calls class 0 'dog', and a/classes.txt calls it 'cat'"):
+        read_yolo(tmp_path)
+    assert read(tmp_path / "a").names == {0: "cat", 1: "dog"}
+
+
+def test_names_that_go_on_from_others(tmp_path: Path) -> None:
+    pair(tmp_path, "a/images/1.jpg", "b/images/2.jpg")
+    source = read(write_files(tmp_path, {"a/classes.txt": "cat\n", "b/classes.txt": "cat\ndog\n"}))
+    assert source.names == {0: "cat", 1: "dog"}
+    assert told(source) == [("note", "class map", "", "b/classes.txt")]
+
+
+def test_names_that_contradict_the_yaml_are_told(tmp_path: Path) -> None:
+    pair(tmp_path, "images/train/1.jpg", "images/val/2.jpg")
+    source = read(write_files(tmp_path, {"data.yaml": YAML, "labels/classes.txt": "dog\ncat\n"}))
+    assert source.names == {0: "cat", 1: "dog"}
+    assert ("warning", "class names that contradict each other", "", "labels/classes.txt") in told(source)

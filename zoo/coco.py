@@ -12,8 +12,11 @@ from zoo.coco_classes import resolve_classes
 from zoo.coco_files import CocoFile, find_files
 from zoo.coco_json import CocoBox, CocoJson, read_json
 from zoo.coco_pictures import PicturePlaces, leads_out
+from zoo.path_ends import Items
 from zoo.paths import to_path
+from zoo.split_traces import FORMS, tell_unread_lists
 
+LISTS_HINT = "Write a json for each split, such as train.json and val.json, or move the file away"
 EXPECTED = (
     "COCO: annotations/*.json, with the names of the splits in them as in instances_train2017.json, beside train2017/ "
     "or images/; or train/ and valid/ with _annotations.coco.json beside the pictures; or one *.json beside pictures"
@@ -56,7 +59,16 @@ def read_coco(root: Path) -> BoxSource | None:
         read.append(_Read(top, file, here, content))
     names, keys = resolve_classes([(item.content, item.findings) for item in read], findings)
     splits = {item.file.split: _make_split(item, own) for item, own in zip(read, keys, strict=True)}
+    _tell_lists(root, splits, findings)
     return BoxSource(str(top), "COCO", splits, names, tuple(findings.found))
+
+
+def _tell_lists(root: Path, splits: Mapping[str, BoxSplit], findings: Findings) -> None:
+    """Tell lists of splits, which other formats have: here each split is a file of its own."""
+    images = {split: [image.name for image in part.images] for split, part in splits.items()}
+    items = Items({name: name for names in images.values() for name in names})
+    if root.is_dir():
+        tell_unread_lists(root, root, items, images, findings, hint=LISTS_HINT, forms=FORMS - {".json"})
 
 
 class _Read(NamedTuple):

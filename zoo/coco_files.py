@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from zoo.annotation_files import Findings, clip, list_files, list_folders, read_ends, show_path, tell_split
 from zoo.errors import DataError, InputError
+from zoo.split_traces import tell_unread_folders
 
 FOREIGN = ("captions_", "image_info_", "panoptic_", "stuff_")  # how files without boxes begin
 KEYPOINTS = "person_keypoints_"  # how those begin that have the boxes of people alone
@@ -69,7 +70,17 @@ def find_files(root: Path, findings: Findings) -> list[CocoFile]:
         if sure:
             unsure = [(file, verdict) for file, verdict in judged if verdict.is_unsure and not verdict.is_coco]
             taken = _choose([*sure, *_add_damaged(sure, unsure, findings)], findings)
+    if taken and not root.is_file():
+        _tell_folders(taken, root, findings)
     return taken
+
+
+def _tell_folders(taken: Sequence[CocoFile], root: Path, findings: Findings) -> None:
+    """Tell the folders beside those of splits that have annotation files too, and names that tell no split."""
+    used = {file.path.parent for file in taken}
+    others = [root / name for name in list_folders(root) if not tell_split(name) and not _is_annotations(root / name)]
+    likely = [folder for folder in others if folder not in used and (folder / EXPORTED).is_file()]
+    tell_unread_folders(likely, root, [file.split for file in taken], findings)
 
 
 def _tell_others(sure: Sequence[CocoFile], taken: Sequence[CocoFile], root: Path, findings: Findings) -> None:
@@ -161,12 +172,8 @@ def _choose(files: Sequence[CocoFile], findings: Findings) -> list[CocoFile]:
     elif whole and not named:
         named = [file._replace(split="all") for file in whole]
     taken = named or files
-    for file in files:
-        if file.path not in {one.path for one in taken}:
-            text = f"{clip(file.path.name)} is not read: its name tells no split, as those of others do"
-            if file.split == TRAINVAL:
-                text = f"{clip(file.path.name)} is not read: there are files for train or val"
-            findings.warn("json files passed over", text)
+    read = {file.path for file in taken}
+    _tell_passed([file for file in files if file.path not in read], taken, findings)
     by_split: dict[str, list[CocoFile]] = {}
     for file in taken:
         by_split.setdefault(file.split, []).append(file)
@@ -178,6 +185,22 @@ def _choose(files: Sequence[CocoFile], findings: Findings) -> list[CocoFile]:
                 f"could be {which}. Move away all but one, or pass the path of one."
             )
     return [same[0] for same in by_split.values()]
+
+
+def _tell_passed(files: Sequence[CocoFile], taken: Sequence[CocoFile], findings: Findings) -> None:
+    """Tell the files whose names tell no split: where there is no val, one of them may be it."""
+    has_val = any(file.split == "val" for file in taken)
+    for file in files:
+        name = clip(file.path.name)
+        if file.split == TRAINVAL:
+            findings.warn("json files passed over", f"{name} is not read: there are files for train or val")
+            continue
+        text = f"{name} is not read: its name tells no split, as those of others do"
+        if has_val:
+            findings.warn("json files passed over", text)
+        else:
+            hint = "There is no val: rename the file to its split, or move it away"
+            findings.error("json files passed over", f"{text}. {hint}")
 
 
 def _pass_over_foreign(files: Sequence[CocoFile], findings: Findings) -> list[CocoFile]:

@@ -33,6 +33,7 @@ HARMLESS = (  # what stand-ins are made for
 PLAIN_TYPES = ("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "set",
                "slice", "str", "tuple")  # fmt: skip
 NUMBERS = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "u8": "Q", "u4": "I", "b1": "?"}
+UNORDERED = (".set", ".frozenset")  # their order is that of one process
 MAX_DEPTH = 40  # of nested values; more is no setting
 MOST_VALUES = 100_000  # in the settings
 
@@ -261,7 +262,9 @@ class _Plain:
             if isinstance(shape, tuple) and len(shape) <= 1 and len(found) == math.prod(shape):
                 return found if shape else found[0]
             raise self._refuse(value)
-        if value.arguments and not value.origin.startswith("numpy."):  # of an enumeration, for example
+        if (
+            value.arguments and not value.origin.startswith("numpy.") and not value.origin.endswith(UNORDERED)
+        ):  # of an enumeration, for example
             return self.read(value.arguments[0], depth + 1)
         raise self._refuse(value)
 
@@ -325,12 +328,25 @@ def _check_tensors(state: Mapping[Any, Any], path: Path) -> "dict[str, Tensor]":
             is_tensor = isinstance(value, torch.Tensor)
             kind = f"a {value.layout} tensor on {value.device}" if is_tensor else _name_kind(value)
             raise WeightsError(f"{path}: {name!r} of its weights is {kind}; expected a dense tensor, by its name.")
-        if value.is_floating_point() and not value.isfinite().all():
+        held = value.untyped_storage().nbytes()
+        if value.numel() * value.element_size() > held:  # copies of its values would fill any memory
+            raise WeightsError(
+                f"{path}: {name!r} of its weights has {value.numel():,} values, and the file holds {held:,} bytes of "
+                "it. Save the checkpoint again, with .clone() of each tensor."
+            )
+        if not _is_finite(value):
             raise WeightsError(
                 f"{path}: {name!r} of its weights holds values that are no finite numbers: it was saved after its "
                 "training had diverged. Take an earlier checkpoint."
             )
     return {name: tensor.detach() for name, tensor in state.items()}
+
+
+def _is_finite(tensor: "Tensor") -> bool:
+    """Tell whether all values are finite numbers; floats of 8 bits are compared as wider ones."""
+    if tensor.is_floating_point() and tensor.element_size() == 1:
+        tensor = tensor.float()
+    return bool(tensor.isfinite().all())
 
 
 def _without_wrappers(tensors: "dict[str, Tensor]") -> "dict[str, Tensor]":

@@ -41,7 +41,7 @@ def read_processing(found: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
         raise InputError(f"class_names is {names!r:.80}; expected a list of names.")
     if names:
         classes = [str(name) for name in names]
-        if not all(isinstance(name, (str, int, float)) for name in names):
+        if not all(isinstance(name, (str, int, float)) and name == name for name in names):  # NaN is no name
             raise InputError(f"class_names is {names!r:.80}; expected a list of names.")
         if all(0 < len(name) <= LONGEST_NAME for name in classes):
             config["classes"] = classes
@@ -52,6 +52,9 @@ def read_processing(found: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
     else:
         config["preprocess"] = _read_steps(steps).to_dict()
     limits = {key: float(found[key]) for key in ("conf", "iou") if _is_number(found.get(key)) and 0 <= found[key] <= 1}
+    for key, what in (("conf", "confidence"), ("iou", "IoU")):
+        if key not in limits and found.get(key) is not None:
+            notes.append(f"its {what} threshold, {found[key]!r:.40}, is no number from 0 to 1: the usual one is taken")
     if "conf" in limits and limits.get("conf") == limits.get("iou"):
         # A getter of the original returns the IoU for both, and what was read by it was saved again.
         limits.pop("conf")

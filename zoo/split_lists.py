@@ -140,10 +140,11 @@ def _find_lists(
 ) -> list[SplitList]:
     """Return the list of each split: from the first place that has one; those of other places must agree with it."""
     chosen = {split: [path] for path, split in given}
+    is_usual = bool(chosen)
     others = [("imagesets", name) for name in _list_inside(base, "imagesets") if name != "main"]
     for folders in (*PLACES, *others):
         folder = _go_down(base, folders)
-        if folder is None or (folders in others and chosen):  # VOC keeps the lists of other tasks there
+        if folder is None or (folders in others and is_usual):  # VOC keeps the lists of other tasks there
             continue
         paths = [folder / name for name in list_files(folder, LISTS)]
         named = _name_lists([path for path in paths if not is_other(path)], place, is_own=bool(folders))
@@ -152,6 +153,7 @@ def _find_lists(
                 _compare(split, chosen[split], found, place)
             else:
                 chosen[split] = found
+        is_usual = is_usual or (bool(chosen) and folders not in others)
     return [SplitList(path, split) for split, paths in chosen.items() for path in paths]
 
 

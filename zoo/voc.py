@@ -34,7 +34,7 @@ from zoo.errors import InputError
 from zoo.labels import plain_name
 from zoo.path_ends import Items
 from zoo.paths import lies_inside, to_path
-from zoo.voc_places import Place, find_place, find_places, list_splits
+from zoo.voc_places import Place, find_place, find_places, list_splits, tell_other_places
 from zoo.voc_xml import VocObject, VocXml, parse_xml
 
 EXPECTED = (
@@ -67,6 +67,7 @@ def read_voc(root: Path) -> BoxSource | None:
     if not places:
         return None
     findings = Findings()
+    tell_other_places(places, findings)
     read: dict[str, list[_Read]] = {}
     for place in places:
         for split, items in _read_place(place, findings).items():

@@ -22,6 +22,7 @@ from zoo.annotation_files import (
 from zoo.errors import DataError, InputError
 from zoo.path_ends import Items
 from zoo.split_lists import read_split_lists
+from zoo.split_traces import tell_unread_folders, tell_unread_lists
 
 XML_FOLDERS = ("annotations", "labels", "xml", "xmls", "annotation")
 IMAGE_FOLDERS = ("jpegimages", "images", "data", "img", "imgs", "image")
@@ -84,6 +85,16 @@ def find_places(root: Path) -> list[Place]:
     return _find_pair(root, inside)
 
 
+def tell_other_places(places: Sequence[Place], findings: Findings) -> None:
+    """Tell the folders beside those of splits that have annotations too, and names that tell no split."""
+    splits = [place.split for place in places if place.split]
+    if not splits:
+        return
+    root = places[0].root
+    others = [root / name for name in list_folders(root) if not tell_split(name)]
+    tell_unread_folders([folder for folder in others if find_place(root, folder)], root, splits, findings)
+
+
 def find_place(root: Path, base: Path) -> Place | None:
     """Tell where the xml files of a folder are, and where the images: each may lie in it without a folder."""
     xmls = _find_holder(base, XML_FOLDERS, XML) or base
@@ -111,10 +122,12 @@ def list_splits(place: Place, xmls: Collection[str], findings: Findings) -> dict
     """
     if place.split:
         return {place.split: list(xmls)}
-    listed = read_split_lists(place.base, place.root, _index(place, xmls), findings)
+    items = _index(place, xmls)
+    listed = read_split_lists(place.base, place.root, items, findings)
     if listed:
         seen = {key for keys in listed.values() for key in keys}
         _tell_rest(place, [key for key in xmls if key not in seen], "xml files in no list", "in no list", findings)
+        tell_unread_lists(place.base, place.root, items, listed, findings)
         return listed
     splits: dict[str, list[str]] = {}
     rest: list[str] = []
@@ -122,8 +135,11 @@ def list_splits(place: Place, xmls: Collection[str], findings: Findings) -> dict
         split = tell_split(key.split("/")[0]) if "/" in key else None
         (splits.setdefault(split, []) if split else rest).append(key)
     if not splits:
-        return {"all": rest}
+        splits, rest = {"all": rest}, []
+    tell_unread_lists(place.base, place.root, items, splits, findings)
     _tell_rest(place, rest, "xml files in no split", "in no folder of a split", findings)
+    others = dict.fromkeys(key.split("/")[0] for key in rest if "/" in key)
+    tell_unread_folders([place.xmls / name for name in others], place.root, splits, findings)
     return splits
 
 

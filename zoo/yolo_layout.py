@@ -4,7 +4,7 @@ Where the labels of an image are looked for follows what the trainers do that su
 page on detection data sets of the Ultralytics documentation.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -22,13 +22,13 @@ from zoo.annotation_files import (
     walk_files,
 )
 from zoo.annotations import Annotated, BoxSource, BoxSplit, Key, no_boxes
-from zoo.errors import InputError
+from zoo.errors import DataError, InputError
 from zoo.labels import plain_name
 from zoo.paths import lies_inside, to_path
 from zoo.yolo_labels import parse_labels
 from zoo.yolo_pairs import TXT, Pairs, expect_labels, is_label_file
-from zoo.yolo_parts import Part, find_parts
-from zoo.yolo_yaml import SUFFIXES, find_yaml
+from zoo.yolo_parts import Part, Parts, find_parts
+from zoo.yolo_yaml import SUFFIXES, YoloYaml, find_yaml
 
 EXPECTED = (
     "YOLO: data.yaml with names, train and val; or obj.data, or train.txt and val.txt; or images/train, images/val "
@@ -66,7 +66,7 @@ def read_yolo(root: Path) -> BoxSource | None:
     parts = find_parts(top, yaml, pairs, findings)
     if not parts.splits:
         return None
-    names = (yaml and yaml.names) or _find_names(top, parts.names, _list_folders(parts.splits, pairs), findings)
+    names = _settle_names(top, yaml, parts, pairs, findings)
     splits: dict[str, BoxSplit] = {}
     for split, part in parts.splits.items():
         reader = _Reader(top, names, findings.at(split=split), yaml is not None and yaml.pose, pairs)
@@ -163,27 +163,71 @@ def _tell_where(picture: Path, top: Path) -> str:
     return f"expected {picture.stem}.txt in {' or '.join(map(repr, places))}"
 
 
-def _list_folders(splits: Mapping[str, Part], pairs: Pairs) -> list[Path]:
-    """Return the folders of images, and those of their labels."""
-    folders = [folder for part in splits.values() for folder in part.folders]
-    return [*folders, *(labels for folder in folders if (labels := pairs.find_label_folder(folder)))]
+def _settle_names(
+    top: Path, yaml: YoloYaml | None, parts: Parts, pairs: Pairs, findings: Findings
+) -> Mapping[Key, str] | None:
+    """Return the names of the classes: the yaml's, else those of darknet's file, else of the texts with the labels.
+
+    Programs that mark images leave such a text in each folder, with the classes in the order in which they were met.
+    One that has more names than another may go on from it.
+
+    Raises:
+        DataError: If two texts give one class two names, and nothing says which of them is right.
+    """
+    read = _read_names(top, parts, pairs, findings)
+    if yaml and yaml.names:
+        taken, names = yaml.file, yaml.names
+    elif not read:
+        return None
+    else:
+        longest = max(read, key=lambda path: len(read[path]))
+        path = parts.names if parts.names in read else longest
+        taken, names = show_path(path, top), read[path]
+        findings.at(file=taken).note("class map", f"it names {count(len(names), 'class', 'classes')}")
+    is_said = bool(yaml and yaml.names) or parts.names in read
+    for other, others in read.items():
+        key = next((key for key, name in others.items() if key in names and names[key] != name), None)
+        if key is None:
+            continue
+        text = f"{show_path(other, top)} calls class {key} {clip(others[key])}, and {taken} calls it {clip(names[key])}"
+        if not is_said:
+            raise DataError(
+                f"{text}: the same number means two classes. Number the labels of all folders alike, and write a "
+                "data.yaml with the names; or pass the path of one folder."
+            )
+        text = f"class {key} is {clip(others[key])} here, and {clip(names[key])} in {taken}, which is taken"
+        findings.at(file=show_path(other, top)).warn("class names that contradict each other", text)
+    return names
 
 
-def _find_names(top: Path, given: Path | None, folders: Sequence[Path], findings: Findings) -> dict[Key, str] | None:
-    """Read the names of classes from a file with one on each line; None if there is no such file."""
-    everywhere = dict.fromkeys([top, top / "data", top / "labels", *folders])
-    usual = [folder / name for folder in everywhere for name in NAME_FILES]
-    for path in [given, *usual] if given else usual:
-        if path.is_file():
-            here = findings.at(file=show_path(path, top))
-            try:
-                lines = read_text(path, MAX_NAME_BYTES).rstrip().splitlines()
-            except InputError as error:
-                here.error("class names that cannot be read", str(error))
-                continue
-            here.note("class map", f"it names {count(len(lines), 'class', 'classes')}")
-            return {key: plain_name(line).strip() or str(key) for key, line in enumerate(lines)}
-    return None
+def _read_names(top: Path, parts: Parts, pairs: Pairs, findings: Findings) -> dict[Path, dict[Key, str]]:
+    """Read the texts with the name of a class on each line, by their paths."""
+    folders = [top, top / "data", top / "labels", *_list_folders(top, parts, pairs)]
+    usual = [folder / name for folder in dict.fromkeys(folders) for name in NAME_FILES]
+    read: dict[Path, dict[Key, str]] = {}
+    for path in dict.fromkeys([parts.names, *usual] if parts.names else usual):
+        if not path.is_file():
+            continue
+        here = findings.at(file=show_path(path, top))
+        try:
+            lines = read_text(path, MAX_NAME_BYTES).rstrip().splitlines()
+        except InputError as error:
+            here.error("class names that cannot be read", str(error))
+            continue
+        read[path] = {key: plain_name(line).strip() or str(key) for key, line in enumerate(lines)}
+    return read
+
+
+def _list_folders(top: Path, parts: Parts, pairs: Pairs) -> list[Path]:
+    """Return the folders of images, of their labels, and all between them and the top."""
+    images = dict.fromkeys(image.parent for part in parts.splits.values() for image in part.images)
+    labels = [found for folder in images if (found := pairs.find_label_folder(folder))]
+    return [
+        folder
+        for below in (*images, *labels)
+        for folder in (below, *below.parents)
+        if folder == below or folder.is_relative_to(top)
+    ]
 
 
 def _tell_shared(splits: Mapping[str, BoxSplit], findings: Findings) -> None:

@@ -21,6 +21,7 @@ from zoo.annotation_files import (
 from zoo.darknet_data import find_darknet_data
 from zoo.path_ends import Items
 from zoo.split_lists import LISTS, SplitList, read_named_lists, read_split_lists
+from zoo.split_traces import tell_unread_folders, tell_unread_lists
 from zoo.yolo_pairs import IMAGE_FOLDERS, TXT, Pairs, is_label_file
 from zoo.yolo_yaml import YoloYaml
 
@@ -66,8 +67,10 @@ def find_parts(top: Path, yaml: YoloYaml | None, pairs: Pairs, findings: Finding
     listed = read_split_lists(top, top, items, findings, given=given, is_other=is_label_file)
     if not listed:
         splits = {split: Part(_walk(places), places) for split, places in folders.items()}
+        tell_unread_lists(top, top, items, _list_items(splits), findings)
         return Parts(_order(splits), data.names if data else None)
     splits = {split: Part(tuple(map(Path, images))) for split, images in listed.items()}
+    tell_unread_lists(top, top, items, listed, findings)
     _tell_unlisted(splits, top, findings)
     for split, part in splits.items():
         _tell_outside(part, top, findings.at(split=split), is_listed=True)
@@ -114,6 +117,10 @@ def _walk(folders: Sequence[Path]) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(image for folder in folders for image in walk_files(folder, PICTURE_SUFFIXES)))
 
 
+def _list_items(splits: Mapping[str, Part]) -> dict[str, list[str]]:
+    return {split: [str(image) for image in part.images] for split, part in splits.items()}
+
+
 def _order(splits: Mapping[str, Part]) -> dict[str, Part]:
     return {split: splits[split] for split in SPLITS if split in splits}
 
@@ -141,16 +148,26 @@ def _find_folders(top: Path, pairs: Pairs, findings: Findings) -> dict[str, tupl
         if parts and rest:
             text = f"{count(rest, 'picture is', 'pictures are')} not in a folder for a split, and not used"
             findings.at(file=show_path(images, top)).warn("pictures in no split", text)
+            others = [images / name for name in list_folders(images) if name not in named]
+            labelled = [folder for folder in others if _is_labelled(folder, pairs)]
+            tell_unread_folders(labelled, top, parts, findings)
         return parts or {"all": (images,)}
-    named = {
-        name: split for name in list_folders(top) if (split := tell_split(name)) and _has_labels(top / name, pairs)
-    }
-    return _gather(top, named) or ({"all": (top,)} if _has_labels(top, pairs) else {})
+    inside = [name for name in list_folders(top) if _has_labels(top / name, pairs)]
+    named = {name: split for name in inside if (split := tell_split(name))}
+    parts = _gather(top, named)
+    if parts:
+        tell_unread_folders([top / name for name in inside if name not in named], top, parts, findings)
+    return parts or ({"all": (top,)} if _has_labels(top, pairs) else {})
 
 
 def _gather(folder: Path, named: Mapping[str, str]) -> dict[str, tuple[Path, ...]]:
     """Return the folders of each split."""
     return {split: tuple(folder / name for name in named if named[name] == split) for split in named.values()}
+
+
+def _is_labelled(folder: Path, pairs: Pairs) -> bool:
+    """Tell whether some image of a folder has a label file."""
+    return any(pairs.find_label(image) for image in walk_files(folder, PICTURE_SUFFIXES))
 
 
 def _has_labels(folder: Path, pairs: Pairs) -> bool:
