@@ -171,3 +171,28 @@ def test_what_is_saved_anew_is_not_held_against_the_digests_of_before(run, model
     other = zoo.get(TINY, classes=["x", "y"], seed=5)
     run.save_model(other, other.state_dict())
     assert load_model(run.path).classes == ("x", "y")
+
+
+@pytest.mark.parametrize("text", ["[", "[1]", '{"epoch": 0}', '{"epoch": "1"}', "[" * 100_000])
+def test_records_that_are_damaged_are_one_sentence(run, text):
+    run.file("metrics.jsonl").write_text(f'{{"epoch": 1}}\n{text}\n')
+    with pytest.raises(InputError, match=r"metrics.jsonl cannot be read: .* use a whole folder"):
+        run.read_metrics()
+
+
+@pytest.mark.parametrize("text", ["", "step,fc\n0\n", "step,fc\n0,x\n", 'step,"fc'])
+def test_rates_that_are_damaged_are_one_sentence(run, text):
+    run.file("rates.csv").write_text(text)
+    if text.endswith('"fc'):
+        assert run.read_rates() == {"fc": []}
+        return
+    with pytest.raises(InputError, match=r"rates.csv cannot be read: .* use a whole folder"):
+        run.read_rates()
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "rates.csv", "data.json"])
+def test_records_that_are_pipes_are_not_waited_for(run, name):
+    os.mkfifo(run.file(name))
+    read = {"metrics.jsonl": run.read_metrics, "rates.csv": run.read_rates}.get(name, lambda: run.read_json(name))
+    with pytest.raises(InputError, match="it is not a regular file"):
+        read()

@@ -100,3 +100,13 @@ def test_images_in_memory_are_read_if_they_give_the_same_twice() -> None:
             return torch.rand(3, 8, 8), index % 2
 
     assert describe(Random()) == describe(Random())
+
+
+def test_a_damaged_note_does_not_change_what_an_image_is(folder: Path, tmp_path: Path) -> None:
+    right = zoo.open_data(folder).describe()["digest"]
+    for note in (tmp_path / "cache" / "zoo" / "contents").iterdir():
+        text = note.read_bytes()
+        begin = text.index(b'00.png"')
+        for place in range(begin, begin + 120, 5):  # size, times, inode and digest of an image
+            note.write_bytes(text[:place] + bytes([text[place] ^ 1]) + text[place + 1 :])
+            assert zoo.open_data(folder).describe()["digest"] == right

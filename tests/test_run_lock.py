@@ -137,3 +137,10 @@ def test_a_forked_process_neither_holds_nor_releases(tmp_path):
     assert os.waitpid(child, 0)[1] == 0
     assert (tmp_path / LOCK).exists()
     lock.release()
+
+
+def test_a_lock_that_is_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / LOCK)
+    assert read_holder(tmp_path) is None
+    RunLock.take(tmp_path, print).release()
+    assert not (tmp_path / LOCK).exists()

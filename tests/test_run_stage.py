@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -52,3 +53,11 @@ def test_only_what_was_half_written_is_swept(tmp_path):
     sweep_left_over(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(kept)
     sweep_left_over(tmp_path / "none")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_a_record_that_is_no_file_is_not_waited_for(tmp_path, make):
+    fill(tmp_path, RUN)
+    make(tmp_path / RECORD)
+    assert read_record(tmp_path) == {}
+    assert find_stage(tmp_path) == "lost"

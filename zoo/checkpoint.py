@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from io import StringIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,6 +36,7 @@ from zoo.models import find_saved_entry, from_config
 from zoo.paths import to_path
 from zoo.preset import Preset, load_preset
 from zoo.record_forms import check_record
+from zoo.regular_file import read_regular
 from zoo.repository import names_repository, open_saved
 from zoo.run_identity import check_identity, read_identity
 from zoo.run_lock import LOCK, RunLock, refuse_if_held
@@ -233,15 +235,10 @@ class RunFolder:
         Raises:
             InputError: If the file is missing, too large, not JSON, or lacks what is read of it.
         """
-        path = self.file(name)
-        try:
-            if path.stat().st_size > MAX_JSON_BYTES:
-                raise ValueError(f"it has {path.stat().st_size:,} bytes, more than {MAX_JSON_BYTES:,}")
-            value = json.loads(path.read_text("utf8"))
+        with _reading(self.file(name)) as text:
+            value = json.loads(text)
             check_record(name, value)
             return value
-        except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"{path} cannot be read: {error}. It is part of every run; use a whole folder.") from error
 
     def read_config(self) -> ModelConfig:
         """Return what the run says of its model: untrusted, as any folder may come from elsewhere.
@@ -263,9 +260,19 @@ class RunFolder:
         self.write_text("metrics.jsonl", "".join(dump_json(record) + "\n" for record in records))
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Return one record per finished epoch."""
+        """Return one record per finished epoch.
+
+        Raises:
+            InputError: As `read_json`.
+        """
         path = self.file("metrics.jsonl")
-        return [json.loads(line) for line in path.read_text("utf8").splitlines()] if path.is_file() else []
+        if not os.path.lexists(path):
+            return []
+        with _reading(path) as text:
+            records = [json.loads(line) for line in text.splitlines()]
+            for record in records:
+                check_record(path.name, record)
+            return records
 
     def write_rates(self, rates: Mapping[str, Sequence[float]]) -> None:
         """Write the rate of every group at every optimizer step."""
@@ -276,11 +283,15 @@ class RunFolder:
         self.write_text("rates.csv", "\n".join(lines) + "\n")
 
     def read_rates(self) -> dict[str, list[float]]:
-        """Return the rate of every group at every optimizer step."""
-        with self.file("rates.csv").open(encoding="utf8", newline="") as file:
-            names, *rows = csv.reader(file)
-        columns = zip(*rows, strict=True) if rows else [()] * len(names)
-        return {name: list(map(float, column)) for name, column in list(zip(names, columns, strict=True))[1:]}
+        """Return the rate of every group at every optimizer step.
+
+        Raises:
+            InputError: As `read_json`.
+        """
+        with _reading(self.file("rates.csv")) as text:
+            names, *rows = csv.reader(StringIO(text, newline=""))
+            columns = zip(*rows, strict=True) if rows else [()] * len(names)
+            return {name: list(map(float, column)) for name, column in list(zip(names, columns, strict=True))[1:]}
 
     def save_model(self, model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> str:
         """Write weights and configuration of a model; return the SHA-256 of the weights. `seal` is to follow."""
@@ -333,6 +344,16 @@ class RunFolder:
     def load_preset(self) -> Preset:
         """Return the effective preset of the run."""
         return load_preset(str(self.file("preset.yaml")))
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[str]:
+    """Yield the text of a file of a run; what is wrong with it, also when it is parsed, is told in one sentence."""
+    try:
+        yield read_regular(path, max_bytes=MAX_JSON_BYTES).decode()
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} cannot be read: {reason}. It is part of every run; use a whole folder.") from error
 
 
 def to_text(value: Any) -> str:

@@ -4,20 +4,15 @@ Files are read once: their digests are noted for the whole folder, with size, in
 memory is read as far as that is quick and gives the same twice.
 """
 
-import contextlib
 import hashlib
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-from zoo.atomic import write_file
 from zoo.feature_key import THREADS, digest_sources
-from zoo.json_object import parse_object
-from zoo.local_cache import YOUNG_SECONDS, cache_folder
+from zoo.local_cache import YOUNG_SECONDS, cache_folder, read_note, write_note
 from zoo.regular_file import open_regular
 
 MOST_READ = 2000  # images in memory, evenly spread, of a larger data set
@@ -91,7 +86,7 @@ def _digest_files(paths: Sequence[str]) -> list[str]:
         return []
     root = os.path.commonpath([os.path.dirname(path) for path in paths])
     note = cache_folder() / "contents" / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:32]}.json"
-    known, digests, has_news = _load(note), [], False
+    known, digests, has_news = read_note(note) or {}, [], False
     noted = [known.get(path) for path in paths]
     with ThreadPoolExecutor(THREADS) as pool:
         for path, (facts, digest) in zip(paths, pool.map(_look, paths, noted), strict=True):
@@ -100,9 +95,7 @@ def _digest_files(paths: Sequence[str]) -> list[str]:
             if facts[3] and known.get(path) != row and time.time() - max(facts[1:3]) / 1e9 > YOUNG_SECONDS:
                 known[path], has_news = row, True
     if has_news:
-        with contextlib.suppress(OSError):  # a folder that cannot be written to costs time, nothing else
-            note.parent.mkdir(parents=True, exist_ok=True)
-            write_file(note, json.dumps(known, separators=(",", ":")))
+        write_note(note, known)
     return digests
 
 
@@ -117,10 +110,3 @@ def _look(path: str, noted: Any) -> tuple[list[int], str]:
             return facts, hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError):  # data that was not checked may hold what cannot be read
         return [0, 0, 0, 0], "unreadable"
-
-
-def _load(note: Path) -> dict[str, Any]:
-    try:
-        return parse_object(note.read_bytes())
-    except (OSError, ValueError):
-        return {}

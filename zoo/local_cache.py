@@ -2,7 +2,8 @@
 
 Hashing a large file takes as long as reading it, so its SHA-256 is remembered with its size, inode and times of change;
 a file that differs in one of them is hashed again. Each digest has a small file of its own: two processes never write
-to the same one at once, and what cannot be read is as if it were not there.
+to the same one at once. A note holds a digest of itself: one that cannot be read, or is damaged, is as if it were not
+there.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from zoo.json_object import read_object
 from zoo.paths import to_path
 from zoo.regular_file import open_regular
 
+MOST_BYTES = 1_000_000_000  # of a note: a large data set has one of many megabytes
 YOUNG_SECONDS = 2.0  # the clock of some file systems is no finer: a later change might not show
 DRAFT_SECONDS = 24 * 3600.0
 
@@ -31,6 +34,22 @@ def sweep_cache() -> None:
     """Remove what killed processes had not finished writing there; others may be writing now, but not for a day."""
     for folder, _, _ in os.walk(cache_folder()):
         sweep_drafts(folder, older_than=DRAFT_SECONDS)
+
+
+def write_note(path: Path, facts: Mapping[str, Any]) -> None:
+    """Keep facts, plain values, on this machine; that they cannot be kept costs time later, nothing else."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, json.dumps({**facts, "digest": _digest(facts)}, separators=(",", ":")))
+
+
+def read_note(path: Path) -> dict[str, Any] | None:
+    """Return what `write_note` kept; None if there is nothing, or not what was written."""
+    try:
+        facts = read_object(path, max_bytes=MOST_BYTES)
+        return facts if facts.pop("digest", None) == _digest(facts) else None
+    except (OSError, ValueError):
+        return None
 
 
 def digest_file(path: str | os.PathLike[str], *, again: bool = False, start: int = 0) -> str:
@@ -54,8 +73,7 @@ def digest_file(path: str | os.PathLike[str], *, again: bool = False, start: int
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     is_young = time.time() - facts["mtime_ns"] / 1e9 < YOUNG_SECONDS
     if not is_young and _identify(path).items() <= facts.items():
-        with contextlib.suppress(OSError):  # a folder that cannot be written to costs time, nothing else
-            _remember(note, facts | {"sha256": digest})
+        write_note(note, facts | {"sha256": digest})
     return digest
 
 
@@ -67,14 +85,10 @@ def _identify(path: Path) -> dict[str, Any]:
 
 
 def _recall(note: Path, facts: dict[str, Any]) -> str | None:
-    try:
-        noted = read_object(note)
-    except (OSError, ValueError):
-        return None
+    noted = read_note(note) or {}
     digest = noted.pop("sha256", None)
     return digest if noted == facts and isinstance(digest, str) else None
 
 
-def _remember(note: Path, facts: dict[str, Any]) -> None:
-    note.parent.mkdir(parents=True, exist_ok=True)
-    write_file(note, json.dumps(facts))
+def _digest(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

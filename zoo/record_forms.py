@@ -22,7 +22,11 @@ class _Run(_Form):
     step: Annotated[int, Field(ge=0)] = 0
 
 
-_FORMS: dict[str, type[_Form]] = {"data.json": _Data, "run.json": _Run}
+class _Epoch(_Form):
+    epoch: Annotated[int, Field(ge=1)]
+
+
+_FORMS: dict[str, type[_Form]] = {"data.json": _Data, "run.json": _Run, "metrics.jsonl": _Epoch}
 
 
 def check_record(name: str, value: Any) -> None:

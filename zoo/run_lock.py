@@ -21,6 +21,7 @@ from typing import Any, Self
 from zoo.atomic import describe_os_error
 from zoo.errors import InputError, StorageError
 from zoo.processes import Process
+from zoo.regular_file import open_regular
 
 LOCK = "run.lock"
 MAX_BYTES = 10_000
@@ -94,7 +95,7 @@ class RunLock:
 def read_holder(folder: Path) -> Holder | None:
     """Return who works in a folder, or did when it was killed; None if nobody does, or the file is no longer whole."""
     try:
-        with (folder / LOCK).open("rb") as file:
+        with open_regular(folder / LOCK) as file:
             said: Any = json.loads(file.read(MAX_BYTES))
         process = Process(
             host=str(said["host"]), pid=int(said["pid"]), began=float(said["began"]), namespace=str(said["namespace"])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from zoo.atomic import is_draft
+from zoo.regular_file import open_regular
 from zoo.run_lock import LOCK
 
 Stage: TypeAlias = Literal["empty", "claimed", "begun", "training", "undrawn", "finished", "lost", "foreign"]
@@ -45,7 +46,7 @@ def find_stage(folder: Path) -> Stage:
 def read_record(folder: Path) -> dict[str, Any]:
     """Return what `run.json` says; empty if it is not there or cannot be read."""
     try:
-        with (folder / RECORD).open("rb") as file:
+        with open_regular(folder / RECORD) as file:
             record = json.loads(file.read(MAX_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}

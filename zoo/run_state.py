@@ -129,7 +129,7 @@ def check_form(state: Mapping[str, Any]) -> None:
 
 
 def check_tensors(state: Mapping[str, Any], model: nn.Module) -> None:
-    """Raise if the weights of a state are not of a model: names, shapes, types, and finite where they can learn.
+    """Raise if the weights of a state are not of a model: names, shapes, types, and numbers, finite where they can learn.
 
     Raises:
         InputError: Naming the first few.
@@ -139,8 +139,13 @@ def check_tensors(state: Mapping[str, Any], model: nn.Module) -> None:
         if state[part] is not None:
             if found := list(_compare(state[part], expected)):
                 raise _refusal([f"{part} is of another network: {found[0]}", *found[1:]])
-            learning = [name for name, _ in model.named_parameters() if name in state[part]]
-            if wrong := [name for name in learning if not bool(state[part][name].isfinite().all())]:
+            learning = {name for name, _ in model.named_parameters()}
+            wrong = [
+                name
+                for name, tensor in state[part].items()
+                if bool(tensor.isnan().any()) or (name in learning and not bool(tensor.isfinite().all()))
+            ]
+            if wrong:
                 raise _refusal([f"{part}: {name} has numbers that are not finite" for name in wrong])
 
 

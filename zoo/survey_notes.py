@@ -5,9 +5,7 @@ another version of Pillow is installed, or images are decoded in another way. Wh
 it were not there.
 """
 
-import contextlib
 import hashlib
-import json
 import os
 import time
 from pathlib import Path
@@ -15,9 +13,7 @@ from typing import TypeAlias
 
 import PIL
 
-from zoo.atomic import write_file
-from zoo.json_object import parse_object
-from zoo.local_cache import YOUNG_SECONDS, cache_folder
+from zoo.local_cache import YOUNG_SECONDS, cache_folder, read_note, write_note
 from zoo.version import DECODER
 
 Facts: TypeAlias = tuple[int, int, int]  # size in bytes, time of change in nanoseconds, inode
@@ -61,18 +57,17 @@ class SurveyNotes:
         """Write what was added, if anything was."""
         if not self._has_news:
             return
-        content = {"root": str(self._root), "decoder": _decoder(), "good": self._good}
-        with contextlib.suppress(OSError):  # a folder that cannot be written to costs time, nothing else
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_file(self._path, json.dumps(content))
+        write_note(self._path, {"root": str(self._root), "decoder": _decoder(), "good": self._good})
 
     def _load(self) -> dict[str, Facts]:
+        noted = read_note(self._path)
+        if noted is None:
+            return {}
         try:
-            noted = parse_object(self._path.read_bytes())
             if noted["root"] != str(self._root) or noted["decoder"] != _decoder():
                 return {}
             return {name: _to_facts(*facts) for name, facts in noted["good"].items()}
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError):
             return {}
 
 

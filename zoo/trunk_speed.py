@@ -5,7 +5,6 @@ its 8 bits, and the features of others change by a fifth (MobileNetV2, which the
 tried, where a run is long enough for it to matter; a second run of the same trunk does not try again.
 """
 
-import contextlib
 import os
 import platform
 import time
@@ -16,10 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.atomic import write_file
 from zoo.feature_key import find_versions, make_key
-from zoo.json_object import read_object
-from zoo.local_cache import cache_folder
+from zoo.local_cache import cache_folder, read_note, write_note
 from zoo.trunk_engine import TrunkEngine
 
 MOST_CHANGE = 0.01  # of the features' norm
@@ -55,7 +52,7 @@ def choose_engine(
         if _change(rounded(images), expected) <= MOST_CHANGE:
             pairs = [(_time(exact, images), _time(rounded, images)) for _ in range(TRIALS)]
             gain = min(first for first, _ in pairs) / min(second for _, second in pairs)
-        _remember(note, gain)
+        write_note(note, {"gain": round(gain, 3)})
     if gain < LEAST_GAIN:
         return exact
     say(f"the frozen trunk runs in bfloat16, {gain:.1f} times as fast as float32 here (trunk_precision=no: float32)")
@@ -86,14 +83,5 @@ def _key(engine: TrunkEngine, images: Tensor) -> str:
 
 
 def _recall(note: Path) -> float | None:
-    try:
-        gain = read_object(note).get("gain")
-    except (OSError, ValueError):
-        return None
+    gain = (read_note(note) or {}).get("gain")
     return gain if isinstance(gain, float) else None
-
-
-def _remember(note: Path, gain: float) -> None:
-    with contextlib.suppress(OSError):
-        note.parent.mkdir(parents=True, exist_ok=True)
-        write_file(note, f'{{"gain": {gain:.3f}}}\n')
