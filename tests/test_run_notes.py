@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from zoo.preset import Preset
-from zoo.run_notes import cut_names, notes_on
+from zoo.run_notes import cut_names, notes_on, notes_on_copies
 
 NAMES = [f"blocks.{number}.weight" for number in range(12)] + ["head.weight"]
 
@@ -47,3 +47,24 @@ def test_an_optimizer_that_was_used_before_is_told() -> None:
     optimizer.param_groups[0] |= {"lr": 0.0001, "initial_lr": 0.01}
     (told,) = notes_on(Preset(), 5, NAMES, optimizer)
     assert told.startswith("the optimizer was used before: its rate is 0.0001 and was 0.01 at the start")
+
+
+def test_copies_of_images_are_told() -> None:
+    files = {
+        "train": {"a/1": "x", "a/2": "y", "b/3": "z", "b/4": "w", "b/5": "w"},
+        "val": {"a/6": "x", "b/7": "y", "b/8": "z", "b/9": "v"},
+    }
+    labels = {split: {name: name[0] for name in names} for split, names in files.items()}
+    told = list(notes_on_copies(files, labels))
+    assert told == [
+        "val holds copies of training images: 3 of 4 ('a/1' and 'a/6'; 'a/2' and 'b/7'; ...). The score is too good; "
+        "remove one of each pair.",
+        "images in more than one class: 1 ('a/2' and 'b/7'). Remove those that are wrong.",
+    ]
+    assert len(list(notes_on_copies(files, {}))) == 1
+
+
+def test_images_that_are_not_read_are_no_copies() -> None:
+    assert list(notes_on_copies({"train": {"1": "", "2": ""}, "val": {"3": ""}}, {})) == []
+    assert list(notes_on_copies({"train": {"1": "x", "2": "x"}}, {"train": {"1": 0, "2": 0}})) == []
+    assert list(notes_on_copies({}, {})) == []

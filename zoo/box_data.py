@@ -83,6 +83,10 @@ class BoxData:
             "files": list_files(splits, contents),
         }
 
+    def list_labels(self) -> dict[str, dict[str, Any]]:
+        """Return the one class of each image: a detector's have none."""
+        return {}
+
     def _splits(self) -> dict[str, BoxedImages]:
         splits = {"train": self.train, "val": self.val, "test": self.test}
         return {name: images for name, images in splits.items() if images is not None}

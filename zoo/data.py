@@ -74,6 +74,11 @@ class Data:
             "files": list_files(splits, contents),
         }
 
+    def list_labels(self) -> dict[str, dict[str, Any]]:
+        """Return the class number of each image, by split and name."""
+        splits = self._splits()
+        return {split: dict(zip(images.names, images.targets, strict=True)) for split, images in splits.items()}
+
     def _splits(self) -> dict[str, Images]:
         splits = {"train": self.train, "val": self.val, "test": self.test}
         return {name: images for name, images in splits.items() if images is not None}

@@ -32,6 +32,7 @@ from zoo.rate_spec import Settings
 from zoo.report import draw_course, tell_undrawn
 from zoo.run_claim import NOTHING_LEFT, claimed, name_model, new_folder
 from zoo.run_identity import tell_versions
+from zoo.run_notes import notes_on_copies
 from zoo.run_stage import RECORD, find_stage, read_record
 from zoo.run_start import load_start, write_preset, write_start
 from zoo.schedule import to_plain
@@ -410,6 +411,8 @@ def _prepare(
     is_main, described = is_main_process(), data.describe()
     if is_main:
         write_start(folder, model, preset, described)
+        for line in notes_on_copies(described.get("files", {}), data.list_labels()):
+            show.say(f"note: {line}")
     try:
         training = Training(model, data, preset, plan, folder, show, **options)
     except BaseException:

@@ -1,6 +1,6 @@
 """What a person should know before a run begins, of settings that do what they say but seldom what was meant."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch.optim import Optimizer
@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 from zoo.preset import Preset
 from zoo.rate_spec import DEFAULT, parse_key
 
+MOST_COPIES = 2  # pairs that a note names
 LENGTHS = 3  # a moving average has forgotten its start after so many times its length
 
 
@@ -31,6 +32,36 @@ def notes_on(preset: Preset, steps: int, names: Iterable[str], optimizer: Any) -
         yield from _find_decayed(optimizer)
 
 
+def notes_on_copies(files: Mapping[str, Mapping[str, str]], labels: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield that the very same file is in two splits, or in two classes.
+
+    Args:
+        files: Digests of the images, by split and name.
+        labels: Their classes, by split and name; of a split that is not there they are not looked at.
+    """
+    places: dict[str, list[tuple[str, str]]] = {}
+    for split, digests in files.items():
+        for name, digest in digests.items():
+            places.setdefault(digest, []).append((split, name))
+    copied = [found for digest, found in places.items() if digest and len(found) > 1]
+    for split in ("val", "test"):
+        pairs = []
+        for found in copied:
+            learnt = [name for where, name in found if where == "train"]
+            pairs += [(learnt[0], name) for where, name in found if where == split and learnt]
+        if pairs:
+            yield (
+                f"{split} holds copies of training images: {len(pairs):,} of {len(files[split]):,} ({_show(pairs)}). "
+                "The score is too good; remove one of each pair."
+            )
+    pairs = []
+    for found in copied:
+        classes = {labels[split][name]: name for split, name in reversed(found) if name in labels.get(split, {})}
+        pairs += [tuple(reversed(classes.values()))] if len(classes) > 1 else []
+    if pairs:
+        yield f"images in more than one class: {len(pairs):,} ({_show(pairs)}). Remove those that are wrong."
+
+
 def cut_names(keys: Iterable[str], names: Iterable[str]) -> Iterator[str]:
     """Yield for each key that is the whole name of a part, and also the beginning of other names, what it catches."""
     listed = list(names)
@@ -44,6 +75,11 @@ def cut_names(keys: Iterable[str], names: Iterable[str]) -> Iterator[str]:
             parts = dict.fromkeys(prefix + name[len(prefix) :].partition(".")[0] for name in longer)
             shown = ", ".join(list(parts)[:3]) + (", …" if len(parts) > 3 else "")
             yield f"the key {text!r} also catches {shown}. End it with a dot, {prefix + '.'!r}, if {prefix} is meant."
+
+
+def _show(pairs: Sequence[tuple[str, ...]]) -> str:
+    shown = "; ".join(f"{pair[0]!r} and {pair[1]!r}" for pair in pairs[:MOST_COPIES])
+    return shown + ("; ..." if len(pairs) > MOST_COPIES else "")
 
 
 def _find_decayed(optimizer: Optimizer) -> Iterator[str]:

@@ -129,7 +129,7 @@ def check_form(state: Mapping[str, Any]) -> None:
 
 
 def check_tensors(state: Mapping[str, Any], model: nn.Module) -> None:
-    """Raise if the weights of a state are not of a model: names, shapes, types, and numbers, finite where they can learn.
+    """Raise if the weights of a state are not of a model: names, shapes, types, no NaN, finite where they learn.
 
     Raises:
         InputError: Naming the first few.
