@@ -35,6 +35,11 @@ def test_a_signal_before_the_data_is_open_leaves_nothing(tmp_path, number, is_na
     assert not list(tmp_path.iterdir())
 
 
+def test_what_a_run_says_when_it_is_stopped_is_not_said_otherwise(tmp_path):
+    with pytest.raises(Interrupted, match="everything is saved"), claiming(tmp_path / "run", print):
+        raise Interrupted("stopped after 1 of 2 epochs; everything is saved.")
+
+
 def fail_in(out, status):
     with claiming(out, print) as folder:
         if status is not None:

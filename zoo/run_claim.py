@@ -49,6 +49,8 @@ def claiming(out: str | os.PathLike[str] | None, say: Callable[[str], None]) -> 
                     if is_main_process() and folder.path.is_dir() and find_stage(folder.path) == "claimed":
                         folder.discard()
                     raise
+        except Interrupted:  # a KeyboardInterrupt, too, of a run that has said where it stands
+            raise
         except KeyboardInterrupt:
             raise Interrupted(NOTHING_LEFT) from None
 
