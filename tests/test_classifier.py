@@ -285,3 +285,21 @@ def test_a_size_that_a_network_refuses_is_told():
 def test_counts_below_one_are_told(options):
     with pytest.raises(InputError, match="expected 1 or more of each"):
         zoo.get("timm/resnet10t", num_classes=2).predict(torch.zeros(3, 64, 64), **options)
+
+
+@pytest.mark.parametrize("classes", [None, "ab", [1, 2, 3], {"a": 0}, np.array(["a"])])
+def test_names_of_classes_are_texts(classes):
+    model = Classifier(Net())
+    with pytest.raises(InputError, match="expected a list of names such as"):
+        model.classes = classes
+
+
+@pytest.mark.parametrize("classes", [["a", "b"], ["a", "b", "c", "d"], ()])
+def test_without_a_name_for_each_output_nothing_is_named(classes):
+    model = Classifier(Net())
+    model.classes = classes
+    with pytest.raises(InputError, match=rf"3 outputs and {len(classes)} class names\. Give it one name for each"):
+        model.predict(make_picture(), image_size=32)
+    model.classes = ["a", "b", "c"]
+    assert model.classes == ("a", "b", "c")
+    assert set(model.predict(make_picture(), image_size=32)[0].names) == {"a", "b", "c"}

@@ -46,6 +46,7 @@ STEPS = [
         "voc_xml",
         "any_case",
         "folding",
+        "structure",
         "feature_shards",
         "image_store",
         "memory",

@@ -96,9 +96,18 @@ def test_models_of_another_type_are_refused_for_folders(dtype, mode, tmp_path):
     assert zoo.evaluate(model, folder, progress=False).images == 3
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_model_of_which_a_part_is_of_another_type_is_refused(dtype, tmp_path):
+    folder = write_coloured(tmp_path / "data", train=2, val=1, size=16)
+    model = zoo.get("timm/test_resnet", num_classes=3)
+    model.fc.to(dtype)
+    with pytest.raises(InputError, match=rf"the weights of 'fc\.\w+' are {str(dtype)[6:]}, and images are read as"):
+        zoo.finetune(model, folder, 0.1, out=tmp_path / "run", **OPTIONS)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_models_in_half_precision_are_refused_for_loaders(dtype, tmp_path):
-    with pytest.raises(InputError, match=r"small steps of an optimizer are lost\. Call model\.float\(\) first"):
+    with pytest.raises(InputError, match=r"and in it small steps of an optimizer are lost\. Call model\.float\(\)"):
         run(Net().to(dtype), loaders(), tmp_path)
 
 

@@ -21,6 +21,7 @@ from zoo.group_hooks import GroupHooks
 from zoo.licence import Licence
 from zoo.picture_sources import OnBad, Source, find_sources, gather, skipping
 from zoo.preprocess import Preprocess, eval_transform
+from zoo.structure import describe_structure, hooked_layers
 from zoo.terminal import clean
 from zoo.weights import LoadReport
 
@@ -93,7 +94,7 @@ class Classifier(GroupHooks, nn.Module):
         self.drop_rate = drop_rate
         self.preprocess, self.classes, self.load_report, self.config = Preprocess(), (), None, {}
         self.licence = Licence("Apache-2.0")
-        self._built = _shapes(self, self.head_name)
+        self._built = describe_structure(self, [network], self.head_name)
 
     def __getattr__(self, name: str) -> Any:
         """Return a module, parameter or buffer, or else what one of two older names stands for."""
@@ -106,6 +107,8 @@ class Classifier(GroupHooks, nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; a function under an older name replaces what that name stands for."""
+        if name == "classes":
+            value = _class_names(value)
         is_older = name in OLDER_NAMES and name not in self._modules and not isinstance(value, nn.Module)
         super().__setattr__(OLDER_NAMES[name] if is_older else name, value)
 
@@ -129,8 +132,12 @@ class Classifier(GroupHooks, nn.Module):
     @property
     def is_altered(self) -> bool:
         """Whether the network is no longer the one that its registered builder makes, up to the number of classes."""
-        now = _shapes(self, self.head_name)
-        return any(self._built.get(name) != shape for name, shape in now.items()) or now.keys() != self._built.keys()
+        return self._built != describe_structure(self, [self.__dict__["network"]], self.head_name)
+
+    @property
+    def hooked_layers(self) -> list[str]:
+        """What to call the layers with a forward hook."""
+        return hooked_layers(self, [self.__dict__["network"]])
 
     @property
     def head_prefixes(self) -> tuple[str, ...]:
@@ -317,6 +324,11 @@ class Classifier(GroupHooks, nn.Module):
         finally:
             for module, mode in modes:
                 module.training = mode
+        if len(self.classes) != logits.shape[-1]:
+            raise InputError(
+                f"the model has {logits.shape[-1]:,} outputs and {len(self.classes):,} class names. Give it one name "
+                "for each output: model.classes = [...]."
+            )
         best = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32)).topk(
             min(top_k, self.num_classes), -1
         )
@@ -355,6 +367,12 @@ def build_timm(name: str, *, num_classes: int, drop_rate: float = 0.0, **options
     return model
 
 
+def _class_names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, (tuple, list)) or not all(isinstance(name, str) for name in value):
+        raise InputError(f"classes is {value!r:.80}; expected a list of names such as ['cat', 'dog'].")
+    return tuple(map(str, value))
+
+
 def _read(source: Source, transform: Callable[[Image.Image], Tensor]) -> tuple[str, Tensor]:
     return source.label, transform(read_image(source.item))
 
@@ -373,9 +391,3 @@ def _classifier_name(network: nn.Module) -> str:
     if name is None:
         raise InputError(f"the classifier of timm's {kind} is not one of its modules. Choose another model.")
     return str(name)
-
-
-def _shapes(model: nn.Module, head: str) -> dict[str, tuple[int, ...]]:
-    """Return the names and shapes of a model's state; those of the head without the number of classes."""
-    state = model.state_dict()
-    return {name: tuple(value.shape)[name.startswith(head) :] for name, value in state.items()}

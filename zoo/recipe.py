@@ -339,10 +339,12 @@ def _fit_data(
 
 def _disown_altered(model: Any, show: Progress) -> None:
     """Let the run of a network that was changed after it was built say so, and name no model of the registry."""
+    if hooked := ask(model, "hooked_layers"):
+        show.say(f"note: {hooked[0]} has a forward hook, which is not saved: the model of zoo.load is without it")
     if ask(model, "is_altered", False) and known_config(model).get("model"):
         show.say(
-            f"note: the layers of {name_model(model)} were changed after it was built, so its name does not build it "
-            "again. To load or resume this run, change a new one in the same way and pass it as model="
+            f"note: {name_model(model)} was changed after it was built, so its name does not build it again. "
+            "To load or resume this run, change a new one in the same way and pass it as model="
         )
         model.config = known_config(model) | {"model": None, "options": {}}
 

@@ -41,16 +41,7 @@ def try_batches(task: Task, model: nn.Module, data: Any, preset: Preset, plan: P
         InputError: In one sentence, what fails.
     """
     check_state(model)
-    if data.loaders is None and float_dtype(model) not in (None, torch.float32):
-        raise InputError(
-            f"the model's weights are {_word(float_dtype(model))}, and images are read as float32. Call model.float() "
-            "first; precision='bf16' computes in less."
-        )
-    if float_dtype(model) in (torch.float16, torch.bfloat16):
-        raise InputError(
-            f"the model's weights are {_word(float_dtype(model))}, in which small steps of an optimizer are lost. Call "
-            "model.float() first; precision='bf16' computes in less."
-        )
+    _check_dtypes(model, reads_files=data.loaders is None)
     if _is_known(model) and data.loaders is None:
         return
     with _same_draws(model):
@@ -76,6 +67,21 @@ def check_state(model: nn.Module) -> None:
                 f"the run could not be saved: {name!r} of the model's state_dict is {reason}; expected a tensor that "
                 "safetensors can hold. Change the module that holds it, or leave it out of the model."
             )
+
+
+def _check_dtypes(model: nn.Module, *, reads_files: bool) -> None:
+    """Refuse weights of a type in which the images do not come, or in which nothing can be learnt."""
+    found = {one.dtype: name for name, one in model.named_parameters() if one.is_floating_point()}
+    odd = next((dtype for dtype in found if dtype in (torch.float16, torch.bfloat16)), None)
+    if reads_files:
+        odd = next((dtype for dtype in found if dtype != torch.float32), None)
+    if odd is None:
+        return
+    which = f"the weights of {found[odd]!r}" if len(found) > 1 else "the model's weights"
+    reason = "images are read as float32" if reads_files else "in it small steps of an optimizer are lost"
+    raise InputError(
+        f"{which} are {_word(odd)}, and {reason}. Call model.float() first; precision='bf16' computes in less."
+    )
 
 
 def _is_known(model: nn.Module) -> bool:
