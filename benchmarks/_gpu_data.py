@@ -1,6 +1,8 @@
 """What the checks of a machine train on, and how much of it: images with boxes, made on the spot."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ class Scale:
         return "bf16" if self.device == "cuda" else "no"
 
 
-GPU = Scale("cuda", "resnet50", 224, 640, 128, 16, steps=40, skip=10, rounds=3)
+GPU = Scale("cuda", "resnet50", 224, 640, 128, 16, steps=40, skip=10, rounds=2)
 CPU = Scale("cpu", "resnet50", 64, 128, 4, 2, steps=5, skip=2, rounds=2)
 QUICK = Scale("cpu", "timm/test_resnet", 32, 64, 2, 2, steps=3, skip=1, rounds=1)
 SCALES = {"gpu": GPU, "cpu": CPU, "quick": QUICK}
@@ -55,12 +57,12 @@ def write_boxed_folder(folder: Path, *, train: int, val: int, size: int) -> None
     for split, count in (("train", train), ("val", val)):
         names = [f"{split}{number}" for number in range(count)]
         (folder / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names) + "\n")
-        for number, name in enumerate(names):
-            random = np.random.default_rng([number, split == "val"])
-            _write_boxed(folder, name, size, random)
+        draws = [np.random.default_rng([number, split == "val"]) for number in range(count)]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(partial(_write_boxed, folder, size), names, draws))
 
 
-def _write_boxed(folder: Path, name: str, size: int, random: Any) -> None:
+def _write_boxed(folder: Path, size: int, name: str, random: Any) -> None:
     import numpy as np
     from PIL import Image
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import _classifiers
 import _detectors
-from _gpu_data import CLASSES, KINDS, SCALES, Scale, write_boxed_folder
+from _gpu_data import CLASSES, KINDS, QUICK, SCALES, Scale, write_boxed_folder
 from _image_job import Job
 from _measure import Result, Watch
 from _pictures import write_folder
@@ -28,6 +28,8 @@ ROOT = Path(__file__).parents[1]
 DETECTOR = "yolo_nas_s"
 LEAST_RATIO = 0.8  # of the images per second of the loop by hand, on a GPU; on a busy CPU no ratio means much
 YOLO_NAS_WAITS = 8  # per step: boxes checked and settled by their values; see tests/test_synchronisations.py
+STEPS_UNHEARD, STEPS_LISTENED = 4, 12  # steps before the count begins; steps of the epoch
+MODES = ("head", "low_lr", "full")
 NEEDS_CUDA = {"skipped": "needs CUDA"}
 PLAIN: dict[str, Any] = {
     "augment": "none", "progress": False, "schedule": "constant", "warmup_steps": 0, "cache": "off",
@@ -91,8 +93,8 @@ def measure_speed(*, scale: str, task: str, mode: str) -> Result:
 
 def measure_compiled(*, scale: str) -> Result:
     """Measure compiled training steps of a classifier beside those that are not."""
-    work, job = SCALES[scale], _image_job(SCALES[scale], "full")
-    speeds = {}
+    work = SCALES[scale] if SCALES[scale].device == "cuda" else QUICK  # compiling a large network takes a CPU minutes
+    job, speeds = _image_job(work, "full"), {}
     for compiles in (False, True):
         fields = job.fields | {"compile": compiles}
         timer, wanted = Timer(work), Job(**vars(job) | {"fields": fields})
@@ -108,7 +110,7 @@ def measure_compiled(*, scale: str) -> Result:
 
 def check_kept(*, scale: str) -> Result:
     """Train heads of a detector with features computed in each epoch, and with kept ones."""
-    with _boxes(SCALES[scale], train=8) as (data, place):
+    with _boxes(SCALES[scale], train=2 * SCALES[scale].detector_batch) as (data, place):
         train, epochs = _trainer(SCALES[scale], data), 4
         seconds, weights = {}, {}
         for cache in ("off", "memory"):
@@ -122,7 +124,7 @@ def check_kept(*, scale: str) -> Result:
         f"an epoch in {seconds['memory']:.2f} s instead of {seconds['off']:.2f} s, features "
         f"{'on the GPU' if on_gpu else 'in memory'}; weights {apart:.1e} apart"
     )
-    passed = apart < 1e-2 and (on_gpu or SCALES[scale].device == "cpu")
+    passed = apart < 2e-2 and (on_gpu or SCALES[scale].device == "cpu")
     return {"passed": passed, "text": text, "apart": apart, "epoch_seconds": seconds, "on_gpu": on_gpu}
 
 
@@ -174,22 +176,22 @@ def check_repeat(*, scale: str) -> Result:
     }
 
 
-def count_waits(*, scale: str, task: str, mode: str) -> Result:
+def count_waits(*, scale: str, task: str) -> Result:
     """Count how often a training step, after the first ones, makes the processor wait for the GPU."""
-    work, steps, skip = SCALES[scale], 12, 4
+    work = SCALES[scale]
     if work.device != "cuda":
         return dict(NEEDS_CUDA)
-    listener = _waits(skip, steps - 1)  # the last step of an epoch fetches the loss
-    is_classifier = task == "classifier"
+    is_classifier, listeners = task == "classifier", {}
     batch = work.batch if is_classifier else work.detector_batch
-    with (_images if is_classifier else _boxes)(work, train=steps * batch) as (data, place):
-        _trainer(work, data)(place / "run", mode, epochs=1, callbacks=listener)
-    places = Counter(f"{Path(one.filename).name}:{one.lineno}" for one in listener.found)
-    fetched = sum(count for place, count in places.items() if place.startswith("loop.py"))  # a loss now and then
-    each = (len(listener.found) - fetched) / (steps - 1 - skip)
+    with (_images if is_classifier else _boxes)(work, train=STEPS_LISTENED * batch) as (data, place):
+        for mode in MODES:
+            listeners[mode] = _waits()
+            _trainer(work, data)(place / mode, mode, epochs=1, callbacks=listeners[mode])
+    found = {mode: listener.summary() for mode, listener in listeners.items()}
     allowed = 0 if is_classifier else YOLO_NAS_WAITS
-    text = f"{each:.1f} waits in a step, {allowed} expected; besides, the loss was fetched {fetched} times"
-    return {"passed": each <= allowed, "text": text, "waits": each, "fetched": fetched, "places": dict(places)}
+    waits = ", ".join(f"{mode} {one['waits']:.1f}" for mode, one in found.items())
+    passed = all(one["waits"] <= allowed and one["fetched"] <= one["may_fetch"] for one in found.values())
+    return {"passed": passed, "text": f"waits in a step, {allowed} expected: {waits}", "modes": found}
 
 
 def run_tests(*, scale: str) -> Result:
@@ -341,23 +343,35 @@ def _ticks() -> Any:
     return Ticks()
 
 
-def _waits(first: int, last: int) -> Any:
-    """Return a callback that collects, from the end of one step to that of another, where torch waits for the GPU."""
+def _waits() -> Any:
+    """Return a callback that collects where a run waits for the GPU, without its first steps and its last."""
     import torch
 
     import zoo
+    from zoo.loop import REPORT_SECONDS
 
     class Waits(zoo.Callback):
         def __init__(self) -> None:
             self.found: list[warnings.WarningMessage] = []
-            self.listening = ExitStack()
+            self.listening, self.seconds = ExitStack(), 0.0
 
         def on_step_end(self, run: Any) -> None:
-            if run.step == first:
+            if run.step == STEPS_UNHEARD:
                 self.found = self.listening.enter_context(warnings.catch_warnings(record=True, action="always"))
                 torch.cuda.set_sync_debug_mode("warn")
-            elif run.step == last:
+                self.seconds = -time.perf_counter()
+            elif run.step == STEPS_LISTENED - 1:  # the last step of an epoch fetches the loss
+                self.seconds += time.perf_counter()
                 torch.cuda.set_sync_debug_mode("default")
                 self.listening.close()
+
+        def summary(self) -> Result:
+            """Return waits in a step, without the loss that is fetched now and then; how often that was, and might."""
+            real = [one for one in self.found if "synchronizing CUDA operation" in str(one.message)]
+            places = Counter(f"{Path(one.filename).name}:{one.lineno}" for one in real)
+            fetched = sum(count for place, count in places.items() if place.startswith("loop.py:"))
+            waits = (len(real) - fetched) / (STEPS_LISTENED - 1 - STEPS_UNHEARD)
+            may_fetch = 1 + self.seconds / REPORT_SECONDS
+            return {"waits": waits, "fetched": fetched, "may_fetch": may_fetch, "places": dict(places)}
 
     return Waits()

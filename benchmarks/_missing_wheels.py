@@ -4,7 +4,9 @@ import importlib.metadata
 import sys
 from pathlib import Path
 
-REPLACED_BELOW = {"pydantic": (2, 10), "pydantic_core": (2, 27)}  # older ones are of no use
+from packaging.version import Version
+
+REPLACED_BELOW = {"pydantic": Version("2.10"), "pydantic_core": Version("2.27")}  # older ones are of no use
 
 
 def is_missing(name: str) -> bool:
@@ -13,7 +15,7 @@ def is_missing(name: str) -> bool:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return True
-    return tuple(int(part) for part in version.split(".")[:2]) < REPLACED_BELOW.get(name, (0, 0))
+    return name in REPLACED_BELOW and Version(version) < REPLACED_BELOW[name]
 
 
 def list_missing(folder: Path) -> list[Path]:

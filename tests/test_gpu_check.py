@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from argparse import Namespace
 from importlib import import_module
 from pathlib import Path
@@ -123,13 +124,35 @@ def test_every_check_has_a_part_and_the_limits_are_those_of_the_whole(modules):
     assert gpu.TOTAL["gpu"] < 8 * 60
 
 
-def test_steps_of_both_are_measured_on_the_cpu(modules):
+def test_steps_of_both_are_measured_on_the_cpu(modules, monkeypatch):
+    monkeypatch.setattr("zoo.training.draw_course", lambda *args, **options: None)  # it takes longer than the steps
     parts = import_module("_gpu_parts")
     found = parts.measure_speed(scale="quick", task="classifier", mode="low_lr")
     assert found["passed"]
     assert found["ratio"] == pytest.approx(found["images_per_second"] / found["by_hand_images_per_second"])
     assert found["memory_mb"] > 0
-    assert parts.count_waits(scale="quick", task="classifier", mode="head") == {"skipped": "needs CUDA"}
+    assert parts.count_waits(scale="quick", task="classifier") == {"skipped": "needs CUDA"}
+
+
+def test_waits_are_counted_without_the_first_steps_and_the_last(modules, monkeypatch):
+    import torch
+
+    parts, now = import_module("_gpu_parts"), []
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", now.append)
+    listener, wait = parts._waits(), "called a synchronizing CUDA operation"
+    for step in range(1, parts.STEPS_LISTENED + 1):
+        if now == ["warn"]:  # three in each step, of which one fetches the loss
+            warnings.warn_explicit(wait, UserWarning, "/x/zoo/loop.py", 155)
+            for line in (7, 8):
+                warnings.warn_explicit(wait, UserWarning, "/x/zoo/assigners.py", line)
+            warnings.warn_explicit("something else", UserWarning, "/x/zoo/assigners.py", 9)
+        listener.on_step_end(Namespace(step=step))
+    summary = listener.summary()
+    assert now == ["warn", "default"]
+    counted = parts.STEPS_LISTENED - 1 - parts.STEPS_UNHEARD
+    assert (summary["waits"], summary["fetched"]) == (2.0, counted)
+    assert summary["places"] == {"loop.py:155": counted, "assigners.py:7": counted, "assigners.py:8": counted}
+    assert 1 <= summary["may_fetch"] < 50
 
 
 def test_distances_of_weights(modules):
