@@ -52,7 +52,7 @@ gpu-check: .gpu-site/installed
 
 .gpu-site/installed: $(wildcard wheels/*.whl)
 	mkdir -p .gpu-site
-	missing=$$($(PYTHON) benchmarks/_missing_wheels.py wheels); test -z "$$missing" || $(PYTHON) -m pip install --quiet \
+	set -e; missing=$$($(PYTHON) benchmarks/_missing_wheels.py wheels); test -z "$$missing" || $(PYTHON) -m pip install --quiet \
 		--no-index --no-deps --upgrade --target .gpu-site $$missing
 	touch $@
 

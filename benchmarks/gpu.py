@@ -8,6 +8,8 @@ Images are made on the spot, weights are random: nothing is downloaded. Each che
 limit; one that fails is a row of the table. The exit code is 0 if all have passed, else 1.
 """
 
+import signal
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +35,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="likewise, with a tiny network: to test the checks")
     parser.add_argument("--out", type=Path, default=None, help="folder of the JSON; default: benchmarks/results")
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the check that runs is ended, too
     scale = "quick" if chosen.quick else "cpu" if chosen.cpu else "gpu"
     checks = list_checks(scale)
     names = chosen_only([check.name for check in checks], chosen.only)
