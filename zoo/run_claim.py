@@ -67,7 +67,9 @@ def claimed(folder: RunFolder, say: Callable[[str], None], *, is_new: bool) -> I
         yield folder
 
 
-def new_folder(out: str | os.PathLike[str] | RunFolder | None, model: nn.Module | None = None, data: Any = None) -> Any:
+def new_folder(
+    out: str | os.PathLike[str] | RunFolder | None, model: nn.Module | None = None, data: Any = None
+) -> RunFolder:
     """Make the folder of a new run, named after model and data if no path is given; a claimed one is returned as is."""
     if isinstance(out, RunFolder):
         return out
