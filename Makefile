@@ -37,7 +37,7 @@ bench-full: bench
 # What a machine with torch, torchvision, timm, accelerate, transformers, torchmetrics, typer and rich may lack: 58 MB for
 # Python 3.12 on x86-64 Linux. PyAV (35 MB; videos) and imagehash (near-duplicates) stay away: nothing checked needs them.
 WHEELS = matplotlib contourpy cycler fonttools kiwisolver pyparsing python-dateutil six psutil scipy supervision \
-	defusedxml 'pydeprecate<0.14' faster-coco-eval pytest iniconfig pluggy
+	defusedxml 'pydeprecate<0.14' faster-coco-eval pytest iniconfig pluggy requests certifi idna urllib3 charset-normalizer
 FOR_GPU = --quiet --only-binary=:all: --python-version 3.12 --implementation cp --platform manylinux_2_28_x86_64 \
 	--platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --dest wheels
 

@@ -43,7 +43,7 @@ class Scale:
 
 
 GPU = Scale("cuda", "resnet50", 224, 640, 128, 16, steps=40, skip=10, rounds=2)
-CPU = Scale("cpu", "resnet50", 64, 128, 4, 2, steps=5, skip=2, rounds=2)
+CPU = Scale("cpu", "resnet18", 64, 128, 4, 2, steps=5, skip=2, rounds=1)
 QUICK = Scale("cpu", "timm/test_resnet", 32, 64, 2, 2, steps=3, skip=1, rounds=1)
 SCALES = {"gpu": GPU, "cpu": CPU, "quick": QUICK}
 

@@ -20,7 +20,7 @@ from _measure import chosen_only, common_options, main_or_part, save
 
 TOTAL = {"gpu": 465.0, "cpu": 900.0, "quick": 900.0}  # seconds of all checks together
 PATIENCE = {"gpu": 1, "cpu": 4, "quick": 4}  # times the limits: a CPU may have other things to do
-TASKS = {"classifier": "ResNet-50", "detector": "YOLO-NAS S"}
+TASKS = ("classifier", "detector")  # ResNet-50, or a smaller one on a CPU; YOLO-NAS S
 NOTES = (
     "by hand: a plain loop in the same process, in turns; with low_lr it has one rate for all",
     "head: the frozen trunk runs in every step; what keeping its features saves is a check of its own",
@@ -61,9 +61,9 @@ def list_checks(scale: str) -> list[Check]:
         Check("kept features", "kept", 90, shared),
         Check("chunk_size='auto'", "chunks", 60, shared),
     ]
-    checks += [Check(f"waits: {model}", "waits", 60, shared | {"task": task}) for task, model in TASKS.items()]
-    for task, model in TASKS.items():
-        checks += [Check(f"{model}, {mode}", "speed", 75, shared | {"task": task, "mode": mode}) for mode in MODES]
+    checks += [Check(f"waits: {task}", "waits", 60, shared | {"task": task}) for task in TASKS]
+    for task in TASKS:
+        checks += [Check(f"{task}, {mode}", "speed", 75, shared | {"task": task, "mode": mode}) for mode in MODES]
     checks.append(Check("compile=True", "compiled", 120, shared))
     return [replace(check, limit=PATIENCE[scale] * check.limit) for check in checks]
 

@@ -231,6 +231,13 @@ def test_a_gpu_that_has_to_keep_room_for_the_optimizer(monkeypatch):
     assert find_chunk_size(card.step, 32, device=CUDA, free_memory=500, margin=0).size == 4
 
 
+@pytest.mark.parametrize(("batch_size", "least"), [(1, 1), (2, 2), (3, 2), (16, 2)])
+def test_on_the_cpu_a_single_image_is_tried_only_if_a_batch_has_no_more(batch_size, least):
+    tried = []
+    assert find_chunk_size(tried.append, batch_size, device=CPU, free_memory=2**40).size == batch_size
+    assert min(tried) == least
+
+
 def test_errors_of_a_step_that_is_tried_are_not_hidden(monkeypatch):
     card = Card(monkeypatch, size=3000, each=100)
 
