@@ -196,3 +196,25 @@ def test_records_that_are_pipes_are_not_waited_for(run, name):
     read = {"metrics.jsonl": run.read_metrics, "rates.csv": run.read_rates}.get(name, lambda: run.read_json(name))
     with pytest.raises(InputError, match="it is not a regular file"):
         read()
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "_orig_mod.module."])
+def test_a_run_that_was_saved_with_the_names_of_a_wrapper_is_loaded(run, model, prefix):
+    run.save_model(model, {f"{prefix}{name}": tensor for name, tensor in model.state_dict().items()})
+    loaded = load_model(run.path)
+    assert torch.equal(loaded(IMAGES), model.eval()(IMAGES))
+
+
+def test_a_child_of_ones_own_may_be_called_module(run):
+    network = nn.Module()
+    network.module, network.forward = nn.Linear(2, 2), lambda images: images
+    run.save_model(network, network.state_dict())
+    other = nn.Module()
+    other.module, other.forward = nn.Linear(2, 2), lambda images: images
+    assert torch.equal(load_model(run.path, other).module.weight, network.module.weight)
+
+
+def test_names_that_do_not_fit_without_a_wrapper_either_are_told(run, model):
+    run.save_model(model, {f"module.x{name}": tensor for name, tensor in model.state_dict().items()})
+    with pytest.raises(WeightsError, match="missing"):
+        load_model(run.path)

@@ -11,10 +11,12 @@ import csv
 import json
 import os
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from io import StringIO
@@ -46,6 +48,7 @@ from zoo.safetensors_file import save_tensors
 from zoo.state_file import read_state, write_state
 from zoo.weights import Found, LoadReport, find_weights, load_into
 
+_WRAPPER = re.compile(r"(?<![^.])(_orig_mod|module)\.")
 MAX_JSON_BYTES = 64_000_000
 BEGINNING = (  # what is there before the first step
     "preset.yaml",
@@ -392,7 +395,7 @@ def load_model(
     network: Any = from_config(config) if model is None else take_model(model)
     if model is not None:
         _set_facts(network, config)
-    report = load_into(network, found, head=(), keep_head=True)
+    report = load_into(network, _without_wrappers(found, network), head=(), keep_head=True)
     if facts := known_config(network):
         network.load_report = report
         place = f"{str(path).partition('@')[0]}@{found.revision}" if is_remote else str(Path(found.origin).absolute())
@@ -485,6 +488,16 @@ def _find_weights(folder: RunFolder, config: ModelConfig) -> Found:
         raise WeightsError(f"{folder.path} has no model.safetensors: {left}.")
     check_checksum(weights)
     return Found(weights, None, str(folder.path), None, digest_file(weights), config.licence, pinned=True)
+
+
+def _without_wrappers(found: Found, network: nn.Module) -> Found:
+    """Take off what `torch.compile` and `DataParallel` put into the names of runs that earlier versions saved."""
+    own = network.state_dict().keys()
+    named = {name: name if name in own else _WRAPPER.sub("", name) for name in found.shapes()}
+    if all(name == given for name, given in named.items()) or not own >= set(named.values()):
+        return found
+    tensors = {named[name]: tensor for part in found.parts() for name, tensor in part.items()}
+    return replace(found, foreign=tensors) if len(tensors) == len(named) else found
 
 
 def _version(package: str) -> str | None:
