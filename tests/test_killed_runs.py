@@ -62,7 +62,7 @@ def start(data, out, options, patch="", name=NAME, classes=3, cache=None):
     code = SCRIPT.format(patch=patch, name=name, classes=classes, data=str(data), out=str(out), options=options)
     environment = os.environ | ({"XDG_CACHE_HOME": str(cache)} if cache else {})
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment, timeout=120
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment, timeout=600
     )
 
 
