@@ -1,9 +1,11 @@
+import os
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from feeds import Small, make_feed
+from zoo import feature_pass
 from zoo.engine import make_accelerator
 from zoo.errors import DataError, InputError
 from zoo.feature_pass import FeaturePass, Split
@@ -111,3 +113,19 @@ def test_numbers_too_large_are_refused_in_words():
 def test_the_first_image_tells_the_shapes():
     (part,) = run_of(Small()).first(make_feed(3))
     assert part.shape == (1, 4)
+
+
+def test_a_file_that_is_cut_short_while_a_run_uses_it_changes_nothing(tmp_path):
+    split, shards = Split(make_feed(10), 1), FeatureShards(tmp_path, 10, 3)
+    kept = run_of(Small()).onto_disk(split, torch.float32, shards)
+    expected = kept.take(list(range(10)))[0][0].clone()
+    for shard in range(len(shards)):
+        os.truncate(shards.path_of(shard), 0)  # a mapped file would end this process
+    assert torch.equal(kept.take(list(range(10)))[0][0], expected)
+
+
+def test_features_that_are_too_large_for_the_memory_stay_in_their_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(feature_pass, "measure_free_memory", lambda device: 0)
+    monkeypatch.setattr(feature_pass.KeptFeatures, "load", None)
+    split, shards = Split(make_feed(10), 1), FeatureShards(tmp_path, 10, 3)
+    assert run_of(Small()).onto_disk(split, torch.float32, shards).count == 10

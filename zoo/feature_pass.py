@@ -13,11 +13,14 @@ from zoo.errors import InputError, StorageError
 from zoo.feature_shards import FeatureShards, KeptFeatures, fit_dtype
 from zoo.feed import Feed
 from zoo.loader import load_places
+from zoo.memory import measure_free_memory
 from zoo.trunk_engine import TrunkEngine
 
 Parts: TypeAlias = tuple[Tensor, ...]
 Place: TypeAlias = tuple[int, int]
 Advance: TypeAlias = Callable[[int], None]
+
+READ_SHARE = 0.25  # of the free memory: larger features stay in their files, mapped
 
 
 class Split(NamedTuple):
@@ -69,6 +72,8 @@ class FeaturePass:
     def onto_disk(self, split: Split, dtype: torch.dtype, shards: FeatureShards) -> KeptFeatures:
         """Compute this process's share of the shards that are missing, and open all of them.
 
+        They are read into memory if they fit there easily, else mapped.
+
         A shard has batches of its own, so that its bits do not depend on which others are computed with it.
 
         Raises:
@@ -96,7 +101,10 @@ class FeaturePass:
                 f"features that another process has written are not in {shards.folder}. With several machines "
                 "XDG_CACHE_HOME has to be a folder that all of them share; or use cache='off'."
             )
-        return shards.open()
+        kept = shards.open()
+        # a file that is cut short while it is mapped ends the process without a word
+        fits = kept.nbytes <= READ_SHARE * measure_free_memory(torch.device("cpu"))
+        return kept.load() if fits else kept
 
     def first(self, feed: Feed) -> Parts:
         """Return the features of the first image."""

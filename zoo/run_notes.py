@@ -45,7 +45,7 @@ def notes_on_copies(files: Mapping[str, Mapping[str, str]], labels: Mapping[str,
             places.setdefault(digest, []).append((split, name))
     copied = [found for digest, found in places.items() if digest and len(found) > 1]
     for split in ("val", "test"):
-        pairs = []
+        pairs: list[tuple[str, ...]] = []
         for found in copied:
             learnt = [name for where, name in found if where == "train"]
             pairs += [(learnt[0], name) for where, name in found if where == split and learnt]
@@ -54,12 +54,12 @@ def notes_on_copies(files: Mapping[str, Mapping[str, str]], labels: Mapping[str,
                 f"{split} holds copies of training images: {len(pairs):,} of {len(files[split]):,} ({_show(pairs)}). "
                 "The score is too good; remove one of each pair."
             )
-    pairs = []
+    mixed: list[tuple[str, ...]] = []
     for found in copied:
         classes = {labels[split][name]: name for split, name in reversed(found) if name in labels.get(split, {})}
-        pairs += [tuple(reversed(classes.values()))] if len(classes) > 1 else []
-    if pairs:
-        yield f"images in more than one class: {len(pairs):,} ({_show(pairs)}). Remove those that are wrong."
+        mixed += [tuple(reversed(classes.values()))] if len(classes) > 1 else []
+    if mixed:
+        yield f"images in more than one class: {len(mixed):,} ({_show(mixed)}). Remove those that are wrong."
 
 
 def cut_names(keys: Iterable[str], names: Iterable[str]) -> Iterator[str]:
