@@ -33,6 +33,7 @@ def main() -> None:
     parser = common_options(__doc__, runs=0)
     parser.add_argument("--cpu", action="store_true", help="as far as a CPU goes, with few and small images")
     parser.add_argument("--quick", action="store_true", help="likewise, with a tiny network: to test the checks")
+    parser.add_argument("--total", type=float, default=None, help="seconds of all checks together; default: by scale")
     parser.add_argument("--out", type=Path, default=None, help="folder of the JSON; default: benchmarks/results")
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the check that runs is ended, too
@@ -42,7 +43,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache:
         results = run_checks(
             [check for check in checks if check.name in names],
-            total=TOTAL[scale],
+            total=chosen.total or TOTAL[scale],
             threads=chosen.threads,
             cache=Path(cache),
         )
