@@ -368,3 +368,13 @@ def test_readers_are_tried_on_paths_and_data_sets_on_objects(tmp_path: Path) -> 
     write_yolo(tmp_path, {"train": 1})
     assert find_box_source(tmp_path).form.startswith("YOLO")
     assert find_box_source(set_of(0)).form == "data set"
+
+
+def test_a_split_that_is_there_is_scored_whatever_others_are_called(tmp_path: Path) -> None:
+    write_yolo(tmp_path, {"test": 2, "pruebas": 1})
+    (tmp_path / "data.yaml").unlink(missing_ok=True)
+    assert "splits that are not read" in {finding.kind for finding in find_box_source(tmp_path).findings}
+    data = open_box_data(tmp_path, evaluation=True, only="test")
+    assert [len(part) for part in (data.train, data.val, data.test) if part is not None] == [2, 2]
+    with pytest.raises(DataError, match="its name tells no split"):
+        open_box_data(tmp_path)

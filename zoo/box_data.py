@@ -18,6 +18,7 @@ from zoo.errors import DataError, InputError, did_you_mean
 from zoo.image_folder import SPLIT_NAMES
 from zoo.images import pick_val
 from zoo.labels import check_classes, order_names, plain_name, say_nameless
+from zoo.split_traces import KIND as UNREAD
 
 OnProgress: TypeAlias = Callable[[int, int], None]
 
@@ -245,8 +246,10 @@ def _keep_one(source: BoxSource, only: str) -> BoxSource:
         has = ", ".join(name for name in source.splits if name != "all") or "no splits: choose val for all of it"
         raise DataError(f"the data has no split {only!r}; it has {has}.")
     name = wanted[0]
-    findings = tuple(finding for finding in source.findings if finding.split in ("", name))
-    return replace(source, splits={name: source.splits[name]}, findings=findings)
+    findings = [finding for finding in source.findings if finding.split in ("", name)]
+    if name == only:  # it is there, so what may be another split loses nothing of it
+        findings = [replace(found, level="warning") if found.kind == UNREAD else found for found in findings]
+    return replace(source, splits={name: source.splits[name]}, findings=tuple(findings))
 
 
 @dataclass(frozen=True)

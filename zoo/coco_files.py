@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from zoo.annotation_files import Findings, clip, list_files, list_folders, read_ends, show_path, tell_split
 from zoo.errors import DataError, InputError
-from zoo.split_traces import tell_unread_folders
+from zoo.split_traces import KIND, tell_unread_folders
 
 FOREIGN = ("captions_", "image_info_", "panoptic_", "stuff_")  # how files without boxes begin
 KEYPOINTS = "person_keypoints_"  # how those begin that have the boxes of people alone
@@ -200,7 +200,7 @@ def _tell_passed(files: Sequence[CocoFile], taken: Sequence[CocoFile], findings:
             findings.warn("json files passed over", text)
         else:
             hint = "There is no val: rename the file to its split, or move it away"
-            findings.error("json files passed over", f"{text}. {hint}")
+            findings.error(KIND, f"{text}. {hint}")
 
 
 def _pass_over_foreign(files: Sequence[CocoFile], findings: Findings) -> list[CocoFile]:
