@@ -327,6 +327,8 @@ def test_loaders_without_names_are_not_matched_with_names() -> None:
     )
     with pytest.raises(DataError, match=text):
         open_data((named_loader("p", "q", "r", "s"), loader()))
+    with pytest.raises(DataError, match=r"val are 'p', 'q', 'r', 's', and none of them .* loader train: '0', '1'"):
+        open_data((loader(), named_loader("p", "q", "r", "s")))
     with pytest.raises(
         DataError, match=r"the labels of the loader val .* the classes of the model have names: 'p', 'q'"
     ):
@@ -423,7 +425,7 @@ class Broken:
         (loader(), r"the data is one loader, which cannot be split; expected a pair of loaders \(train, val\)"),
         ((loader(), None), "val is missing, and a loader cannot be split"),
         ({"train": loader()}, "val is missing, and a loader cannot be split"),
-        ((loader(), SET), "train is a loader, and another split is none; expected all splits as loaders"),
+        ((loader(), SET), "train is a loader and val is not; expected all splits as loaders"),
         ((map(list, loader()), loader()), "train is a map, which can be read only once; expected a loader"),
         (
             (DataLoader(Endless()), loader()),

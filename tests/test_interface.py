@@ -114,6 +114,13 @@ def test_a_module_with_names_of_its_own_is_a_plain_module(make, data, expected, 
     assert zoo.evaluate(net, data, progress=False).top1 == run.evaluation.top1
 
 
+def test_a_configuration_of_somebody_else_is_none_of_this_package(data, tmp_path):
+    net = Net()
+    net.config, net.load_report, net.task = {"zoo": 1, "model": 3}, 5, "detection"
+    run = train(net, data, tmp_path / "run")
+    assert zoo.evaluate(run.model, data, progress=False).top1 == run.evaluation.top1
+
+
 def test_what_is_kept_with_a_module_is_an_attribute_where_the_name_is_free():
     net = Net()
     set_fact(net, "classes", ("ant", "bee"))

@@ -327,3 +327,13 @@ def test_the_plan_of_a_registry_model_is_planned_quickly_and_drawn(resnet, tmp_p
     made = zoo.plan(resnet, 0.1, mode="low_lr", layer_decay=0.75, unfreeze={2: "conv1"}, steps_per_epoch=20, epochs=5)
     assert made.plot(tmp_path / "plan.png").stat().st_size > 10_000
     assert math.isclose(sum(row["share"] for row in made.records()), 1)
+
+
+@pytest.mark.parametrize("name", ["initialize_param_groups", "update_param_groups", "get_finetune_lr_dict"])
+def test_a_method_of_a_hooks_name_with_other_arguments_is_refused(name):
+    class Other(Plain):
+        pass
+
+    setattr(Other, name, lambda self: {"default": 0.1})
+    with pytest.raises(PlanError, match=rf"cannot be called as {name}\(.*Change its arguments, or rename it"):
+        make_plan(Other(), Preset(lr=0.1))

@@ -241,3 +241,10 @@ def test_a_head_of_ones_own_is_trained_and_loaded_again(tmp_path, capsys):
     loaded = zoo.load(done.folder, make())
     assert loaded.classes == ("blue", "green", "red")
     assert [one.names for one in loaded.predict(folder)] == [one.names for one in done.predict(folder)]
+
+
+@pytest.mark.parametrize("layer", [nn.LazyLinear(3), nn.LazyBatchNorm1d()])
+def test_a_layer_without_a_size_yet_is_told(layer, tmp_path):
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3), layer)
+    with pytest.raises(InputError, match=r"'3\.\w+' of the Sequential has no size before the first images"):
+        run(model, loaders(), tmp_path)

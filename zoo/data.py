@@ -204,9 +204,9 @@ def _find_splits(source: Any, only: str | None) -> tuple[str, dict[str, Split]]:
         raise DataError("the data is (None, None); expected a data set for train, for val, or both.")
     for name, part in datasets.items():
         if is_loader(part):
+            other = next((_say(one) for one, rest in datasets.items() if not is_loader(rest)), "another split")
             raise DataError(
-                f"{_say(name)} is a loader, and another split is none; expected all splits as loaders, or all as data "
-                "sets."
+                f"{_say(name)} is a loader and {other} is not; expected all splits as loaders, or all as data sets."
             )
         if isinstance(part, Iterator):
             raise DataError(

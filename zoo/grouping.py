@@ -18,7 +18,7 @@ from torch import nn
 
 from zoo.depth import is_norm, order_layers
 from zoo.errors import PlanError
-from zoo.interface import find_method
+from zoo.interface import check_call, find_method
 from zoo.lr_plan import Plan
 from zoo.rate_spec import DEFAULT, MOST_LISTED, Key, Prefixes, Settings, is_rate, parse_key, raise_all, read_rates
 from zoo.shares import (
@@ -335,6 +335,7 @@ def _model_rates(model: nn.Module, lr: float) -> dict[str, float]:
             f"{kind} has no get_finetune_lr_dict(lr), so which part is its head is not known. Pass a mapping, for "
             f"example lr={{{last!r}: {lr:g}, 'default': 0}}, or mode='full'. Top-level names: {top_level(parameters)}."
         )
+    check_call(method, "get_finetune_lr_dict(lr)", lr)
     rates = method(lr)
     if not isinstance(rates, Mapping) or DEFAULT not in rates:
         raise PlanError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zoo.errors import InputError
+from zoo.errors import InputError, PlanError
 
 if TYPE_CHECKING:
     from torch import dtype
@@ -62,6 +62,29 @@ def find_method(model: Any, name: str) -> Callable[..., Any] | None:
     return value if callable(value) and not _is_content(value) else None
 
 
+def check_call(method: Callable[..., Any], expected: str, *values: Any) -> None:
+    """Check that a hook takes what it will be called with.
+
+    Args:
+        method: Of a model.
+        expected: The signature, for the message.
+        values: The arguments.
+
+    Raises:
+        PlanError: It takes other arguments.
+    """
+    try:
+        inspect.signature(method).bind(*values)
+    except ValueError:  # there is no signature to look at
+        return
+    except TypeError as error:
+        name = getattr(method, "__qualname__", type(method).__name__)
+        raise PlanError(
+            f"{name} cannot be called as {expected}: {error}. Change its arguments, or rename it if it is something "
+            "else."
+        ) from error
+
+
 def find_loss(model: Any) -> Callable[..., Any] | None:
     """Return a model's own loss; None if it has none, or something else of that name.
 
@@ -80,7 +103,7 @@ def find_loss(model: Any) -> Callable[..., Any] | None:
 def known_config(model: Any) -> dict[str, Any]:
     """Return the configuration that this package gave a model; empty for a module of somebody else's."""
     facts = getattr(model, "config", None)
-    return facts if isinstance(facts, dict) and "zoo" in facts else {}
+    return facts if isinstance(facts, dict) and isinstance(facts.get("zoo"), str) else {}
 
 
 def get_fact(model: Any, name: str, default: Any = None) -> Any:

@@ -59,7 +59,7 @@ def check_classes(classes: Sequence[str] | None) -> tuple[str, ...] | None:
     if isinstance(classes, str) or not all(isinstance(name, str) and name for name in classes or ()):
         raise InputError(f"classes is {classes!r}; expected a list of names such as ['cat', 'dog'].")
     if twice := [name for name, count in Counter(classes or ()).items() if count > 1]:
-        raise InputError(f"classes names {_quote(twice)} twice; expected each class once.")
+        raise InputError(f"classes names {quote(twice)} twice; expected each class once.")
     return tuple(classes) if classes else None
 
 
@@ -182,7 +182,7 @@ def number_labels(
 def say_nameless(split: str, classes: Sequence[str], origin: str, way_out: str = NAME_THEM) -> str:
     """Say that numbers without names cannot be matched with classes that have names."""
     return (
-        f"the labels of {split} are numbers without names, and the classes of {origin} have names: {_quote(classes)}. "
+        f"the labels of {split} are numbers without names, and the classes of {origin} have names: {quote(classes)}. "
         f"Which number means which class is not known. {way_out}, or open it with zoo.open_data(..., classes=[...]), "
         "in the order of the numbers."
     )
@@ -209,7 +209,7 @@ def _say_unknown(unknown: Mapping[str, int], classes: Sequence[str], split: str,
         hint = f"{escaped} The letters of {split} are {name!a}."
     return (
         f"{split} has classes that {origin} lacks: {', '.join(counts[:MOST_LISTED])}{more}.{hint} "
-        f"Expected some of {_quote(classes)}. Rename or remove them in {split}, or add them to {origin}."
+        f"Expected some of {quote(classes)}. Rename or remove them in {split}, or add them to {origin}."
     )
 
 
@@ -235,6 +235,7 @@ def _list(lines: Sequence[str]) -> str:
     return "".join(shown) + (f"\n  ... and {len(lines) - MOST_LISTED:,} more" if len(lines) > MOST_LISTED else "")
 
 
-def _quote(names: Sequence[str]) -> str:
+def quote(names: Sequence[str]) -> str:
+    """Return names for a message, the first of them where there are many."""
     shown = ", ".join(map(repr, names[:MOST_LISTED]))
     return f"{shown} and {len(names) - MOST_LISTED:,} more" if len(names) > MOST_LISTED else shown

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from zoo.errors import PlanError, did_you_mean
-from zoo.interface import find_method
+from zoo.interface import check_call, find_method
 from zoo.lr_plan import NO_DECAY, Group, Plan, RateHook
 from zoo.rate_spec import DEFAULT, MOST_LISTED, Prefixes, Settings, is_rate, raise_all, read_settings
 from zoo.schedule import Clock, Schedule
@@ -19,6 +19,7 @@ from zoo.shares import Common, Share, Starts, build_plan, full_rate, make_share,
 from zoo.wording import shown
 
 REST = "the rest"  # name of the frozen group where one of the given groups is called `default`
+UPDATE = "update_param_groups(param_groups, lr, epoch, iter, training_params, total_batch)"
 NOT_OPTIONS = ("params", "named_params", "name", "initial_lr")
 
 
@@ -280,6 +281,7 @@ def _with_update_hook(
     hook = find_method(model, "update_param_groups")
     if hook is None:
         return plan
+    check_call(hook, UPDATE, [], lr, 0, 0, params, 1)
     largest = common.with_largest(group.full_lr for group in plan.trained)
     return replace(plan, hook=UpdateHook(hook, sets, plan, model, largest.curve, lr, params))
 

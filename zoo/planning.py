@@ -9,7 +9,7 @@ from torch import nn
 
 from zoo.errors import PlanError
 from zoo.grouping import choose_rates, plan_layers, plan_lrs
-from zoo.interface import find_method
+from zoo.interface import check_call, find_method
 from zoo.lr_plan import Plan
 from zoo.optimizers import check_params, default_weight_decay
 from zoo.own_groups import TrainingParams, plan_hook_groups, plan_optimizer_groups, with_update_hook
@@ -67,6 +67,7 @@ def _plan(model: nn.Module, preset: Preset, common: Common) -> Plan:
     common = replace(common, unfrozen_lr=lr * factor, unfrozen_reason=slower)
     if not falls and preset.mode is None and (hook := find_method(model, "initialize_param_groups")):
         params = training_params(preset)
+        check_call(hook, "initialize_param_groups(lr, training_params)", lr, params)
         return plan_hook_groups(model, hook(lr, params), common, lr=lr, params=params)
     mode = preset.mode or ("full" if falls else None)
     rates = choose_rates(model, lr, mode=mode, backbone_lr_factor=factor)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from zoo.callbacks import Callback, check_callbacks
 from zoo.checkpoint import RunFolder, adopt_weights, build_network, describe_environment, load_model
@@ -367,7 +368,13 @@ def _tell_plan(model: nn.Module, preset: Preset, chosen: Plan, show: Progress, o
 
 
 def _check_can_learn(model: nn.Module) -> None:
-    if any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers())):
+    named = (*model.named_parameters(), *model.named_buffers())
+    if lazy := next((name for name, tensor in named if is_lazy(tensor)), None):
+        raise InputError(
+            f"{lazy!r} of the {name_model(model)} has no size before the first images. Call model(images) once, then "
+            "finetune."
+        )
+    if any(tensor.is_inference() for _, tensor in named):
         raise InputError(
             f"the {name_model(model)} was made inside torch.inference_mode(), so it can never learn. Make it outside."
         )

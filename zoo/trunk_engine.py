@@ -182,7 +182,7 @@ def digest_trunk(model: Any) -> str:
         UnreadableCodeError: It cannot be told what decides the features; the text says why.
     """
     digest = hashlib.sha256()
-    config, inner = known_config(model), vars(model).get("network", model)
+    config, inner = known_config(model), _inner(model)
     options = {name: value for name, value in (config.get("options") or {}).items() if name not in NO_SETTINGS}
     modules = list(_trunk_modules(model))
     code = CodeDigest({id(module): name for name, module in modules} | {id(inner): "the network"})
@@ -206,7 +206,7 @@ def find_patch(model: Any) -> str | None:
     """
     if torch.nn.modules.module._global_forward_hooks or torch.nn.modules.module._global_forward_pre_hooks:
         return "all modules have a forward hook (register_module_forward_hook)"
-    inner = vars(model).get("network", model)
+    inner = _inner(model)
     for name, module in [*_trunk_modules(model), ("", inner)]:
         where = f"{name!r} in the trunk" if name else type(module).__name__
         if module._forward_hooks or module._forward_pre_hooks:
@@ -220,6 +220,12 @@ def find_patch(model: Any) -> str | None:
             if not _is_own_method(value, module) and closes_over_module(value):
                 return f"the function {own!r} of {where} refers to a module"
     return None
+
+
+def _inner(model: Any) -> Any:
+    """Return the network that shares its layers with a model of this package; any other model itself."""
+    network = vars(model).get("network")
+    return network if isinstance(network, nn.Module) else model
 
 
 def _deploy(model: Any, fuse: bool, method: str) -> tuple[Any, int]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import DataError
-from zoo.labels import are_numbers, check_numbers, match_numbers, say_nameless
+from zoo.labels import are_numbers, check_numbers, match_numbers, quote, say_nameless
 
 EXPECTED = "expected batches (images, targets): (B, C, H, W) floating point, and (B,) int64"
 
@@ -93,6 +93,11 @@ def match_targets(
     table = match_numbers(known, classes)
     if known is None and not table:
         raise DataError(say_nameless(f"the loader {name}", classes, origin))
+    if known is not None and not table:
+        raise DataError(
+            f"the classes of the loader {name} are {quote(known)}, and none of them is among those of {origin}: "
+            f"{quote(classes)}. Give the data set of each loader the same names, dataset.classes = [...]."
+        )
     return None if table == {number: number for number in range(len(classes))} else table
 
 
