@@ -261,7 +261,7 @@ def test_records_of_another_form(run: RunFolder, tmp_path: Path, name: str, valu
 
 
 def test_an_empty_plan_and_scores_that_are_none(run: RunFolder, tmp_path: Path) -> None:
-    for name in ("plan.json", "evaluation.json", "proof.json", "data.json"):
+    for name in ("plan.json", "evaluation.json", "proof.json"):
         run.write_json(name, {})
     card = (packed(run.path, tmp_path).folder / "README.md").read_text()
     assert "## Scores" not in card

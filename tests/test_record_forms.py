@@ -13,7 +13,7 @@ def test_what_a_run_writes_passes() -> None:
 
 @pytest.mark.parametrize("value", [None, [], {}, 1, "x", [DATA], True])
 def test_something_else_is_told(value: object) -> None:
-    with pytest.raises(ValueError, match=r": (Input|Field)"):
+    with pytest.raises(ValueError, match="source: Field required" if value == {} else "it is JSON, but not an object"):
         check_record("data.json", value)
 
 
@@ -28,5 +28,5 @@ def test_wrong_types_are_told_by_name(key: str, wrong: object) -> None:
 
 @pytest.mark.parametrize("value", [None, [], {"status": 1}, {"epoch": -1}, {"step": "2"}])
 def test_a_status_in_another_form(value: object) -> None:
-    with pytest.raises(ValueError, match=":"):
+    with pytest.raises(ValueError, match=":" if value else "not an object"):
         check_record("run.json", value)

@@ -37,6 +37,8 @@ def check_record(name: str, value: Any) -> None:
     """
     if name not in _FORMS:
         return
+    if not isinstance(value, dict):
+        raise ValueError("it is JSON, but not an object")
     try:
         _FORMS[name].model_validate(value)
     except ValidationError as error:
