@@ -228,3 +228,14 @@ def test_suffixes_of_lists(tmp_path: Path, suffix: str) -> None:
 
 def test_no_lists(tmp_path: Path) -> None:
     assert read(tmp_path, {"readme.txt": "a", "ImageSets/Main/default.txt": "a"})[0] == {}
+
+
+def test_folds_that_contradict_each_other_are_an_error(tmp_path: Path) -> None:
+    folds = {"1": ("a b c", "d e"), "2": ("c d e", "a b")}
+    files = {f"ImageSets/fold{fold}/train.txt": train.replace(" ", "\n") for fold, (train, _) in folds.items()}
+    files |= {f"ImageSets/fold{fold}/val.txt": val.replace(" ", "\n") for fold, (_, val) in folds.items()}
+    found, findings = read(tmp_path, {**files})
+    assert found == {"train": "a b c", "val": "d e"}
+    assert [(level, kind) for level, kind, _, _ in told(findings)] == [
+        ("error", "lists that contradict each other")
+    ] * 2
