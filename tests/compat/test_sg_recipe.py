@@ -315,7 +315,7 @@ def test_a_model_that_is_known_has_no_hooks(tmp_path: Path) -> None:
 def test_a_file_that_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "no.yaml"
     assert refusal(path) == f"recipe '{path}' cannot be read: No such file or directory."
-    assert refusal(tmp_path) == f"recipe '{tmp_path}' cannot be read: Is a directory."
+    assert refusal(tmp_path) == f"recipe '{tmp_path}' cannot be read: it is not a regular file."
 
 
 @pytest.mark.parametrize(
