@@ -2,9 +2,12 @@ import os
 import pickle
 import random
 import signal
+import subprocess
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -274,6 +277,44 @@ class Interrupting(Pictures):
 
 def test_workers_leave_interrupts_to_the_main_process() -> None:
     assert targets(make_loader(Interrupting(2), STILL, batch_size=2, num_workers=1)) == [[0, 1]]
+
+
+PROGRAM = """
+import multiprocessing
+import sys
+
+import torch
+from accelerate.data_loader import prepare_data_loader
+from torch.utils.data import Dataset, default_collate
+
+from zoo.loader import order_batches
+
+
+class Numbers(Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, place):
+        return torch.zeros(1)  # `place` is index and epoch
+
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    options = {"batch_size": 2, "shuffle": False, "seed": 0, "num_workers": 1, "pin_memory": False}
+    loader = prepare_data_loader(order_batches(Numbers(), 4, default_collate, **options))
+    print(len(list(loader)))
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_program_ends_whose_processes_still_load(method: str, tmp_path: Path) -> None:
+    """They leave SIGTERM to their parent, and multiprocessing waits for them at the end of a program."""
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM)
+    done = subprocess.run(
+        [sys.executable, str(script), method], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
 
 
 def test_wrong_arguments() -> None:

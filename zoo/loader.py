@@ -1,5 +1,8 @@
 """From images to batches: which image comes when, transforms that repeat, and processes that load."""
 
+import atexit
+import functools
+import gc
 import hashlib
 import os
 import random
@@ -16,6 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from zoo.errors import DataError, InputError
 from zoo.stopping import leave_stopping_to_parent
@@ -229,7 +233,7 @@ def order_batches(
         pin_memory: Whether batches are put where a GPU fetches them faster.
         views: As in `EpochSampler`.
     """
-    check_guard(num_workers)
+    _prepare_workers(num_workers)
     if count < 1:
         raise InputError("there are no images to load; expected one or more.")
     if batch_size < 1 or num_workers < 0:
@@ -274,7 +278,7 @@ def load_places(
     """
     if num_workers == 0 and not pin_memory and getattr(samples, "in_threads", False) and threads != 0:
         return _load_in_threads(samples, batches, collate, threads or count_cores())
-    check_guard(num_workers)
+    _prepare_workers(num_workers)
     loader: DataLoader[Any] = DataLoader(
         samples,
         batch_sampler=map(list, batches),
@@ -351,6 +355,24 @@ def _load_in_threads(
             yield collate([sample.result() for sample in running.popleft()])
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _prepare_workers(num_workers: int) -> None:
+    check_guard(num_workers)
+    if num_workers:
+        _end_loading_at_exit()
+
+
+@functools.cache
+def _end_loading_at_exit() -> None:
+    """Have the processes that load ended with the program, which else waits for them: they leave SIGTERM to it."""
+    atexit.register(_end_loading)
+
+
+def _end_loading() -> None:
+    for thing in gc.get_objects():  # whatever wraps a loader now, accelerate for example
+        if type(thing) is _MultiProcessingDataLoaderIter and thing._worker_init_fn is _start_worker:
+            thing._shutdown_workers()
 
 
 def _start_worker(worker: int) -> None:
