@@ -342,7 +342,7 @@ ROWS = [
     Row(
         "a folder in the cache's place",
         lambda world: (path := world.cache().resolve(), path.unlink(), path.mkdir()),
-        r"weights of tiny: .* cannot be read: Is a directory\. Remove it",
+        r"weights of tiny: .* cannot be read: it is not a regular file\. Remove it",
         gets=0,
     ),
     # this machine
