@@ -292,12 +292,12 @@ def test_models_compute_the_same(name, norms, left, side):
     assert norms_of(model) == norms
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        result, folded, off = fold_and_compare(model, images, method="trunk")
+        result, folded, off = fold_and_compare(model, images, method="run_backbone")
     assert result == Folding(norms - left)
     assert norms_of(folded) == left
     assert off < 1e-11
     plain = stir(model)
     folded = copy.deepcopy(plain)
-    fold_norms(folded, method="trunk")
+    fold_norms(folded, method="run_backbone")
     with torch.no_grad():
-        assert distance(folded.trunk(images), plain.trunk(images)) < 1e-5  # float32
+        assert distance(folded.run_backbone(images), plain.run_backbone(images)) < 1e-5  # float32

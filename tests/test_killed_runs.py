@@ -24,6 +24,7 @@ NAME = "timm/test_resnet"
 SLOW = pytest.mark.slow
 SCRIPT = """
 import importlib, json, os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever starts the tests may ignore it, as nohup does
 import zoo
 {patch}
 def main():
