@@ -9,6 +9,17 @@ from zoo.stopping import SIGNALS, StopRequest, leave_stopping_to_parent, stoppin
 NAMED = pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 
 
+@pytest.fixture(autouse=True)
+def _heard():
+    """Whoever starts the tests may ignore a signal, as `nohup` does with a hang-up, and a shell with Ctrl-C."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @NAMED
 def test_at_once_each_signal_is_a_keyboard_interrupt(number):
     before = [signal.getsignal(one) for one in SIGNALS]

@@ -14,8 +14,6 @@ import zoo
 from zoo.errors import InputError
 from zoo.json_object import dump_json
 from zoo.paths import to_path
-from zoo.run_stage import read_record
-from zoo.tasks import task_of
 from zoo.terminal import echo, warn
 
 from .given_options import refuse_unused
@@ -58,6 +56,8 @@ def predict(
       zoo predict runs/cells photos/ -o found --conf 0.4 --skip-bad
       zoo predict runs/cells 'photos/*.png' clip.mp4 -o found
     """  # noqa: D301
+    from zoo.tasks import task_of
+
     model = load_model(model_or_run)
     task = task_of(model).name
     refuse_unused(context, FOREIGN[task], f"for a model of {task}.")
@@ -85,6 +85,8 @@ def predict(
 
 def load_model(model_or_run: str) -> Any:
     """Return the model of a run's folder or of a file of weights, or a pretrained one by its name."""
+    from zoo.run_stage import read_record
+
     path = to_path(model_or_run)
     if os.path.isfile(path):
         raise InputError(

@@ -15,6 +15,7 @@ from zoo.errors import Interrupted
 from zoo.image_store import sweep_stores
 from zoo.interface import known_config
 from zoo.local_cache import sweep_cache
+from zoo.paths import to_path
 from zoo.progress import is_main_process
 from zoo.run_stage import find_stage
 from zoo.stopping import stopping_at_once
@@ -87,7 +88,7 @@ def name_model(model: Any) -> str:
 def _name_data(data: Any) -> str:
     """Return a short name for data that is not opened yet."""
     if isinstance(data, (str, os.PathLike)):
-        return Path(data).expanduser().absolute().name
+        return to_path(data).absolute().name
     if hasattr(data, "describe"):
         return Path(data.source).name
     parts = list(data.values()) if isinstance(data, Mapping) else data if isinstance(data, (tuple, list)) else [data]
