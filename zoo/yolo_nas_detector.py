@@ -66,8 +66,9 @@ class YoloNAS(Detector, YoloNASNetwork):
         Raises:
             InputError: A setting is unknown or out of range, or the rows do not fit the batch.
         """
+        criterion = _make_criterion(assigner, settings)
         _, raw = outputs
-        return _make_criterion(assigner, settings)(raw, rows).total
+        return criterion(raw, rows).total
 
     def check_loss_params(self, params: Mapping[str, Any]) -> None:
         """Refuse settings that `loss` does not take.
