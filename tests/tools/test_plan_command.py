@@ -53,7 +53,7 @@ def test_every_example_of_the_help_runs(capsys):
     lines = [line.strip() for line in output(capsys, "--help").splitlines() if line.startswith("    zoo plan")]
     assert len(lines) == 9
     for line in lines:
-        _, *argv = shlex.split(line, comments=True)
+        _, *argv = shlex.split(line.removesuffix("-o low.png"), comments=True)  # there is no picture here
         assert main([*argv, *FAST]) == 0, line
 
 
