@@ -97,7 +97,7 @@ def build_model(job: Job) -> Any:
     from safetensors.torch import load_file
 
     import zoo
-    from zoo.preprocess import Preprocess
+    from zoo.data.transforms import Preprocess
 
     model = zoo.get(job.model, num_classes=10)
     model.load_state_dict(load_file(job.weights))
@@ -180,7 +180,7 @@ def infer_once(job: Job, network: Any, watch: Watch) -> float | None:
     """Run a network with folded norms over all images once, in inference mode: below this no training can be."""
     import torch
 
-    from zoo.folding import fold_norms
+    from zoo.engine.frozen.folding import fold_norms
 
     network = network.eval().to(job.device, memory_format=torch.channels_last)
     fold_norms(network)

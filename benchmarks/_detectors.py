@@ -263,8 +263,8 @@ def _batches(job: Job, model: Any, split: str, *, shuffle: bool = False) -> Iter
     from accelerate.utils import send_to_device
 
     import zoo
-    from zoo.box_loader import make_box_loader
-    from zoo.letterbox import Letterbox, to_input
+    from zoo.data.letterbox import Letterbox, to_input
+    from zoo.tasks.detection.batches import make_box_loader
 
     letterbox = Letterbox().resized(job.size, step=32)
     images = getattr(zoo.open_data(f"{job.data}/voc", task="detection"), split)

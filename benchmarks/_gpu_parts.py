@@ -60,7 +60,7 @@ def measure_speed(*, scale: str, task: str, mode: str) -> Result:
     """Measure training steps of this library and of a loop by hand, in turns, and the memory that they take."""
     import torch
 
-    from zoo.memory import peak_memory, release_memory
+    from zoo.engine.memory import peak_memory, release_memory
 
     work = SCALES[scale]
     speeds: dict[str, list[float]] = {"zoo": [], "by hand": []}
@@ -133,7 +133,7 @@ def check_chunks(*, scale: str) -> Result:
     import torch
     import yaml
 
-    from zoo.memory import peak_memory
+    from zoo.engine.memory import peak_memory
 
     batch = SCALES[scale].batch
     with _images(SCALES[scale], train=2 * batch) as (data, place):
@@ -276,7 +276,7 @@ def _prepare(work: Scale, task: str, mode: str, folder: Path) -> tuple[Any, dict
 
 def _workers(work: Scale) -> int:
     """Return as many processes that load as this library takes by itself."""
-    from zoo.loader import default_workers
+    from zoo.data.loader import default_workers
 
     return default_workers(work.steps * work.detector_batch, accelerator=work.device == "cuda")
 
@@ -350,7 +350,7 @@ def _waits() -> Any:
     import torch
 
     import zoo
-    from zoo.loop import REPORT_SECONDS
+    from zoo.training.loop import REPORT_SECONDS
 
     class Waits(zoo.Callback):
         def __init__(self) -> None:

@@ -16,11 +16,11 @@ from _measure import CONSOLE, save
 from torch import Tensor
 
 import zoo
-from zoo.compiling import StepCompiler
-from zoo.engine import make_accelerator
-from zoo.freezing import apply_plan
-from zoo.loop import EpochResult, Position, fit
-from zoo.optim import build_optimizer, set_rates
+from zoo.engine.accelerator import make_accelerator
+from zoo.engine.compile import StepCompiler
+from zoo.optim.build import build_optimizer, set_rates
+from zoo.optim.freeze import apply_plan
+from zoo.training.loop import EpochResult, Position, fit
 
 CLASSES, LR = 8, 0.001
 

@@ -16,9 +16,9 @@ import torch
 from _measure import CONSOLE, main_or_part, run_part, save
 
 import zoo
-from zoo.freezing import apply_plan
-from zoo.loader import lay_channels_last
-from zoo.optim import build_optimizer
+from zoo.data.loader import lay_channels_last
+from zoo.optim.build import build_optimizer
+from zoo.optim.freeze import apply_plan
 
 BOXES = 12
 MODES = ("head", "full")

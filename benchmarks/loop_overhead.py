@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
 import zoo
-from zoo.preprocess import eval_transform
+from zoo.data.transforms import eval_transform
 
 SIZE, BATCH, CLASSES, LR = 128, 32, 8, 0.01
 

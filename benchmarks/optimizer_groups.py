@@ -19,7 +19,7 @@ from _measure import save, show
 from torch import nn
 
 import zoo
-from zoo.optim import build_optimizer, set_rates
+from zoo.optim.build import build_optimizer, set_rates
 
 OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
     "SGD": (torch.optim.SGD, {"momentum": 0.9}),

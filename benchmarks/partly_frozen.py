@@ -22,16 +22,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.box_loader import BoxTargets
-from zoo.engine import make_accelerator
-from zoo.freezing import apply_plan
-from zoo.loader import lay_channels_last
-from zoo.loop import Position, fit
-from zoo.memory import peak_memory
-from zoo.models import get
-from zoo.optim import build_optimizer
-from zoo.planning import make_plan
-from zoo.preset import Preset
+from zoo.data.loader import lay_channels_last
+from zoo.engine.accelerator import make_accelerator
+from zoo.engine.memory import peak_memory
+from zoo.models.catalog import get
+from zoo.optim.build import build_optimizer
+from zoo.optim.freeze import apply_plan
+from zoo.rates.make import make_plan
+from zoo.settings.preset import Preset
+from zoo.tasks.detection.batches import BoxTargets
+from zoo.training.loop import Position, fit
 
 BOXES = 12
 SIZES = {"resnet50": (32, 224), "yolo_nas_s": (8, 320)}  # images per batch, pixels

@@ -18,8 +18,8 @@ from _measure import save
 from torch import nn
 
 import zoo
-from zoo.loader import make_loader
-from zoo.preprocess import eval_transform
+from zoo.data.loader import make_loader
+from zoo.data.transforms import eval_transform
 
 HEADS: dict[str, Any] = {
     "preset": "classify-heads",

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo.annotations import BoxSource
+from zoo.tasks.detection.annotations import BoxSource
 
 BCCD = Path(__file__).parents[2] / "shared" / "data" / "bccd"
 

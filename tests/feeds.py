@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from image_files import make_picture
-from zoo.feed import Feed
-from zoo.images import Images
-from zoo.interface import ModelInterface
-from zoo.loader import Samples, collate, lay_channels_last
-from zoo.preprocess import Preprocess, eval_transform, to_input, train_transform
+from zoo._model import ModelInterface
+from zoo.data.images import Images
+from zoo.data.loader import Samples, collate, lay_channels_last
+from zoo.data.split_source import Feed
+from zoo.data.transforms import Preprocess, eval_transform, to_input, train_transform
 
 PREPROCESS = Preprocess(image_size=16)
 

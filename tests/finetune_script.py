@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import zoo
-import zoo.training
-from zoo.classifying import score
-from zoo.engine import make_accelerator
+import zoo.training.run
+from zoo.data.loader import make_loader
+from zoo.data.transforms import eval_transform
+from zoo.engine.accelerator import make_accelerator
 from zoo.errors import Interrupted
-from zoo.loader import make_loader
-from zoo.preprocess import eval_transform
+from zoo.tasks.classification.task import score
 
 LAST = int(os.environ.get("WORLD_SIZE", "1")) - 1
 RANK = int(os.environ.get("RANK", "0"))
@@ -85,7 +85,7 @@ def main(data: str, boxes: str, batch_size: str, out: str) -> None:
     _, misses = score(network, batches, accelerator, run.model.classes)
     report["misses"] = [dataclasses.astuple(miss) for miss in misses]
 
-    zoo.training.STEPS_PER_VOTE = 2
+    zoo.training.run.STEPS_PER_VOTE = 2
     model = zoo.get("timm/test_convnext", num_classes=3)
     try:
         finetune(data, int(batch_size), Path(out) / f"stopped-{RANK}", model, AskToStop())

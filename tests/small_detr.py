@@ -6,12 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from zoo import registry
-from zoo.detr_detector import DetrDetector, HybridDetr, RfDetr
-from zoo.detr_file import read_detr_file
-from zoo.detr_library import Architecture
-from zoo.models import find_entry
-from zoo.models._coco import COCO_CATEGORIES, COCO_CLASSES
+from zoo.models import registry
+from zoo.models.catalog import find_entry
+from zoo.models.families._coco import COCO_CATEGORIES, COCO_CLASSES
+from zoo.models.families._detr.checkpoint import read_detr_file
+from zoo.models.families._detr.detector import DetrDetector, HybridDetr, RfDetr
+from zoo.models.families._detr.library import Architecture
 
 HYBRID: dict[str, Any] = {
     "encoder_in_channels": [32, 64, 128],

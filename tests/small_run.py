@@ -6,8 +6,8 @@ from typing import Any
 from PIL import Image
 
 import zoo
-from zoo.checkpoint import RunFolder
-from zoo.preset import Preset
+from zoo.settings.preset import Preset
+from zoo.training.run_folder import RunFolder
 
 TINY = "timm/test_resnet"
 EVALUATION = {

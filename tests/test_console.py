@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from zoo.console import WIDTH_OF_FILES, BearingConsole, Output, table_console
+from zoo._console import WIDTH_OF_FILES, BearingConsole, Output, table_console
 from zoo.errors import StorageError
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from zoo._terminal import clean, drop_unwritten, echo, indent, warn
 from zoo.errors import StorageError
-from zoo.terminal import clean, drop_unwritten, echo, indent, warn
 
 
 @pytest.mark.parametrize(

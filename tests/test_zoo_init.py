@@ -26,7 +26,8 @@ def test_what_needs_no_framework_loads_none(code):
 
 
 def test_help_waits_for_nothing_that_checks_presets():
-    script = "from zoo.tools.cli import main; main(['--help']); import sys; print('\\n', 'zoo.preset' in sys.modules)"
+    script = "from zoo.tools.cli import main; main(['--help']); import sys"
+    script += "; print('\\n', 'zoo.settings.preset' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1].split() == ["False"]
 

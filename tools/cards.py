@@ -9,9 +9,9 @@ from textwrap import wrap
 from typing import Any
 
 import zoo
-from zoo.preset import presets_folder
-from zoo.terminal import echo
-from zoo.weights import IMAGENET_CAVEAT
+from zoo._terminal import echo
+from zoo.settings.preset import presets_folder
+from zoo.weights.spec import IMAGENET_CAVEAT
 
 CARDS = Path("MODEL_CARDS.md")
 HEAD = """\

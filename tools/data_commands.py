@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo.json_object import dump_json
-from zoo.terminal import clean, echo
+from zoo._terminal import clean, echo
+from zoo.files.json import dump_json
 
 if TYPE_CHECKING:
-    from zoo.box_report import BoxReport
+    from zoo.tasks.detection.report import BoxReport
 
 COLOURS = {"error": "red", "warning": "yellow", "note": "dim"}
 
@@ -41,9 +41,9 @@ def check(
       zoo data check cells/data.yaml --split val
       zoo data check cells --json
     """  # noqa: D301
-    from zoo.box_data import check_box_data
-    from zoo.box_formats import NoBoxesError
     from zoo.progress import Progress
+    from zoo.tasks.detection.data import check_box_data
+    from zoo.tasks.detection.formats.find import NoBoxesError
 
     try:
         with Progress(enabled=not as_json) as show, show.counting("checking pictures") as count:
@@ -62,9 +62,9 @@ def check(
 
 
 def _has_classes(path: str) -> bool:
+    from zoo.data.folders import scan_folder
     from zoo.errors import DataError
-    from zoo.image_folder import scan_folder
-    from zoo.paths import to_path
+    from zoo.files.paths import to_path
 
     try:
         return bool(scan_folder(to_path(path)))
@@ -74,8 +74,8 @@ def _has_classes(path: str) -> bool:
 
 def _check_classes(path: str, split: str, as_json: bool) -> None:
     """Check the images of a folder with a folder for each class."""
-    from zoo.data import open_data
     from zoo.progress import Progress
+    from zoo.tasks.classification.data import open_data
 
     with Progress(enabled=not as_json) as show, show.counting("checking images") as count:
         data = open_data(path, skip_bad=True, only=split or None, evaluation=bool(split), on_progress=count)
@@ -123,7 +123,7 @@ def _print_findings(report: "BoxReport") -> None:
     from rich.table import Column, Table
     from rich.text import Text
 
-    from zoo.console import table_console
+    from zoo._console import table_console
 
     head = (
         Column("level", no_wrap=True),

@@ -10,8 +10,8 @@ from shutil import rmtree
 from typing import Any
 
 import zoo
+from zoo._terminal import echo
 from zoo.errors import WeightsError
-from zoo.terminal import echo
 
 FOLDER = Path("demo")
 HUB_SECONDS = 3.0

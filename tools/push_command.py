@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from zoo._terminal import echo
 from zoo.errors import InputError
-from zoo.terminal import echo
 
 
 def push(
@@ -32,7 +32,7 @@ def push(
       zoo push runs/flowers my-org/flowers --dry-run
       zoo push runs/flowers my-org/flowers --public -m 'trained for longer'
     """  # noqa: D301
-    from zoo.hub import push as send
+    from zoo.exporters.hub import push as send
 
     done = send(
         run,

@@ -6,51 +6,51 @@ The public door. Names are loaded when they are first asked for, so that `import
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from zoo.version import VERSION as __version__
+from zoo._version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from zoo.callbacks import Callback as Callback
+    from zoo._user_config import config as config
+    from zoo.api import Run as Run
+    from zoo.api import finetune as finetune
+    from zoo.api import load as load
+    from zoo.api import plan as plan
+    from zoo.api import resume as resume
     from zoo.errors import ZooError as ZooError
-    from zoo.evaluation import evaluate as evaluate
-    from zoo.hub import push as push
-    from zoo.models import describe as describe
-    from zoo.models import get as get
-    from zoo.models import list_models as list_models
-    from zoo.models import register_model as register_model
-    from zoo.optimizers import register_optimizer as register_optimizer
-    from zoo.preset import Preset as Preset
-    from zoo.preset import list_presets as list_presets
-    from zoo.preset import load_preset as load_preset
-    from zoo.recipe import Run as Run
-    from zoo.recipe import finetune as finetune
-    from zoo.recipe import load as load
-    from zoo.recipe import plan as plan
-    from zoo.recipe import resume as resume
-    from zoo.schedule import register_schedule as register_schedule
-    from zoo.settings import config as config
-    from zoo.tasks import open_data as open_data
+    from zoo.exporters.hub import push as push
+    from zoo.models.catalog import describe as describe
+    from zoo.models.catalog import get as get
+    from zoo.models.catalog import list_models as list_models
+    from zoo.models.catalog import register_model as register_model
+    from zoo.optim.catalog import register_optimizer as register_optimizer
+    from zoo.rates.schedules.parse import register_schedule as register_schedule
+    from zoo.settings.preset import Preset as Preset
+    from zoo.settings.preset import list_presets as list_presets
+    from zoo.settings.preset import load_preset as load_preset
+    from zoo.tasks.base import open_data as open_data
+    from zoo.training.callbacks import Callback as Callback
+    from zoo.training.evaluation import evaluate as evaluate
 
 _ROOMS = {
-    "Callback": "callbacks",
-    "Preset": "preset",
-    "Run": "recipe",
+    "Callback": "training.callbacks",
+    "Preset": "settings.preset",
+    "Run": "api",
     "ZooError": "errors",
-    "config": "settings",
-    "describe": "models",
-    "evaluate": "evaluation",
-    "finetune": "recipe",
-    "get": "models",
-    "list_models": "models",
-    "list_presets": "preset",
-    "load": "recipe",
-    "load_preset": "preset",
-    "open_data": "tasks",
-    "plan": "recipe",
-    "push": "hub",
-    "register_model": "models",
-    "register_optimizer": "optimizers",
-    "register_schedule": "schedule",
-    "resume": "recipe",
+    "config": "_user_config",
+    "describe": "models.catalog",
+    "evaluate": "training.evaluation",
+    "finetune": "api",
+    "get": "models.catalog",
+    "list_models": "models.catalog",
+    "list_presets": "settings.preset",
+    "load": "api",
+    "load_preset": "settings.preset",
+    "open_data": "tasks.base",
+    "plan": "api",
+    "push": "exporters.hub",
+    "register_model": "models.catalog",
+    "register_optimizer": "optim.catalog",
+    "register_schedule": "rates.schedules.parse",
+    "resume": "api",
 }
 
 __all__ = [*sorted(_ROOMS), "__version__"]

@@ -7,7 +7,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("module", ["zoo.compat", "zoo.compat.super_gradients", "zoo.compat.sg_recipe"])
+@pytest.mark.parametrize("module", ["zoo.compat", "zoo.compat.super_gradients", "zoo.compat.super_gradients.recipe"])
 def test_importing_loads_no_framework(module: str) -> None:
     code = f"import {module}, sys; print([name for name in ('torch', 'timm', 'numpy') if name in sys.modules])"
     done = subprocess.run(

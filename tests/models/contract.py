@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import zoo
-from zoo.checkpoint import RunFolder, load_model
-from zoo.freezing import apply_plan, frozen_tensors
+from zoo.optim.freeze import apply_plan, frozen_tensors
+from zoo.training.run_folder import RunFolder, load_model
 
 
 @functools.cache

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import zoo
-from zoo.classifier import Classifier
+from zoo.models.classifier import Classifier
 
 SMALL = {  # one small network of each large family of timm; random weights
     "vit": ("test_vit", {}, 160),

@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import save
 
 import zoo
-from zoo import registry
-from zoo.checkpoint import RunFolder
-from zoo.classifier import build_timm
+from zoo.data.transforms import Preprocess
 from zoo.errors import InputError, LicenceError, WeightsError
-from zoo.preprocess import Preprocess
-from zoo.registry import entries, register
-from zoo.weights import Weights
+from zoo.models import registry
+from zoo.models.classifier import build_timm
+from zoo.models.registry import entries, register
+from zoo.training.run_folder import RunFolder
+from zoo.weights.spec import Weights
 
 TINY = "timm/test_resnet"
 REPO = "timm/test_resnet.r160_in1k"  # where timm says that the weights of TINY are

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from tools.cache_command import app
+from zoo.engine.frozen.keys import feature_folder, features_folder, make_key, write_about
+from zoo.engine.frozen.shards import FeatureShards
 from zoo.errors import InputError
-from zoo.feature_key import feature_folder, features_folder, make_key, write_about
-from zoo.feature_shards import FeatureShards
 
 DAY = 86_400
 

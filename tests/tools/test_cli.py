@@ -14,7 +14,7 @@ from torch import nn
 import zoo
 from coloured_folder import write_coloured
 from tools.cli import main
-from zoo import registry
+from zoo.models import registry
 
 ROOT = Path(__file__).parents[2]
 FAST = ["--set", "num_workers=0", "--epochs", "1", "--batch-size", "4", "--image-size", "32", "--device", "cpu"]
@@ -166,12 +166,12 @@ def test_the_module_runs_as_a_program():
 
 def test_ctrl_c_saves_says_how_to_go_on_and_resume_goes_on(images, tmp_path):
     code = (
-        "import os, signal, sys, zoo.training\n"
-        "after = zoo.training.Training._after_step\n"
+        "import os, signal, sys, zoo.training.run\n"
+        "after = zoo.training.run.Training._after_step\n"
         "def stop(self, position, *rest):\n"
         "    if position.step == 2: os.kill(os.getpid(), signal.SIGINT)\n"
         "    return after(self, position, *rest)\n"
-        "zoo.training.Training._after_step = stop\n"
+        "zoo.training.run.Training._after_step = stop\n"
         "from zoo.tools.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     out = str(tmp_path / "run")

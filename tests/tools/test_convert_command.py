@@ -12,12 +12,12 @@ from typer.testing import CliRunner, Result
 import zoo
 from tools.convert_command import convert
 from yolo_nas_fill import fill
-from zoo import registry
+from zoo.data.letterbox import Letterbox
 from zoo.errors import InputError, WeightsError, ZooError
-from zoo.letterbox import Letterbox
-from zoo.models import find_entry
-from zoo.postprocess import Postprocess
-from zoo.safetensors_file import sha256_file
+from zoo.files.safetensors import sha256_file
+from zoo.models import registry
+from zoo.models.catalog import find_entry
+from zoo.tasks.detection.postprocess import Postprocess
 
 STEPS = [
     "ReverseImageChannels",

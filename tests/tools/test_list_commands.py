@@ -7,10 +7,11 @@ import torch
 
 from tools import list_commands
 from tools.cli import main
-from zoo import optimizers, schedule
-from zoo.curves import CURVES, Curve
-from zoo.optimizers import list_optimizers, register_optimizer
-from zoo.schedule import list_schedules, register_schedule
+from zoo.optim import catalog as optimizers
+from zoo.optim.catalog import list_optimizers, register_optimizer
+from zoo.rates.schedules import parse as schedule
+from zoo.rates.schedules.curves import CURVES, Curve
+from zoo.rates.schedules.parse import list_schedules, register_schedule
 
 
 def output(capsys, *argv):

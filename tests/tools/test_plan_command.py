@@ -220,7 +220,7 @@ def test_a_picture_that_cannot_be_written(capsys, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("zoo.lr_plan.Plan.plot", full)
+    monkeypatch.setattr("zoo.rates.plan.Plan.plot", full)
     code, out, err = call(capsys, TINY)
     assert code == 2
     assert "lr plan of" in out

@@ -6,9 +6,9 @@ from PIL import Image
 
 import zoo
 from tools.cli import main
-from zoo.checkpoint import RunFolder
-from zoo.frames import read_frames, write_video
-from zoo.letterbox import Letterbox
+from zoo.data.letterbox import Letterbox
+from zoo.data.video import read_frames, write_video
+from zoo.training.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")

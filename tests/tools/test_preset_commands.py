@@ -7,8 +7,8 @@ from typer.testing import CliRunner, Result
 
 from tools.preset_commands import app
 from zoo.errors import InputError, PresetError
-from zoo.preset import Preset, list_presets, load_preset, read_preset
-from zoo.rate_spec import Settings
+from zoo.rates.spec import Settings
+from zoo.settings.preset import Preset, list_presets, load_preset, read_preset
 
 ROOT = Path(__file__).parents[2]
 

@@ -2,7 +2,7 @@ import pytest
 
 from tools.preset_options import choose_preset, parse_rates
 from zoo.errors import InputError, PresetError
-from zoo.preset import Preset, load_preset
+from zoo.settings.preset import Preset, load_preset
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from hub_server import HubServer
 from small_run import change_config, write_run
 from tools import push_command
 from tools.push_command import push
-from zoo.checkpoint import RunFolder
 from zoo.errors import InputError, LicenceError
+from zoo.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # how the client uploads
 REPO = "org/garden"

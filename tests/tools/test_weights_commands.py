@@ -11,11 +11,11 @@ from huggingface_hub import constants
 from safetensors.torch import save
 
 from tools.weights_commands import app
-from zoo import registry
 from zoo.errors import InputError, LicenceError, WeightsError
-from zoo.models import find_entry, list_models
-from zoo.registry import add_entry, entries
-from zoo.weight_store import hub_cache
+from zoo.models import registry
+from zoo.models.catalog import find_entry, list_models
+from zoo.models.registry import add_entry, entries
+from zoo.models.weight_store import hub_cache
 
 FILE = save({"fc.weight": torch.zeros(2, 3)})
 SHA256 = hashlib.sha256(FILE).hexdigest()

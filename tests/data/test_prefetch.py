@@ -1,0 +1,106 @@
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from zoo.data.prefetch import read_ahead
+from zoo.errors import DataError, InputError
+
+ROOT = Path(__file__).parents[2]
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name == "zoo read_ahead"]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 100])
+def test_items_come_in_order(depth):
+    assert list(read_ahead(iter(range(50)), depth)) == list(range(50))
+    assert list(read_ahead([], depth)) == []
+    assert not threads()
+
+
+def test_items_are_made_ahead_but_not_far():
+    made, third = [], threading.Event()
+
+    def items():
+        for number in range(10):
+            made.append(number)
+            if number == 2:
+                third.set()
+            yield number
+
+    ahead = read_ahead(items(), 2)
+    assert next(ahead) == 0
+    assert third.wait(10), "the next two are made while the first is used"
+    time.sleep(0.05)
+    assert made == [0, 1, 2]
+    assert list(ahead) == list(range(1, 10))
+
+
+def test_errors_pass_on():
+    def items():
+        yield 1
+        raise DataError("the second is damaged")
+
+    ahead = read_ahead(items())
+    assert next(ahead) == 1
+    with pytest.raises(DataError, match=r"the second is damaged"):
+        next(ahead)
+    assert not threads()
+    with pytest.raises(TypeError, match=r"not iterable"):
+        list(read_ahead(7))
+    with pytest.raises(InputError, match=r"depth is 0; expected 1 or more"):
+        next(read_ahead([1], 0))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_a_consumer_that_stops_early(error):
+    closed = []
+
+    def items():
+        try:
+            number = 0
+            while True:
+                yield (number := number + 1)
+        finally:
+            closed.append(threading.current_thread().name)
+
+    def consume(ahead):
+        for number in ahead:
+            if number == 3:
+                raise error
+
+    ahead = read_ahead(items())
+    with pytest.raises(error):
+        consume(ahead)
+    assert len(threads()) == 1
+    ahead.close()
+    assert not threads()
+    assert closed == ["zoo read_ahead"]
+
+
+def test_nothing_begins_before_the_first_is_asked_for():
+    ahead = read_ahead(iter(range(3)))
+    assert not threads()
+    ahead.close()
+    assert not threads()
+
+
+def test_ctrl_c_while_waiting(tmp_path):
+    """In a process of its own: a signal that comes while the consumer waits for a slow item ends all of it."""
+    code = (
+        "import signal, time\nfrom zoo.data.prefetch import read_ahead\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # whoever started the tests may ignore it
+        "def items():\n    print('slow', flush=True)\n    time.sleep(3)\n    yield 1\n    yield 2\n"
+        "try:\n    list(read_ahead(items()))\nexcept KeyboardInterrupt:\n    print('stopped', flush=True)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "slow\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30)[0] == "stopped\n"
+    assert process.returncode == 0

@@ -1,0 +1,305 @@
+import copy
+import math
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import nn
+
+import zoo
+from image_files import make_picture, write_picture
+from zoo.data.transforms import Preprocess, eval_transform
+from zoo.errors import InputError
+from zoo.models.classifier import Classifier, Prediction, build_timm
+from zoo.optim.freeze import apply_plan
+from zoo.rates.assign import plan_lrs
+
+
+class Net(nn.Module):
+    """The little of timm's interface that a classifier needs; `fc_norm` begins like the head `fc`."""
+
+    def __init__(self, classes=3, last=None):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, bias=False)
+        self.norm = nn.BatchNorm2d(4)
+        self.fc_norm = nn.LayerNorm(4)
+        self.fc = last or nn.Linear(4, classes)
+
+    def get_classifier(self):
+        return self.fc
+
+    def forward_features(self, images):
+        return self.norm(self.conv(images))
+
+    def forward_head(self, features, pre_logits=False):
+        pooled = self.fc_norm(features.mean((2, 3)))
+        return pooled if pre_logits else self.fc(pooled)
+
+    def forward(self, images):
+        return self.forward_head(self.forward_features(images))
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    made = Classifier(Net())
+    made.classes, made.preprocess = ("ant", "bee", "cat"), Preprocess(image_size=16, crop_pct=1.0)
+    return made.eval()
+
+
+PICTURE = make_picture((20, 16))
+PIXELS = np.asarray(PICTURE)
+PLANES = torch.tensor(PIXELS).permute(2, 0, 1)
+
+
+def test_all_forms_of_a_picture_give_the_same_answer(model, tmp_path):
+    path = write_picture(tmp_path / "a.png", (20, 16))
+    (expected,) = model.predict(PICTURE)
+    assert expected.source == "image 0"
+    for source in (PIXELS, PLANES, PLANES.float() / 255, path, str(path), path.read_bytes()):
+        (answer,) = model.predict(source)
+        assert answer.names == expected.names
+        assert answer.probabilities == pytest.approx(expected.probabilities, abs=1e-6)
+    assert model.predict(path)[0].source == str(path)
+
+
+def test_the_answer_is_that_of_the_network_on_the_weights_preprocessing(model):
+    logits = model(eval_transform(model.preprocess)(PICTURE)[None])[0]
+    (answer,) = model.predict(PICTURE)
+    assert dict(zip(answer.names, answer.probabilities, strict=True)) == pytest.approx(
+        dict(zip(model.classes, logits.softmax(0).tolist(), strict=True))
+    )
+    (smaller,) = model.predict(PICTURE, image_size=8)
+    assert smaller.probabilities != pytest.approx(answer.probabilities, abs=1e-6)
+    assert model.preprocess.image_size == 16
+
+
+@pytest.mark.parametrize("batch", [np.stack([PIXELS, PIXELS[::-1]]), torch.stack([PLANES, PLANES.flip(1)])], ids=type)
+def test_four_dimensions_are_a_batch(model, batch):
+    answers = model.predict(batch)
+    assert [answer.source for answer in answers] == ["image 0", "image 1"]
+    for answer, picture in zip(answers, (PIXELS, PIXELS[::-1]), strict=True):
+        assert answer.probabilities == pytest.approx(model.predict(picture)[0].probabilities, abs=1e-6)
+
+
+def test_a_folder_stands_for_its_files_without_hidden_ones(model, tmp_path):
+    paths = [write_picture(tmp_path / name) for name in ("a/1.png", "a/2.png", "b.png", ".hidden.png")]
+    assert [answer.source for answer in model.predict(tmp_path)] == list(map(str, paths[:3]))
+
+
+def test_a_list_may_mix_all_of_them_in_any_batch_size(model, tmp_path):
+    path = write_picture(tmp_path / "folder" / "a.png", seed=1)
+    sources = [PICTURE, path, torch.stack([PLANES, PLANES]), path.parent, PIXELS]
+    answers = model.predict(sources, batch_size=4)
+    assert [answer.source for answer in answers] == ["image 0", str(path), "image 2", "image 3", str(path), "image 5"]
+    for answer, other in zip(answers, model.predict(tuple(sources), batch_size=1), strict=True):
+        assert answer.probabilities == pytest.approx(other.probabilities, abs=1e-6)
+
+
+def test_at_most_top_k_names(model):
+    assert model.predict(PICTURE, top_k=2)[0].names == model.predict(PICTURE, top_k=9)[0].names[:2]
+
+
+@pytest.mark.parametrize("nothing", [[], (), torch.zeros(0, 3, 8, 8, dtype=torch.uint8)], ids=repr)
+def test_nothing_to_predict(model, nothing):
+    with pytest.raises(InputError, match=r"there is nothing to predict: no images were passed\. Pass"):
+        model.predict(nothing)
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("no/such.png", "cannot read 'no/such.png': there is no such file"),
+        (__file__, "cannot read '.*test_classifier.py'"),
+        ({"a": 1}, "it is of the type dict; expected a path"),
+        (PIXELS.astype(np.float32), "float32.*uint8"),
+        (PLANES.float(), r"0\.\.1"),
+        ([PICTURE, "gone.png"], "cannot read 'gone.png'"),
+    ],
+)
+def test_sources_that_are_no_pictures(model, source, text):
+    with pytest.raises(InputError, match=text):
+        model.predict(source)
+
+
+def test_an_empty_folder(model, tmp_path):
+    with pytest.raises(InputError, match=r"holds no files\. Expected images to predict"):
+        model.predict(tmp_path)
+
+
+@pytest.mark.parametrize("source", [PICTURE, "gone.png"])
+def test_the_mode_of_every_module_is_restored(model, source):
+    expected = model.predict(PICTURE)
+    model.train()
+    model.conv.eval()
+    before = copy.deepcopy(model.state_dict())
+    if source is PICTURE:
+        assert model.predict(source) == expected  # in eval mode meanwhile
+    else:
+        with pytest.raises(InputError):
+            model.predict(source)
+    modes = {name: module.training for name, module in model.named_modules()}
+    assert modes == {"": True, "conv": False, "norm": True, "fc_norm": True, "fc": True}
+    assert model.__dict__["network"].training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_train_and_eval_reach_the_network(model):
+    network = model.__dict__["network"]
+    assert model.train() is model
+    assert network.training
+    assert network.norm.training
+    assert not model.eval().__dict__["network"].training
+
+
+def test_a_prediction_is_readable():
+    answer = Prediction("a.png", ("cat", "dog"), (0.75, 0.25))
+    assert str(answer) == "a.png: cat 75.0%, dog 25.0%"
+    assert (answer.name, answer.probability) == ("cat", 0.75)
+
+
+def test_counts_are_those_of_the_head(model):
+    assert (model.num_features, model.num_classes, model.head_name) == (4, 3, "fc")
+
+
+def test_the_prefix_of_the_head_ends_in_a_dot_where_other_names_begin_alike(model):
+    assert model.head_prefixes == ("fc.",)
+    apply_plan(model, plan_lrs(model, model.get_finetune_lr_dict(0.1), weight_decay=0.0))
+    assert [name for name, parameter in model.named_parameters() if parameter.requires_grad] == ["fc.weight", "fc.bias"]
+    del model.fc_norm
+    assert model.head_prefixes == ("fc",)
+
+
+@pytest.mark.parametrize(("last", "kind"), [(nn.Conv2d(4, 3, 1), "Conv2d"), (nn.Identity(), "Identity")])
+def test_a_head_that_is_no_linear_layer_is_refused(last, kind):
+    with pytest.raises(InputError, match=rf"Net is no single linear layer \(it is: {kind}\).*Choose another model"):
+        Classifier(Net(last=last))
+
+
+def test_a_network_without_classifier_is_refused():
+    with pytest.raises(InputError, match=r"Linear is no single linear layer \(it is: NoneType\)"):
+        Classifier(nn.Linear(3, 3))
+
+
+def test_features_are_dropped_in_the_head_and_in_training_only():
+    model, features = Classifier(Net(), drop_rate=0.5).eval(), torch.ones(1, 4)
+    images = torch.randn(2, 3, 8, 8)
+    whole, trunk = model.head(features), model.trunk(images)
+    assert torch.equal(model.head(features), whole)
+    model.train()
+    assert any(not torch.equal(model.head(features), whole) for _ in range(20))
+    model.norm.eval()
+    assert torch.equal(model.trunk(images), trunk)
+
+
+def test_a_deep_copy_is_whole_and_independent(model):
+    images = torch.randn(2, 3, 8, 8)
+    other = copy.deepcopy(model)
+    assert torch.equal(other(images), model(images))
+    network = other.__dict__["network"]
+    assert network.fc is other.fc is not model.fc
+    nn.init.zeros_(other.fc.weight)
+    nn.init.zeros_(other.fc.bias)
+    other.train()
+    other.classes = ("x", "y", "z")
+    assert not other.head(torch.ones(1, 4)).any()
+    assert model.head(torch.ones(1, 4)).all()
+    assert (model.training, model.__dict__["network"].training, network.training) == (False, False, True)
+    assert model.classes == ("ant", "bee", "cat")
+
+
+def test_a_fused_copy_gives_the_same_and_shares_nothing(model):
+    model.norm.running_mean.normal_()
+    model.norm.running_var.uniform_(0.5, 2)
+    model.train()
+    model.fc.requires_grad_(False)
+    before, images = copy.deepcopy(model.state_dict()), torch.randn(2, 3, 8, 8)
+    with torch.inference_mode():
+        other = model.fuse()
+    assert isinstance(other.norm, nn.Identity)
+    assert other.__dict__["network"].norm is other.norm
+    assert other.__dict__["network"].conv is other.conv is not model.conv
+    assert (other.classes, other.head_prefixes) == (model.classes, model.head_prefixes)
+    assert not any(module.training for module in (*other.modules(), other.__dict__["network"]))
+    assert not any(tensor.requires_grad or tensor.is_inference() for tensor in other.parameters())
+    assert model.training
+    assert model.norm.training
+    assert [name for name, tensor in model.named_parameters() if not tensor.requires_grad] == ["fc.weight", "fc.bias"]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    mine = {tensor.data_ptr() for tensor in model.state_dict().values()}
+    assert not mine & {tensor.data_ptr() for tensor in other.state_dict().values()}
+    model.eval()
+    assert torch.allclose(other(images), model(images), rtol=1e-5, atol=1e-6)
+    assert torch.allclose(other.__dict__["network"](images), model(images), rtol=1e-5, atol=1e-6)
+    assert other.predict(PICTURE)[0].names == model.predict(PICTURE)[0].names
+
+
+def test_a_fused_copy_of_a_network_without_batch_norms_is_a_copy():
+    model, images = build_timm("convnext_atto", num_classes=2).eval(), torch.randn(1, 3, 32, 32)
+    assert torch.equal(model.fuse()(images), model(images))
+
+
+def test_the_head_is_made_anew_and_nothing_else(model):
+    before = copy.deepcopy(model.state_dict())
+    nn.init.constant_(model.fc.weight, 5.0)
+    torch.manual_seed(1)
+    model.reset_head()
+    assert not model.fc.bias.any()
+    assert 0 < model.fc.weight.abs().max() < 0.05
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"fc.weight", "fc.bias"}
+
+
+def test_a_new_head_has_the_known_deviation_and_may_lack_a_bias():
+    model = Classifier(Net(last=nn.Linear(1000, 100, bias=False)))
+    model.reset_head()
+    assert model.fc.weight.std().item() == pytest.approx(0.01, rel=0.02)
+
+
+def test_the_loss_is_the_mean_cross_entropy(model):
+    targets = torch.tensor([0, 2])
+    assert model.loss(torch.zeros(2, 3), targets).item() == pytest.approx(math.log(3))
+    sure = 100 * nn.functional.one_hot(targets, 3).float()
+    assert model.loss(sure, targets).item() == pytest.approx(0)
+    assert model.loss(sure, targets, label_smoothing=0.3).item() == pytest.approx(0.2 * 100)  # two of three thirds
+
+
+def test_a_network_of_timm_keeps_its_names_and_layers():
+    network = timm.create_model("test_resnet", num_classes=5)
+    model = build_timm("test_resnet", num_classes=5)
+    assert list(model.state_dict()) == list(network.state_dict())
+    assert [name for name, _ in model.named_parameters()] == [name for name, _ in network.named_parameters()]
+    model.load_state_dict(network.state_dict())
+    assert model.group_matcher() == network.group_matcher()
+    assert model.group_matcher(coarse=True) == network.group_matcher(coarse=True) != model.group_matcher()
+
+
+def test_a_size_that_a_network_refuses_is_told():
+    model = zoo.get("timm/vit_tiny_patch16_224", num_classes=2)
+    with pytest.raises(InputError, match=r"VisionTransformer refuses images of 64 x 64 px: .* Leave out image_size"):
+        model.predict(torch.zeros(3, 64, 64), image_size=64)
+
+
+@pytest.mark.parametrize("options", [{"top_k": 0}, {"batch_size": 0}])
+def test_counts_below_one_are_told(options):
+    with pytest.raises(InputError, match="expected 1 or more of each"):
+        zoo.get("timm/resnet10t", num_classes=2).predict(torch.zeros(3, 64, 64), **options)
+
+
+@pytest.mark.parametrize("classes", [None, "ab", [1, 2, 3], {"a": 0}, np.array(["a"])])
+def test_names_of_classes_are_texts(classes):
+    model = Classifier(Net())
+    with pytest.raises(InputError, match="expected a list of names such as"):
+        model.classes = classes
+
+
+@pytest.mark.parametrize("classes", [["a", "b"], ["a", "b", "c", "d"], ()])
+def test_without_a_name_for_each_output_nothing_is_named(classes):
+    model = Classifier(Net())
+    model.classes = classes
+    with pytest.raises(InputError, match=rf"3 outputs and {len(classes)} class names\. Give it one name for each"):
+        model.predict(make_picture(), image_size=32)
+    model.classes = ["a", "b", "c"]
+    assert model.classes == ("a", "b", "c")
+    assert set(model.predict(make_picture(), image_size=32)[0].names) == {"a", "b", "c"}

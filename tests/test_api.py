@@ -1,0 +1,376 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import zoo
+from coloured_folder import write_coloured
+from zoo.compat.super_gradients import training_params
+from zoo.errors import FrozenError, InputError, Interrupted, PlanError, PresetError, TrainingError
+from zoo.files.safetensors import read_tensors
+
+TINY = {"epochs": 2, "batch_size": 4, "image_size": 32, "num_workers": 0, "progress": False, "device": "cpu"}
+NAME = "timm/resnet10t"
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return write_coloured(tmp_path_factory.mktemp("images"), train=6, val=3)
+
+
+@pytest.fixture
+def model():
+    return zoo.get(NAME, num_classes=3)
+
+
+def weights(run):
+    return read_tensors(run.folder / "model.safetensors")
+
+
+def equal(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_has_all_its_files_and_says_what_it_did(model, images, tmp_path):
+    run = zoo.finetune(model, images, lr=0.05, out=tmp_path / "run", **TINY)
+    names = {path.relative_to(run.folder).as_posix() for path in run.folder.rglob("*") if path.is_file()}
+    assert names == {
+        "model.safetensors", "config.json", "preset.yaml", "plan.json", "data.json", "environment.json", "run.json",
+        "metrics.jsonl", "rates.csv", "evaluation.json", "proof.json", "features.json",
+        "SHA256SUMS", "pictures/curves.png", "pictures/rates.png", "pictures/confusion.png", "pictures/mistakes.png",
+    }  # fmt: skip
+    assert json.loads((run.folder / "run.json").read_text())["status"] == "finished"
+    assert json.loads((run.folder / "data.json").read_text())["classes"] == ["blue", "green", "red"]
+    assert len((run.folder / "metrics.jsonl").read_text().splitlines()) == 2
+    assert len((run.folder / "rates.csv").read_text().splitlines()) == 1 + 2 * 5
+    assert run.evaluation.top1 == run.metrics[-1]["top1"]
+    assert run.evaluation.images == 9
+    assert json.loads((run.folder / "plan.json").read_text())["digest"] == run.plan.digest
+
+
+def test_only_the_head_learns_and_the_proof_says_so(model, images, tmp_path):
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    run = zoo.finetune(model, images, lr=0.05, out=tmp_path / "run", augment="crop-flip", **TINY)
+    moved = {name for name, tensor in weights(run).items() if not torch.equal(before[name], tensor)}
+    assert moved == {"fc.weight", "fc.bias"}
+    proof = json.loads((run.folder / "proof.json").read_text())
+    whens = [moment["when"] for moment in proof["moments"]]
+    assert whens == [
+        "before the first step",
+        "after the first step",
+        "after epoch 1",
+        "after epoch 2",
+        "in model.safetensors",
+    ]
+    assert len({moment["sha256"] for moment in proof["moments"]}) == 1
+    assert set(proof["digests"]) == set(before) - {"fc.weight", "fc.bias"}
+
+
+def test_something_that_writes_to_a_frozen_tensor_stops_the_run(model, images, tmp_path):
+    def nudge(module, *_):
+        module[0].conv1.weight.data.add_(1e-3)
+
+    model.layer1.register_forward_hook(nudge)
+    with pytest.raises(FrozenError, match=r"changed after the first step: layer1\.0\.conv1\.weight"):
+        zoo.finetune(model, images, lr={"fc": 0.05, "layer4": 0.01, "default": 0.0}, out=tmp_path / "run", **TINY)
+
+
+@pytest.mark.parametrize(
+    ("options", "learning"),
+    [
+        ({"lr": 0.01, "mode": "low_lr"}, {"fc": 0.01, "default": 0.001}),
+        ({"lr": 0.01, "mode": "full"}, {"default": 0.01}),
+        ({"lr": {"fc": 0.01, "layer4": 0.002, "default": 0}}, {"fc": 0.01, "layer4": 0.002}),
+    ],
+)
+def test_rates_by_mode_and_by_mapping(model, images, tmp_path, options, learning):
+    run = zoo.finetune(model, images, out=tmp_path / "run", schedule="constant", warmup_epochs=0.0, **options, **TINY)
+    rates = {name: rate for name, rate in run.metrics[-1]["lr"].items() if rate and "decay" not in name}
+    assert rates == pytest.approx(learning)
+
+
+def test_load_gives_the_same_logits_bit_for_bit(model, images, tmp_path):
+    run = zoo.finetune(model, images, lr=0.05, mode="full", out=tmp_path / "run", ema_decay=0.9, **TINY)
+    batch = torch.randn(3, 3, 32, 32)
+    loaded = zoo.load(run.folder)
+    assert torch.equal(loaded(batch), run.model(batch))
+    assert loaded.classes == ("blue", "green", "red")
+    assert loaded.preprocess.image_size == 32
+    again = zoo.evaluate(run.folder, images, device="cpu", progress=False, batch_size=TINY["batch_size"])
+    assert again.confusion == run.evaluation.confusion
+    assert again.loss == pytest.approx(run.evaluation.loss, rel=1e-5)  # there the images lay channels last
+
+
+def test_the_same_call_gives_the_same_weights_whatever_the_number_of_workers(images, tmp_path):
+    runs = [
+        zoo.finetune(
+            zoo.get(NAME, num_classes=3), images, lr=0.05, mode="full", out=tmp_path / str(workers),
+            **TINY | {"num_workers": workers},
+        )
+        for workers in (0, 2)
+    ]  # fmt: skip
+    assert equal(*map(weights, runs))
+
+
+def test_a_preset_exported_from_a_run_repeats_it_bit_for_bit(images, tmp_path):
+    first = zoo.finetune(
+        zoo.get(NAME, num_classes=3, seed=5), images, lr=0.05, mode="low_lr", out=tmp_path / "a", seed=7, **TINY
+    )
+    preset = zoo.load_preset(first.folder / "preset.yaml")
+    model = zoo.get(preset.model, pretrained=preset.pretrained, num_classes=3, seed=preset.init_seed)
+    second = zoo.finetune(model, images, preset=preset, out=tmp_path / "b", progress=False)
+    assert equal(weights(first), weights(second))
+    assert (second.folder / "preset.yaml").read_bytes() == (first.folder / "preset.yaml").read_bytes()
+    other = zoo.finetune(zoo.get(NAME, num_classes=3, seed=5), images, preset=preset, seed=8, out=tmp_path / "c",
+                         progress=False)  # fmt: skip
+    assert not equal(weights(first), weights(other))
+
+
+STOPPED = """
+import os, signal, sys, zoo, zoo.training.run
+after = zoo.training.run.Training._after_step
+def stop(self, position, loss, request):
+    if position.step == {step}:
+        os.kill(os.getpid(), signal.SIG{signal})
+    return after(self, position, loss, request)
+zoo.training.run.Training._after_step = stop
+model = zoo.get("{name}", num_classes=3, drop_rate=0.3)
+zoo.finetune(model, {images!r}, lr=0.05, mode="full", out={out!r}, ema_decay=0.9, keep="best", **{options!r})
+"""
+
+
+@pytest.mark.parametrize(("step", "name"), [(3, "INT"), (5, "TERM"), (8, "INT")])
+def test_a_run_that_was_stopped_goes_on_as_the_same_run(images, tmp_path, step, name):
+    options = TINY | {"epochs": 3}
+    whole = zoo.finetune(
+        zoo.get(NAME, num_classes=3, drop_rate=0.3), images, lr=0.05, mode="full", out=tmp_path / "whole",
+        ema_decay=0.9, keep="best", **options,
+    )  # fmt: skip
+    out = tmp_path / "stopped"
+    code = STOPPED.format(step=step, signal=name, name=NAME, images=str(images), out=str(out), options=options)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "everything is saved. Go on with: zoo finetune --resume" in done.stderr
+    assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
+    assert json.loads((out / "run.json").read_text())["step"] == step
+    assert zoo.load(out).num_classes == 3
+    resumed = zoo.resume(out, progress=False)
+    assert equal(weights(whole), weights(resumed))
+    assert (out / "rates.csv").read_text() == (whole.folder / "rates.csv").read_text()
+    keys = ("epoch", "step", "val_loss", "top1", "lr")
+    assert [[r[k] for k in keys] for r in resumed.metrics] == [[r[k] for k in keys] for r in whole.metrics]
+
+
+class StopAfterStep3(zoo.Callback):
+    def on_step_end(self, run):
+        if run.step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_run_with_a_function_of_super_gradients_is_resumed_and_repeated(images, tmp_path):
+    def course(initial_lr, epoch, iter, max_epoch, iters_per_epoch):
+        return 0.001 + initial_lr * (1 - (epoch * iters_per_epoch + iter) / (max_epoch * iters_per_epoch)) ** 2
+
+    params = {"initial_lr": 0.05, "max_epochs": 3, "lr_mode": "FunctionLRScheduler", "lr_schedule_function": course}
+    params |= {"loss": "CrossEntropyLoss", "lr_warmup_epochs": 1}
+    options = {key: value for key, value in TINY.items() if key not in ("epochs", "progress")}
+    preset = training_params(params).replace(**options)
+
+    def train(out, **options):
+        return zoo.finetune(zoo.get(NAME, num_classes=3), images, out=tmp_path / out, **options)
+
+    whole = train("whole", preset=preset, mode="low_lr", progress=False)
+    rates = (whole.folder / "rates.csv").read_text()
+    assert len(set(rates.splitlines())) > 4
+    repeated = train("repeated", preset=whole.folder / "preset.yaml", progress=False)
+    with pytest.raises(Interrupted):
+        train("stopped", preset=preset, mode="low_lr", callbacks=StopAfterStep3(), progress=False)
+    for run in (repeated, zoo.resume(tmp_path / "stopped", progress=False)):
+        assert equal(weights(whole), weights(run))
+        assert (run.folder / "rates.csv").read_text() == rates
+
+
+def test_a_run_that_was_killed_goes_on_from_what_it_saved_last(images, tmp_path):
+    options = TINY | {"epochs": 3}
+    out = tmp_path / "killed"
+    code = STOPPED.format(step=7, signal="KILL", name=NAME, images=str(images), out=str(out), options=options)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    with pytest.raises(OSError, match=r"has no model.safetensors: it was interrupted; resume it"):
+        zoo.load(out)
+    whole = zoo.finetune(
+        zoo.get(NAME, num_classes=3, drop_rate=0.3), images, lr=0.05, mode="full", out=tmp_path / "whole",
+        ema_decay=0.9, keep="best", **options,
+    )  # fmt: skip
+    assert equal(weights(whole), weights(zoo.resume(out, progress=False)))
+
+
+def test_a_finished_run_and_changed_data_are_not_resumed(model, tmp_path):
+    images = write_coloured(tmp_path / "images", train=6, val=3)
+    run = zoo.finetune(model, images, lr=0.05, out=tmp_path / "run", **TINY)
+    with pytest.raises(InputError, match=r"has no state.pt: the run is finished"):
+        zoo.resume(run.folder)
+    out = tmp_path / "stopped"
+    code = STOPPED.format(step=3, signal="INT", name=NAME, images=str(images), out=str(out), options=TINY)
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    os.remove(images / "train" / "red" / "00.png")
+    with pytest.raises(InputError, match="the data has changed since the run"):
+        zoo.resume(out, progress=False)
+
+
+def test_a_run_is_never_written_over(model, images, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="exists and is not empty; a run is never written over"):
+        zoo.finetune(model, images, lr=0.05, out=tmp_path / "run", **TINY)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine.txt"]
+
+
+class Hooked(nn.Module):
+    """A module of somebody's own, with hooks that read a parameter of their own in both ways."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, images):
+        return self.linear(self.backbone(images).flatten(1))
+
+    def initialize_param_groups(self, lr, training_params):
+        return [
+            {"named_params": list(self.backbone.named_parameters("backbone")), "name": "backbone",
+             "lr": lr * training_params.multiply_backbone_lr},
+            {"named_params": list(self.linear.named_parameters("linear")), "name": "linear"},
+        ]  # fmt: skip
+
+    def update_param_groups(self, param_groups, lr, epoch, iter, training_params, total_batch):
+        for group in param_groups:
+            factor = training_params["multiply_backbone_lr"] if group["name"].startswith("backbone") else 1
+            group["lr"] = lr * factor * (0.5 if epoch else 1)
+        return param_groups
+
+
+def test_the_hooks_of_a_module_of_ones_own_live(images, tmp_path):
+    run = zoo.finetune(
+        Hooked(), images, lr=0.1, out=tmp_path / "run", schedule="constant", warmup_epochs=0.0,
+        training_params={"multiply_backbone_lr": 0.2}, **TINY,
+    )  # fmt: skip
+    first, second = (record["lr"] for record in run.metrics)
+    assert first["backbone"] == pytest.approx(0.02)
+    assert first["linear"] == pytest.approx(0.1)
+    assert second["backbone"] == pytest.approx(0.01)
+    with pytest.raises(OSError, match="of a class that is not in the registry"):
+        zoo.load(run.folder)
+    loaded = zoo.load(run.folder, model=Hooked())
+    assert equal(dict(loaded.state_dict()), dict(run.model.state_dict()))
+
+
+def test_a_module_that_does_not_know_its_head_learns_at_one_rate_and_it_is_said(images, tmp_path, capsys):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 3))
+    with pytest.raises(PlanError, match="Sequential has no get_finetune_lr_dict"):
+        zoo.finetune(network, images, lr=0.1, mode="head", out=tmp_path / "run", **TINY)
+    assert not (tmp_path / "run").exists()
+    zoo.finetune(network, images, lr=0.01, out=tmp_path / "uniform", **TINY | {"progress": True})
+    assert "note: Sequential does not say which part is its head, so all of it learns" in capsys.readouterr().out
+    run = zoo.finetune(network, images, lr={"default": 0.01}, out=tmp_path / "run", **TINY)
+    assert run.evaluation.images == 9
+
+
+def test_a_rate_that_is_too_high_stops_the_run(model, images, tmp_path):
+    with pytest.raises(TrainingError, match="The rate is probably too high"):
+        zoo.finetune(model, images, lr=1e30, mode="full", optimizer="SGD", out=tmp_path / "run", **TINY)
+
+
+def test_keep_best_and_evaluate_every(model, images, tmp_path):
+    options = TINY | {"epochs": 4}
+    run = zoo.finetune(model, images, lr=0.05, out=tmp_path / "run", evaluate_every=3, keep="best", **options)
+    assert [record["epoch"] for record in run.metrics if "top1" in record] == [3, 4]
+    assert run.evaluation.top1 == max(record.get("top1", 0) for record in run.metrics)
+
+
+def test_the_plan_is_shown_before_training(model, images, tmp_path, capsys):
+    zoo.finetune(model, images, lr=0.05, out=tmp_path / "run", **TINY | {"progress": True, "epochs": 1})
+    out = capsys.readouterr().out
+    assert out.index("lr plan of timm/resnet10t") < out.index("epoch 1/1")
+    assert "frozen tensors unchanged at 4 moments" in out
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"epochs": 0}, PresetError, "epochs is 0; expected an integer, 1 or more"),
+        ({"epoch": 3}, PresetError, "unknown key 'epoch'. Did you mean 'epochs'"),
+        ({"lr": {"fc": 0.1}}, PresetError, "default"),
+        ({"lr": {"fc": 0.1, "default": 0}, "mode": "head"}, PresetError, "mode"),
+        ({"preset": "classify-head"}, PresetError, "Did you mean 'classify-heads'"),
+        ({"optimizer": "AdmaW"}, InputError, r"unknown optimizer 'AdmaW'. Did you mean .*'AdamW'"),
+        ({"device": "cuda"}, InputError, "device 'cuda' is not available"),
+        ({"cache": "memory", "mode": "full"}, InputError, "cache='memory' is not possible: the trunk learns"),
+    ],
+)
+def test_wrong_options_write_nothing(model, images, tmp_path, options, error, text):
+    if options.get("device") == "cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(error, match=text):
+        zoo.finetune(model, images, out=tmp_path / "run", **TINY | options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_head_of_another_size_is_told(images, tmp_path):
+    with pytest.raises(
+        InputError, match=r"the data has 3 classes and the model 5 outputs. Make the model with zoo.get"
+    ):
+        zoo.finetune(zoo.get(NAME, num_classes=5), images, out=tmp_path / "run", **TINY)
+
+
+def test_a_name_is_not_a_model(images):
+    with pytest.raises(
+        InputError, match=r"model is a str; expected a model of zoo.get.*Pass zoo.get\('resnet18', ...\)"
+    ):
+        zoo.finetune("resnet18", images)
+
+
+@pytest.mark.parametrize(("mode", "cache"), [("head", "disk"), ("full", "off")])
+def test_what_was_chosen_is_in_the_runs_preset(model, images, tmp_path, mode, cache):
+    run = zoo.finetune(model, images, lr=0.05, mode=mode, out=tmp_path / "run", **TINY)
+    assert run.preset.cache == "auto"
+    assert zoo.load_preset(run.folder / "preset.yaml").cache == cache
+
+
+def test_hooks_that_are_not_asked_are_named(images, tmp_path, capsys):
+    options = TINY | {"progress": True, "training_params": {"multiply_backbone_lr": 0.2}}
+    zoo.finetune(Hooked(), images, lr=0.1, mode="full", out=tmp_path / "run", **options)
+    assert "note: the param-group hooks of Hooked are not asked" in capsys.readouterr().out
+
+
+def test_a_run_that_took_no_step_leaves_no_folder(images, tmp_path):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 3))
+    network.haed = nn.Linear(2, 2)
+    network.forward = lambda images: network[1](network[0](images))
+    with pytest.raises(TrainingError, match="'haed' is to learn"):
+        zoo.finetune(network, images, lr={"haed": 0.1, "default": 0.01}, out=tmp_path / "run", **TINY)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_data_that_was_opened_before_is_not_checked_again(model, images, tmp_path, capsys, is_open):
+    data = zoo.open_data(images) if is_open else images
+    zoo.finetune(model, data, lr=0.05, out=tmp_path / "run", **TINY | {"progress": True, "epochs": 1})
+    assert capsys.readouterr().out.count("checking images") == (0 if is_open else 1)
+
+
+def test_a_preset_may_be_a_mapping():
+    from zoo.api import _effective
+
+    effective, _ = _effective({"epochs": 3}, 0.1, None, {}, defaults={"batch_size": 16})
+    assert (effective.epochs, effective.batch_size, effective.lr) == (3, 16, 0.1)
+    with pytest.raises(
+        InputError, match=r"preset is a list; expected a name of zoo\.list_presets\(\), the path of a YAML"
+    ):
+        _effective([1], None, None, {})

@@ -1,0 +1,449 @@
+import errno
+import hashlib
+import logging
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+from huggingface_hub import constants
+
+from hub_server import HubServer
+from zoo.errors import WeightsContentError, WeightsError, WeightsNetworkError, WeightsNotFoundError
+from zoo.weights import hub as hub_file
+from zoo.weights.hub import (
+    HubFile,
+    fetch_file,
+    fetch_if_there,
+    find_cached,
+    get_endpoint,
+    hiding_passwords,
+    is_plain_path,
+    look_up,
+)
+
+CONTENT = b"weights" * 1000
+WANTED = HubFile(model="tiny", repo="org/tiny", filename="model.safetensors")
+WAYS_OUT = (
+    r"Three ways out: \(1\) run `hf download org/tiny model\.safetensors --revision main` where there is a network, .*"
+    r"HF_HUB_OFFLINE=1; \(2\) pass pretrained= the path .*; \(3\) pretrained=False"
+)
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that would have been waited, by us and by the client."""
+    waited: list[float] = []
+    sleep = time.sleep
+
+    def note(seconds: float) -> None:
+        if threading.current_thread() is not threading.main_thread():  # of whatever else runs in this process
+            sleep(seconds)
+        elif seconds:
+            waited.append(seconds)
+
+    monkeypatch.setattr(time, "sleep", note)
+    return waited
+
+
+@pytest.fixture
+def commit(hub: HubServer) -> str:
+    return hub.add("org/tiny", {"model.safetensors": CONTENT, "sub/notes.txt": b"note"})
+
+
+def refusal(wanted: HubFile, *, force: bool = False) -> str:
+    with pytest.raises(WeightsError, match=f"^weights of tiny: .*{wanted.repo}") as caught:
+        fetch_file(wanted, force=force)
+    assert caught.value.__cause__ is not None
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def assert_matches(text: str, pattern: str) -> None:
+    assert re.search(pattern, text), text
+
+
+def run(code: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    root = Path(__file__).parents[2]
+    env = os.environ | environment
+    return subprocess.run([sys.executable, "-c", code], env=env, cwd=root, capture_output=True, text=True)
+
+
+# ---- what works
+
+
+def test_a_file_is_downloaded_and_its_commit_told(hub: HubServer, commit: str) -> None:
+    path, found = fetch_file(WANTED)
+    assert path.read_bytes() == CONTENT
+    assert path.is_relative_to(constants.HF_HUB_CACHE)
+    assert found == commit
+    assert [request.method for request in hub.requests] == ["HEAD", "GET"]
+    assert hub.requests[0].headers["user-agent"].startswith("zoo/0.")
+
+
+def test_a_file_in_a_subfolder_belongs_to_the_same_commit(commit: str) -> None:
+    path, found = fetch_file(replace(WANTED, filename="sub/notes.txt"))
+    assert (path.read_bytes(), found) == (b"note", commit)
+
+
+def test_the_cache_folder_can_be_chosen(commit: str, tmp_path: Path) -> None:
+    path, _ = fetch_file(replace(WANTED, cache_dir=tmp_path / "snapshots" / "cache"))
+    assert path.is_relative_to(tmp_path / "snapshots" / "cache" / "models--org--tiny")
+    assert not Path(constants.HF_HUB_CACHE).exists()
+
+
+def test_a_cached_commit_needs_no_request(hub: HubServer, commit: str) -> None:
+    fetch_file(WANTED)
+    hub.requests.clear()
+    hub.fail(".*", reset=True, times=None)
+    assert fetch_file(replace(WANTED, revision=commit))[0].read_bytes() == CONTENT
+    assert not hub.requests
+
+
+def test_a_cached_branch_is_used_when_the_hub_is_down(hub: HubServer, commit: str) -> None:
+    fetch_file(WANTED)
+    hub.fail(".*", status=503, times=None)
+    assert fetch_file(WANTED)[1] == commit
+
+
+def test_a_cached_branch_is_used_when_connections_are_reset(hub: HubServer, commit: str) -> None:
+    fetch_file(WANTED)
+    hub.fail(".*", reset=True, times=None)
+    assert fetch_file(WANTED)[1] == commit
+
+
+def test_force_downloads_again(hub: HubServer, commit: str) -> None:
+    fetch_file(WANTED)
+    fetch_file(replace(WANTED, revision=commit), force=True)
+    assert hub.count("GET") == 2
+
+
+def test_the_token_goes_to_the_hub_and_not_to_where_it_redirects(hub: HubServer, commit: str) -> None:
+    hub.tokens, hub.gated = {"hf_friend"}, {"org/tiny": {"hf_friend"}}
+    fetch_file(replace(WANTED, token="hf_friend"))
+    assert [request.headers.get("authorization") for request in hub.requests] == ["Bearer hf_friend", None]
+
+
+# ---- files that need not be there
+
+
+def test_a_file_that_is_there(hub: HubServer, commit: str) -> None:
+    notes = replace(WANTED, filename="sub/notes.txt", revision=commit)
+    for _ in range(2):
+        path = fetch_if_there(notes)
+        assert path is not None
+        assert path.read_bytes() == b"note"
+    assert hub.count("GET") == 1
+
+
+def test_a_file_that_is_not_there_is_asked_for_once(hub: HubServer, commit: str) -> None:
+    config = replace(WANTED, filename="config.json", revision=commit)
+    assert fetch_if_there(config) is None
+    assert hub.count("HEAD") == 1
+    hub.fail(".*", reset=True, times=None)
+    assert fetch_if_there(config) is None
+    assert hub.count(".*") == 1
+
+
+def test_not_knowing_is_an_error(hub: HubServer, commit: str) -> None:
+    hub.fail("HEAD", status=403, times=None)
+    with pytest.raises(WeightsError, match="refuses access"):
+        fetch_if_there(replace(WANTED, filename="config.json", revision=commit))
+
+
+# ---- what is known without a download
+
+
+def test_a_look_up_tells_commit_digest_and_size(hub: HubServer, commit: str) -> None:
+    found = look_up(WANTED)
+    assert (found.commit, found.sha256, found.size) == (commit, hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
+    small = look_up(replace(WANTED, filename="sub/notes.txt", revision=commit))
+    assert (small.commit, small.sha256, small.size) == (commit, None, 4)
+    assert hub.count("GET") == 0
+    assert find_cached(WANTED) is None
+
+
+def test_a_look_up_that_fails(hub: HubServer, commit: str) -> None:
+    with pytest.raises(WeightsNotFoundError, match="has no revision 'absent'"):
+        look_up(replace(WANTED, revision="absent"))
+    hub.fail("HEAD", reset=True, times=None)
+    with pytest.raises(WeightsNetworkError, match=r"the connection to .* failed \(\w+: .*\)\. Three ways out"):
+        look_up(WANTED)
+    assert hub.count("HEAD .*/main/") == 4
+    hub.faults.clear()
+    hub.fail("HEAD", headers={"X-Repo-Commit": None}, times=None)
+    with pytest.raises(WeightsContentError, match="the commit ''; expected 40 hexadecimal digits"):
+        look_up(WANTED)
+
+
+def test_what_is_cached_is_found_without_a_request(hub: HubServer, commit: str) -> None:
+    path, _ = fetch_file(WANTED)
+    hub.requests.clear()
+    assert find_cached(WANTED) == find_cached(replace(WANTED, revision=commit)) == path
+    assert find_cached(replace(WANTED, revision="0" * 40)) is None
+    assert not hub.requests
+
+
+def test_known_weights_have_a_shorter_way_to_a_machine_without_a_network(hub: HubServer, commit: str) -> None:
+    hub.fail("HEAD", status=503, times=None)
+    assert "(1) run `zoo weights export DIR tiny` where there is" in refusal(replace(WANTED, is_known=True))
+
+
+@pytest.mark.parametrize("name", ["a", "a/b.txt", "a b", "..a", "a..", ".a/b"])
+def test_plain_paths(name: str) -> None:
+    assert is_plain_path(name)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/a", "a/", "a//b", "a/../b", "../a", "a\\b", "C:a", "a\0b"])
+def test_paths_that_are_not_plain(name: str) -> None:
+    assert not is_plain_path(name)
+
+
+def test_the_client_is_left_as_it_was(hub: HubServer, commit: str) -> None:
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
+
+    before = list(get_session().event_hooks["response"])
+    fetch_file(WANTED)
+    with pytest.raises(WeightsError):
+        fetch_file(replace(WANTED, filename="absent.safetensors"))
+    assert get_session().event_hooks["response"] == before
+
+
+# ---- transfers that fail
+
+
+def test_no_try_begins_long_after_the_first_one(hub: HubServer, commit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_file, "LAST_TRY_SECONDS", -1.0)
+    hub.fail("GET .*/model.safetensors", status=503, times=None)
+    assert "answered 503" in refusal(WANTED)
+    assert hub.count("GET") == 1
+
+
+def test_the_waits_grow(hub: HubServer, commit: str, waits: list[float]) -> None:
+    hub.fail("GET .*/model.safetensors", status=503, times=None)
+    refusal(WANTED)
+    assert waits == [0.5, 2.0, 8.0]
+
+
+@pytest.mark.parametrize("fault", [{"status": 503}, {"status": 403}, {"reset": True}, {"reset": True, "truncate": 100}])
+def test_a_transfer_that_fails_twice_is_healed(
+    hub: HubServer, commit: str, fault: dict[str, Any], waits: list[float]
+) -> None:
+    hub.fail("GET .*/model.safetensors", times=2, **fault)
+    assert fetch_file(WANTED)[0].read_bytes() == CONTENT
+    assert hub.count("GET") == 3
+    assert sum(waits) < 4
+
+
+def test_a_body_of_another_length_than_announced_is_fetched_again(hub: HubServer, commit: str) -> None:
+    hub.fail("GET .*/model.safetensors", body=CONTENT[:-1])
+    assert fetch_file(WANTED)[0].read_bytes() == CONTENT
+
+
+def test_a_truncated_body_is_fetched_again(hub: HubServer, commit: str) -> None:
+    hub.fail("GET .*/model.safetensors", truncate=100)
+    assert fetch_file(WANTED)[0].read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("fault", "what"),
+    [
+        ({"status": 503}, r"answered 503 \(it may be down\) when asked for model.safetensors of org/tiny"),
+        ({"reset": True}, r"the connection to .* failed \(\w+: .*\)"),
+        ({"truncate": 100}, r"the connection to .* failed \(\w+: .*\)"),
+        ({"body": b"short"}, "with another length than announced|answered 416"),
+    ],
+)
+def test_a_transfer_that_always_fails(hub: HubServer, commit: str, fault: dict[str, Any], what: str) -> None:
+    hub.fail("GET .*/model.safetensors", times=None, **fault)
+    text = refusal(WANTED)
+    assert_matches(text, f"({what}).*{WAYS_OUT}")
+    assert hub.endpoint in text
+    assert not list(Path(constants.HF_HUB_CACHE).rglob("model.safetensors")), "nothing half is kept"
+
+
+# ---- answers that are no file
+
+
+def test_no_such_repository(hub: HubServer) -> None:
+    text = refusal(replace(WANTED, hint="No folder either."))
+    start = f"weights of tiny: {hub.endpoint} has no repository org/tiny, or does not show it to you. "
+    todo = "Check the name; if it is private, log in (hf auth login) or pass token=. No folder either."
+    assert text == start + todo
+    assert "has no repository" in refusal(replace(WANTED, token="hf_friend")), "401 for strangers, 404 for friends"
+    assert hub.count("HEAD") == 2, "not tried again"
+
+
+def test_no_such_revision(hub: HubServer, commit: str) -> None:
+    for revision in ("absent", "0" * 40):
+        assert f"has no revision '{revision}'. Expected a branch" in refusal(replace(WANTED, revision=revision))
+
+
+def test_no_such_file(commit: str) -> None:
+    text = refusal(replace(WANTED, filename="absent.safetensors"))
+    assert "has no file 'absent.safetensors' in revision 'main'. Only safetensors" in text
+
+
+def test_gated(hub: HubServer, commit: str) -> None:
+    hub.tokens, hub.gated = {"hf_friend", "hf_stranger"}, {"org/tiny": {"hf_friend"}}
+    page = f"Accept its terms at {hub.endpoint}/org/tiny, then log in"
+    assert_matches(refusal(WANTED), f"org/tiny is gated, and no usable token was sent. {page}")
+    text = refusal(replace(WANTED, token="hf_stranger"))
+    assert_matches(text, f"org/tiny is gated, and the token that was sent has no access. {page}")
+    assert "hf_stranger" not in text
+
+
+def test_a_token_that_is_not_accepted(hub: HubServer, commit: str) -> None:
+    hub.tokens = set()
+    text = refusal(replace(WANTED, token="hf_secret"))
+    assert_matches(text, r"does not accept the token for org/tiny \(401\).*hf auth login")
+    assert "hf_secret" not in text
+    assert "hf_secret" not in repr(replace(WANTED, token="hf_secret"))
+
+
+def test_access_refused_without_a_reason(hub: HubServer, commit: str) -> None:
+    hub.fail("HEAD", status=403, times=None)
+    assert_matches(refusal(WANTED), r"refuses access to org/tiny \(403\)")
+
+
+def test_something_that_is_no_hub(hub: HubServer, commit: str) -> None:
+    hub.fail("HEAD", headers={"X-Repo-Commit": None}, times=None)
+    assert_matches(refusal(WANTED), f"{hub.endpoint} does not answer as a Hub does when asked for .* Check HF_ENDPOINT")
+
+
+def test_a_commit_that_is_none(hub: HubServer, commit: str) -> None:
+    hub.fail("HEAD", headers={"X-Repo-Commit": "main"}, times=None)
+    with pytest.raises(WeightsError, match="org/tiny the commit 'main'; expected 40 hexadecimal digits"):
+        fetch_file(WANTED)
+
+
+def test_a_name_that_the_client_refuses(hub: HubServer) -> None:
+    assert "org/ti..ny" in refusal(replace(WANTED, repo="org/ti..ny"))
+    assert not hub.requests
+
+
+# ---- no network
+
+
+def test_look_ups_that_fail(hub: HubServer, commit: str, waits: list[float]) -> None:
+    hub.fail("HEAD", status=500, times=None)
+    assert_matches(refusal(WANTED), f"answered 500 .*{WAYS_OUT}")
+    assert sum(waits) < 24, "the client has waited, we do not start again"
+
+
+def test_no_network_and_no_cache(hub: HubServer) -> None:
+    code = """
+import time
+waited = []
+time.sleep = waited.append
+from zoo.weights.hub import HubFile, fetch_file
+try:
+    fetch_file(HubFile(model="tiny", repo="org/tiny", filename="model.safetensors"))
+finally:
+    print(sum(waited))
+"""
+    done = run(code, HF_ENDPOINT="http://127.0.0.1:9")
+    where = f"model.safetensors of org/tiny is not in the cache {constants.HF_HUB_CACHE}"
+    what = rf"the connection to http://127.0.0.1:9 failed \(\w+: .*\), and {where}\. {WAYS_OUT}"
+    assert_matches(done.stderr.strip().splitlines()[-1], what)
+    assert float(done.stdout) < 24, "the client has waited, we do not start again"
+
+
+def test_a_forced_download_without_network(hub: HubServer, commit: str) -> None:
+    fetch_file(WANTED)
+    hub.fail(".*", status=503, times=None)
+    assert "answered 503" in refusal(WANTED, force=True)
+    hub.faults.clear()
+    hub.fail(".*", reset=True, times=None)
+    assert_matches(refusal(WANTED, force=True), "the connection to .* failed")
+
+
+def test_offline(hub: HubServer, commit: str) -> None:
+    fetch_file(WANTED)
+    hub.requests.clear()
+    code = """
+from zoo.weights.hub import HubFile, fetch_file
+wanted = HubFile(model="tiny", repo="org/tiny", filename="model.safetensors")
+print(fetch_file(wanted)[1])
+fetch_file(HubFile(model="tiny", repo="org/tiny", filename="model.safetensors", revision="0" * 40))
+"""
+    start = time.monotonic()
+    done = run(code, HF_HUB_OFFLINE="1", HF_ENDPOINT="http://mirror.example")
+    assert done.stdout.strip() == commit
+    error = done.stderr.strip().splitlines()[-1]
+    assert_matches(
+        error, r"^zoo\.errors\.WeightsNetworkError: weights of tiny: HF_HUB_OFFLINE is set, and .* is not in the cache"
+    )
+    assert_matches(error, r"Three ways out: .*--revision 0{40}`")
+    assert time.monotonic() - start < 10
+    assert not hub.requests
+
+
+# ---- the machine
+
+
+def test_a_cache_that_cannot_be_written(hub: HubServer, commit: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    text = refusal(replace(WANTED, cache_dir=tmp_path / "file"))
+    assert_matches(text, f"cannot be put into the cache {tmp_path}/file: .*Set HF_HOME to a folder")
+
+
+def test_a_full_disk(hub: HubServer, commit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    assert "cannot be put into the cache" in refusal(WANTED)
+
+
+def test_an_error_of_no_known_kind(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("Data processing error\ndetails")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    assert_matches(refusal(WANTED), "cannot be fetched from .*: RuntimeError: Data processing error$")
+
+
+# ---- the endpoint
+
+
+def test_an_endpoint_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "https://user:secret@mirror.example/hub")
+    assert get_endpoint() == "https://mirror.example/hub"
+
+
+def test_plain_http_is_refused_away_from_this_machine(monkeypatch: pytest.MonkeyPatch, hub: HubServer) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://mirror.example")
+    with pytest.raises(
+        WeightsError, match=r"HF_ENDPOINT is http://mirror\.example: .* Expected https.*ZOO_ALLOW_HTTP=1"
+    ):
+        fetch_file(WANTED)
+
+
+def test_plain_http_can_be_allowed(monkeypatch: pytest.MonkeyPatch, hub: HubServer) -> None:
+    asked: list[object] = []
+
+    def answer(*arguments: object, **_: object) -> str:
+        asked.append(arguments)
+        return f"/cache/snapshots/{'0' * 40}/model.safetensors"
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://mirror.example")
+    monkeypatch.setenv("ZOO_ALLOW_HTTP", "1")
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", answer)
+    assert fetch_file(WANTED)[1] == "0" * 40
+    assert asked == [("org/tiny", "model.safetensors")]
+
+
+def test_a_password_in_the_endpoint_is_not_logged(caplog):
+    logger = logging.getLogger("huggingface_hub.utils._http")
+    with hiding_passwords():
+        logger.warning("thrown while requesting HEAD %s", "http://user:secret@127.0.0.1:9/a")
+    assert "thrown while requesting HEAD http://127.0.0.1:9/a" in caplog.text
+    assert "secret" not in caplog.text

@@ -1,0 +1,254 @@
+"""What `predict` may be given - paths, patterns, folders, videos, pictures in memory - as a list of pictures."""
+
+import glob
+import os
+import re
+import unicodedata
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from zoo.data.decode import begins_like_image, read_image
+from zoo.data.folders import walk_files
+from zoo.data.video import is_video, read_frame, read_frames
+from zoo.errors import InputError
+from zoo.files.paths import to_path
+
+WRITABLE = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # of pictures with boxes
+PICTURE_SUFFIXES = (  # a file with another one is looked into
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".ppm"),
+    *(".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".avif", ".heic", ".heif"),
+)
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+OnBad: TypeAlias = Callable[[InputError], object]
+
+_Ready = TypeVar("_Ready")
+
+
+class UnreadableError(InputError):
+    """One of the images that were given cannot be read."""
+
+
+class Source(NamedTuple):
+    """A picture or a video.
+
+    Attributes:
+        label: The path as it was given or found, or `image 3` by the place in what was given.
+        item: What `zoo.data.decode.read_image` takes; or the path of a video.
+        file: A file name for what is drawn of it, with folders below the one that was given; no two have the same.
+    """
+
+    label: str
+    item: Any
+    file: str
+
+
+class FramePlace(NamedTuple):
+    """Where a frame is; the arguments of `zoo.data.video.read_frame`."""
+
+    path: str
+    number: int
+    ticks: int | None
+
+
+class Picture(NamedTuple):
+    """A picture, not necessarily read yet.
+
+    Attributes:
+        label: As `Source`.
+        file: As `Source`; of a frame, a file in a folder with the name of the video.
+        item: What `read_image` takes.
+        place: Of the frame of a video; None for other pictures.
+        seconds: Of the frame, None if unknown.
+        fault: Why there is no picture here: the rest of a video cannot be read.
+    """
+
+    label: str
+    file: str
+    item: Any
+    place: FramePlace | None = None
+    seconds: float | None = None
+    fault: InputError | None = None
+
+
+def find_sources(given: Any, on_other: Callable[[Path], object] | None = None) -> list[Source]:
+    """List the pictures and videos that were given; only files whose names do not tell what they are are looked into.
+
+    Args:
+        given: A path; a pattern such as `photos/*.jpg` (`**` for folders in folders); a folder, which stands for the
+            pictures in it and in its folders; a picture (PIL, array `(H, W, 3)` uint8, tensor `(3, H, W)` uint8 or
+            float 0 to 1, bytes of a file, an open file); a batch of them as one array or tensor of four dimensions;
+            what this function returned; or a list of any of these.
+        on_other: Is given each file of a folder or pattern that is passed over, as it is no picture.
+
+    Raises:
+        InputError: Nothing was given, a folder or pattern has no pictures, or it is a web address.
+    """
+    found = _expand(given, on_other or (lambda _: None))
+    if not found:
+        raise InputError("there is nothing to predict: no images were passed. Pass at least one.")
+    named = [
+        source if source.label else Source(f"image {index}", source.item, f"image-{index}.jpg")
+        for index, source in enumerate(found)
+    ]
+    taken: set[str] = set()
+    return [source._replace(file=_unique(_drawn_name(source), taken)) for source in named]
+
+
+def read_sources(sources: Iterable[Source]) -> Iterator[Picture]:
+    """Yield the pictures of sources, frame by frame where they are videos; a damaged video ends with its fault."""
+    for label, item, file in sources:
+        if not isinstance(item, (str, os.PathLike)) or not is_video(item):
+            yield Picture(label, file, item)
+            continue
+        path, folder = os.fspath(item), PurePosixPath(file).with_suffix("")
+        try:
+            for frame in read_frames(path):
+                place = FramePlace(path, frame.number, frame.ticks)
+                yield Picture(label, f"{folder}/frame-{frame.number:06d}.jpg", frame.picture, place, frame.seconds)
+        except InputError as error:
+            yield Picture(label, file, item, fault=error)
+
+
+def read_again(item: Any) -> Image.Image:
+    """Read a picture: what `read_image` takes, or a `FramePlace`."""
+    return read_frame(*item) if isinstance(item, FramePlace) else read_image(item)
+
+
+def gather(reads: Iterable[Callable[[], _Ready]], size: int, on_bad: OnBad | None) -> Iterator[list[_Ready]]:
+    """Yield what can be read, in lists of `size`; the last one may be shorter.
+
+    Args:
+        reads: Each returns one thing, or raises `InputError`.
+        size: 1 or more.
+        on_bad: Is given each error. None: the first one ends it, after what was read before it.
+
+    Raises:
+        UnreadableError: One cannot be read, and there is no `on_bad`.
+    """
+    ready: list[_Ready] = []
+    for read in reads:
+        try:
+            ready.append(read())
+        except InputError as error:
+            if on_bad is not None:
+                on_bad(error)
+                continue
+            if ready:
+                yield ready
+            raise UnreadableError(str(error)) from error
+        if len(ready) == size:
+            yield ready
+            ready = []
+    if ready:
+        yield ready
+
+
+@contextmanager
+def skipping(skip_bad: bool | OnBad) -> Iterator[OnBad | None]:
+    """Yield what `gather` does with errors: nothing for False; for True, all of them become one warning at the end."""
+    if skip_bad is False:
+        yield None
+    elif callable(skip_bad):
+        yield skip_bad
+    else:
+        errors: list[InputError] = []
+        yield errors.append
+        if errors:
+            warnings.warn(f"left out {len(errors):,} that cannot be read. The first: {errors[0]}", stacklevel=2)
+
+
+def _expand(given: Any, on_other: Callable[[Path], object]) -> list[Source]:
+    """Return sources whose file names may be the same; those without a name have an empty label."""
+    if isinstance(given, Source):
+        return [given]
+    if isinstance(given, (str, os.PathLike)):
+        return _expand_path(os.fspath(given), on_other)
+    if isinstance(given, np.ndarray) and given.dtype.kind in "UO":  # of paths
+        given = given.tolist()
+    if isinstance(given, (np.ndarray, Tensor)):
+        batch: Iterable[Any] = given if given.ndim == 4 else [given]
+        return [Source("", image, "") for image in batch]
+    if callable(getattr(given, "read", None)):
+        return [Source("", given.read(), "")]
+    if isinstance(given, bytes) or not isinstance(given, Sequence):
+        return [Source("", given, "")]
+    return [source for part in given for source in _expand(part, on_other)]
+
+
+def _expand_path(text: str, on_other: Callable[[Path], object]) -> list[Source]:
+    if ADDRESS.match(text):
+        raise InputError(f"cannot read {text!r}: it is a web address; expected a file. Download it first.")
+    path = to_path(text)
+    if os.path.isdir(path):
+        return _expand_folder(path, on_other)
+    if any(mark in text for mark in "*?[") and not os.path.lexists(path):
+        return _expand_pattern(str(path), on_other)
+    return [Source(str(path), path, path.name)]
+
+
+def _expand_folder(folder: Path, on_other: Callable[[Path], object]) -> list[Source]:
+    files = sorted(folder / name for name in walk_files(folder))
+    if not files:
+        raise InputError(f"the folder {folder} holds no files. Expected images to predict.")
+    pictures = [file for file in files if _is_picture(file)]
+    if not pictures:
+        hint = " Pass videos by their paths or a pattern." if any(map(is_video, files)) else ""
+        raise InputError(f"the folder {folder} holds no pictures, but {_describe(files)}.{hint}")
+    _tell_others(files, pictures, on_other)
+    return [Source(str(file), file, file.relative_to(folder).as_posix()) for file in pictures]
+
+
+def _expand_pattern(pattern: str, on_other: Callable[[Path], object]) -> list[Source]:
+    files = sorted(Path(found) for found in glob.iglob(pattern, recursive=True) if not os.path.isdir(found))
+    if not files:
+        where = "" if os.path.isabs(pattern) else f" Looked in {Path.cwd()}."
+        raise InputError(f"no file fits the pattern {pattern!r}.{where}")
+    usable = [file for file in files if is_video(file) or _is_picture(file)]
+    if not usable:
+        raise InputError(f"no picture or video fits the pattern {pattern!r}, but {_describe(files)}.")
+    _tell_others(files, usable, on_other)
+    root = os.path.commonpath([file.parent for file in usable])
+    return [Source(str(file), file, Path(os.path.relpath(file, root)).as_posix()) for file in usable]
+
+
+def _is_picture(file: Path) -> bool:
+    """Whether a file is one, by its name or by how it begins: a name says nothing against it, as in training."""
+    return file.suffix.lower() in PICTURE_SUFFIXES or (not is_video(file) and begins_like_image(file))
+
+
+def _tell_others(files: Sequence[Path], taken: Sequence[Path], on_other: Callable[[Path], object]) -> None:
+    kept = set(taken)
+    for file in files:
+        if file not in kept:
+            on_other(file)
+
+
+def _describe(files: Sequence[Path]) -> str:
+    count, first = len(files), files[0].name
+    return f"{count:,} other files such as {first!r}" if count > 1 else f"the file {first!r}"
+
+
+def _drawn_name(source: Source) -> str:
+    """Return the name of a source's file with an ending that can be written: 1.gif and 1.ppm both become 1.jpg."""
+    path = PurePosixPath(source.file)
+    if isinstance(source.item, (str, os.PathLike)) and is_video(source.item):
+        return str(path.with_suffix(".mp4"))
+    return str(path if path.suffix.lower() in WRITABLE else path.with_suffix(".jpg"))
+
+
+def _unique(file: str, taken: set[str]) -> str:
+    """Return the name, with a number if it is taken; on many disks names that differ in case or form only are one."""
+    path, number, name = PurePosixPath(file), 1, file
+    while (key := unicodedata.normalize("NFC", name).casefold()) in taken:
+        number += 1
+        name = str(path.with_stem(f"{path.stem}-{number}"))
+    taken.add(key)
+    return name

@@ -1,0 +1,220 @@
+"""Frozen means free: what a trunk that does not learn makes of the images is computed once and kept.
+
+Here is decided whether that pays, and where they are kept; batches of what is kept come in the order that the images
+themselves would have.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from zoo._model import cut, find_parts, head_prefixes
+from zoo.data.split_source import Feed
+from zoo.engine.frozen.backbone import TrunkEngine, find_patch
+from zoo.engine.frozen.shards import KeptFeatures, send
+from zoo.errors import InputError
+from zoo.rates.plan import Plan
+
+Where: TypeAlias = Literal["off", "memory", "disk"]
+
+WORTH = 0.9  # of the images through the trunk: with more left of them it is not worth the trouble
+MEMORY_SHARE = 0.25  # of what the machine has free
+SMALL_SHARE = 0.1  # of the free disk: less is kept there, so that the next run starts at once
+DISK_SHARE = 0.5  # of the free disk: more is never taken by itself
+DEVICE_SHARE = 0.5  # of a GPU's free memory: the rest is for training
+
+
+class HeadOnly(nn.Module):
+    """The head of a model as a network of its own, on features that are kept or that an engine computes.
+
+    Args:
+        model: Has `head`.
+        engine: Turns images into features; None: the network is called with features.
+    """
+
+    def __init__(self, model: Any, engine: TrunkEngine | None = None) -> None:
+        super().__init__()
+        self.model, self.engine, self.method = model, engine, cut(model).head
+
+    def forward(self, inputs: Any, *targets: Any) -> Any:
+        """Turn images, or features, into outputs; targets are passed on to heads that take them."""
+        features = inputs if self.engine is None else self.engine.join(self.engine(inputs))
+        return getattr(self.model, self.method)(features, *targets)
+
+
+class KeptSamples(Dataset[Any]):
+    """Kept features as a data set that gives whole batches.
+
+    Args:
+        kept: Sample `view * images + index` is the view of an image.
+        feed: Turns rows into targets.
+        pin_memory: Whether features are taken into memory from where a GPU copies them without the processor.
+    """
+
+    def __init__(self, kept: KeptFeatures, feed: Feed, *, pin_memory: bool = False) -> None:
+        self.kept, self.feed, self.pin_memory = kept, feed, pin_memory
+
+    def __len__(self) -> int:
+        return len(self.feed)
+
+    def __getitems__(self, places: Sequence[tuple[int, int]]) -> tuple[tuple[Tensor, ...], Any]:
+        """Return features and targets of `(index, epoch)` places; the views are taken in turn."""
+        indices, epochs = torch.tensor(places).unbind(1)
+        wanted = (epochs * len(self) + indices) % self.kept.count
+        parts, rows = self.kept.take(wanted, pin_memory=self.pin_memory)
+        return parts, self.feed.from_rows(rows.values, rows.counts, send(indices, self.kept.device))
+
+
+def as_they_are(batch: Any) -> Any:
+    """Return a batch that is one already: the collation of `KeptSamples`."""
+    return batch
+
+
+def why_not_frozen(model: nn.Module, plan: Plan) -> str | None:
+    """Return why a model's trunk cannot run by itself under a plan; None if it is frozen, and as it was made."""
+    if find_parts(model) is None:
+        return "the model has no trunk and head"
+    prefixes = head_prefixes(model)
+    learning = [name for group in plan.trained for name in group.names if not name.startswith(prefixes)]
+    return f"the trunk learns ({learning[0]})" if learning else find_patch(model)
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How often the trunk of a run looks at an image.
+
+    Attributes:
+        epochs: Of training.
+        views: Changed versions of each training image.
+        train: Training images.
+        val: Images to score.
+        evaluations: How often they are scored.
+    """
+
+    epochs: int
+    views: int
+    train: int
+    val: int
+    evaluations: int
+
+    @property
+    def without(self) -> int:
+        """Images through the trunk if nothing is kept."""
+        return self.epochs * self.train + self.evaluations * self.val
+
+    @property
+    def once(self) -> int:
+        """Images through the trunk if features are kept."""
+        return min(self.views, self.epochs) * self.train + self.val
+
+
+class Choice(NamedTuple):
+    """Where features are kept, and why there."""
+
+    where: Where
+    why: str
+
+
+def choose_cache(
+    wish: str,
+    passes: Passes,
+    sample_bytes: int,
+    *,
+    processes: int,
+    free_memory: float,
+    free_disk: float,
+    found: bool,
+    no_disk: str | None = None,
+) -> Choice:
+    """Choose where features are kept, by what it saves and what there is room for.
+
+    Args:
+        wish: `auto`, `memory` or `disk`.
+        passes: How often the trunk runs.
+        sample_bytes: Bytes of the features of one image.
+        processes: That train together; only files are shared by them.
+        free_memory: Bytes.
+        free_disk: Bytes, where files would be.
+        found: Whether all of them are there already, from an earlier run.
+        no_disk: Why none can be kept on disk, without a full stop; None if they can.
+
+    Raises:
+        InputError: What is wished for is not possible.
+    """
+    needed = passes.once * sample_bytes
+    size, saving = format_bytes(needed), f"{passes.once:,} images through the trunk instead of {passes.without:,}"
+    if wish == "memory" and processes > 1:
+        raise InputError("cache='memory' is for one process, and several train. Use cache='disk', which they share.")
+    if wish == "memory":
+        if needed > free_memory:
+            raise InputError(
+                f"cache='memory' needs {size}, and {format_bytes(free_memory)} are free. Use cache='disk' or 'off'."
+            )
+        return Choice("memory", f"{saving}; {size} of memory")
+    if found:
+        return Choice("disk", f"an earlier run has kept them; {size}")
+    if wish == "disk":
+        if no_disk:
+            raise InputError(f"cache='disk' is not possible: {no_disk}. Use cache='memory' or 'off'.")
+        if needed > free_disk:
+            raise InputError(
+                f"cache='disk' needs {size}, and {format_bytes(free_disk)} are free there. Make room, set "
+                "XDG_CACHE_HOME to a larger disk, or use cache='off'."
+            )
+        return Choice("disk", f"{saving}; {size} on disk")
+    if passes.once > WORTH * passes.without:
+        return Choice("off", "they would save less than a tenth of the images through the trunk")
+    on_disk = 0.0 if no_disk else free_disk
+    if needed <= SMALL_SHARE * on_disk:
+        return Choice("disk", f"{saving}; {size} of {format_bytes(free_disk)} free on disk")
+    if processes == 1 and needed <= MEMORY_SHARE * free_memory:
+        return Choice("memory", f"{saving}; {size} of {format_bytes(free_memory)} free memory{_in_brackets(no_disk)}")
+    if needed <= DISK_SHARE * on_disk:
+        return Choice("disk", f"{saving}; {size} of {format_bytes(free_disk)} free on disk")
+    if no_disk and processes > 1:
+        return Choice("off", f"several processes share them on disk only, and {no_disk}")
+    disk = f"none on disk ({no_disk})" if no_disk else f"{format_bytes(free_disk)} on disk"
+    return Choice("off", f"they need {size}; free are {format_bytes(free_memory)}, {disk}")
+
+
+class Residence(NamedTuple):
+    """Where kept features are while a run trains on them.
+
+    Attributes:
+        on_device: Whether all of them are in the GPU's memory; else each batch is copied to it.
+        why: One phrase.
+    """
+
+    on_device: bool
+    why: str
+
+
+def choose_residence(device_type: str, needed: int, free: int) -> Residence:
+    """Choose whether kept features go to the device as a whole, before the first epoch.
+
+    Args:
+        device_type: Of the device that trains.
+        needed: Bytes of all of them.
+        free: Bytes of the device's memory that this process may take.
+    """
+    if device_type != "cuda":
+        return Residence(False, f"{device_type} shares the machine's memory")
+    if needed > DEVICE_SHARE * free:
+        return Residence(False, f"they need {format_bytes(needed)}; {format_bytes(free)} are free on the GPU")
+    return Residence(True, f"{format_bytes(needed)} of {format_bytes(free)} free")
+
+
+def _in_brackets(no_disk: str | None) -> str:
+    return f" (not on disk: {no_disk})" if no_disk else ""
+
+
+def format_bytes(count: float) -> str:
+    """Return a number of bytes as people read it, in units of 1,000."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if count >= factor:
+            return f"{count / factor:,.1f} {unit}"
+    return f"{count / 1e3:,.1f} kB"

@@ -1,0 +1,327 @@
+"""Where the batches of a run come from: the user's loaders, images, or what a frozen trunk makes of them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, send_to_device
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from zoo._model import float_dtype, known_config
+from zoo.data.image_store import ImageStore
+from zoo.data.loader import EpochSampler, default_workers, lay_channels_last, order_batches
+from zoo.data.prefetch import read_ahead
+from zoo.data.random_reads import why_random
+from zoo.data.split_source import Feed, Prepare
+from zoo.data.user_loaders import UserLoader
+from zoo.data.worker_guard import check_guard
+from zoo.engine.frozen.backbone import TrunkEngine, choose_dtype, find_patch
+from zoo.engine.frozen.cache import keep_features
+from zoo.engine.frozen.compute import Split
+from zoo.engine.frozen.policy import HeadOnly, KeptSamples, Residence, as_they_are, choose_residence, why_not_frozen
+from zoo.engine.frozen.precision import choose_engine
+from zoo.engine.frozen.shards import KeptFeatures
+from zoo.engine.memory import is_out_of_memory, measure_free_memory
+from zoo.errors import InputError
+from zoo.progress import Progress
+from zoo.rates.plan import Plan
+from zoo.settings.preset import Preset
+
+TO_TRY = 8  # images by which the speed of a trunk is measured
+VECTORS_TO_SCORE = 1024  # per batch, where nothing is learnt
+
+
+class LoaderBatches:
+    """A loader as batches that can be started at any one.
+
+    Args:
+        loader: Prepared by the accelerator.
+        sampler: Gives the order of each epoch; None for a loader that the user brought, whose first batches are then
+            loaded and thrown away when a run is resumed in the middle of an epoch.
+        images_per_batch: Of all processes together.
+        prepare: Called with images, targets, epoch and batch; returns inputs and targets as the network takes them.
+            None: they are so already.
+        ahead: Whether a thread fetches batches a little before they are asked for.
+    """
+
+    def __init__(
+        self,
+        loader: Any,
+        sampler: EpochSampler | None = None,
+        images_per_batch: int = 1,
+        prepare: Prepare | None = None,
+        ahead: bool = False,
+    ) -> None:
+        self.loader, self.sampler, self.images_per_batch, self.prepare = loader, sampler, images_per_batch, prepare
+        self.ahead = ahead
+
+    @property
+    def batch_size(self) -> int | None:
+        """Images per batch of all processes together; None: not known."""
+        return None if self.sampler is None else self.images_per_batch
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return self.epoch(0)
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[tuple[Any, Any]]:
+        """Iterate over one epoch, from a batch on."""
+        first = 0
+        if self.sampler is not None:
+            self.sampler.set_epoch(epoch, start=start_batch * self.images_per_batch)
+            first = start_batch
+        for batch, pair in enumerate(read_ahead(self.loader) if self.ahead else self.loader, first):
+            if batch < start_batch:
+                continue
+            if self.prepare is None:
+                yield pair
+                continue
+            images, targets = pair
+            yield self.prepare(images, targets, epoch, batch)
+
+
+@dataclass(frozen=True)
+class Supply:
+    """What a run trains on and what it trains.
+
+    Attributes:
+        network: What turns the first of a batch into outputs, prepared by the accelerator: the model, or its head.
+        train: Batches to learn from.
+        val: Batches to score; None if there are none.
+        engine: What runs a frozen trunk; None if the trunk learns.
+        features: Where features are kept, and what that took; empty if they are not.
+        store: Where decoded images are kept; to be closed at the end.
+    """
+
+    network: Any
+    train: LoaderBatches
+    val: LoaderBatches | None
+    engine: TrunkEngine | None = None
+    features: Mapping[str, Any] = field(default_factory=dict)
+    store: ImageStore | None = None
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Return such a network, not prepared, of a model: of the moving average of the weights, say."""
+        if self.engine is None:
+            return model
+        return HeadOnly(model, None if self.features else self.engine)
+
+    def to_inputs(self, images: Tensor) -> Any:
+        """Return what the network takes of images."""
+        return self.engine.join(self.engine(images)) if self.engine and self.features else images
+
+
+def supply_loaders(model: nn.Module, loaders: Mapping[str, UserLoader], accelerator: Accelerator) -> Supply:
+    """Take batches from the user's own loaders, as they come."""
+    scored = load_from_user(loaders["val"], accelerator, model) if "val" in loaders else None
+    return Supply(accelerator.prepare(model), load_from_user(loaders["train"], accelerator, model), scored)
+
+
+def load_from_user(user: UserLoader, accelerator: Accelerator, model: nn.Module) -> LoaderBatches:
+    """Return the batches of a loader that a user brought; targets are looked at before they go to the device.
+
+    Images of another floating-point type than the model's weights, such as float64, are cast.
+    """
+    dtype = float_dtype(model)
+    context = getattr(user.loader, "multiprocessing_context", None)
+    check_guard(getattr(user.loader, "num_workers", 0), context and context.get_start_method())
+    is_known = isinstance(user.loader, DataLoader)
+    loader = accelerator.prepare_data_loader(user.loader, device_placement=False) if is_known else user.loader
+
+    def prepare(images: Any, targets: Any, epoch: int, batch: int) -> tuple[Any, Any]:
+        pair = user.prepare(images, targets, epoch, batch)
+        inputs, numbers = send_to_device(pair, accelerator.device, non_blocking=True)
+        is_other = isinstance(inputs, Tensor) and inputs.is_floating_point() and inputs.dtype != dtype
+        return (inputs.to(dtype) if is_other else inputs), numbers
+
+    return LoaderBatches(loader, prepare=prepare)
+
+
+def open_store(preset: Preset, accelerator: Accelerator, show: Progress, *splits: Any) -> ImageStore | None:
+    """Open what keeps decoded images, one for all processes, if the preset asks for it.
+
+    Raises:
+        InputError: The images of a split are not the same whenever they are read.
+    """
+    if preset.image_cache == "off":
+        return None
+    if reason := _why_random([images for images in splits if images is not None], accelerator):
+        raise InputError(f"image_cache={preset.image_cache!r} is not possible: {reason}. Use image_cache='off'.")
+    folder: list[Any] = [None]
+    options: dict[str, Any] = {"limit_bytes": int(preset.image_cache_gb * 1e9), "say": show.say}
+    store = ImageStore(preset.image_cache, **options) if accelerator.is_main_process else None
+    if accelerator.num_processes > 1:
+        folder = [store and store.folder]
+        broadcast_object_list(folder)
+    return store or ImageStore(preset.image_cache, **options, folder=folder[0])
+
+
+def make_supply(
+    model: nn.Module,
+    train: Feed,
+    val: Feed | None,
+    preset: Preset,
+    plan: Plan,
+    accelerator: Accelerator,
+    show: Progress,
+) -> Supply:
+    """Choose where batches come from, and prepare it.
+
+    A trunk that is frozen as a whole is not trained but run, by an engine made for that; if it is worth it, once for
+    each image.
+
+    Args:
+        model: On the accelerator's device, frozen as the plan says.
+        train: Images to learn from.
+        val: Images to score, if there are any.
+        preset: The effective preset.
+        plan: Decides whether the trunk is frozen.
+        accelerator: Device and processes.
+        show: Where a pass over all images is shown.
+
+    Raises:
+        InputError: If features were to be kept and cannot be.
+    """
+    workers = default_workers(len(train)) if preset.num_workers is None else preset.num_workers
+    loaders, learning = _Loaders(preset, accelerator, workers), why_not_frozen(model, plan)
+    reason = learning or train.changes
+    if not reason and preset.cache != "off":
+        reason = _why_random([feed.images for feed in (train, val) if feed], accelerator)
+    if reason and preset.cache in ("memory", "disk"):
+        raise InputError(f"cache={preset.cache!r} is not possible: {reason}. Use cache='auto' or 'off'.")
+    if learning:
+        if preset.cache == "auto" and learning == find_patch(model):
+            show.say(f"features are not kept: {learning}")
+        scored = None if val is None else loaders.of_images(val, val.prepare, learn=False)
+        return Supply(accelerator.prepare(model), loaders.of_images(train, train.prepare, learn=True), scored)
+    keeps = not reason and preset.cache != "off"
+    passes = min(preset.views, preset.epochs) if keeps else preset.epochs
+    engine = _make_engine(model, train, passes * len(train), preset, accelerator, show)
+    if reason and preset.cache == "auto":
+        show.say(f"features are not kept: {reason}")
+    if keeps:
+        splits = [Split(train, min(preset.views, preset.epochs)), *([Split(val, 1)] if val else [])]
+        name = known_config(model).get("model") or type(model).__name__
+        kept = keep_features(engine, splits, preset, accelerator, show, name=name, num_workers=workers)
+        if kept.splits:
+            placed = place_features(kept.splits, accelerator.device, show)
+            scored = None if val is None else loaders.of_features(val, placed[1], engine, learn=False)
+            batches = loaders.of_features(train, placed[0], engine, learn=True)
+            facts = {**kept.facts, "features_on": str(placed[0].device)}
+            return Supply(accelerator.prepare(HeadOnly(model)), batches, scored, engine, facts)
+    scored = None if val is None else loaders.of_images(val, val.prepare, learn=False)
+    batches = loaders.of_images(train, train.prepare, learn=True)
+    return Supply(accelerator.prepare(HeadOnly(model, engine)), batches, scored, engine)
+
+
+def place_features(splits: Sequence[KeptFeatures], device: torch.device, show: Progress) -> list[KeptFeatures]:
+    """Return kept features in the memory of the device that trains if they fit there, else as they are.
+
+    Args:
+        splits: Features of each split, in the machine's memory or mapped from files.
+        device: That trains.
+        show: Where it is told, unless there is no choice.
+    """
+    if device.type != "cuda":
+        return list(splits)
+    residence = choose_residence(device.type, sum(kept.nbytes for kept in splits), measure_free_memory(device))
+    placed = list(splits)
+    if residence.on_device:
+        try:
+            placed = [kept.load(device) for kept in splits]
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            residence = Residence(False, "another process has taken the GPU's memory meanwhile")
+    where = "on the GPU" if residence.on_device else "in the machine's memory, and batches are copied to the GPU"
+    show.say(f"kept features are {where}: {residence.why}")
+    return placed
+
+
+def _why_random(splits: Sequence[Any], accelerator: Accelerator) -> str | None:
+    """Return why the images of a split may look different each time, as the main process finds it."""
+    found: list[str | None] = [None]
+    if accelerator.is_main_process:
+        found = [next((reason for images in splits if (reason := why_random(images))), None)]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(found)
+    return found[0]
+
+
+@dataclass(frozen=True)
+class _Loaders:
+    """Makes the loaders of one run."""
+
+    preset: Preset
+    accelerator: Accelerator
+    workers: int
+
+    def of_images(self, feed: Feed, prepare: Prepare, *, learn: bool) -> LoaderBatches:
+        options: dict[str, Any] = {"batch_size": self.preset.batch_size, "num_workers": self.workers}
+        # A thread may decode while the network computes, but not draw: the loop draws from the same generator.
+        is_plain = getattr(feed.samples, "in_threads", False) and not getattr(feed.samples, "draws", True)
+        ahead = not self.workers and is_plain and self._may_run_ahead(learn=learn)
+        return self._make(feed.samples, feed, feed.collate, prepare, ahead, learn=learn, **options)
+
+    def of_features(self, feed: Feed, kept: KeptFeatures, engine: TrunkEngine, *, learn: bool) -> LoaderBatches:
+        has_maps, on_cpu = any(part.ndim > 2 for part in kept.take([0])[0]), kept.device.type == "cpu"
+        size = self.preset.batch_size if learn or has_maps else VECTORS_TO_SCORE
+        pins = on_cpu and self.accelerator.device.type == "cuda"  # only memory of the machine can be pinned
+        options: dict[str, Any] = {"batch_size": size, "num_workers": 0, "pin_memory": pins}
+        samples = KeptSamples(kept, feed, pin_memory=pins)
+        ahead = has_maps and on_cpu and self._may_run_ahead(learn=learn)
+
+        def prepare(parts: tuple[Tensor, ...], targets: Any, epoch: int, batch: int) -> tuple[Any, Any]:
+            return engine.join([lay_channels_last(part) for part in parts]), targets
+
+        return self._make(samples, feed, as_they_are, prepare, ahead, learn=learn, **options)
+
+    def _may_run_ahead(self, *, learn: bool) -> bool:
+        """Whether the loader may end before its last batch is used: not if that is gathered from several processes."""
+        return learn or self.accelerator.num_processes == 1
+
+    def _make(
+        self,
+        samples: Dataset[Any],
+        feed: Feed,
+        collate: Any,
+        prepare: Prepare,
+        ahead: bool,
+        *,
+        learn: bool,
+        **options: Any,
+    ) -> LoaderBatches:
+        loader = order_batches(
+            samples,
+            len(feed),
+            collate,
+            shuffle=learn,
+            seed=self.preset.seed,
+            views=self.preset.views if learn else 1,
+            **{"pin_memory": self.accelerator.device.type == "cuda"} | options,
+        )
+        per_step = options["batch_size"] * self.accelerator.num_processes
+        return LoaderBatches(self.accelerator.prepare(loader), loader.epoch_sampler, per_step, prepare, ahead)
+
+
+def _make_engine(
+    model: nn.Module, feed: Feed, images: int, preset: Preset, accelerator: Accelerator, show: Progress
+) -> TrunkEngine:
+    """Make the engine of a frozen trunk that will see so many images."""
+    device = accelerator.device
+    dtype = choose_dtype(preset.trunk_precision, preset.precision, device.type)
+    options: dict[str, Any] = {"device": device, "fuse": preset.fuse_trunk, "compile": preset.compile, "say": show.say}
+    if device.type != "cpu" or preset.trunk_precision != "auto" or preset.precision != "no":
+        return TrunkEngine(model, dtype=dtype, **options)
+    samples, targets = feed.collate([feed.samples[index, 0] for index in range(min(TO_TRY, len(feed)))])
+    inputs, _ = feed.prepare(samples, targets, 0, 1)
+    chosen = choose_engine(lambda dtype: TrunkEngine(model, dtype=dtype, **options), inputs, images, show.say)
+    dtypes = [chosen.dtype]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(dtypes)
+    return chosen if dtypes[0] == chosen.dtype else TrunkEngine(model, dtype=dtypes[0], **options)

@@ -1,0 +1,288 @@
+"""What of a run goes to a Hub: its model and how it was made, without what is the author's own.
+
+Left at home: the state of the optimizer, the environment with its command line, the paths of data and weights. What
+goes is written into a folder of its own, loaded from there once, and searched for paths of this machine.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from zoo._model import known_config
+from zoo.errors import InputError, LicenceError, WeightsError
+from zoo.exporters._card import Trained, write_card
+from zoo.files.atomic import write_file
+from zoo.files.checksums import check_checksum
+from zoo.models.catalog import find_entry
+from zoo.models.config import ModelConfig
+from zoo.models.registry import Entry
+from zoo.models.saved import names_repository
+from zoo.models.unwrap import take_model
+from zoo.training.run_folder import RunFolder, load_model
+from zoo.training.run_records import check_inside, read_record
+from zoo.weights.hub import get_endpoint
+from zoo.weights.licence_terms import find_terms
+
+RECORDS = ("metrics.jsonl", "evaluation.json", "plan.json", "proof.json")
+LOCAL = ("run.json", "data.json")  # what is read here and stays here
+CARD = "README.md"
+OWN = ("model.safetensors", "config.json", "preset.yaml", *RECORDS, CARD)  # what a push may write, beside pictures/
+_TRACES = (  # paths of a machine, wherever they stand in a text
+    r"(?<![\w.~:/-])/(?:home|Users|root|mnt|media|tmp|var|srv|opt|private|workspace|content)/[^\s\"'`,;)\]]+",
+    r"\b[A-Za-z]:\\{1,2}\w[^\s\"'`,;)\]]*",
+    r"\bfile://[^\s\"'`,;)\]]+",
+)
+
+
+@dataclass(frozen=True)
+class Package:
+    """A folder that is ready to go.
+
+    Attributes:
+        folder: Where it is.
+        files: Path in the repository and size in bytes, of each file.
+        model: Registry name.
+        licence: Of the weights; None if there is none that binds them.
+        notes: What the author should know before it goes.
+    """
+
+    folder: Path
+    files: tuple[tuple[str, int], ...]
+    model: str
+    licence: str | None
+    notes: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(size for _, size in self.files)
+
+
+def pack(source: Any, folder: Path, *, repo: str, pictures: bool = True) -> Package:
+    """Write what may go of a model into an empty folder.
+
+    Args:
+        source: A run, its folder, or a model of `zoo.get`.
+        folder: An empty folder.
+        repo: Where it will go, `org/name`, for its card.
+        pictures: Whether the pictures of the run go, too; some show images of the data.
+
+    Raises:
+        InputError: It is no finished run or model of the registry, or a text in it tells of this machine.
+        LicenceError: The licence of the weights forbids to pass them on.
+    """
+    target, run = RunFolder(folder), _find_run(source)
+    source = take_model(source) if isinstance(source, nn.Module) else source
+    config = run.read_config() if run else _describe(source)
+    entry = _find_entry(config, run)
+    _check_licence(config, entry, run)
+    clean, parents = _clean(config)
+    if run is None:
+        target.save_model(source, source.state_dict())
+    else:
+        check_checksum(run.file("model.safetensors"))
+        _take(run.file("model.safetensors"), target.file("model.safetensors"))
+        _copy_records(run, target, clean, pictures)
+    target.write_json("config.json", clean.model_dump())
+    load_model(folder)  # what goes is whole, and fits
+    target.write_text(CARD, _write_card(_gather(repo, clean, entry, parents, run, target)))
+    _refuse_traces(target, run)
+    files = tuple(sorted(_files(folder)))
+    return Package(folder, files, str(config.model), config.licence, tuple(_notes(clean, files)))
+
+
+def _find_run(source: Any) -> RunFolder | None:
+    """Return the folder of a finished run; None for a model."""
+    path = getattr(source, "folder", source)
+    if not isinstance(path, (str, os.PathLike)):
+        return None
+    run = RunFolder.open(path)
+    for name in ("model.safetensors", "config.json", "preset.yaml", *LOCAL):
+        check_inside(run.path, name)
+    status = run.read_json("run.json") if run.file("run.json").is_file() else {}
+    stopped = isinstance(status, dict) and status.get("status", "finished") != "finished"
+    if stopped or run.file("state.pt").is_file() or not run.file("model.safetensors").is_file():
+        raise InputError(f"the run in {run.path} is not finished. Resume it (zoo finetune --resume), then push it.")
+    return run
+
+
+def _describe(model: Any) -> ModelConfig:
+    from zoo.training.run_folder import model_config
+
+    if not callable(getattr(model, "state_dict", None)):
+        raise InputError(
+            f"a {type(model).__name__} cannot be pushed; expected a run, its folder, or a model of zoo.get."
+        )
+    return model_config(model) if known_config(model) else ModelConfig(model=None)
+
+
+def _find_entry(config: ModelConfig, run: RunFolder | None) -> Entry:
+    """Return what the registry knows of the model: what it does not know, nobody could load."""
+    what = str(run.path) if run else "this model"
+    if config.model is None:
+        raise InputError(
+            f"{what} is of a class that is not in the registry, so zoo.get could not build it again. Register the "
+            "class with @zoo.register_model(), make the model with zoo.get(its name), and fine-tune that."
+        )
+    try:
+        return find_entry(config.model)
+    except InputError as error:
+        raise InputError(
+            f"{what} is a {config.model!r}, which is not registered in this process. Import the module that has "
+            "@zoo.register_model() for it, then push again."
+        ) from error
+
+
+def _check_licence(config: ModelConfig, entry: Entry, run: RunFolder | None) -> None:
+    """Refuse weights that may not be passed on, by any of the places that tell their licence."""
+    stated = {config.licence}
+    if entry.weights is not None and config.origin.get("sha256") == entry.weights.sha256:
+        stated.add(entry.weights.licence)
+    if run is not None:
+        stated.add(_read_metadata(run.file("model.safetensors")).get("licence"))
+    for licence in sorted(filter(None, stated)):
+        terms = find_terms(licence)
+        if not terms.may_pass_on:
+            link = f" ({terms.link})" if terms.link else ""
+            raise LicenceError(
+                f"this model began with weights under the {terms.name}: {terms.words}{link}. It cannot be pushed, also "
+                "not to a private repository. Fine-tune from weights that may be passed on, or from random ones "
+                "(pretrained=False)."
+            )
+
+
+def _clean(config: ModelConfig) -> tuple[ModelConfig, tuple[str, ...]]:
+    """Return the configuration without paths of this machine, and the repositories that its weights are from."""
+    origin, weights = dict(config.origin), config.origin.get("weights")
+    if weights is None:
+        return config.model_copy(update={"origin": _only_flags(origin)}), ()
+    match = re.fullmatch(r"https?://[^\s@]+?/([^\s/]+/[^\s/]+)", str(weights))
+    if match is None:
+        name = re.split(r"[/\\]", str(weights).rstrip("/\\"))[-1]
+        return config.model_copy(update={"origin": _only_flags(origin) | {"weights": f"a local file, {name}"}}), ()
+    return config, (match[1],) if str(weights).startswith(f"{get_endpoint()}/") else ()
+
+
+def _only_flags(origin: dict[str, Any]) -> dict[str, Any]:
+    """Leave out where the weights were asked from: that is a path here."""
+    is_place = isinstance(origin.get("pretrained"), str)
+    return {key: value for key, value in origin.items() if key != "pretrained" or not is_place}
+
+
+def _take(file: Path, target: Path) -> None:
+    """Bring a large file into the folder, without a second copy where the system allows that."""
+    try:
+        target.symlink_to(file.resolve())
+    except OSError:
+        shutil.copyfile(file, target)
+
+
+def _copy_records(run: RunFolder, target: RunFolder, config: ModelConfig, pictures: bool) -> None:
+    if run.file("preset.yaml").is_file():
+        preset = run.load_preset()
+        if isinstance(preset.pretrained, str) and not _is_place_of(preset.pretrained, config):
+            preset = preset.replace(pretrained=None)
+        target.write_text("preset.yaml", preset.to_yaml(full=True))
+    for name in RECORDS:
+        if os.path.lexists(run.file(name)):
+            write_file(target.file(name), read_record(run.path, name))
+    if pictures and run.file("pictures").is_dir():
+        for picture in sorted(run.file("pictures").glob("*.png")):
+            write_file(target.pictures / picture.name, read_record(run.path, f"pictures/{picture.name}"))
+
+
+def _is_place_of(pretrained: str, config: ModelConfig) -> bool:
+    """Whether it names the repository that the weights came from, and no path."""
+    return names_repository(pretrained) and f"/{pretrained.partition('@')[0]}" in str(config.origin.get("weights"))
+
+
+def _gather(
+    repo: str, config: ModelConfig, entry: Entry, parents: tuple[str, ...], run: RunFolder | None, target: RunFolder
+) -> Trained:
+    """Return what the card tells, read from the files that go; only the counts of the data are read at home."""
+    preset = target.load_preset() if target.file("preset.yaml").is_file() else None
+    pictures = target.file("pictures")
+    names = sorted(f"pictures/{file.name}" for file in pictures.iterdir()) if pictures.is_dir() else []
+    return Trained(
+        repo=repo,
+        config=config,
+        entry=entry,
+        parents=parents,
+        preset=preset,
+        plan=_read(target, "plan.json"),
+        proof=_read(target, "proof.json"),
+        data={} if run is None else _read(run, "data.json"),
+        evaluation=_read(target, "evaluation.json"),
+        pictures=tuple(names),
+    )
+
+
+def _write_card(trained: Trained) -> str:
+    try:
+        return write_card(trained)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            f"the records of the run have another form than zoo.finetune gives them ({error}). Push a folder as it was "
+            "left, or the model alone: zoo.push(zoo.load(folder), ...)."
+        ) from error
+
+
+def _read(folder: RunFolder, name: str) -> dict[str, Any]:
+    value = folder.read_json(name) if folder.file(name).is_file() else {}
+    if not isinstance(value, dict):
+        raise InputError(
+            f"{folder.file(name)} is JSON, but not an object. It is part of every run; use a whole folder."
+        )
+    return value
+
+
+def _refuse_traces(target: RunFolder, run: RunFolder | None) -> None:
+    """Raise if a text that would go tells of this machine."""
+    places = {str(Path.home()), str(Path.cwd())} | ({str(run.path.resolve())} if run else set())
+    own = [re.escape(place) for place in places if len(place) > 5]
+    pattern = re.compile("|".join([*own, *_TRACES]))
+    texts = {name: target.file(name).read_text("utf8", "replace") for name, _ in _files(target.path) if _is_text(name)}
+    facts = _read_metadata(target.file("model.safetensors"))
+    texts["the metadata of model.safetensors"] = "\n".join(f"{key}: {value}" for key, value in facts.items())
+    for name, text in texts.items():
+        for number, line in enumerate(text.splitlines(), start=1):
+            if match := pattern.search(line):
+                raise InputError(
+                    f"{name}, line {number}, holds {match[0]!r}, which looks like a path of this machine. Nothing was "
+                    "sent. Take it out of the run's file of that name, and push again."
+                )
+
+
+def _is_text(name: str) -> bool:
+    return name.endswith((".json", ".jsonl", ".yaml", ".md"))
+
+
+def _read_metadata(file: Path) -> dict[str, str]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "pt") as content:
+            return content.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{file} is not a sound safetensors file: {error}. Push a whole folder.") from error
+
+
+def _files(folder: Path) -> Iterator[tuple[str, int]]:
+    for file in folder.rglob("*"):
+        if file.is_file():
+            yield file.relative_to(folder).as_posix(), file.stat().st_size
+
+
+def _notes(config: ModelConfig, files: tuple[tuple[str, int], ...]) -> Iterator[str]:
+    if config.origin.get("weights") and config.licence in (None, "unknown"):
+        yield "the licence of the weights it began with is not known; make sure that you may pass them on"
+    if config.origin.get("registered"):
+        yield f"{config.model} is a class of your own; who loads it has to import the module that registers it"
+    if any(name.startswith("pictures/") for name, _ in files):
+        yield "some pictures show images of the data (leave them out: pictures=False, --no-pictures)"

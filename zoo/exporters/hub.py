@@ -1,0 +1,293 @@
+"""A fine-tuned model becomes a repository on the Hub: shown first, then sent as one commit.
+
+The commit is the last request of all, so that an upload that breaks off before it leaves the repository as it was.
+`zoo.get("org/name")` and `zoo.load` bring the model back.
+"""
+
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from json import JSONDecodeError
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo._terminal import echo
+from zoo._version import VERSION
+from zoo.errors import InputError, WeightsAccessError, WeightsError, WeightsNetworkError, WeightsNotFoundError
+from zoo.exporters._package import OWN, Package, pack
+from zoo.weights.hub import get_endpoint, hiding_passwords, refuse_open_http
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+_AS_BEFORE = "it was not changed"
+_STILL_EMPTY = "it was made, and is still empty"
+_HTTP_LIBRARIES = {"httpx2", "httpx", "requests", "urllib3"}  # of the Hub's client, in its several versions
+_KINDS = {  # of errors, by the status of an answer; any other is one of the network
+    400: WeightsError,
+    401: WeightsAccessError,
+    403: WeightsAccessError,
+    404: WeightsNotFoundError,
+    409: WeightsError,
+    412: WeightsError,
+    413: WeightsError,
+}
+
+
+@dataclass(frozen=True)
+class Push:
+    """What was sent, or would have been.
+
+    Attributes:
+        repo: Repository, `org/name`.
+        address: Its page.
+        revision: Branch.
+        files: Path in the repository and size in bytes, of each file.
+        commit: 40 hexadecimal digits; None if nothing was sent.
+        created: Whether the repository was made for it.
+    """
+
+    repo: str
+    address: str
+    revision: str
+    files: tuple[tuple[str, int], ...]
+    commit: str | None = None
+    created: bool = False
+
+    def __str__(self) -> str:
+        if self.commit is None:
+            return f"nothing was sent to {self.address}"
+        return f"{self.address} is there: zoo.get('{self.repo}@{self.commit}')"
+
+
+def push(
+    run_or_model: Any,
+    repo: str,
+    *,
+    private: bool = True,
+    token: str | bool | None = None,
+    message: str | None = None,
+    dry_run: bool = False,
+    revision: str | None = None,
+    pictures: bool = True,
+    say: Callable[[str], object] = echo,
+    confirm: Callable[[], bool] | None = None,
+) -> Push:
+    """Publish a fine-tuned model with its page, settings, scores and pictures, as one commit.
+
+    What goes is listed before the first request. The state of the optimizer, the environment and paths of this machine
+    stay here.
+
+    Args:
+        run_or_model: A run, its folder, or a model of `zoo.get`.
+        repo: `org/name`; made if it is not there.
+        private: Of a new repository. An existing one keeps its visibility; a public one is written to only if this is
+            False.
+        token: With the right to write; None: the client's saved one.
+        message: Of the commit.
+        dry_run: List what would go, and send nothing.
+        revision: Branch; made if it is not there. None: `main`.
+        pictures: Whether the pictures of the run go, too; some show images of the data.
+        say: Is given the lines that tell what goes.
+        confirm: Asked after that; the push ends if it returns False. None: nobody is asked.
+
+    Raises:
+        InputError: The run is not finished, its class is not registered, or a text in it tells of this machine.
+        LicenceError: The licence of the weights forbids to pass them on.
+        WeightsError: The Hub did not take it; the text says what to do, and what the repository is like now.
+    """
+    _check_names(repo, revision)
+    branch = revision or "main"
+    with tempfile.TemporaryDirectory(prefix="zoo-push-") as place:
+        package = pack(run_or_model, Path(place), repo=repo, pictures=pictures)
+        made = Push(repo, f"{get_endpoint()}/{repo}", branch, package.files)
+        for line in _list(package, made, private):
+            say(line)
+        if dry_run or (confirm is not None and not confirm()):
+            return made
+        with hiding_passwords():
+            sent = _send(package, made, private, token, message or f"Push {package.model} with zoo {VERSION}", say)
+    say(str(sent))
+    return sent
+
+
+def _check_names(repo: object, revision: object) -> None:
+    if not isinstance(repo, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]{1,96}", repo, re.ASCII):
+        raise InputError(
+            f"repo is {repo!r}; expected 'org/name' or 'user/name': letters, digits, '-', '_' and '.'. A branch is "
+            "passed as revision=."
+        )
+    if revision is not None and (not isinstance(revision, str) or not re.fullmatch(r"[\w./-]{1,200}", revision)):
+        raise InputError(f"revision is {revision!r}; expected the name of a branch.")
+    if isinstance(revision, str) and re.fullmatch("[0-9a-f]{40}", revision):
+        raise InputError(f"revision is the commit {revision}; expected a branch, as a commit never changes.")
+
+
+def _list(package: Package, made: Push, private: bool) -> Iterator[str]:
+    """Tell what goes, and where."""
+    branch = "" if made.revision == "main" else f", branch {made.revision}"
+    yield f"to {made.address} ({'private' if private else 'public'} if it is new{branch}):"
+    width = max(len(name) for name, _ in package.files)
+    for name, size in package.files:
+        yield f"  {name:<{width}}  {_size(size):>9}"
+    yield f"  {f'{len(package.files)} files':<{width}}  {_size(package.size):>9}"
+    yield f"licence of the weights: {package.licence or 'none stated'}"
+    for note in package.notes:
+        yield f"note: {note}"
+
+
+def _send(
+    package: Package, made: Push, private: bool, token: str | bool | None, message: str, say: Callable[[str], object]
+) -> Push:
+    from huggingface_hub import HfApi
+
+    refuse_open_http()
+    api = HfApi(token=token, library_name="zoo", library_version=VERSION)
+    with _explaining(made, _AS_BEFORE):
+        found = _look(api, made.repo)
+    created = found is None
+    if found is None:
+        with _explaining(made, "nothing was made"):
+            api.create_repo(made.repo, private=private, exist_ok=False)
+    elif private and not found.private:
+        raise InputError(
+            f"{made.address} exists and is public, so what goes there can be seen by everybody. Pass private=False "
+            "(--public) if that is meant, or choose another name."
+        )
+    with _explaining(made, _STILL_EMPTY if created else _AS_BEFORE):
+        head = _open_branch(api, made)
+    if not created:
+        say(f"{made.address} exists, at {head.sha[:12]}: files of the same names are replaced")
+    commit = _commit(api, package, made, head, message, created)
+    if commit == head.sha:
+        say("every file is there already; no commit was made")
+    return replace(made, commit=commit, created=created)
+
+
+def _look(api: "HfApi", repo: str) -> Any:
+    """Return what is known of a repository; None if there is none, or none that the token may see."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        return api.model_info(repo)
+    except GatedRepoError:
+        raise
+    except RepositoryNotFoundError:
+        return None
+
+
+def _open_branch(api: "HfApi", made: Push) -> Any:
+    """Return what is known of the branch, which is made if it is not there."""
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    try:
+        return api.model_info(made.repo, revision=made.revision)
+    except RevisionNotFoundError:
+        api.create_branch(made.repo, branch=made.revision)
+        return api.model_info(made.repo, revision=made.revision)
+
+
+def _commit(api: "HfApi", package: Package, made: Push, head: Any, message: str, created: bool) -> str:
+    """Send all files as one commit upon the one that was seen, so that nobody else's is written over; return it."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    names = [name for name, _ in package.files]
+    present = [sibling.rfilename for sibling in head.siblings or ()]
+    stale = [name for name in present if name not in names and (name in OWN or name.startswith("pictures/"))]
+    operations = [CommitOperationAdd(name, str((package.folder / name).resolve())) for name in names]
+    with _explaining(made, lambda: _tell_state(api, made, head.sha, created)):
+        done = api.create_commit(
+            made.repo,
+            [*operations, *(CommitOperationDelete(name) for name in stale)],
+            commit_message=message,
+            revision=made.revision,
+            parent_commit=head.sha,
+        )
+    return str(done.oid)
+
+
+def _tell_state(api: "HfApi", made: Push, before: str, created: bool) -> str:
+    """Say whether a commit that failed has changed the repository."""
+    try:
+        now = api.model_info(made.repo, revision=made.revision).sha
+    except Exception:  # whatever broke the upload may still be broken
+        return f"whether it was changed could not be seen; look at {made.address}/commits/{made.revision}"
+    if now != before:
+        return f"its head has moved to {now}; look at {made.address}/commits/{made.revision}"
+    return _STILL_EMPTY if created else _AS_BEFORE
+
+
+@contextmanager
+def _explaining(made: Push, state: str | Callable[[], str]) -> Iterator[None]:
+    """Turn what the client raises into one error that says what to do, and what the repository is like now."""
+    try:
+        yield
+    except (InputError, WeightsError):
+        raise
+    except Exception as error:  # the client lets exceptions of several libraries through
+        told = state if isinstance(state, str) else state()
+        kind, why = _explain(error, made)
+        raise kind(f"pushing to {made.address} failed, {told}: {why}") from error
+
+
+def _explain(error: Exception, made: Push) -> tuple[type[WeightsError], str]:
+    """Return the kind of error, and what happened and what to do."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    hub = get_endpoint()
+    if isinstance(error, OfflineModeIsEnabled):
+        return WeightsNetworkError, "HF_HUB_OFFLINE is set. Unset it where there is a network."
+    for cause in _causes(error):
+        status = getattr(getattr(cause, "response", None), "status_code", None)
+        if status is not None and status >= 400:
+            return _KINDS.get(status, WeightsNetworkError), _explain_answer(int(status), made, cause)
+        if {base.__module__.partition(".")[0] for base in type(cause).__mro__} & _HTTP_LIBRARIES:
+            return WeightsNetworkError, f"the connection to {hub} broke ({type(cause).__name__}). Push again."
+        if isinstance(cause, ConnectionError):
+            failed = f"{type(cause).__name__}: {_one_line(cause)}"
+            todo = "set HF_HUB_DISABLE_XET=1 before Python starts, and push again"
+            return WeightsNetworkError, f"{failed}. If {hub} has no Xet storage, {todo}."
+    if isinstance(error, JSONDecodeError):
+        todo = "Check HF_ENDPOINT and the proxy, and push again."
+        return WeightsNetworkError, f"{hub} does not answer as a Hub does. {todo}"
+    return WeightsError, f"{type(error).__name__}: {_one_line(error)}"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from: the client wraps what happens in an upload."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _explain_answer(status: int, made: Push, error: BaseException) -> str:
+    hub, org = get_endpoint(), made.repo.partition("/")[0]
+    words = {
+        401: "no token was sent, or none that is accepted (401). Log in (hf auth login) with a token that may write, "
+        "or pass token=.",
+        403: f"the token may not write there (403). Make one with the right to write at {hub}/settings/tokens, ask for "
+        f"that right in {org}, or push under a name of your own.",
+        404: "it is not there, or hidden from this token (404). Check the name, and whether the token may see it.",
+        409: "it exists, but is hidden from this token, or was made a moment ago (409). Choose another name, or pass "
+        "a token that may see it.",
+        412: "somebody else has committed to it meanwhile (412). Look at what they did, and push again.",
+        413: "the files are larger than the Hub takes (413). Leave out the pictures (pictures=False, --no-pictures).",
+        429: "the Hub asks for patience (429). Push again in some minutes.",
+    }
+    if status == 400:
+        return f"{hub} does not take it (400): {_one_line(error)}"
+    return words.get(status, f"{hub} answered {status}. Push again; if that stays, the Hub is out of order.")
+
+
+def _size(count: int) -> str:
+    """Return bytes in words."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count} B"

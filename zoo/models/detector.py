@@ -1,0 +1,287 @@
+"""What every detector can do beside the network: find things on pictures and videos, in their own pixels."""
+
+import copy
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, Literal, NamedTuple, TypeAlias, overload
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from zoo.data.decode import read_image
+from zoo.data.inputs import OnBad, Picture, find_sources, gather, read_sources, skipping
+from zoo.data.letterbox import Letterbox, Placement, fit_picture, to_input
+from zoo.errors import InputError, WeightsError
+from zoo.models.families.yolo_nas.heads import Predictions
+from zoo.models.hooks import GroupHooks
+from zoo.tasks.detection.boxes import clip_boxes
+from zoo.tasks.detection.postprocess import Detections, Postprocess, select_detections
+from zoo.tasks.detection.result import DetectionResult
+from zoo.weights.licence import Licence
+from zoo.weights.spec import LoadReport
+
+THREADS = min(8, os.cpu_count() or 1)  # that decode and resize pictures
+
+Marks: TypeAlias = tuple[list[Any], Tensor]
+
+
+class FusedCopy:
+    """A copy of a model for use, kept as long as no weight of the model changes.
+
+    It belongs to one model object: a copy of the model, or a model read from a file, starts without one.
+    """
+
+    def __init__(self) -> None:
+        self._copy: nn.Module | None = None
+        self._marks: Marks | None = None
+
+    def __reduce__(self) -> tuple[type["FusedCopy"], tuple[()]]:
+        return FusedCopy, ()
+
+    def of(self, model: nn.Module) -> nn.Module:
+        """Return the copy in eval mode, fused if the model can do so, made anew if weights have changed."""
+        marks = _mark(model)
+        if self._copy is None or self._marks is None or not _equal(marks, self._marks):
+            fuse = getattr(model, "fuse", None)
+            fused: nn.Module = fuse() if fuse else copy.deepcopy(model).eval()
+            self._copy, self._marks = fused.to(memory_format=torch.channels_last), marks
+        return self._copy
+
+
+class Detector(GroupHooks, nn.Module):
+    """What a network needs to be a detector of this package; put it before the network among the bases.
+
+    The class has to set the attributes, to write `decode` and to have `num_classes`. If it has `fuse`, a fused copy is
+    used to predict.
+
+    Attributes:
+        preprocess: How pictures come onto the network's canvas.
+        postprocess: Which boxes are kept, if `predict` is not told otherwise.
+        classes: Class names, in the order of the scores.
+        licence: Of the code, and of the weights that were loaded.
+        load_report: What was loaded from where; None for random weights.
+        config: What a checkpoint needs to build this model again: registry name, options, origin.
+        fused_copy: Used by `predict`.
+        size_step: Both sides of a canvas are multiples of so many pixels.
+    """
+
+    task = "detection"
+    size_step = 32
+    preprocess: Letterbox
+    postprocess: Postprocess
+    classes: tuple[str, ...]
+    licence: Licence
+    load_report: LoadReport | None
+    config: dict[str, Any]
+    fused_copy: FusedCopy
+
+    def decode(self, outputs: Any) -> Predictions:
+        """Return the boxes and scores of all places, of what `forward` gave."""
+        raise NotImplementedError
+
+    @overload
+    def predict(
+        self,
+        source: Any,
+        *,
+        conf: float | None = None,
+        iou: float | None = None,
+        max_predictions: int | None = None,
+        batch_size: int = 8,
+        image_size: int | None = None,
+        skip_bad: bool | OnBad = False,
+        stream: Literal[False] = False,
+    ) -> list[DetectionResult]: ...
+
+    @overload
+    def predict(
+        self,
+        source: Any,
+        *,
+        conf: float | None = None,
+        iou: float | None = None,
+        max_predictions: int | None = None,
+        batch_size: int = 8,
+        image_size: int | None = None,
+        skip_bad: bool | OnBad = False,
+        stream: Literal[True],
+    ) -> Iterator[DetectionResult]: ...
+
+    def predict(
+        self,
+        source: Any,
+        *,
+        conf: float | None = None,
+        iou: float | None = None,
+        max_predictions: int | None = None,
+        batch_size: int = 8,
+        image_size: int | None = None,
+        skip_bad: bool | OnBad = False,
+        stream: bool = False,
+    ) -> list[DetectionResult] | Iterator[DetectionResult]:
+        """Find things on pictures, with the preprocessing that belongs to the weights.
+
+        Args:
+            source: A path of a picture or video (mp4, mov, mkv, webm, avi ...); a pattern such as `photos/*.jpg`; a
+                folder, which stands for the pictures in it; a picture (PIL, array `(H, W, 3)` uint8, tensor
+                `(3, H, W)` uint8 or float 0 to 1; RGB); a batch of them as one array or tensor of four dimensions; or
+                a list of any of these.
+            conf: Least score, 0 to 1; None for the model's own.
+            iou: Of two boxes of a class that overlap by more, 0 to 1, the surer one is kept; None for the model's own.
+            max_predictions: Boxes per picture at most; None for the model's own.
+            batch_size: Pictures per forward pass.
+            image_size: Side of the network's canvas in pixels; None for the model's own.
+            skip_bad: Leave out what cannot be read: True warns of it at the end, a function is given each error.
+            stream: Return an iterator instead of a list, for videos and large folders: pictures are read as results
+                are asked for, and only a few are in memory.
+
+        Returns:
+            One result per picture or frame, in order.
+
+        Raises:
+            InputError: If a source cannot be read, or an option is out of range. With `stream`, options and names are
+                checked at once, pictures when they are reached; the results of those before a bad one come first.
+        """
+        settings = _change(self.postprocess, conf=conf, iou=iou, max_predictions=max_predictions)
+        if type(batch_size) is not int or batch_size < 1:
+            raise InputError(f"batch_size is {batch_size!r}; expected an integer, 1 or more.")
+        _check_channels(self)
+        letterbox = self.preprocess if image_size is None else self.preprocess.resized(image_size, step=self.size_step)
+        pictures = read_sources(find_sources(source))
+        batches = partial(gather, _prepare_all(pictures, letterbox), batch_size)
+        results = self._find(batches, letterbox, settings, skip_bad, keep=stream)
+        return results if stream else list(results)
+
+    def _find(
+        self,
+        batches: "Callable[[OnBad | None], Iterator[list[_Prepared]]]",
+        letterbox: Letterbox,
+        settings: Postprocess,
+        skip_bad: bool | OnBad,
+        *,
+        keep: bool,
+    ) -> Iterator[DetectionResult]:
+        """Yield results; `keep` says whether they hold their pictures also where these can be read again."""
+        network, classes = self.fused_copy.of(self), _name_classes(self)
+        with skipping(skip_bad) as on_bad:
+            for batch in batches(on_bad):
+                canvases = torch.stack([prepared.canvas for prepared in batch])
+                for prepared, found in zip(batch, self._detect(network, canvases, letterbox, settings), strict=True):
+                    yield _conclude(prepared, found, classes, keep=keep)
+
+    # Not around the generator: whoever asks for results would be in inference mode, too.
+    @torch.inference_mode()
+    def _detect(
+        self, network: nn.Module, canvases: Tensor, letterbox: Letterbox, settings: Postprocess
+    ) -> list[Detections]:
+        """Return what is found on canvases `(B, 3, H, W)`, uint8, in pixels of the canvas; on the CPU."""
+        weight = next(network.parameters())
+        images = to_input(canvases.to(weight.device), letterbox).to(weight.dtype)
+        boxes, scores = self.decode(network(images.contiguous(memory_format=torch.channels_last)))
+        if not scores.isfinite().all():
+            raise WeightsError(
+                "the model's scores are no numbers: its weights are damaged, or its training has diverged. Load "
+                "weights of an earlier epoch, or others."
+            )
+        return [Detections(*(part.cpu() for part in found)) for found in select_detections(boxes, scores, settings)]
+
+
+def _mark(model: nn.Module) -> Marks:
+    """Return what tells whether weights have changed.
+
+    Versions count changes in place, norms see what goes past them (`weight.data`, other tensors at the same place).
+    """
+    state = model.state_dict()
+    versions = [
+        (name, tensor.dtype, tensor.device, None if tensor.is_inference() else tensor._version)
+        for name, tensor in state.items()
+    ]
+    with torch.no_grad():
+        norms = torch._foreach_norm([tensor for tensor in state.values() if tensor.is_floating_point()])
+    return versions, torch.stack([norm.float() for norm in norms])
+
+
+def _equal(first: Marks, second: Marks) -> bool:
+    return first[0] == second[0] and torch.equal(first[1], second[1])
+
+
+def _change(postprocess: Postprocess, **changes: Any) -> Postprocess:
+    return postprocess.replace(**{name: value for name, value in changes.items() if value is not None})
+
+
+def _check_channels(model: nn.Module) -> None:
+    channels = getattr(model, "in_channels", 3)
+    if channels != 3:
+        raise InputError(
+            f"this model takes images of {channels} channels, and predict reads RGB pictures, which have 3. Call the "
+            "model itself with a batch of yours, then decode and zoo.tasks.detection.postprocess.select_detections."
+        )
+
+
+def _name_classes(model: Any) -> tuple[str, ...]:
+    """Return the names of the classes; their numbers if there are no names."""
+    names, count = tuple(model.classes), model.num_classes
+    if names and len(names) != count:
+        raise InputError(f"the model has {count} classes and {len(names)} names. Set model.classes to {count} names.")
+    return names or tuple(map(str, range(count)))
+
+
+class _Prepared(NamedTuple):
+    """A picture that is ready for the network."""
+
+    picture: Picture
+    upright: Image.Image
+    canvas: Tensor
+    place: Placement
+
+
+def _prepare_all(pictures: Iterable[Picture], letterbox: Letterbox) -> Iterator[Callable[[], _Prepared]]:
+    """Yield what gives each picture on a canvas, in order; several are decoded and resized at the same time."""
+    running: deque[Future[_Prepared]] = deque()
+    with ThreadPoolExecutor(THREADS) as pool:
+        for picture in pictures:
+            # An object that was passed twice must not be decoded in two threads at once.
+            known = _read_now(picture) if isinstance(picture.item, Image.Image) else picture
+            running.append(pool.submit(_prepare, known, letterbox))
+            if len(running) > 2 * THREADS:
+                yield running.popleft().result
+        while running:
+            yield running.popleft().result
+
+
+def _read_now(picture: Picture) -> Picture:
+    try:
+        return picture._replace(item=read_image(picture.item))
+    except InputError as error:
+        return picture._replace(fault=error)
+
+
+def _prepare(picture: Picture, letterbox: Letterbox) -> _Prepared:
+    if picture.fault is not None:
+        raise picture.fault
+    upright = read_image(picture.item)
+    return _Prepared(picture, upright, *fit_picture(upright, letterbox))
+
+
+def _conclude(prepared: _Prepared, found: Detections, classes: tuple[str, ...], *, keep: bool) -> DetectionResult:
+    """Bring what was found on a canvas into the picture; what lies beside the picture is left out."""
+    picture, upright, _, place = prepared
+    boxes = clip_boxes(place.to_picture(found.boxes), upright.height, upright.width)
+    inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    again = picture.place or (picture.item if isinstance(picture.item, (str, os.PathLike, bytes)) else None)
+    return DetectionResult(
+        source=picture.label,
+        boxes=boxes[inside].numpy(),
+        scores=found.scores[inside].numpy(),
+        labels=found.labels[inside].numpy(),
+        classes=classes,
+        size=(upright.height, upright.width),
+        file=picture.file,
+        item=upright if keep or again is None else again,
+        frame=None if picture.place is None else picture.place.number,
+        seconds=picture.seconds,
+    )

@@ -1,0 +1,110 @@
+"""A repository on a Hub, or a folder, whose `config.json` says which model it holds: `zoo.get("org/name")`.
+
+The configuration is fetched first, and is untrusted: what it names is looked up in the registry, and no address, path
+or other repository in it is ever followed. The weights are then those of the same commit.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from zoo.errors import WeightsError
+from zoo.files.checksums import check_checksum
+from zoo.files.json import read_object
+from zoo.files.paths import to_path
+from zoo.models.config import ModelConfig
+from zoo.weights.hub import HubFile, fetch_file, get_endpoint
+
+CONFIG = "config.json"
+_REPO = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(?:@(?P<revision>[^\s@]+))?", re.ASCII)
+
+
+class Saved(NamedTuple):
+    """A model that was saved with its configuration.
+
+    Attributes:
+        config: What `config.json` says.
+        source: Where the weights are, as `zoo.weights.spec.find_weights` takes it: `org/name@commit`, or a folder.
+        is_timm: Whether the configuration has timm's form, so that its names are timm's.
+    """
+
+    config: ModelConfig
+    source: str | Path
+    is_timm: bool
+
+
+def names_repository(text: object) -> bool:
+    """Whether a text has the form of a repository, `org/name` or `org/name@revision`."""
+    return isinstance(text, str) and _REPO.fullmatch(text) is not None
+
+
+def open_saved(
+    place: str | os.PathLike[str], *, cache_dir: str | Path | None = None, token: str | bool | None = None
+) -> Saved:
+    """Read what a folder or a repository holds; its weights are not fetched yet.
+
+    Args:
+        place: A folder with `config.json`, or `org/name`, `org/name@revision`. An existing folder comes first.
+        cache_dir: Cache for downloads; None for the Hub client's own.
+        token: Access token; None for the saved one, False for none.
+
+    Raises:
+        WeightsError: It cannot be had, has no configuration, or one that is not understood.
+    """
+    folder = to_path(place)
+    if os.path.isdir(folder):
+        check_checksum(folder / CONFIG)
+        return _parse(_read(folder / CONFIG, str(folder)), str(folder), folder)
+    match = _REPO.fullmatch(os.fspath(place))
+    if match is None:
+        raise WeightsError(f"{os.fspath(place)!r} is neither a folder nor a repository, 'org/name'.")
+    repo, revision = match["repo"], match["revision"] or "main"
+    wanted = HubFile(
+        model=repo,
+        repo=repo,
+        filename=CONFIG,
+        revision=revision,
+        cache_dir=None if cache_dir is None else to_path(cache_dir),
+        token=token,
+        hint=f"There is no folder {repo!r} either, and no model of that name: zoo.list_models() names all.",
+    )
+    try:
+        path, commit = fetch_file(wanted)
+    except WeightsError as error:
+        if not _is_absent(error):
+            raise
+        raise WeightsError(
+            f"{repo} at {get_endpoint()} has no {CONFIG} in revision {revision!r}, which would say what model it "
+            f"holds. If you know that, name it: zoo.get('resnet18', pretrained={os.fspath(place)!r})."
+        ) from error
+    origin = f"{repo} at {commit[:12]}"
+    return _parse(_read(path, origin), origin, f"{repo}@{commit}")
+
+
+def _is_absent(error: WeightsError) -> bool:
+    """Whether the repository is there, and has no such file."""
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    cause = error.__cause__
+    return isinstance(cause, EntryNotFoundError) and not isinstance(cause, LocalEntryNotFoundError)
+
+
+def _read(path: Path, origin: str) -> dict[str, Any]:
+    try:
+        return read_object(path)
+    except FileNotFoundError as error:
+        raise WeightsError(f"{origin} has no {CONFIG}. Expected the folder of a run.") from error
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{CONFIG} of {origin} cannot be used: {error}. Repair or remove it.") from error
+
+
+def _parse(raw: Mapping[str, Any], origin: str, source: str | Path) -> Saved:
+    config = ModelConfig.parse(raw, origin)
+    if config.model is None:
+        raise WeightsError(
+            f"{CONFIG} of {origin} does not say which model it is for: its class is not in the registry. Build the "
+            "network yourself and pass it as model=, for example zoo.load(folder, model=...)."
+        )
+    return Saved(config, source, "architecture" in raw)

@@ -1,0 +1,391 @@
+"""One door for data: folders, torch data sets and loaders, Hugging Face data sets become labelled images, checked."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from zoo.data.contents import digest_contents, list_files
+from zoo.data.folders import SPLIT_NAMES, rename_splits, scan_folder
+from zoo.data.images import Images, Problem, Survey, number_images, pick_val, survey_splits
+from zoo.data.labels import check_classes, derive_classes, order_names, plain_name
+from zoo.data.splits import FileReader, Split, known_classes, split_of_dataset, split_of_files
+from zoo.data.user_loaders import (
+    UserLoader,
+    check_first_batch,
+    check_length,
+    count_classes,
+    is_loader,
+    match_targets,
+)
+from zoo.errors import DataError, InputError
+from zoo.files.paths import to_path
+
+OnProgress: TypeAlias = Callable[[int, int], None]
+
+MOST_LISTED = 20  # problems that a message names
+
+
+@dataclass(frozen=True)
+class Data:
+    """Data that is ready to train on or to be scored.
+
+    Attributes:
+        train: Images to learn from; None where there are loaders, or only images to score.
+        val: Images to score.
+        test: More images to score.
+        classes: Names, in the order of the class numbers.
+        source: Where it came from: the path of the folder, or what kind of object.
+        skipped: What was left out with `skip_bad`.
+        loaders: The user's own loaders by split, instead of images.
+        named: Whether the classes have names; if not, the data has numbers only, and they are called by these.
+        options: What of the preset it was opened with: `val_fraction`, `split_seed`, `skip_bad`, and `classes` where
+            their order was said.
+        remarks: What is odd about some images that are used, such as that they are almost black.
+    """
+
+    train: Images | None
+    val: Images | None
+    test: Images | None
+    classes: tuple[str, ...]
+    source: str
+    skipped: tuple[Problem, ...] = ()
+    loaders: Mapping[str, UserLoader] | None = None
+    named: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+    remarks: tuple[Problem, ...] = ()
+
+    def describe(self) -> dict[str, Any]:
+        """Return plain values for a file: classes, counts, what was left out, and a digest that tells data sets apart.
+
+        The digest covers names, contents and classes of all files, in any order; of other data contents and classes, in
+        order, contents as far as `digest_contents` reads them.
+        """
+        splits = self._splits()
+        contents = {name: digest_contents(images) for name, images in splits.items()}
+        return {
+            "source": self.source,
+            "classes": list(self.classes),
+            "counts": {name: self._count(images) for name, images in splits.items()},
+            "skipped": [{"name": problem.name, "reason": problem.reason} for problem in self.skipped],
+            "digest": self._digest(contents),
+            "files": list_files(splits, contents),
+        }
+
+    def list_labels(self) -> dict[str, dict[str, Any]]:
+        """Return the class number of each image, by split and name."""
+        splits = self._splits()
+        return {split: dict(zip(images.names, images.targets, strict=True)) for split, images in splits.items()}
+
+    def _splits(self) -> dict[str, Images]:
+        splits = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: images for name, images in splits.items() if images is not None}
+
+    def _count(self, images: Images) -> dict[str, int]:
+        counts = Counter(images.targets)
+        return {name: counts[number] for number, name in enumerate(self.classes)}
+
+    def _digest(self, contents: Mapping[str, Sequence[str]]) -> str:
+        digest = hashlib.sha256(repr(self.classes).encode(errors="surrogatepass"))
+        for split, images in self._splits().items():
+            digest.update(f"\n{split}\n".encode())
+            for line in _lines(images, contents[split]):
+                digest.update(line)
+        return digest.hexdigest()
+
+
+def open_data(
+    source: Any,
+    *,
+    classes: Sequence[str] | None = None,
+    by_name: bool = False,
+    like: Sequence[str] = (),
+    val_fraction: float = 0.2,
+    seed: int = 0,
+    skip_bad: bool = False,
+    check: bool = True,
+    evaluation: bool = False,
+    only: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> Data:
+    """Open data of any kind, and find what cannot be used before anything is trained.
+
+    Args:
+        source: A folder `train/<class>/*` and `val/<class>/*` (or `valid`, `validation`, `test`), or `<class>/*`;
+            a torch or Hugging Face data set, a pair `(train, val)` of them (val may be None), or a mapping of splits;
+            a pair or a mapping of loaders, whose batches are used as they are. A `Data` is returned as it is.
+        classes: Class names in the order of the class numbers; None: the data's own, sorted where it has no order.
+            Where the data has names, they are matched; numbers without names are places in this list.
+        by_name: `classes` are those of a model: numbers without names are no places, but stand for the class of these
+            digits.
+        like: Names by whose order the data's own are numbered, those that are not among them after the others.
+        val_fraction: Share of each class that is kept for val where the data has no val (nor test) of its own.
+        seed: Decides which.
+        skip_bad: Leave out what cannot be read, instead of stopping.
+        check: Whether every image is decoded once. Else a bad one stops the training when its turn comes.
+        evaluation: The data is to be scored only: nothing is split off, all of a folder `<class>/*` is val, and
+            classes may be missing.
+        only: With `evaluation`, the one split that is wanted, `train`, `val` or `test`; others are not looked at.
+        on_progress: Called with the number of samples checked and of all.
+
+    Raises:
+        DataError: If the data cannot be used; the text says what was found, what was expected, and what to do.
+    """
+    if isinstance(source, Data):
+        return source
+    given = check_classes(classes)
+    if not isinstance(val_fraction, (int, float)) or not 0 < val_fraction < 1:
+        raise InputError(f"val_fraction is {val_fraction!r}; expected a number between 0 and 1.")
+    numbering = _Numbering(given, by_name, tuple(like))
+    if loaders := _find_loaders(source, evaluation=evaluation):
+        return _open_loaders(loaders, numbering, check=check, on_progress=on_progress)
+    where, splits = _find_splits(source, only)
+    if only and evaluation:
+        splits, numbering = _keep_one(splits, only, numbering)
+    surveys = survey_splits(splits, check=check, on_progress=on_progress)
+    skipped = tuple(problem for survey in surveys.values() for problem in survey.problems)
+    if skipped and not skip_bad:
+        raise DataError(_list_problems(splits, surveys))
+    names, images, named = _number_splits(splits, surveys, numbering)
+    options: dict[str, Any] = {"skip_bad": skip_bad} | numbering.options(names)
+    if not evaluation:
+        _check_every_class(splits, images, names)
+        if "val" not in images and "test" not in images:
+            images = _split_off_val(images, val_fraction, seed)
+            options |= {"val_fraction": val_fraction, "split_seed": seed}
+    if not images:
+        raise DataError(f"{where} has no image that can be used. Expected one at least.")
+    val = images.get("val") or images.get("test") or images.get("all")
+    remarks = tuple(remark for survey in surveys.values() for remark in survey.remarks)
+    train, test = images.get("train"), images.get("test")
+    return Data(train, val, test, names, where, skipped, named=named, options=options, remarks=remarks)
+
+
+@dataclass(frozen=True)
+class _Numbering:
+    """By which names classes are numbered; see `open_data`."""
+
+    given: tuple[str, ...] | None = None
+    by_name: bool = False
+    like: tuple[str, ...] = ()
+
+    @property
+    def origin(self) -> str:
+        """Where the given classes come from, for messages."""
+        return "the model" if self.by_name else "the list of classes"
+
+    @property
+    def are_places(self) -> bool:
+        """Whether numbers without names are places among the given classes."""
+        return self.given is not None and not self.by_name
+
+    def options(self, classes: tuple[str, ...]) -> dict[str, Any]:
+        """Return what to open the data with again, for the same numbers."""
+        return {"classes": list(classes)} if self.given or self.like else {}
+
+
+def _find_splits(source: Any, only: str | None) -> tuple[str, dict[str, Split]]:
+    """Tell what the source is, in words, and make its splits: `train`, `val`, `test`, or `all`."""
+    if isinstance(source, (str, os.PathLike)):
+        if not os.fspath(source):
+            raise DataError("the path of the data is empty; expected a folder of images.")
+        root = to_path(source).absolute()
+        return str(root), {name: split_of_files(root, files, _say(name)) for name, files in scan_folder(root).items()}
+    if isinstance(source, Mapping):
+        datasets = rename_splits(source)
+    elif isinstance(source, (tuple, list)) and len(source) == 2:
+        datasets = {name: part for name, part in zip(("train", "val"), source, strict=True) if part is not None}
+        datasets = {"all": datasets["train"]} if datasets.keys() == {"train"} else datasets
+    else:
+        datasets = {"all": source}
+    if not datasets:
+        raise DataError("the data is (None, None); expected a data set for train, for val, or both.")
+    for name, part in datasets.items():
+        if is_loader(part):
+            other = next((_say(one) for one, rest in datasets.items() if not is_loader(rest)), "another split")
+            raise DataError(
+                f"{_say(name)} is a loader and {other} is not; expected all splits as loaders, or all as data sets."
+            )
+        if isinstance(part, Iterator):
+            raise DataError(
+                f"{_say(name)} is a {type(part).__name__}, which can be read only once; expected a loader, which gives "
+                "its batches anew in each epoch and has a length, or a data set."
+            )
+    kind = type(next(iter(datasets.values()))).__name__
+    splits = {name: split_of_dataset(part, _say(name)) for name, part in datasets.items()}
+    is_extra = len(splits) > 1 and only != "test"
+    if is_extra and "test" in splits and set(splits["test"].labels or (0,)) <= {-1, None}:
+        del splits["test"]  # published without labels
+    return f"data set {kind}", splits
+
+
+def _keep_one(splits: dict[str, Split], only: str, numbering: _Numbering) -> tuple[dict[str, Split], _Numbering]:
+    """Return the one split that is wanted, and the classes that train would have given it."""
+    if only not in SPLIT_NAMES.values():
+        raise InputError(f"the split {only!r} is unknown; expected train, val or test.")
+    wanted = [name for name in ((only, "test", "all") if only == "val" else (only,)) if name in splits]
+    if not wanted:
+        has = ", ".join(name for name in splits if name != "all") or "no splits, only classes: choose val for all of it"
+        raise DataError(f"the data has no split {only!r}; it has {has}.")
+    train = splits.get("train")
+    if numbering.given is None and train is not None:
+        if train.classes is None:
+            return splits, numbering  # the labels of train tell the classes
+        numbering = _Numbering(derive_classes((), train.classes, train.name), by_name=True)
+    return {wanted[0]: splits[wanted[0]]}, numbering
+
+
+def _list_problems(splits: Mapping[str, Split], surveys: Mapping[str, Survey]) -> str:
+    for name, survey in surveys.items():
+        if not survey.good and not isinstance(splits[name].reader, FileReader):  # the data set as a whole is wrong
+            first = survey.problems[0]
+            return f"no sample of {splits[name].name} can be used. The first one, {first.name}: {first.reason}."
+    problems = [problem for survey in surveys.values() for problem in survey.problems]
+    total = sum(len(split.names) for split in splits.values())
+    lines = [f"{len(problems):,} of {total:,} images cannot be used:"]
+    lines += [f"  {problem.name}: {problem.reason}" for problem in problems[:MOST_LISTED]]
+    if len(problems) > MOST_LISTED:
+        lines.append(f"  ... and {len(problems) - MOST_LISTED:,} more")
+    lines.append("Repair or remove them, or pass skip_bad=True (--skip-bad) to leave them out.")
+    return "\n".join(lines)
+
+
+def _number_splits(
+    splits: Mapping[str, Split], surveys: Mapping[str, Survey], numbering: _Numbering
+) -> tuple[tuple[str, ...], dict[str, Images], bool]:
+    """Return the classes, every split that has images, numbered by them, and whether the classes have names."""
+    base = next(name for name in ("train", "all", "val", "test") if name in splits)
+    first, labels = splits[base], surveys[base].labels
+    classes, origin = numbering.given, numbering.origin
+    if classes is None:
+        own, origin = derive_classes(labels, first.classes, first.name, numbering.like), first.name
+        classes = order_names(own, numbering.like)
+    are_names = first.classes is not None or not all(isinstance(label, int) for label in labels)
+    images = {
+        name: number_images(split, surveys[name], classes, origin, by_name=not numbering.are_places)
+        for name, split in splits.items()
+    }
+    return classes, {name: part for name, part in images.items() if len(part)}, are_names or numbering.are_places
+
+
+def _check_every_class(splits: Mapping[str, Split], images: Mapping[str, Images], classes: tuple[str, ...]) -> None:
+    """Check what training needs: no empty split, two classes, and in a folder images of every class."""
+    for name, split in splits.items():
+        if name not in images:
+            raise DataError(f"{split.name} has no image that can be used. Add images, or remove {split.name}.")
+    base = next((name for name in ("train", "all") if name in splits), None)
+    if base is None:
+        return
+    filled, where = set(images[base].targets), splits[base].name
+    empty = [repr(name) for number, name in enumerate(classes) if number not in filled]
+    if empty and isinstance(splits[base].reader, FileReader):
+        more = f" and {len(empty) - MOST_LISTED} more" * (len(empty) > MOST_LISTED)
+        raise DataError(
+            f"classes without an image in {where} that can be used: {', '.join(empty[:MOST_LISTED])}{more}. Add images "
+            "to the folder of each, or remove the class."
+        )
+    if len(filled) < 2:
+        raise DataError(
+            f"{where} has images of one class only, {classes[min(filled)]!r}; expected two classes or more. Add images "
+            "of another class."
+        )
+
+
+def _split_off_val(images: dict[str, Images], fraction: float, seed: int) -> dict[str, Images]:
+    """Keep a part of each class for val."""
+    every = images.get("train") or images["all"]
+    chosen = set(pick_val(every.names, every.targets, fraction=fraction, seed=seed))
+    if not chosen:
+        raise DataError(
+            "every class has a single image, so none is left for val. Add images, or a folder val/<class>/<images>."
+        )
+    train = [index for index in range(len(every)) if index not in chosen]
+    return {"train": every.subset(train), "val": every.subset(sorted(chosen))}
+
+
+def _find_loaders(source: Any, *, evaluation: bool) -> dict[str, Any] | None:
+    """Return the loaders by split, if the source is loaders."""
+    if isinstance(source, (str, os.PathLike)):
+        return None
+    if is_loader(source) and not isinstance(source, Mapping):
+        if not evaluation:
+            raise DataError("the data is one loader, which cannot be split; expected a pair of loaders (train, val).")
+        return {"val": source}
+    if isinstance(source, Mapping):
+        parts = rename_splits(source)
+    elif isinstance(source, (tuple, list)) and len(source) == 2:
+        parts = dict(zip(("train", "val"), source, strict=True))
+    else:
+        return None
+    found = {name: part for name, part in parts.items() if part is not None}
+    if not found or not all(map(is_loader, found.values())):
+        return None
+    if not evaluation and not {"train", "val"} <= found.keys():
+        missing = "train" if "train" not in found else "val"
+        raise DataError(f"{missing} is missing, and a loader cannot be split; expected loaders for train and for val.")
+    return found
+
+
+def _open_loaders(
+    loaders: Mapping[str, Any], numbering: _Numbering, *, check: bool, on_progress: OnProgress | None
+) -> Data:
+    for name, loader in loaders.items():
+        check_length(loader, name)
+    known = {name: known_classes(loader, name) for name, loader in loaders.items()}
+    base = next(name for name in ("train", "val", "test") if name in loaders)
+    classes, origin = numbering.given, numbering.origin
+    if classes is None:
+        own, origin = known[base] or _count_loader(loaders[base], base, on_progress), f"the loader {base}"
+        classes = order_names(map(plain_name, own), numbering.like)
+    users = {}
+    for name, loader in loaders.items():
+        own_names = known[name]
+        by_name = not numbering.are_places
+        table = match_targets(own_names, classes, name=name, origin=origin, by_name=by_name)
+        users[name] = UserLoader(loader, name, classes, own_names, table)
+        if check:
+            check_first_batch(users[name])
+    return Data(
+        train=None,
+        val=None,
+        test=None,
+        classes=classes,
+        source=f"loader {type(loaders[base]).__name__}",
+        loaders=users,
+        named=known[base] is not None or numbering.are_places,
+        options=numbering.options(classes),
+    )
+
+
+def _count_loader(loader: Any, name: str, on_progress: OnProgress | None) -> tuple[str, ...]:
+    """Return the numbers of the classes that a loader gives, as names."""
+    total, done = _count_samples(loader), 0
+
+    def count(images: int) -> None:
+        nonlocal done
+        done += images
+        if on_progress:
+            on_progress(done, max(done, total))
+
+    return tuple(map(str, range(count_classes(loader, name, count))))
+
+
+def _count_samples(loader: Any) -> int:
+    """Return how many samples a loader has, or how many batches where that is not known."""
+    try:
+        return len(getattr(loader, "dataset", loader))
+    except TypeError:
+        return len(loader)
+
+
+def _lines(images: Images, contents: Sequence[str]) -> list[bytes]:
+    """Return what a digest is made of; the order of files does not matter, that of other samples does."""
+    rows = zip(images.names, contents, images.targets, strict=True)
+    lines = [f"{name}\0{content}\0{target}\n".encode(errors="surrogatepass") for name, content, target in rows]
+    return sorted(lines) if isinstance(images.reader, FileReader) else lines
+
+
+def _say(split: str) -> str:
+    return "the data" if split == "all" else split

@@ -1,0 +1,408 @@
+"""Pictures of a run: curves, learning rates, confusion matrix, mistakes; plain values in, one PNG out."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
+from PIL import Image
+
+from zoo._figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    LOG_FROM,
+    MOST_POINTS,
+    PALE,
+    SHADES,
+    VERMILION,
+    arranged,
+    columns,
+    entitle,
+    format_rate,
+    line_colours,
+    look,
+    make_figure,
+    measure,
+    place,
+    save,
+    say,
+    shorten,
+)
+from zoo.errors import InputError
+
+Counts = npt.NDArray[np.float64]
+
+MOST_LEGEND_LINES = 20
+MOST_CLASSES_WITH_COUNTS = 20
+MOST_TICKS = 50
+MOST_PAIRS = 20
+MOST_MISTAKES = 24
+THUMBNAIL = 240  # pixels of the longer side of a mistake
+ACCURACY: Mapping[str, str] = MappingProxyType({"top1": "top-1", "top5": "top-5"})
+
+
+@dataclass(frozen=True, eq=False)
+class Mistake:
+    """One image that was taken for another class.
+
+    Attributes:
+        image: As it was read.
+        truth: Name of its class.
+        predicted: Name of the class it was taken for.
+        confidence: Probability given to `predicted`, 0 to 1.
+        name: Where to find it: a path, or the sample's name.
+    """
+
+    image: Image.Image
+    truth: str
+    predicted: str
+    confidence: float
+    name: str
+
+
+def draw_curves(
+    records: Sequence[Mapping[str, Any]], path: str | Path, *, scores: Mapping[str, str] = ACCURACY
+) -> Path:
+    """Draw loss and scores over the epochs, side by side.
+
+    Args:
+        records: One per epoch: `epoch` (from 1), `loss`, and, where evaluated, `val_loss` and the scores (0 to 1).
+        path: The PNG to write.
+        scores: Label of each score by its key; of the first the best epoch is marked.
+
+    Returns:
+        The path.
+    """
+    with look():
+        return save(_draw_curves(records, scores), path)
+
+
+def draw_rates(rates: Mapping[str, Sequence[float]], path: str | Path, *, steps_per_epoch: int) -> Path:
+    """Draw the learning rate of each group over the optimizer steps.
+
+    The axis is logarithmic if the groups' highest rates are more than 20 times apart. Groups that always had the same
+    rate share one line; those whose rate was always 0 are named as frozen.
+
+    Args:
+        rates: For each group, its rate at every optimizer step.
+        path: The PNG to write.
+        steps_per_epoch: Optimizer steps in one epoch, for the marks at the top.
+
+    Returns:
+        The path.
+    """
+    with look():
+        return save(_draw_rates(rates, steps_per_epoch), path)
+
+
+def draw_confusion(matrix: npt.ArrayLike, classes: Sequence[str], path: str | Path) -> Path:
+    """Draw a confusion matrix: colours are shares of each row, numbers are counts.
+
+    Up to 20 classes every count is written; beyond that the most frequent confusions are listed beside the matrix.
+
+    Args:
+        matrix: `(C, C)` counts; rows are the true classes, columns the predicted ones.
+        classes: The C names.
+        path: The PNG to write.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: The matrix is not square, not counts, or does not fit the names.
+    """
+    counts = np.asarray(matrix)
+    if counts.shape != (len(classes), len(classes)) or not len(classes):
+        shape = "x".join(map(str, counts.shape))
+        raise InputError(
+            f"confusion matrix is {shape} for {len(classes)} classes; expected one row and column per class."
+        )
+    if not np.issubdtype(counts.dtype, np.number) or not (np.isfinite(counts) & (counts >= 0)).all():
+        raise InputError("confusion matrix has values that are no counts; expected numbers, 0 or more.")
+    with look():
+        return save(_draw_confusion(counts.astype(np.float64), classes), path)
+
+
+def draw_mistakes(mistakes: Sequence[Mistake], path: str | Path) -> Path:
+    """Draw a sheet of the most confident mistakes, at most 24.
+
+    Args:
+        mistakes: In any order, any number.
+        path: The PNG to write.
+
+    Returns:
+        The path.
+    """
+    with look():
+        return save(_draw_mistakes(mistakes), path)
+
+
+def _draw_curves(records: Sequence[Mapping[str, Any]], scores: Mapping[str, str]) -> Figure:
+    figure = arranged(9, 3.8, "Training")
+    if not records:
+        return say(figure, "no epochs")
+    loss, accuracy = figure.subplots(1, 2)
+    first = next(iter(scores))
+    loss.set(title="Loss", xlabel="epoch", ylabel="loss")
+    _draw_line(loss, records, "loss", "training", BLUE)
+    _draw_line(loss, records, "val_loss", "validation", VERMILION)
+    _widen(loss, 0.1)
+    loss.legend()
+    _number_epochs(loss, records)
+    values = [(record[first], record["epoch"]) for record in records if record.get(first) is not None]
+    if not values:
+        accuracy.set_axis_off()
+        accuracy.text(0.5, 0.5, "not evaluated", ha="center", va="center", color=GREY, transform=accuracy.transAxes)
+        return figure
+    best, epoch = max(values, key=lambda value: value[0])
+    accuracy.set(
+        title=f"Best {scores[first]} {100 * best:.1f} %, epoch {epoch}", xlabel="epoch", ylabel="validation score, %"
+    )
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=""))
+    for (key, label), colour in reversed(list(zip(scores.items(), (VERMILION, GREEN, BLUE), strict=False))):
+        _draw_line(accuracy, records, key, label, colour)
+    accuracy.plot(epoch, best, "o", color=VERMILION, markersize=9, markerfacecolor="none")
+    _widen(accuracy, 0.04)
+    bottom, top = accuracy.get_ylim()
+    accuracy.set_ylim(max(bottom, -0.01), min(top, 1.01))
+    accuracy.legend()
+    _number_epochs(accuracy, records)
+    return figure
+
+
+def _draw_line(axes: Axes, records: Sequence[Mapping[str, Any]], key: str, label: str, colour: str) -> None:
+    points = [(record["epoch"], record[key]) for record in records if record.get(key) is not None]
+    if points:
+        axes.plot(
+            *zip(*points, strict=True), color=colour, label=label, marker="o" if len(points) <= 40 else "", ms=3.5
+        )
+
+
+def _widen(axes: Axes, least: float) -> None:
+    """Show at least so much of the vertical axis, so that a hair's breadth does not look like a gap."""
+    bottom, top = axes.get_ylim()
+    missing = max(least - (top - bottom), 0) / 2
+    axes.set_ylim(bottom - missing, top + missing)
+
+
+def _number_epochs(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
+    first, last = records[0]["epoch"], records[-1]["epoch"]
+    room = 0.5 if first == last else 0.03 * (last - first)
+    axes.set_xlim(first - room, last + room)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+
+
+def _draw_rates(rates: Mapping[str, Sequence[float]], steps_per_epoch: int) -> Figure:
+    lines = min(len(rates), MOST_LEGEND_LINES + 1)
+    figure = arranged(9, max(4, 0.2 * lines + 0.7), "Learning rates")
+    steps = max(map(len, rates.values()), default=0)
+    if not steps:
+        return say(figure, "no steps")
+    axes = figure.subplots()
+    axes.set(xlabel="optimizer step", ylabel="learning rate")
+    curves: dict[tuple[float, ...], list[str]] = {}
+    for name, values in rates.items():
+        curves.setdefault(tuple(values), []).append(name)
+    moving = sorted((curve for curve in curves if any(curve)), key=max, reverse=True)
+    peaks = [max(curve) for curve in moving]
+    logarithmic = bool(peaks) and peaks[0] > LOG_FROM * peaks[-1]
+    for curve, colour in zip(moving, line_colours(len(moving)), strict=True):
+        _draw_rate(axes, curve, f"{_join(curves[curve])}: {format_rate(max(curve))}", colour, logarithmic=logarithmic)
+    frozen = [name for curve, names in curves.items() if not any(curve) for name in names]
+    if frozen:
+        span = [] if moving else [1, steps]
+        axes.plot(span, [0] * len(span), color=GREY, ls=":", label=f"{_join(frozen)}: frozen")
+    if logarithmic:
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=max(peaks[-1] / 200, min(rate for curve in moving for rate in curve if rate) * 0.8))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    elif moving:
+        axes.set_ylim(bottom=0)
+    else:
+        axes.set_yticks([0])
+    axes.yaxis.set_major_formatter(FuncFormatter(format_rate))
+    _number_steps(axes, steps, max(steps_per_epoch, 1))
+    _list_groups(figure, axes)
+    return figure
+
+
+def _draw_rate(axes: Axes, curve: Sequence[float], label: str, colour: Any, *, logarithmic: bool) -> None:
+    chosen = np.unique(np.linspace(0, len(curve) - 1, MOST_POINTS).round().astype(int))
+    values = np.asarray(curve, dtype=np.float64)[chosen]
+    if logarithmic:
+        values[values <= 0] = np.nan
+    axes.plot(chosen + 1, values, color=colour, label=label, marker="o" if len(curve) == 1 else "")
+
+
+def _number_steps(axes: Axes, steps: int, steps_per_epoch: int) -> None:
+    room = 0.5 if steps == 1 else 0.02 * steps
+    axes.set_xlim(1 - room, steps + room)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+    epochs = axes.secondary_xaxis("top", functions=(_scale(1 / steps_per_epoch), _scale(steps_per_epoch)))
+    epochs.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    epochs.set_xlabel("epoch")
+    epochs.spines["top"].set_visible(False)
+
+
+def _scale(factor: float) -> Callable[[Any], Any]:
+    return lambda values: np.asarray(values) * factor
+
+
+def _list_groups(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    more = len(labels) - MOST_LEGEND_LINES
+    if more > 0:
+        handles, labels = handles[:MOST_LEGEND_LINES], labels[:MOST_LEGEND_LINES]
+        labels[-1] += f"\n... and {more} more"
+    legend = figure.legend(handles, labels, loc="outside right upper", title="group: highest rate", alignment="left")
+    legend.get_title().set_color(GREY)
+
+
+def _join(names: Sequence[str]) -> str:
+    listed = ", ".join(names)
+    if len(names) == 1 or columns(listed) <= 34:
+        return shorten(listed, 34)
+    return f"{shorten(names[0], 26)} + {len(names) - 1} more"
+
+
+def _draw_confusion(counts: Counts, classes: Sequence[str]) -> Figure:
+    number = len(classes)
+    crowded = number > MOST_CLASSES_WITH_COUNTS
+    figure = make_figure()
+    rows = counts.sum(axis=1, keepdims=True)
+    pairs = _find_pairs(counts, rows) if crowded else []
+    confusions = [f"{shorten(classes[true], 22)} → {shorten(classes[predicted], 22)}" for true, predicted in pairs]
+
+    size, side = (7, 7.5) if crowded else (9, max(2.8, 0.42 * number))
+    shown = range(0, number, -(-number // MOST_TICKS))
+    names = [shorten(classes[i], 22) for i in shown]
+    beside = measure(figure, names, size)
+    slant = 90 if crowded else 40 if beside > 0.95 * side / number else 0
+    below = 0.15 + (beside - 0.15) * np.sin(np.deg2rad(slant))
+    left, bottom, listed = beside + 0.42, below + 0.4, measure(figure, confusions, 8) if crowded else 0
+    panel = listed + 2.2 if crowded else 0
+    figure.set_size_inches(max(left + side + 1.3 + panel, 5.6), bottom + side + (0.8 if crowded else 0.55))
+    total, right = counts.sum(), np.trace(counts)
+    score = f"{100 * right / total:.1f} % of {total:,.0f} images right" if total else "no images"
+    entitle(figure, f"Confusion matrix: {score}")
+
+    axes = place(figure, left, bottom, side, side)
+    _draw_shares(axes, counts, rows, place(figure, left + side + 0.2, bottom + 0.2 * side, 0.14, 0.6 * side))
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.set_yticks(shown, names, fontsize=size)
+    axes.set_xticks(shown, names, fontsize=size, rotation=slant, rotation_mode="anchor" if slant else "default")
+    for label in axes.get_xticklabels() if slant else ():
+        label.set(ha="right", va="center" if crowded else "top")
+    if crowded:
+        _draw_pairs(place(figure, left + side + 1.3 + listed, bottom, 1.6, side), counts, rows, pairs, confusions)
+    return figure
+
+
+def _draw_shares(axes: Axes, counts: Counts, rows: Counts, key: Axes) -> None:
+    """The matrix and its key: colours on a square-root scale, so that rare confusions are seen; no images, grey."""
+    shares = 100 * np.divide(counts, rows, out=np.full_like(counts, np.nan), where=rows > 0)
+    colours = SHADES.with_extremes(bad=PALE)
+    image = axes.imshow(shares, cmap=colours, norm=PowerNorm(0.5, vmin=0, vmax=100), interpolation="nearest")
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(True)
+    axes.tick_params(length=2 if len(counts) > MOST_TICKS else 0)
+    bar = axes.figure.colorbar(image, cax=key, label="share of the true class, %", ticks=[0, 5, 25, 50, 75, 100])
+    bar.outline.set_visible(False)
+    if len(counts) > MOST_CLASSES_WITH_COUNTS:
+        return
+    size = min(9.0, 40 / len(f"{counts.max():.0f}"))
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if shares[row, column] > 36 else INK if count else "#B8B8B8"
+        axes.text(column, row, f"{count:.0f}", ha="center", va="center", fontsize=size, color=colour)
+    edges = np.arange(len(counts) + 1) - 0.5
+    axes.set_xticks(edges, minor=True)
+    axes.set_yticks(edges, minor=True)
+    axes.grid(which="minor", color=PALE)
+    axes.tick_params(which="minor", length=0)
+
+
+def _find_pairs(counts: Counts, rows: Counts) -> list[tuple[int, int]]:
+    """The most frequent confusions; among equals, first the larger share of its class."""
+    mistaken = counts - np.diag(np.diag(counts))
+    true, predicted = np.nonzero(mistaken)
+    shares = mistaken[true, predicted] / rows[true, 0]
+    order = np.lexsort((predicted, true, -shares, -mistaken[true, predicted]))[:MOST_PAIRS]
+    return [(int(true[i]), int(predicted[i])) for i in order]
+
+
+def _draw_pairs(
+    axes: Axes, counts: Counts, rows: Counts, pairs: Sequence[tuple[int, int]], labels: Sequence[str]
+) -> None:
+    axes.set_title("Most frequent confusions, true → predicted" if pairs else "No confusions", x=1, ha="right")
+    axes.spines[:].set_visible(False)
+    axes.grid(visible=False)
+    numbers = [float(counts[pair]) for pair in pairs]
+    bars = axes.barh(range(len(pairs)), numbers, color=BLUE, height=0.6)
+    shares = [f"{counts[pair]:,.0f} ({100 * counts[pair] / rows[pair[0], 0]:.0f} %)" for pair in pairs]
+    axes.bar_label(bars, shares, padding=3, fontsize=8, color=INK)
+    axes.set_yticks(range(len(pairs)), labels, fontsize=8)
+    axes.set_xticks([])
+    axes.tick_params(length=0, labelcolor=INK)
+    axes.set_ylim(MOST_PAIRS - 0.4, -0.6)
+    axes.set_xlim(0, 1.5 * max(numbers, default=1))
+
+
+def _draw_mistakes(mistakes: Sequence[Mistake]) -> Figure:
+    worst = sorted(mistakes, key=lambda mistake: -mistake.confidence)[:MOST_MISTAKES]
+    across = min(6, max(3, len(worst)))
+    lines = -(-len(worst) // across)
+    width, height = 1.75 * across + 0.1, 0.7 + max(2.2 * lines, 1)
+    figure = make_figure(width, height)
+    of = f" of {len(mistakes):,}" if len(mistakes) > len(worst) else ""
+    entitle(figure, f"Most confident mistakes: {len(worst)}{of}" if worst else "Most confident mistakes")
+    if not worst:
+        return say(figure, "no mistakes")
+    sheet = place(figure, 0, 0, width, height)
+    sheet.set_axis_off()
+    sheet.set(xlim=(0, width), ylim=(0, height), autoscale_on=False)
+    sheet.text(0.12, height - 0.36, "taken for, with what confidence / true class / file", color=GREY, va="top", size=8)
+    for i, mistake in enumerate(worst):
+        line, column = divmod(i, across)
+        _draw_mistake(sheet, 0.12 + 1.75 * column, height - 0.7 - 2.2 * line, mistake)
+    return figure
+
+
+def _draw_mistake(sheet: Axes, left: float, top: float, mistake: Mistake) -> None:
+    side, dots = 1.6, sheet.get_window_extent().width / sheet.get_xlim()[1]
+    sheet.imshow(_fit(mistake.image), extent=(left, left + side, top - side, top))
+    sheet.add_patch(Rectangle((left, top - side), side, side, fill=False, edgecolor="#B0B0B0", linewidth=0.6))
+    predicted = f"{shorten(mistake.predicted, 16)} {100 * mistake.confidence:.0f} %"
+    name = shorten(os.path.basename(mistake.name), 28)
+    lines = [
+        sheet.text(left, top - side - 0.05, predicted, va="top", size=8, color=VERMILION, fontweight="bold"),
+        sheet.text(left, top - side - 0.2, f"is {shorten(mistake.truth, 21)}", va="top", size=8),
+        sheet.text(left, top - side - 0.36, name, va="top", size=6.5, color=GREY),
+    ]
+    for line in lines:
+        width = line.get_window_extent().width / dots
+        line.set_fontsize(float(line.get_fontsize()) * min(1, side / max(width, side)))
+
+
+def _fit(image: Image.Image) -> Image.Image:
+    """The image on a square of one size: small ones enlarged with their pixels kept square, large ones reduced."""
+    image = image.convert("RGB")
+    scale = THUMBNAIL / max(image.size)
+    width, height = (max(1, round(scale * side)) for side in image.size)
+    way = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
+    square = Image.new("RGB", (THUMBNAIL, THUMBNAIL), PALE)
+    square.paste(
+        image.resize((width, height), way, reducing_gap=2.0), ((THUMBNAIL - width) // 2, (THUMBNAIL - height) // 2)
+    )
+    return square

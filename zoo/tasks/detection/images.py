@@ -1,0 +1,107 @@
+"""Pictures with boxes by index: what a detector is trained on and scored by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from zoo.data.decode import read_image
+from zoo.data.image_store import ImageStore
+from zoo.errors import DataError, InputError
+from zoo.tasks.detection.annotations import PictureReader
+
+
+class Boxes(NamedTuple):
+    """The boxes of one picture.
+
+    Attributes:
+        xyxy: `(N, 4)` float32, x1, y1, x2, y2 in pixels of the picture as it is seen, inside of it, each with an area.
+        labels: `(N,)` int64, class numbers.
+        crowd: `(N,)` bool: around many things at once; not to be learnt, and no mistake if found or not.
+    """
+
+    xyxy: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    crowd: NDArray[np.bool_]
+
+    def learnable(self) -> "Boxes":
+        """Return those that are not around many things at once."""
+        single = ~self.crowd
+        return Boxes(self.xyxy[single], self.labels[single], self.crowd[single])
+
+
+@dataclass(frozen=True)
+class BoxedImages:
+    """The pictures of one split and their boxes, checked.
+
+    Attributes:
+        reader: Gives what `read_image` takes, by position.
+        names: What to call each picture: a path below the data's folder, or like `train[7]`.
+        sizes: Height and width of each in pixels, as it is seen.
+        boxes: Of each.
+        positions: Where the reader finds each.
+        in_threads: Whether several threads may read at once.
+        store: Where decoded pictures are kept, if they are.
+        store_name: What this split is called in there.
+    """
+
+    reader: PictureReader
+    names: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...]
+    boxes: tuple[Boxes, ...]
+    positions: tuple[int, ...]
+    in_threads: bool = False
+    store: ImageStore | None = None
+    store_name: str = ""
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def read(self, index: int, /) -> tuple[Image.Image, Boxes]:
+        """Return a picture, RGB and upright, and its boxes.
+
+        Raises:
+            DataError: If it cannot be read (any more); the text names it.
+        """
+        position = self.positions[index]
+        key = f"{self.store_name}-{position}"
+        if self.store is not None and (kept := self.store.get(key)):
+            return kept, self.boxes[index]
+        try:
+            picture = read_image(self.reader(position))
+        except InputError as error:
+            raise DataError(
+                f"image {self.names[index]!r}: {error}. Put the image back as it was; a new run leaves bad "
+                "images out with skip_bad=True (--skip-bad)."
+            ) from error
+        if self.store is not None:
+            self.store.put(key, picture)
+        return picture, self.boxes[index]
+
+    def keeping(self, store: ImageStore, name: str) -> "BoxedImages":
+        """Return the same pictures, read once and then from a store.
+
+        Args:
+            store: Keeps them.
+            name: Tells this split from others in the store, as a part of a file's name.
+        """
+        return replace(self, store=store, store_name=name)
+
+    def subset(self, indices: Sequence[int]) -> "BoxedImages":
+        """Return some of the pictures, in the order of the indices."""
+        return replace(
+            self,
+            names=tuple(self.names[index] for index in indices),
+            sizes=tuple(self.sizes[index] for index in indices),
+            boxes=tuple(self.boxes[index] for index in indices),
+            positions=tuple(self.positions[index] for index in indices),
+        )
+
+    def count_boxes(self, classes: int) -> list[int]:
+        """Return how many boxes each of the classes has, those of crowds left out."""
+        labels = [boxes.learnable().labels for boxes in self.boxes]
+        counts = np.bincount(np.concatenate([*labels, np.zeros(0, np.int64)]), minlength=classes)
+        return [int(count) for count in counts]

@@ -1,0 +1,338 @@
+"""Pictures of a detector's run: the first batch, what was found beside the truth, precision over recall, scores."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import PercentFormatter
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from zoo._figures import (
+    BLUE,
+    DOTS_PER_INCH,
+    GREY,
+    INK,
+    LINES,
+    PALE,
+    arranged,
+    entitle,
+    line_colours,
+    look,
+    make_figure,
+    place,
+    save,
+    say,
+    shorten,
+)
+from zoo.tasks.detection.drawing import class_colours, draw_boxes
+
+if TYPE_CHECKING:
+    from zoo.tasks.detection.images import BoxedImages, Boxes
+    from zoo.tasks.detection.metrics import ClassScores, DetectionEvaluation, Found
+
+Floats: TypeAlias = NDArray[np.float64]
+Flags: TypeAlias = NDArray[np.bool_]
+
+MOST_IN_BATCH, MOST_EXAMPLES = 16, 12
+MOST_LINES, MOST_BARS = 10, 60
+SIDE = 480  # pixels of the larger side of each picture on a sheet
+EDGE, GAP, GROUP_GAP, HEAD, CAPTION = 18, 4, 20, 76, 36  # pixels on a sheet
+SKY = "#A6CEE8"
+SAME = 0.5  # IoU from which a box is taken for the true one
+RECALLS = np.linspace(0, 1, 101)
+
+
+class Example(NamedTuple):
+    """What was found in one picture.
+
+    Attributes:
+        place: Of the picture in its data set, from 0.
+        found: In pixels of the picture.
+    """
+
+    place: int
+    found: "Found"
+
+
+class _Tile(NamedTuple):
+    """A picture of a sheet, what stands below it, and boxes `(N, 4)` to be dashed."""
+
+    picture: Image.Image
+    caption: str
+    dashed: NDArray[np.floating] = np.zeros((0, 4))
+
+
+def draw_batch(
+    images: ArrayLike, rows: ArrayLike, classes: Sequence[str], path: str | Path, *, is_bgr: bool = False
+) -> Path:
+    """Draw the first pictures of a training batch with their boxes, at most 16.
+
+    Args:
+        images: `(B, 3, H, W)` uint8; an array, or a tensor on the CPU.
+        rows: `(N, 6)` place of the picture in the batch, class, and centre x, centre y, width, height in pixels.
+        classes: Class names.
+        path: The PNG to write.
+        is_bgr: Whether the network takes blue first; the drawing has natural colours.
+
+    Returns:
+        The path.
+    """
+    pixels = np.asarray(images)[:, ::-1] if is_bgr else np.asarray(images)
+    with look():
+        return save(_draw_batch(pixels, np.asarray(rows, np.float64).reshape(-1, 6), classes), path)
+
+
+def draw_predictions(
+    examples: Sequence[Example], images: "BoxedImages", classes: Sequence[str], path: str | Path, *, conf: float = 0.25
+) -> Path:
+    """Draw what was found in some pictures, at most 12, beside what is there.
+
+    Below each pair stands how many boxes were found: by a box of their class with an IoU of 0.5 or more. Boxes around
+    many things at once are left out. A false box has a cross before its name, a missed one is dashed.
+
+    Args:
+        examples: What was found, by the picture's place in `images`.
+        images: The pictures and their true boxes.
+        classes: Class names.
+        path: The PNG to write.
+        conf: Boxes with a lower score are left out.
+
+    Returns:
+        The path.
+
+    Raises:
+        DataError: If a picture cannot be read.
+    """
+    with look():
+        return save(_draw_predictions(examples[:MOST_EXAMPLES], images, classes, conf), path)
+
+
+def draw_precision_recall(evaluation: "DetectionEvaluation", path: str | Path) -> Path:
+    """Draw precision over recall at an IoU of 0.5: a line for each class, ten at most, and their mean.
+
+    Args:
+        evaluation: The scores.
+        path: The PNG to write.
+
+    Returns:
+        The path.
+    """
+    with look():
+        return save(_draw_precision_recall(evaluation), path)
+
+
+def draw_class_ap(evaluation: "DetectionEvaluation", path: str | Path) -> Path:
+    """Draw the average precision of each class as bars, best first; of many classes the best and the worst.
+
+    Args:
+        evaluation: The scores.
+        path: The PNG to write.
+
+    Returns:
+        The path.
+    """
+    with look():
+        return save(_draw_class_ap(evaluation), path)
+
+
+def _draw_batch(images: NDArray[np.uint8], rows: Floats, classes: Sequence[str]) -> Figure:
+    tiles = []
+    for number, canvas in enumerate(images[:MOST_IN_BATCH]):
+        own = rows[rows[:, 0] == number]
+        boxes = np.concatenate([own[:, 2:4] - own[:, 4:] / 2, own[:, 2:4] + own[:, 4:] / 2], axis=1)
+        picture = Image.fromarray(np.ascontiguousarray(canvas.transpose(1, 2, 0)))
+        resized, scale = _fit(picture)
+        drawn = draw_boxes(resized, boxes * scale, own[:, 1], classes)
+        tiles.append(_Tile(drawn, _count(len(own), "box", "boxes")))
+    number, (height, width) = len(images), images.shape[2:]
+    of_all = f"{len(tiles)} of " if len(tiles) < number else ""
+    note = f"{of_all}{_count(number, 'picture', 'pictures')} of {width} x {height} pixels, as the network gets them"
+    return _draw_sheet("First training batch", note, tiles, across=4 if number > 4 else 2)
+
+
+def _draw_predictions(
+    examples: Sequence[Example], images: "BoxedImages", classes: Sequence[str], conf: float
+) -> Figure:
+    tiles: list[_Tile] = []
+    for number, found in examples:
+        picture, boxes = images.read(number)
+        tiles += _compare(
+            shorten(os.path.basename(images.names[number]), 44), picture, boxes.learnable(), _keep(found, conf), classes
+        )
+    note = f"left: what is there; right: what was found with a score of {conf:g} or more; ✗ wrong, - - - missed"
+    return _draw_sheet("Predictions", note, tiles, across=2 if len(examples) < 3 else 4, group=2)
+
+
+def _keep(found: "Found", conf: float) -> "Found":
+    """What is sure enough, surest first."""
+    scores = np.asarray(found.scores)
+    order = np.argsort(-scores, kind="stable")[: int((scores >= conf).sum())]
+    return found._replace(
+        boxes=np.asarray(found.boxes)[order], scores=scores[order], labels=np.asarray(found.labels)[order]
+    )
+
+
+def _compare(
+    name: str, picture: Image.Image, true: "Boxes", found: "Found", classes: Sequence[str]
+) -> tuple[_Tile, _Tile]:
+    """Two tiles: with what is there, and with what was found, in which wrong and missed boxes are marked."""
+    resized, scale = _fit(picture)
+    right, seen = _match(found.boxes, found.labels, true.xyxy, true.labels)
+    names = [classes[found.labels[i]] if right[i] else f"✗ {classes[found.labels[i]]}" for i in range(len(right))]
+    there = draw_boxes(resized, true.xyxy * scale, true.labels, classes)
+    drawn = draw_boxes(resized, found.boxes * scale, found.labels, classes, found.scores, names=names)
+    wrong = f", {(~right).sum()} wrong" if not right.all() else ""
+    return (
+        _Tile(there, f"{name}, {_count(len(seen), 'box', 'boxes')}"),
+        _Tile(drawn, f"{seen.sum()} of {len(seen)} found{wrong}", dashed=true.xyxy[~seen] * scale),
+    )
+
+
+def _fit(picture: Image.Image) -> tuple[Image.Image, float]:
+    """The picture in the size of the sheet, and by what factor; boxes are drawn later, so that letters stay sharp."""
+    scale = SIDE / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    way = Image.Resampling.NEAREST if scale > 2 else Image.Resampling.LANCZOS
+    return picture.resize(size, way, reducing_gap=3.0), scale
+
+
+def _match(boxes: ArrayLike, labels: ArrayLike, true_boxes: ArrayLike, true_labels: ArrayLike) -> tuple[Flags, Flags]:
+    """Which boxes, surest first, are the first to lie on a true box of their class; and which true boxes were found."""
+    ious = _compute_ious(np.asarray(boxes, np.float64), np.asarray(true_boxes, np.float64))
+    ious[np.asarray(labels)[:, None] != np.asarray(true_labels)[None]] = 0
+    right, seen = np.zeros(ious.shape[0], bool), np.zeros(ious.shape[1], bool)
+    for i, own in enumerate(ious):
+        own[seen] = 0
+        if own.size and own.max() >= SAME:
+            right[i] = seen[own.argmax()] = True
+    return right, seen
+
+
+def _compute_ious(boxes: Floats, others: Floats) -> Floats:
+    """`(N, M)` of `(N, 4)` and `(M, 4)` xyxy."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    common = np.clip(high - low, 0, None).prod(axis=2)
+    areas = [(of[:, 2:] - of[:, :2]).prod(axis=1) for of in (boxes, others)]
+    ious: Floats = common / np.maximum(areas[0][:, None] + areas[1][None] - common, 1e-9)
+    return ious
+
+
+def _draw_sheet(title: str, note: str, tiles: Sequence[_Tile], *, across: int, group: int = 1) -> Figure:
+    """Pictures in lines, pixel by pixel; `group` neighbours stand close together."""
+    lines = [tiles[start : start + across] for start in range(0, len(tiles), across)]
+    heights = [max(tile.picture.height for tile in line) + CAPTION for line in lines]
+    width = 2 * EDGE + across * (SIDE + GAP) + (across // group - 1) * GROUP_GAP - GAP
+    height = HEAD + max(sum(heights), SIDE // 2) + EDGE // 2
+    figure = make_figure(width / DOTS_PER_INCH, height / DOTS_PER_INCH)
+    entitle(figure, title)
+    if not tiles:
+        return say(figure, "no pictures")
+    sheet = place(figure, 0, 0, width / DOTS_PER_INCH, height / DOTS_PER_INCH)
+    sheet.set_axis_off()
+    sheet.set(xlim=(0, width), ylim=(height, 0), autoscale_on=False)
+    sheet.text(EDGE, 46, note, va="top", size=8, color=GREY)
+    for number, line in enumerate(lines):
+        top = HEAD + sum(heights[:number])
+        for column, tile in enumerate(line):
+            _draw_tile(sheet, EDGE + column * (SIDE + GAP) + column // group * GROUP_GAP, top, tile)
+    return figure
+
+
+def _draw_tile(sheet: Axes, left: int, top: int, tile: _Tile) -> None:
+    width, height = tile.picture.size
+    sheet.imshow(tile.picture, extent=(left, left + width, top + height, top), interpolation="none")
+    sheet.text(left, top + height + 5, tile.caption, va="top", size=7, color=INK)
+    for x1, y1, x2, y2 in tile.dashed:
+        for colour, style in (("white", "-"), (INK, (0, (4, 3)))):
+            box = Rectangle(
+                (left + x1, top + y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linestyle=style, linewidth=1
+            )
+            sheet.add_patch(box)
+    sheet.set_aspect("auto")
+
+
+def _draw_precision_recall(evaluation: "DetectionEvaluation") -> Figure:
+    figure = arranged(8, 4.6, f"Precision over recall at an IoU of 0.5: mAP {_percent(evaluation.map50)}")
+    known = [of for of in evaluation.of_classes if of.precision is not None]
+    if not known:
+        return say(figure, "no boxes to be found")
+    axes = figure.subplots()
+    largest = sorted(known, key=lambda of: -of.boxes)
+    for of in largest[MOST_LINES:]:
+        _draw_line(axes, of.precision, color=PALE, linewidth=1)
+    shown = sorted(largest[:MOST_LINES], key=lambda of: -(of.ap50 or 0))
+    for of, colour in zip(shown, _choose_colours(shown, evaluation.classes), strict=True):
+        _draw_curve(axes, of, colour)
+    if len(known) > 1:
+        mean = np.array([of.precision for of in known], np.float64).mean(axis=0)
+        label = f"mean of {len(known)} classes  {_percent(mean.mean())}"
+        _draw_line(axes, mean, color=INK, linewidth=2.8, label=label)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.legend(
+        title="AP@.5   ● score with the largest F1", alignment="left", loc="upper left", bbox_to_anchor=(1.02, 1.02)
+    )
+    return figure
+
+
+def _choose_colours(shown: "Sequence[ClassScores]", classes: Sequence[str]) -> Sequence[Any]:
+    """The colours that the classes' boxes have, if these are few; otherwise steps from the best to the worst."""
+    if len(classes) > len(LINES):
+        return line_colours(len(shown))
+    colours = dict(zip(classes, class_colours(len(classes)), strict=True))
+    return [colours[of.name] for of in shown]
+
+
+def _draw_curve(axes: Axes, of: "ClassScores", colour: str) -> None:
+    """A class's line, and a dot where precision and recall have the largest harmonic mean."""
+    at = "" if of.best_conf is None else f"   ● {of.best_conf:.2f}"
+    _draw_line(axes, of.precision, color=colour, label=f"{shorten(of.name, 24)}  {_percent(of.ap50)}{at}")
+    if of.best_recall is not None and of.best_precision is not None:
+        axes.plot([of.best_recall], [of.best_precision], "o", color=colour, markersize=5)
+
+
+def _draw_line(axes: Axes, precision: "ArrayLike | None", **style: Any) -> None:
+    """Precision over recall, up to the largest recall that is reached."""
+    curve = np.asarray(precision, np.float64)
+    reached = np.count_nonzero(curve)
+    axes.plot(RECALLS[:reached], curve[:reached], **style)
+
+
+def _draw_class_ap(evaluation: "DetectionEvaluation") -> Figure:
+    ranked = sorted(evaluation.of_classes, key=lambda of: (of.ap is None, -(of.ap or 0), -(of.ap50 or 0)))
+    half = MOST_BARS // 2
+    shown = ranked if len(ranked) <= MOST_BARS else ranked[:half] + ranked[-half:]
+    of_all = "" if shown is ranked else f": the {half} best and {half} worst of {len(ranked):,}"
+    lines = np.arange(len(shown)) + (0 if shown is ranked else np.arange(len(shown)) >= half)
+    figure = arranged(7.2, 1.3 + 0.24 * max(len(shown), 4), f"Average precision per class (boxes){of_all}")
+    axes = figure.subplots()
+    wide, narrow = [of.ap50 or 0 for of in shown], [of.ap or 0 for of in shown]
+    axes.barh(lines, wide, color=SKY, height=0.72, label=f"AP@.5, mean {_percent(evaluation.map50)}")
+    axes.barh(lines, narrow, color=BLUE, height=0.72, label=f"AP@[.5:.95], mean {_percent(evaluation.map)}")
+    for line, of in zip(lines.tolist(), shown, strict=True):
+        text = "no boxes" if of.ap is None else f"{_percent(of.ap)} / {_percent(of.ap50)}"
+        axes.text((of.ap50 or 0) + 0.01, line, text, va="center", fontsize=7.5, color=GREY)
+    axes.set_yticks(lines, [f"{shorten(of.name, 24)} ({of.boxes:,})" for of in shown], fontsize=8)
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.set(xlim=(0, 1.16), ylim=(lines[-1] + 0.6, -0.6))
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.grid(visible=False, axis="y")
+    axes.spines["bottom"].set_visible(False)
+    figure.legend(loc="outside lower left", ncols=2)
+    return figure
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"

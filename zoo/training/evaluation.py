@@ -1,0 +1,118 @@
+"""Scores of a model on a data set."""
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+
+from zoo._model import get_fact
+from zoo.data.loader import default_workers
+from zoo.data.user_loaders import UserLoader
+from zoo.engine.accelerator import make_accelerator
+from zoo.engine.inputs import LoaderBatches, load_from_user
+from zoo.errors import DataError, InputError
+from zoo.files.paths import to_path
+from zoo.models.unwrap import take_model
+from zoo.progress import Progress, is_main_process
+from zoo.tasks.base import Task, task_of
+from zoo.training.run_folder import load_model
+from zoo.training.run_stage import read_record
+
+
+def evaluate(
+    model_or_run: Any,
+    data: Any,
+    *,
+    split: str = "val",
+    batch_size: int | None = None,
+    device: str = "auto",
+    num_workers: int | None = None,
+    skip_bad: bool = False,
+    progress: bool = True,
+) -> Any:
+    """Score a model on images that are labelled.
+
+    Args:
+        model_or_run: A model of this package, a `Run`, or the folder of one.
+        data: What `finetune` takes. Its classes are matched with the model's by name.
+        split: `train`, `val` or `test`.
+        batch_size: Images per forward pass; None: 64, or 8 for a detector.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        num_workers: Processes that load images; None: chosen.
+        skip_bad: Leave out files that cannot be read, instead of stopping.
+        progress: Whether to show a bar.
+
+    Returns:
+        A `zoo.tasks.classification.metrics.Evaluation`: top-1, top-5, loss, scores per class and the confusion matrix;
+        of a detector a `zoo.tasks.detection.metrics.DetectionEvaluation`: mAP, loss, scores per class.
+    """
+    place = model_or_run if isinstance(model_or_run, (str, os.PathLike)) else None
+    if place is not None:
+        model_or_run = load_model(place)
+    model: Any = model_or_run if callable(model_or_run) else getattr(model_or_run, "model", model_or_run)
+    if isinstance(model, nn.Module):
+        model = take_model(model)
+    if not (callable(model) and get_fact(model, "preprocess")):
+        raise InputError(f"expected a model of zoo.get, a run or its folder, not {type(model).__name__}.")
+    task, classes = task_of(model), tuple(get_fact(model, "classes", ()))
+    with Progress(enabled=progress and is_main_process()) as show:
+        if place is not None and read_record(to_path(place)).get("status") == "interrupted":
+            show.say(f"note: the run in {place} was interrupted; it is scored as it was then")
+        with show.counting("checking images") as count:
+            options: dict[str, Any] = {"skip_bad": skip_bad, "only": split, "on_progress": count}
+            opened = task.open_data(data, classes=classes, by_name=True, evaluation=True, **options)
+        if opened.classes != classes:  # it was opened before, by zoo.open_data
+            raise DataError(
+                f"the data was opened with other classes ({len(opened.classes)}, first {opened.classes[0]!r}) than the "
+                f"model's ({len(classes)}, first {classes[0]!r}). Pass what it was opened from, and they "
+                "are matched by name; or open it with classes=model.classes."
+            )
+        how: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "device": device}
+        result, _ = score_split(model, task, opened, split, show, **how)
+    return result
+
+
+def score_split(
+    model: Any,
+    task: Task,
+    opened: Any,
+    split: str,
+    show: Progress,
+    *,
+    batch_size: int | None = None,
+    num_workers: int | None = None,
+    device: str = "auto",
+) -> tuple[Any, Any]:
+    """Score a model on a split of opened data, and return examples to draw, too."""
+    part = _take_split(opened, split)
+    accelerator = make_accelerator(device)
+    network = accelerator.prepare(model)
+    if isinstance(part, UserLoader):
+        images, batches = None, load_from_user(part, accelerator, model)
+    else:
+        images, workers = part, default_workers(len(part)) if num_workers is None else num_workers
+        size = task.scoring_batch if batch_size is None else batch_size
+        loader = task.load_for_scoring(model, images, batch_size=size, num_workers=workers)
+        batches = LoaderBatches(accelerator.prepare(loader), prepare=task.prepare_for_scoring(model))
+    with show.counting("evaluating") as count:
+        facts: dict[str, Any] = {"model": model, "classes": get_fact(model, "classes"), "images": images}
+        scored = task.score(network, _counted(batches, count), accelerator, **facts)
+    accelerator.unwrap_model(network, keep_fp32_wrapper=False)
+    return scored
+
+
+def _take_split(opened: Any, name: str) -> Any:
+    """Return the images or the loader of a split."""
+    splits: dict[str, Any] = opened.loaders or {"train": opened.train, "val": opened.val, "test": opened.test}
+    if splits.get(name) is None:
+        has = [split for split, part in splits.items() if part is not None]
+        raise DataError(f"the data has no split {name!r}; it has {', '.join(has)}.")
+    return splits[name]
+
+
+def _counted(batches: Any, count: Any) -> Iterable[Any]:
+    total = len(batches)
+    for done, batch in enumerate(batches, start=1):
+        yield batch
+        count(done, total)
