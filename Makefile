@@ -15,7 +15,7 @@ demo-detection: .venv/installed
 	$(BIN)/python -m zoo.tools.demo_detection
 
 test: .venv/installed
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --durations=30
 
 test-numbers: .venv/installed
 	ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest -n auto -m numbers
@@ -24,6 +24,7 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy zoo tools
+	$(BIN)/lint-imports
 
 cards: .venv/installed
 	$(BIN)/python -m zoo.tools.cards

@@ -263,7 +263,7 @@ def _batches(job: Job, model: Any, split: str, *, shuffle: bool = False) -> Iter
     from accelerate.utils import send_to_device
 
     import zoo
-    from zoo.data.letterbox import Letterbox, to_input
+    from zoo.data.letterbox import Letterbox, normalize_canvas
     from zoo.tasks.detection.batches import make_box_loader
 
     letterbox = Letterbox().resized(job.size, step=32)
@@ -272,7 +272,7 @@ def _batches(job: Job, model: Any, split: str, *, shuffle: bool = False) -> Iter
         images, letterbox, batch_size=job.batch, shuffle=shuffle, num_workers=job.workers
     ):
         canvases, targets = send_to_device((canvases, targets), job.device)
-        yield to_input(canvases, letterbox), targets
+        yield normalize_canvas(canvases, letterbox), targets
 
 
 def _trunk_tensors(model: Any) -> dict[str, Any]:

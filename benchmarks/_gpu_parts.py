@@ -27,7 +27,7 @@ from _pictures import write_folder
 ROOT = Path(__file__).parents[1]
 DETECTOR = "yolo_nas_s"
 LEAST_RATIO = 0.8  # of the images per second of the loop by hand, on a GPU; on a busy CPU no ratio means much
-YOLO_NAS_WAITS = 8  # per step: boxes checked and settled by their values; see tests/test_synchronisations.py
+YOLO_NAS_WAITS = 8  # per step: boxes checked and settled by their values; see tests/system/test_synchronisations.py
 STEPS_UNHEARD, STEPS_LISTENED = 4, 12  # steps before the count begins; steps of the epoch
 MODES = ("head", "low_lr", "full")
 NEEDS_CUDA = {"skipped": "needs CUDA"}

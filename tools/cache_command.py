@@ -96,7 +96,7 @@ def list_() -> None:
 
     Example: zoo cache list
     """
-    from zoo.engine.frozen.keys import features_folder
+    from zoo.engine.frozen import features_folder
     from zoo.progress import Progress
 
     found = find_kept(features_folder())
@@ -126,7 +126,7 @@ def clear(
       zoo cache clear --older-than 30 --dry-run
       zoo cache clear --all
     """  # noqa: D301
-    from zoo.engine.frozen.keys import features_folder
+    from zoo.engine.frozen import features_folder
 
     chosen = choose(find_kept(features_folder()), keys or (), older_than=older_than, everything=everything)
     for kept in chosen:
@@ -138,7 +138,7 @@ def clear(
 
 
 def _look_into(folder: Path) -> KeptFolder:
-    from zoo.engine.frozen.keys import ABOUT, read_about
+    from zoo.engine.frozen import ABOUT, read_about
 
     facts = []
     for path in _files(folder):

@@ -10,8 +10,8 @@ from typing import Any
 
 import zoo
 from zoo._terminal import echo
-from zoo.settings.preset import presets_folder
-from zoo.weights.spec import IMAGENET_CAVEAT
+from zoo.settings import presets_folder
+from zoo.weights import IMAGENET_CAVEAT
 
 CARDS = Path("MODEL_CARDS.md")
 HEAD = """\

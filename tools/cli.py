@@ -15,7 +15,7 @@ import typer
 import zoo
 from zoo._terminal import drop_unwritten, echo, indent, warn
 from zoo.errors import InputError, Interrupted, WeightsError, ZooError
-from zoo.files.json import dump_json
+from zoo.files import dump_json
 
 from .cache_command import app as cache_app
 from .convert_command import convert
@@ -30,7 +30,7 @@ from .push_command import push
 from .weights_commands import app as weights_app
 
 if TYPE_CHECKING:
-    from zoo.settings.preset import Preset
+    from zoo.settings import Preset
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]  # of whichever click this typer brings
 
@@ -166,9 +166,9 @@ def finetune(
       zoo finetune yolo_nas_s cells --preset detection-low-lr --image-size 320
       zoo finetune --resume runs/flowers
     """  # noqa: D301
-    from zoo.models.catalog import find_task, names_saved
+    from zoo.models import find_task, names_saved
     from zoo.progress import Progress, is_main_process
-    from zoo.training.run_claim import claiming
+    from zoo.training import claiming
 
     words = list(model_and_data or [])
     if resume is not None:
@@ -321,8 +321,8 @@ def _make(name: str, preset: "Preset", data: Any, *, by_name: bool) -> Any:
 
 def _open(path: str, preset: "Preset", task: str) -> Any:
     from zoo.progress import Progress, is_main_process
-    from zoo.settings.data_record import opening_options
-    from zoo.tasks.base import task_of
+    from zoo.settings import opening_options
+    from zoo.tasks import task_of
 
     options = opening_options(preset) | {"like": preset.classes}
     with Progress(enabled=is_main_process()) as show, show.counting("checking images") as count:

@@ -9,10 +9,10 @@ import typer
 
 from zoo._terminal import echo
 from zoo.errors import InputError, WeightsError
-from zoo.files.paths import to_path
+from zoo.files import to_path
 
 if TYPE_CHECKING:
-    from zoo.weights.spec import Found
+    from zoo.weights import Found
 
 
 def convert(
@@ -35,8 +35,8 @@ def convert(
       zoo convert ckpt_best.pth -o my-detector --classes 'RBC,WBC,Platelets' --licence apache-2.0
       zoo finetune yolo_nas_s my-data --weights my-detector
     """  # noqa: D301
-    from zoo.models.catalog import from_weights
-    from zoo.training.run_folder import RunFolder
+    from zoo.models import from_weights
+    from zoo.training import RunFolder
 
     name, found = _read(file, model, weights_only)
     if licence:
@@ -52,10 +52,9 @@ def convert(
 
 def _read(file: Path, model: str, weights_only: bool) -> "tuple[str, Found]":
     """Return the name of the model, and the file as `zoo.get` would find it."""
-    from zoo.models.catalog import find_entry
+    from zoo.models import find_entry
     from zoo.models.families.yolo_nas import find_name, read_checkpoint
-    from zoo.weights.local_file import find_file
-    from zoo.weights.spec import find_weights
+    from zoo.weights import find_file, find_weights
 
     file = to_path(file)
     if file.suffix.lower() == ".safetensors":

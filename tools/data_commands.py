@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo._terminal import clean, echo
-from zoo.files.json import dump_json
+from zoo.files import dump_json
 
 if TYPE_CHECKING:
-    from zoo.tasks.detection.report import BoxReport
+    from zoo.tasks.detection import BoxReport
 
 COLOURS = {"error": "red", "warning": "yellow", "note": "dim"}
 
@@ -42,8 +42,8 @@ def check(
       zoo data check cells --json
     """  # noqa: D301
     from zoo.progress import Progress
-    from zoo.tasks.detection.data import check_box_data
-    from zoo.tasks.detection.formats.find import NoBoxesError
+    from zoo.tasks.detection import check_box_data
+    from zoo.tasks.detection.formats import NoBoxesError
 
     try:
         with Progress(enabled=not as_json) as show, show.counting("checking pictures") as count:
@@ -62,9 +62,9 @@ def check(
 
 
 def _has_classes(path: str) -> bool:
-    from zoo.data.folders import scan_folder
+    from zoo.data import scan_folder
     from zoo.errors import DataError
-    from zoo.files.paths import to_path
+    from zoo.files import to_path
 
     try:
         return bool(scan_folder(to_path(path)))
@@ -75,7 +75,7 @@ def _has_classes(path: str) -> bool:
 def _check_classes(path: str, split: str, as_json: bool) -> None:
     """Check the images of a folder with a folder for each class."""
     from zoo.progress import Progress
-    from zoo.tasks.classification.data import open_data
+    from zoo.tasks.classification import open_data
 
     with Progress(enabled=not as_json) as show, show.counting("checking images") as count:
         data = open_data(path, skip_bad=True, only=split or None, evaluation=bool(split), on_progress=count)

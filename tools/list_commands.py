@@ -49,7 +49,7 @@ def schedules() -> None:
       zoo plan resnet18 --lr '{default: 0.001, fc: {lr: 0.01, schedule: constant}}'
     """  # noqa: D301
     from zoo.progress import Progress
-    from zoo.rates.schedules.parse import list_schedules
+    from zoo.rates.schedules import list_schedules
 
     show = Progress()
     rows = [
@@ -76,7 +76,7 @@ def optimizers(
       zoo optimizers rmsprop
       zoo plan resnet18 --set optimizer=AdamW --set weight_decay=0.05 --set 'optimizer_params={betas: [0.9, 0.99]}'
     """  # noqa: D301
-    from zoo.optim.catalog import list_optimizers
+    from zoo.optim import list_optimizers
     from zoo.progress import Progress
 
     wanted = _plain(pattern)
@@ -92,7 +92,7 @@ def optimizers(
 
 def _settings(kind: str) -> str:
     """Return the settings of a kind with their defaults."""
-    from zoo.rates.schedules.curves import CURVES, Curve
+    from zoo.rates.schedules import CURVES, Curve
 
     if kind not in CURVES:
         return "scheduler, per, its arguments" if kind == "torch" else "-"
@@ -108,7 +108,7 @@ def _settings(kind: str) -> str:
 
 
 def _describe(name: str) -> dict[str, str]:
-    from zoo.optim.catalog import default_weight_decay, find_optimizer
+    from zoo.optim import default_weight_decay, find_optimizer
 
     kind = find_optimizer(name)
     source = _source(kind)
@@ -136,7 +136,7 @@ def _said_by_timm(name: str) -> str:
 
 
 def _arguments(name: str) -> list[dict[str, str]]:
-    from zoo.optim.catalog import arguments, default_params, find_optimizer
+    from zoo.optim import arguments, default_params, find_optimizer
 
     kind = find_optimizer(name)
     found, ours = inspect.signature(kind).parameters, default_params(kind)

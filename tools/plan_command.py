@@ -11,14 +11,13 @@ import typer
 import zoo
 from zoo._terminal import echo
 from zoo.errors import InputError
-from zoo.files.json import dump_json
-from zoo.files.paths import to_path
+from zoo.files import dump_json, to_path
 
 from .given_options import refuse_unused
 from .preset_options import Lr, Mode, PresetName, Settings, choose_preset
 
 if TYPE_CHECKING:
-    from zoo.rates.plan import Plan
+    from zoo.rates import Plan
 
 PICTURE = "plan.png"
 BARS = "▁▂▃▄▅▆▇█"
@@ -182,7 +181,7 @@ def _rates_over_the_run(made: "Plan") -> list[dict[str, str]]:
 
 def _moments(made: "Plan") -> dict[int, str]:
     """Return steps that tell most of a run, and what they are."""
-    from zoo.rates.schedules.curves import Curve
+    from zoo.rates.schedules import Curve
 
     clock, epochs = made.clock, made.unfreeze_epochs
     rises = [group.schedule.rise(clock) for group in made.trained if isinstance(group.schedule, Curve)]

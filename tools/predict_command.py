@@ -13,14 +13,13 @@ import typer
 import zoo
 from zoo._terminal import echo, warn
 from zoo.errors import InputError
-from zoo.files.json import dump_json
-from zoo.files.paths import to_path
+from zoo.files import dump_json, to_path
 
 from .given_options import refuse_unused
 
 if TYPE_CHECKING:
-    from zoo.data.inputs import Source
-    from zoo.tasks.detection.result import DetectionResult
+    from zoo.data import Source
+    from zoo.tasks.detection import DetectionResult
 
 PREDICTIONS = "predictions.json"
 FOREIGN = {"classification": {"conf", "iou", "out"}, "detection": {"top"}}
@@ -56,13 +55,13 @@ def predict(
       zoo predict runs/cells photos/ -o found --conf 0.4 --skip-bad
       zoo predict runs/cells 'photos/*.png' clip.mp4 -o found
     """  # noqa: D301
-    from zoo.tasks.base import task_of
+    from zoo.tasks import task_of
 
     model = load_model(model_or_run)
     task = task_of(model).name
     refuse_unused(context, FOREIGN[task], f"for a model of {task}.")
-    from zoo.data.inputs import UnreadableError
-    from zoo.engine.accelerator import make_accelerator
+    from zoo.data import UnreadableError
+    from zoo.engine import make_accelerator
 
     model.to(make_accelerator(device).device)
     found = _list_sources(sources)
@@ -85,7 +84,7 @@ def predict(
 
 def load_model(model_or_run: str) -> Any:
     """Return the model of a run's folder or of a file of weights, or a pretrained one by its name."""
-    from zoo.training.run_stage import read_record
+    from zoo.training import read_record
 
     path = to_path(model_or_run)
     if os.path.isfile(path):
@@ -131,8 +130,7 @@ class LeftOut:
 
 def _list_sources(words: list[str]) -> "list[Source]":
     """Return what was given, and tell what of its folders is passed over."""
-    from zoo.data.inputs import find_sources
-    from zoo.data.video import is_video
+    from zoo.data import find_sources, is_video
 
     others: list[Path] = []
     found = find_sources(words, others.append)
@@ -147,7 +145,7 @@ def _list_sources(words: list[str]) -> "list[Source]":
 
 def _open_folder(out: Path) -> Path:
     """Return the folder for pictures and predictions, made if need be; those of an earlier command are kept."""
-    from zoo.files.atomic import make_folder
+    from zoo.files import make_folder
 
     folder = make_folder(to_path(out))
     if (folder / PREDICTIONS).exists():
@@ -179,7 +177,7 @@ def _find(results: "Iterator[DetectionResult]", out: Path | None, as_json: bool)
 
 def _draw(results: "Iterator[DetectionResult]", out: Path) -> None:
     """Save the pictures of one source, or the video that they are the frames of."""
-    from zoo.tasks.detection.result import save_video
+    from zoo.tasks.detection import save_video
 
     first = next(results)
     if first.frame is None:
@@ -215,7 +213,7 @@ def _printing(records: list[dict[str, Any]], as_json: bool) -> Iterator[None]:
 @contextmanager
 def _writing(records: list[dict[str, Any]], out: Path | None, as_json: bool) -> Iterator[None]:
     """Write the records into a folder when the block ends; if an error ends it, what there is until then."""
-    from zoo.files.atomic import write_file
+    from zoo.files import write_file
 
     if out is None:
         yield

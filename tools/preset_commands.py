@@ -12,7 +12,7 @@ import typer
 
 from zoo._terminal import clean, echo, indent
 from zoo.errors import InputError, PresetError
-from zoo.files.paths import to_path
+from zoo.files import to_path
 
 from .given_options import refuse_unused, unite_settings
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from zoo.compat.super_gradients import Translation
-    from zoo.settings.preset import Preset, PresetField
+    from zoo.settings import Preset, PresetField
 
 DEFAULT_PRESET = "classify-heads"
 _HEAD = """\
@@ -42,7 +42,7 @@ def list_command() -> None:
 
     Example: zoo preset list
     """
-    from zoo.settings.preset import list_presets, read_preset
+    from zoo.settings import list_presets, read_preset
 
     names = list_presets()
     width = max(map(len, names), default=0)
@@ -65,7 +65,7 @@ def show(
       zoo preset show classify-heads --full
       zoo preset show --fields
     """  # noqa: D301
-    from zoo.settings.preset import parse_preset, read_preset
+    from zoo.settings import parse_preset, read_preset
 
     if not (name or fields):
         raise InputError("no preset is named. zoo preset list names all; --fields lists what a preset may hold.")
@@ -88,7 +88,7 @@ def validate(files: Annotated[list[str], typer.Argument(help=".yaml files, or na
 
     Example: zoo preset validate my.yaml other.yaml
     """
-    from zoo.settings.preset import load_preset
+    from zoo.settings import load_preset
 
     wrong = 0
     for file in files:
@@ -123,7 +123,7 @@ def export(
       zoo preset export resnet50 -o my.yaml --set lr=0.005
       zoo preset export runs/flowers -o my.yaml
     """  # noqa: D301
-    from zoo.settings.preset import parse_setting
+    from zoo.settings import parse_setting
 
     if output == "-":
         refuse_unused(context, {"force"}, "where no file is written; that takes -o.")
@@ -157,7 +157,7 @@ def import_sg(
       zoo preset import-sg recipe.yaml -o preset.yaml
       zoo preset import-sg recipe.yaml -o preset.yaml --clean
     """  # noqa: D301
-    from zoo.compat.super_gradients.recipe import translate_recipe
+    from zoo.compat.super_gradients import translate_recipe
 
     if output == "-":
         refuse_unused(context, {"force"}, "where no file is written; that takes -o.")
@@ -179,7 +179,7 @@ def _purpose(text: str) -> str:
 
 def _print_fields() -> None:
     from zoo._console import table_console
-    from zoo.settings.preset import list_fields, list_settings
+    from zoo.settings import list_fields, list_settings
 
     console = table_console()
     console.print(_as_table(list_fields()))
@@ -222,8 +222,8 @@ def _print_translation(translation: "Translation", *, to_stderr: bool) -> None:
 
 def _start(source: str, preset: str | None) -> "Preset":
     """Return the preset of a run, or the one that a model starts from."""
-    from zoo.models.catalog import find_entry
-    from zoo.settings.preset import load_preset
+    from zoo.models import find_entry
+    from zoo.settings import load_preset
 
     if os.path.isdir(to_path(source)):
         if preset is not None:

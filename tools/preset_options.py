@@ -12,7 +12,7 @@ from zoo.errors import InputError
 from .given_options import unite_settings
 
 if TYPE_CHECKING:
-    from zoo.settings.preset import Preset
+    from zoo.settings import Preset
 
 Lr = Annotated[
     str | None,
@@ -42,7 +42,7 @@ def choose_preset(
         settings: What every `--set` said.
         given: Fields that have an option of their own; None: not given.
     """
-    from zoo.settings.preset import Preset, load_preset, parse_setting
+    from zoo.settings import Preset, load_preset, parse_setting
 
     start = load_preset(preset) if preset else Preset()
     rates = None if lr is None else parse_rates(lr)
@@ -56,7 +56,7 @@ def parse_rates(text: str) -> Any:
     Raises:
         InputError: It is none of these, or names a key twice.
     """
-    from zoo.settings.preset import parse_setting
+    from zoo.settings import parse_setting
 
     if "=" in text and not text.lstrip().startswith("{"):
         return _parse_pairs(text)

@@ -32,7 +32,7 @@ def push(
       zoo push runs/flowers my-org/flowers --dry-run
       zoo push runs/flowers my-org/flowers --public -m 'trained for longer'
     """  # noqa: D301
-    from zoo.exporters.hub import push as send
+    from zoo.exporters import push as send
 
     done = send(
         run,

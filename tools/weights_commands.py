@@ -9,7 +9,7 @@ import typer
 from zoo._terminal import echo
 
 if TYPE_CHECKING:
-    from zoo.models.weight_store import Stored, Verdict
+    from zoo.models import Stored, Verdict
 
 app = typer.Typer(
     name="weights", help="Published weights: fetch, check, carry to a machine without a network.", no_args_is_help=True
@@ -32,7 +32,7 @@ def list_(
       zoo weights list 'resnet*'
     """  # noqa: D301
     from zoo.errors import InputError
-    from zoo.models.weight_store import list_stored
+    from zoo.models import list_stored
 
     found = list_stored(pattern)
     if not found:
@@ -62,7 +62,7 @@ def pull(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Mod
       zoo weights pull resnet18 resnet50
       HF_HOME=/data/huggingface zoo weights pull resnet18
     """  # noqa: D301
-    from zoo.models.weight_store import find_stored, pull_weights
+    from zoo.models import find_stored, pull_weights
 
     for name in names:  # an unknown name is told before the first download
         find_stored(name)
@@ -91,7 +91,7 @@ def verify(
       zoo weights verify
       zoo weights verify resnet18 --online
     """  # noqa: D301
-    from zoo.models.weight_store import verify_online, verify_stored
+    from zoo.models import verify_online, verify_stored
 
     if online:
         echo("asking the Hub and other publishers ...")
@@ -114,7 +114,7 @@ def where(names: Names = None) -> None:
       zoo weights where
       zoo weights where resnet18
     """  # noqa: D301
-    from zoo.models.weight_store import find_stored, list_stored, name_places
+    from zoo.models import find_stored, list_stored, name_places
 
     if not names:
         for what, place in name_places().items():
@@ -135,7 +135,7 @@ def export_(
       zoo weights export usb/weights resnet18 resnet50
       zoo weights export usb/weights
     """  # noqa: D301
-    from zoo.models.weight_bundle import export_weights
+    from zoo.models import export_weights
 
     copied = export_weights(folder, names or ())
     for stored in copied:
@@ -150,7 +150,7 @@ def import_(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder
 
     Example: zoo weights import usb/weights
     """
-    from zoo.models.weight_bundle import import_weights
+    from zoo.models import import_weights
 
     taken = import_weights(folder)
     for stored in taken:

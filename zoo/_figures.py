@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from zoo.files.atomic import open_whole
+from zoo.files import open_whole
 
 DOTS_PER_INCH = 150
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"

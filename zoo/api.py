@@ -12,36 +12,44 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from zoo._model import ask, find_method, get_fact, known_config
-from zoo.data.contents import tell_change
-from zoo.data.stopping import stopping_at_once
-from zoo.data.worker_guard import refuse_in_worker
-from zoo.engine.frozen.policy import why_not_frozen
+from zoo.data import refuse_in_worker, stopping_at_once, tell_change
+from zoo.engine.frozen import why_not_frozen
 from zoo.errors import DataError, InputError, Interrupted, PlanError
-from zoo.models.class_match import match_classes, names_of
-from zoo.models.hooks import GroupHooks
-from zoo.models.unwrap import take_model
-from zoo.optim.freeze import release_modes
+from zoo.models import GroupHooks, match_classes, names_of, take_model
+from zoo.optim import release_modes
 from zoo.progress import Progress, is_main_process
-from zoo.rates.assign import Mode
-from zoo.rates.make import make_plan, schedule_defaults
-from zoo.rates.plan import Plan
-from zoo.rates.schedules.parse import to_plain
-from zoo.rates.spec import Settings
-from zoo.settings.data_record import contradictions, opening_options, record_data
-from zoo.settings.notes import notes_on_copies
-from zoo.settings.preset import Preset, load_preset
-from zoo.tasks.base import Task, task_of
-from zoo.training.callbacks import Callback, check_callbacks
-from zoo.training.evaluation import evaluate, score_split
-from zoo.training.failures import going_on, say_how_to_resume
-from zoo.training.report import draw_course, tell_undrawn
-from zoo.training.run import Training
-from zoo.training.run_claim import NOTHING_LEFT, claimed, name_model, new_folder
-from zoo.training.run_folder import RunFolder, adopt_weights, build_network, describe_environment, load_model
-from zoo.training.run_identity import tell_versions
-from zoo.training.run_stage import RECORD, find_stage, read_record
-from zoo.training.run_start import load_start, write_preset, write_start
-from zoo.training.trial import try_batches
+from zoo.rates import Mode, Plan, Settings, make_plan, schedule_defaults
+from zoo.rates.schedules import to_plain
+from zoo.settings import Preset, contradictions, load_preset, notes_on_copies, opening_options, record_data
+from zoo.tasks import Task, task_of
+from zoo.training import (
+    NOTHING_LEFT,
+    RECORD,
+    Callback,
+    RunFolder,
+    Training,
+    adopt_weights,
+    build_network,
+    check_callbacks,
+    claimed,
+    describe_environment,
+    draw_course,
+    evaluate,
+    find_stage,
+    going_on,
+    load_model,
+    load_start,
+    name_model,
+    new_folder,
+    read_record,
+    say_how_to_resume,
+    score_split,
+    tell_undrawn,
+    tell_versions,
+    try_batches,
+    write_preset,
+    write_start,
+)
 
 OF_THE_PLAN = frozenset(
     {"lr", "mode", "layer_decay", "first_lr", "unfreeze", "weight_decay", "optimizer_params", "order"}

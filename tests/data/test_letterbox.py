@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from yolo_nas_fill import image
-from zoo.data.letterbox import Letterbox, fit_picture, resize_bilinear, to_input
+from zoo.data.letterbox import Letterbox, fit_picture, normalize_canvas, resize_bilinear
 from zoo.errors import InputError
 
 pytestmark = pytest.mark.numbers
@@ -37,7 +37,7 @@ def recorded(request):
 def test_the_input_is_that_of_super_gradients_to_the_bit(recorded):
     expected, canvas, _ = recorded
     assert canvas.dtype == torch.uint8
-    found = to_input(canvas, Letterbox()).numpy()
+    found = normalize_canvas(canvas, Letterbox()).numpy()
     assert found.shape == tuple(expected["out_shape"])
     flat = found.reshape(-1)
     assert np.array_equal(flat[(np.arange(256) * (flat.size - 1)) // 255], expected["probe256"])
@@ -138,17 +138,17 @@ def test_a_side_never_vanishes(shape):
 
 
 def test_batches_become_inputs():
-    found = to_input(torch.tensor([[[[0, 51, 255]]]], dtype=torch.uint8), Letterbox())
+    found = normalize_canvas(torch.tensor([[[[0, 51, 255]]]], dtype=torch.uint8), Letterbox())
     assert found.dtype == torch.float32
     assert found.flatten().tolist() == pytest.approx([0, 0.2, 1])
 
 
 def test_inputs_may_be_in_other_units():
     canvases = torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(1, 3, 1, 1)
-    assert to_input(canvases, Letterbox(max_value=1)).flatten().tolist() == [0, 51, 255]
+    assert normalize_canvas(canvases, Letterbox(max_value=1)).flatten().tolist() == [0, 51, 255]
     other = Letterbox(max_value=51, mean=(1, 0, 3), std=(2, 1, 0.5))
-    assert to_input(canvases, other).flatten().tolist() == pytest.approx([-0.5, 1, 4])
-    assert to_input(canvases[0], other).shape == (3, 1, 1)
+    assert normalize_canvas(canvases, other).flatten().tolist() == pytest.approx([-0.5, 1, 4])
+    assert normalize_canvas(canvases[0], other).shape == (3, 1, 1)
 
 
 def test_plain_values_and_back():

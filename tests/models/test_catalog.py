@@ -75,7 +75,7 @@ def test_the_number_of_models_is_said_as_it_is():
 
 def test_every_name_and_alias_begins_with_its_family_so_that_one_file_is_opened():
     zoo.list_models()
-    families = [module.name.replace("_", "") for module in pkgutil.iter_modules(zoo.models.catalog.__path__)]
+    families = [module.name.replace("_", "") for module in pkgutil.iter_modules(zoo.models.families.__path__)]
     for entry in entries().values():
         for name in (entry.name, *entry.aliases):
             plain = name.lower().replace("_", "").replace("-", "")

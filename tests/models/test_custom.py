@@ -113,8 +113,8 @@ def test_odd_names_are_refused(name):
         ("Res-Net-50", "the name 'Res-Net-50' means a model of this package"),
         ("MobileNetV2_100", "means a model of this package"),
         ("timm", "'timm' is the name of a family of models. Choose another name"),
-        ("my-net", r"the name 'my-net' means .*test__own\.NetWithHead\. Choose another name"),
-        ("my_net", r"the name 'my_net' means .*test__own\.NetWithHead\. Choose another name"),
+        ("my-net", r"the name 'my-net' means .*test_custom\.NetWithHead\. Choose another name"),
+        ("my_net", r"the name 'my_net' means .*test_custom\.NetWithHead\. Choose another name"),
     ],
 )
 def test_a_name_that_means_something_else(name, text):

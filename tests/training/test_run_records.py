@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from zoo.errors import InputError
-from zoo.training.run_records import check_inside, read_record
+from zoo.training.run_records import check_inside, read_run_file
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.png"])
 def test_a_sound_record_is_read_as_it_is(folder, name):
-    assert read_record(folder, name) == (folder / name).read_bytes()
+    assert read_run_file(folder, name) == (folder / name).read_bytes()
     check_inside(folder, name)
 
 
@@ -37,7 +37,7 @@ def test_what_is_none_is_refused(folder, name, kind, tmp_path):
     else:
         target.write_text("-----BEGIN OPENSSH PRIVATE KEY-----")
     with pytest.raises(InputError, match=rf"{name}' is not sent: .*send the model alone"):
-        read_record(folder, name)
+        read_run_file(folder, name)
     if kind != "other content":
         with pytest.raises(InputError, match="is not sent"):
             check_inside(folder, name)
@@ -48,7 +48,7 @@ def test_a_damaged_picture(folder):
     content[-20] ^= 1
     (folder / "a.png").write_bytes(content)
     with pytest.raises(InputError, match=r"a\.png' is not sent: "):
-        read_record(folder, "a.png")
+        read_run_file(folder, "a.png")
 
 
 def test_what_is_not_there_is_left_to_its_reader(folder):

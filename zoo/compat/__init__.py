@@ -1,1 +1,5 @@
-"""For those who come from elsewhere: what other libraries call things, translated."""
+"""Translates what other systems wrote into presets.
+
+Owns translations only: parameters in, preset and report out. Never runs anything.
+Add a system: a folder here.
+"""

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import PIL
 
 from zoo._version import DECODER
-from zoo.files.cache import YOUNG_SECONDS, cache_folder, read_note, write_note
+from zoo.files import YOUNG_SECONDS, cache_folder, read_note, write_note
 
 Facts: TypeAlias = tuple[int, int, int]  # size in bytes, time of change in nanoseconds, inode
 

@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from zoo.engine.frozen.keys import THREADS, digest_sources
-from zoo.files.cache import YOUNG_SECONDS, cache_folder, read_note, write_note
-from zoo.files.regular_file import open_regular
+from zoo.engine.frozen import THREADS, digest_sources
+from zoo.files import YOUNG_SECONDS, cache_folder, open_regular, read_note, write_note
 
 MOST_READ = 2000  # images in memory, evenly spread, of a larger data set
 MOST_LISTED = 50_000  # files whose digests a run keeps one by one

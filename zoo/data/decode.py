@@ -15,7 +15,7 @@ from PIL import ExifTags, Image
 
 from zoo.data.deep_images import FACTORS, find_clear_colour, find_dim_colours, gray_to_rgb, is_deep_gray, raw_mode
 from zoo.errors import InputError
-from zoo.files.regular_file import open_regular
+from zoo.files import open_regular
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -22,8 +22,7 @@ from typing import Any, Literal, Self, TypeAlias, get_args
 from PIL import Image
 
 from zoo.errors import InputError
-from zoo.files.cache import cache_folder
-from zoo.files.processes import CLOCK_SECONDS, find_start
+from zoo.files import CLOCK_SECONDS, cache_folder, find_start
 
 Where: TypeAlias = Literal["memory", "disk"]
 

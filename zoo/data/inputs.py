@@ -18,7 +18,7 @@ from zoo.data.decode import begins_like_image, read_image
 from zoo.data.folders import walk_files
 from zoo.data.video import is_video, read_frame, read_frames
 from zoo.errors import InputError
-from zoo.files.paths import to_path
+from zoo.files import to_path
 
 WRITABLE = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # of pictures with boxes
 PICTURE_SUFFIXES = (  # a file with another one is looked into

@@ -175,7 +175,7 @@ def fit_picture(picture: "Image.Image | Bytes", letterbox: Letterbox) -> "tuple[
         letterbox: How.
 
     Returns:
-        The canvas, `(3, height, width)` uint8, which `to_input` turns into what the network takes; and where the
+        The canvas, `(3, height, width)` uint8, which `normalize_canvas` makes the network's input of; and where the
         picture lies on it.
 
     Raises:
@@ -197,7 +197,7 @@ def fit_picture(picture: "Image.Image | Bytes", letterbox: Letterbox) -> "tuple[
     return torch.from_numpy(canvas), place
 
 
-def to_input(canvases: "Tensor", letterbox: Letterbox) -> "Tensor":
+def normalize_canvas(canvases: "Tensor", letterbox: Letterbox) -> "Tensor":
     """Turn uint8 canvases, `(3, H, W)` or `(B, 3, H, W)`, into what the network takes: float32, 0 to 1 as a rule.
 
     Args:

@@ -13,8 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 from PIL import Image
 
 from zoo.errors import InputError
-from zoo.files.atomic import open_whole
-from zoo.files.paths import to_path
+from zoo.files import open_whole, to_path
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv")
 ENCODERS = {  # file suffix -> encoders, the best first

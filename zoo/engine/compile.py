@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from zoo.optim.build import tensor_rate_problem
-from zoo.optim.catalog import arguments
-from zoo.rates.plan import Plan
+from zoo.optim import arguments, tensor_rate_problem
+from zoo.rates import Plan
 
 BACKEND = "inductor"
 PER_STAGE = 8  # compilations of one part between two unfreezings; with more, each step seems to need its own

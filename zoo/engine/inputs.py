@@ -11,13 +11,19 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from zoo._model import float_dtype, known_config
-from zoo.data.image_store import ImageStore
-from zoo.data.loader import EpochSampler, default_workers, lay_channels_last, order_batches
-from zoo.data.prefetch import read_ahead
-from zoo.data.random_reads import why_random
-from zoo.data.split_source import Feed, Prepare
-from zoo.data.user_loaders import UserLoader
-from zoo.data.worker_guard import check_guard
+from zoo.data import (
+    EpochSampler,
+    Feed,
+    ImageStore,
+    Prepare,
+    UserLoader,
+    check_guard,
+    default_workers,
+    lay_channels_last,
+    order_batches,
+    read_ahead,
+    why_random,
+)
 from zoo.engine.frozen.backbone import TrunkEngine, choose_dtype, find_patch
 from zoo.engine.frozen.cache import keep_features
 from zoo.engine.frozen.compute import Split
@@ -27,8 +33,8 @@ from zoo.engine.frozen.shards import KeptFeatures
 from zoo.engine.memory import is_out_of_memory, measure_free_memory
 from zoo.errors import InputError
 from zoo.progress import Progress
-from zoo.rates.plan import Plan
-from zoo.settings.preset import Preset
+from zoo.rates import Plan
+from zoo.settings import Preset
 
 TO_TRY = 8  # images by which the speed of a trunk is measured
 VECTORS_TO_SCORE = 1024  # per batch, where nothing is learnt

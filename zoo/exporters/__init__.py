@@ -1,1 +1,9 @@
-"""TODO exporters."""
+"""Takes a finished run to where it is used.
+
+Owns the Hub repository, its model card, and other formats. Never trains, and never changes the run it exports.
+Add an exporter: one file here with `export(run, target, **options)`; it is found by its folder.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

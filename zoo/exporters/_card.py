@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zoo._terminal import clean
-from zoo.data.letterbox import Letterbox
-from zoo.models.config import ModelConfig
-from zoo.models.registry import Entry
-from zoo.rates.plan import NO_DECAY
-from zoo.settings.preset import Preset
-from zoo.weights.licence_terms import find_terms
+from zoo.data import Letterbox
+from zoo.models import Entry, ModelConfig
+from zoo.rates import NO_DECAY
+from zoo.settings import Preset
+from zoo.weights import find_terms
 
 LIBRARY = "zoo-finetune"
 PIPELINES = {"classification": "image-classification", "detection": "object-detection"}

@@ -17,17 +17,10 @@ from torch import nn
 from zoo._model import known_config
 from zoo.errors import InputError, LicenceError, WeightsError
 from zoo.exporters._card import Trained, write_card
-from zoo.files.atomic import write_file
-from zoo.files.checksums import check_checksum
-from zoo.models.catalog import find_entry
-from zoo.models.config import ModelConfig
-from zoo.models.registry import Entry
-from zoo.models.saved import names_repository
-from zoo.models.unwrap import take_model
-from zoo.training.run_folder import RunFolder, load_model
-from zoo.training.run_records import check_inside, read_record
-from zoo.weights.hub import get_endpoint
-from zoo.weights.licence_terms import find_terms
+from zoo.files import check_checksum, write_file
+from zoo.models import Entry, ModelConfig, find_entry, names_repository, take_model
+from zoo.training import RunFolder, check_inside, load_model, read_run_file
+from zoo.weights import find_terms, get_endpoint
 
 RECORDS = ("metrics.jsonl", "evaluation.json", "plan.json", "proof.json")
 LOCAL = ("run.json", "data.json")  # what is read here and stays here
@@ -113,7 +106,7 @@ def _find_run(source: Any) -> RunFolder | None:
 
 
 def _describe(model: Any) -> ModelConfig:
-    from zoo.training.run_folder import model_config
+    from zoo.training import model_config
 
     if not callable(getattr(model, "state_dict", None)):
         raise InputError(
@@ -191,10 +184,10 @@ def _copy_records(run: RunFolder, target: RunFolder, config: ModelConfig, pictur
         target.write_text("preset.yaml", preset.to_yaml(full=True))
     for name in RECORDS:
         if os.path.lexists(run.file(name)):
-            write_file(target.file(name), read_record(run.path, name))
+            write_file(target.file(name), read_run_file(run.path, name))
     if pictures and run.file("pictures").is_dir():
         for picture in sorted(run.file("pictures").glob("*.png")):
-            write_file(target.pictures / picture.name, read_record(run.path, f"pictures/{picture.name}"))
+            write_file(target.pictures / picture.name, read_run_file(run.path, f"pictures/{picture.name}"))
 
 
 def _is_place_of(pretrained: str, config: ModelConfig) -> bool:

@@ -17,7 +17,7 @@ from zoo._terminal import echo
 from zoo._version import VERSION
 from zoo.errors import InputError, WeightsAccessError, WeightsError, WeightsNetworkError, WeightsNotFoundError
 from zoo.exporters._package import OWN, Package, pack
-from zoo.weights.hub import get_endpoint, hiding_passwords, refuse_open_http
+from zoo.weights import get_endpoint, hiding_passwords, refuse_open_http
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

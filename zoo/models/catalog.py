@@ -17,18 +17,25 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from zoo._terminal import warn
-from zoo.data.transforms import Preprocess
+from zoo.data import Preprocess
 from zoo.errors import InputError, WeightsError, did_you_mean
-from zoo.files.paths import to_path
+from zoo.files import to_path
 from zoo.models import families
 from zoo.models.class_rows import find_rows, move_rows, say_rows
 from zoo.models.config import MAX_CLASSES, ModelConfig, make_postprocess
 from zoo.models.custom import build_own, choose_preprocess, make_entry, place, take_weights, takes_drop_rate
 from zoo.models.registry import Entry, add_entry, entries
 from zoo.models.saved import Saved, names_repository, open_saved
-from zoo.weights.licence import Licence, check_commercial
-from zoo.weights.spec import Found, WebWeights, find_weights, is_commercial, load_into
-from zoo.weights.web import find_web_weights
+from zoo.weights import (
+    Found,
+    Licence,
+    WebWeights,
+    check_commercial,
+    find_web_weights,
+    find_weights,
+    is_commercial,
+    load_into,
+)
 
 _Builder = TypeVar("_Builder", bound=Callable[..., Any])
 _TOLD: set[tuple[str, ...]] = set()  # terms that were shown in this process

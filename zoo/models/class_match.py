@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from zoo._model import ask, get_fact, known_config, set_fact
-from zoo.data.labels import are_numbers, say_nameless
+from zoo.data import are_numbers, say_nameless
 from zoo.errors import InputError
 from zoo.models.catalog import from_config
 from zoo.models.class_rows import class_prefixes, find_rows, move_rows, say_rows

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from zoo._model import ask, get_fact, head_prefixes
-from zoo.data.labels import plain_name
+from zoo.data import plain_name
 from zoo.errors import InputError
 
 if TYPE_CHECKING:

@@ -15,15 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from zoo._terminal import clean
-from zoo.data.decode import read_image
-from zoo.data.inputs import OnBad, Source, find_sources, gather, skipping
-from zoo.data.transforms import Preprocess, eval_transform
-from zoo.engine.frozen.folding import fold_norms
+from zoo.data import OnBad, Preprocess, Source, eval_transform, find_sources, gather, read_image, skipping
+from zoo.engine.frozen import fold_norms
 from zoo.errors import InputError
 from zoo.models.hooks import GroupHooks
 from zoo.models.structure import describe_structure, hooked_layers
-from zoo.weights.licence import Licence
-from zoo.weights.spec import LoadReport
+from zoo.weights import Licence, LoadReport
 
 OLDER_NAMES = {"trunk": "run_backbone", "head": "run_head"}
 HEAD_STD = 0.01  # of a new head's weights, as torchvision's MobileNetV2 has it

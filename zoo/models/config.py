@@ -12,14 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zoo._model import ask, get_fact, known_config
 from zoo._version import VERSION
-from zoo.data.letterbox import KIND as LETTERBOX
-from zoo.data.letterbox import Letterbox
-from zoo.data.transforms import Preprocess
+from zoo.data import KIND as LETTERBOX
+from zoo.data import Letterbox, Preprocess
 from zoo.errors import InputError, WeightsError, did_you_mean
 from zoo.models.registry import Entry
 
 if TYPE_CHECKING:
-    from zoo.tasks.detection.postprocess import Postprocess
+    from zoo.tasks.detection import Postprocess
 
 MAX_CLASSES = 100_000
 MAX_SIDE = 8192  # pixels
@@ -135,7 +134,7 @@ class ModelConfig(BaseModel):
 
 def describe_model(model: Any) -> ModelConfig:
     """Return the configuration that a checkpoint of this model carries, with its classes and settings of the moment."""
-    from zoo.tasks.detection.postprocess import Postprocess  # loads torch, which a model has done
+    from zoo.tasks.detection import Postprocess
 
     facts = dict(known_config(model))
     if ask(model, "is_altered", False):  # its name would build another network
@@ -156,7 +155,7 @@ def make_postprocess(values: Mapping[str, Any]) -> "Postprocess":
     Raises:
         InputError: If a key is unknown or a value out of range.
     """
-    from zoo.tasks.detection.postprocess import Postprocess  # loads torch
+    from zoo.tasks.detection import Postprocess
 
     names = [field.name for field in fields(Postprocess)]
     for key in values:

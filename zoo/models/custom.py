@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from zoo.data.letterbox import Letterbox
-from zoo.data.transforms import Preprocess
+from zoo.data import Letterbox, Preprocess
 from zoo.errors import InputError, WeightsError
 from zoo.models.config import ModelConfig
 from zoo.models.registry import Entry, summarise
-from zoo.weights.spec import Found, LoadReport, load_into
+from zoo.weights import Found, LoadReport, load_into
 
 if TYPE_CHECKING:
     from torch import nn
@@ -135,7 +134,7 @@ def choose_preprocess(entry: Entry, model: "nn.Module", config: ModelConfig) -> 
 
 def _check_attributes(entry: Entry, model: "nn.Module") -> None:
     """Refuse a module that uses, for something else, a name that every model here has."""
-    from zoo.weights.licence import Licence
+    from zoo.weights import Licence
 
     kinds: dict[str, Any] = {
         "preprocess": Preprocess,

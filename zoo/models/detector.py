@@ -12,17 +12,24 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from zoo.data.decode import read_image
-from zoo.data.inputs import OnBad, Picture, find_sources, gather, read_sources, skipping
-from zoo.data.letterbox import Letterbox, Placement, fit_picture, to_input
+from zoo.data import (
+    Letterbox,
+    OnBad,
+    Picture,
+    Placement,
+    find_sources,
+    fit_picture,
+    gather,
+    normalize_canvas,
+    read_image,
+    read_sources,
+    skipping,
+)
 from zoo.errors import InputError, WeightsError
 from zoo.models.families.yolo_nas.heads import Predictions
 from zoo.models.hooks import GroupHooks
-from zoo.tasks.detection.boxes import clip_boxes
-from zoo.tasks.detection.postprocess import Detections, Postprocess, select_detections
-from zoo.tasks.detection.result import DetectionResult
-from zoo.weights.licence import Licence
-from zoo.weights.spec import LoadReport
+from zoo.tasks.detection import DetectionResult, Detections, Postprocess, clip_boxes, select_detections
+from zoo.weights import Licence, LoadReport
 
 THREADS = min(8, os.cpu_count() or 1)  # that decode and resize pictures
 
@@ -180,7 +187,7 @@ class Detector(GroupHooks, nn.Module):
     ) -> list[Detections]:
         """Return what is found on canvases `(B, 3, H, W)`, uint8, in pixels of the canvas; on the CPU."""
         weight = next(network.parameters())
-        images = to_input(canvases.to(weight.device), letterbox).to(weight.dtype)
+        images = normalize_canvas(canvases.to(weight.device), letterbox).to(weight.dtype)
         boxes, scores = self.decode(network(images.contiguous(memory_format=torch.channels_last)))
         if not scores.isfinite().all():
             raise WeightsError(

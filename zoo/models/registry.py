@@ -4,10 +4,9 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from zoo.data.letterbox import Letterbox
-from zoo.data.transforms import Preprocess
+from zoo.data import Letterbox, Preprocess
 from zoo.errors import InputError
-from zoo.weights.spec import ReadForeign, WebWeights, Weights
+from zoo.weights import ReadForeign, WebWeights, Weights
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo.errors import WeightsError
-from zoo.files.checksums import check_checksum
-from zoo.files.json import read_object
-from zoo.files.paths import to_path
+from zoo.files import check_checksum, read_object, to_path
 from zoo.models.config import ModelConfig
-from zoo.weights.hub import HubFile, fetch_file, get_endpoint
+from zoo.weights import HubFile, fetch_file, get_endpoint
 
 CONFIG = "config.json"
 _REPO = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(?:@(?P<revision>[^\s@]+))?", re.ASCII)

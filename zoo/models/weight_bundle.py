@@ -14,16 +14,11 @@ from typing import Any
 
 from zoo._version import VERSION
 from zoo.errors import InputError, StorageError, WeightsError
-from zoo.files.atomic import open_whole, write_file
-from zoo.files.cache import digest_file
-from zoo.files.json import read_object
-from zoo.files.paths import to_path
-from zoo.files.regular_file import open_inside, open_regular
+from zoo.files import digest_file, open_inside, open_regular, open_whole, read_object, to_path, write_file
 from zoo.models.catalog import find_entry
 from zoo.models.registry import Entry
 from zoo.models.weight_store import Stored, check_stored, find_stored, hub_cache, list_stored, pull_weights
-from zoo.weights.spec import CONFIG, WebWeights, Weights
-from zoo.weights.web import place_web_weights
+from zoo.weights import CONFIG, WebWeights, Weights, place_web_weights
 
 MANIFEST = "weights.json"
 _FIELDS = ("model", "repo", "revision", "filename", "sha256", "size", "licence", "config_sha256")

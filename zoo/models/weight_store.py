@@ -8,13 +8,23 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from zoo.errors import InputError, WeightsError
-from zoo.files.cache import cache_folder, digest_file
-from zoo.files.download import probe_url
+from zoo.files import cache_folder, digest_file, probe_url
 from zoo.models.catalog import find_entry, list_models
-from zoo.weights.hub import HubFile, fetch_if_there, find_cached, get_endpoint, look_up
-from zoo.weights.licence import check_commercial
-from zoo.weights.spec import CONFIG, Found, WebWeights, Weights, find_weights
-from zoo.weights.web import find_web_weights, place_web_weights
+from zoo.weights import (
+    CONFIG,
+    Found,
+    HubFile,
+    WebWeights,
+    Weights,
+    check_commercial,
+    fetch_if_there,
+    find_cached,
+    find_web_weights,
+    find_weights,
+    get_endpoint,
+    look_up,
+    place_web_weights,
+)
 
 
 @dataclass(frozen=True)

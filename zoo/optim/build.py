@@ -28,7 +28,7 @@ from zoo.optim.catalog import (
 )
 from zoo.optim.gradients import split_members
 from zoo.optim.modes import CLOSURE, asks_for_closure, set_mode
-from zoo.rates.plan import Group, Plan
+from zoo.rates import Group, Plan
 
 
 def build_optimizer(

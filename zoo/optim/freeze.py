@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from zoo.errors import TrainingError
-from zoo.rates.plan import Plan
-from zoo.rates.spec import DEFAULT, Prefixes
+from zoo.rates import DEFAULT, Plan, Prefixes
 
 
 def apply_plan(model: nn.Module, plan: Plan, epoch: int = 0) -> None:

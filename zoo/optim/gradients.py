@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
-from zoo.rates.plan import NO_DECAY
+from zoo.rates import NO_DECAY
 
 
 @torch.no_grad()

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.errors import InputError, did_you_mean
-from zoo.rates.plan import Group, Plan
-from zoo.rates.schedules.parse import Plateau
-from zoo.rates.spec import is_rate
+from zoo.rates import Group, Plan, is_rate
+from zoo.rates.schedules import Plateau
 
 
 class LiveRates:

@@ -9,13 +9,13 @@ from torch import nn
 
 from zoo._model import check_call, find_method
 from zoo.errors import PlanError
-from zoo.optim.catalog import check_params, default_weight_decay
+from zoo.optim import check_params, default_weight_decay
 from zoo.rates.assign import choose_rates, plan_layers, plan_lrs
 from zoo.rates.given_groups import TrainingParams, plan_hook_groups, plan_optimizer_groups, with_update_hook
 from zoo.rates.groups import Common
 from zoo.rates.plan import Plan
 from zoo.rates.schedules.parse import Clock
-from zoo.settings.preset import Preset
+from zoo.settings import Preset
 
 ASSUMED_STEPS = 100  # per epoch, where no data says how many there are
 WARMUP_EPOCHS = 0.5

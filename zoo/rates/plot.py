@@ -42,7 +42,7 @@ from zoo._figures import (
     say,
 )
 from zoo.errors import InputError
-from zoo.files.paths import to_path
+from zoo.files import to_path
 
 Rates = npt.NDArray[np.float64]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from zoo.rates.spec import DEFAULT, parse_key
+from zoo.rates import DEFAULT, parse_key
 from zoo.settings.preset import Preset
 
 MOST_COPIES = 2  # pairs that a note names

@@ -25,18 +25,8 @@ from pydantic.fields import FieldInfo
 
 from zoo._text import Words, explain, in_words, shown
 from zoo.errors import PresetError, did_you_mean
-from zoo.files.paths import to_path
-from zoo.files.regular_file import open_regular
-from zoo.files.yaml import KeyPath, Problem, read_yaml, write_yaml
-from zoo.rates.options import (
-    Params,
-    check_rates,
-    check_schedule,
-    check_unfreezing,
-    rates_for_file,
-    schedule_for_file,
-)
-from zoo.rates.spec import Settings
+from zoo.files import KeyPath, Problem, open_regular, read_yaml, to_path, write_yaml
+from zoo.rates import Params, Settings, check_rates, check_schedule, check_unfreezing, rates_for_file, schedule_for_file
 
 MAX_BYTES = 100_000
 MOST_LISTED = 50

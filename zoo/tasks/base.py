@@ -7,16 +7,16 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from zoo._model import ask
-from zoo.data.split_source import Prepare
-from zoo.engine.inputs import Supply
+from zoo.data import Prepare
+from zoo.engine import Supply
 from zoo.errors import InputError
-from zoo.models.registry import Entry
+from zoo.models import Entry
 from zoo.progress import Progress
-from zoo.rates.plan import Plan
-from zoo.settings.preset import Preset
+from zoo.rates import Plan
+from zoo.settings import Preset
 from zoo.tasks.classification.task import Classification
 from zoo.tasks.detection.task import Detection
-from zoo.training.run_folder import RunFolder
+from zoo.training import RunFolder
 
 
 class Task(Protocol):

@@ -17,8 +17,8 @@ from typing import Any, Literal
 from torch import nn
 
 from zoo.errors import InputError
-from zoo.optim.live_rates import LiveRates
-from zoo.rates.plan import Plan
+from zoo.optim import LiveRates
+from zoo.rates import Plan
 
 Moment = Literal["on_start", "on_epoch_start", "on_step_end", "on_epoch_end", "on_end"]
 

@@ -7,15 +7,13 @@ from typing import Any
 from torch import nn
 
 from zoo._model import get_fact
-from zoo.data.loader import default_workers
-from zoo.data.user_loaders import UserLoader
-from zoo.engine.accelerator import make_accelerator
-from zoo.engine.inputs import LoaderBatches, load_from_user
+from zoo.data import UserLoader, default_workers
+from zoo.engine import LoaderBatches, load_from_user, make_accelerator
 from zoo.errors import DataError, InputError
-from zoo.files.paths import to_path
-from zoo.models.unwrap import take_model
+from zoo.files import to_path
+from zoo.models import take_model
 from zoo.progress import Progress, is_main_process
-from zoo.tasks.base import Task, task_of
+from zoo.tasks import Task, task_of
 from zoo.training.run_folder import load_model
 from zoo.training.run_stage import read_record
 

@@ -15,11 +15,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from zoo.data.loader import lay_channels_last, mix_seeds
-from zoo.engine.memory import RunningStatistics, is_out_of_memory, release_memory
-from zoo.engine.micro_batches import Chunk, Chunks, count_images, split_batch
+from zoo.data import lay_channels_last, mix_seeds
+from zoo.engine import Chunk, Chunks, RunningStatistics, count_images, is_out_of_memory, release_memory, split_batch
 from zoo.errors import TrainingError
-from zoo.optim.modes import CLOSURE, asks_for_closure, set_mode
+from zoo.optim import CLOSURE, asks_for_closure, set_mode
 from zoo.training.bad_loss import explain_loss
 from zoo.training.single_image import OF_A_BATCH, OF_A_CHUNK, is_of_norms
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from zoo.tasks.classification.plots import draw_curves, draw_rates
+from zoo.tasks.classification import draw_curves, draw_rates
 from zoo.training.run_folder import RunFolder
 
 

@@ -12,26 +12,40 @@ from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from zoo._model import ask, known_config
-from zoo.data.stopping import StopRequest
-from zoo.engine.accelerator import make_accelerator
-from zoo.engine.compile import StepCompiler
-from zoo.engine.memory import find_chunk_size, undisturbed
-from zoo.engine.micro_batches import Chunks, split_batch
-from zoo.engine.sync_norms import restore_norms, synchronize_norms
+from zoo.data import StopRequest
+from zoo.engine import (
+    Chunks,
+    StepCompiler,
+    find_chunk_size,
+    make_accelerator,
+    restore_norms,
+    split_batch,
+    synchronize_norms,
+    undisturbed,
+)
 from zoo.errors import InputError, Interrupted, TrainingError
-from zoo.files.safetensors import read_tensors
-from zoo.optim.build import build_optimizer, load_optimizer_state, set_rates
-from zoo.optim.freeze import apply_plan, check_reached, frozen_tensors, keep_norm_statistics, release_modes
-from zoo.optim.freeze_proof import Proof, digest_tensor
-from zoo.optim.gradients import centralize_gradients, clip_groups
-from zoo.optim.live_rates import LiveRates
-from zoo.optim.modes import set_mode
+from zoo.files import read_tensors
+from zoo.optim import (
+    LiveRates,
+    Proof,
+    apply_plan,
+    build_optimizer,
+    centralize_gradients,
+    check_reached,
+    clip_groups,
+    digest_tensor,
+    frozen_tensors,
+    keep_norm_statistics,
+    load_optimizer_state,
+    release_modes,
+    set_mode,
+    set_rates,
+)
 from zoo.progress import Progress
-from zoo.rates.plan import Plan
-from zoo.rates.schedules.parse import Clock
-from zoo.settings.notes import notes_on
-from zoo.settings.preset import Preset
-from zoo.tasks.base import task_of
+from zoo.rates import Plan
+from zoo.rates.schedules import Clock
+from zoo.settings import Preset, notes_on
+from zoo.tasks import task_of
 from zoo.training.callbacks import Callback, LiveRun, Moment, call
 from zoo.training.failures import going_on, say_how_to_resume
 from zoo.training.loop import EpochResult, Position, fit

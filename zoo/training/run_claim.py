@@ -11,11 +11,9 @@ from typing import Any
 from torch import nn
 
 from zoo._model import known_config
-from zoo.data.image_store import sweep_stores
-from zoo.data.stopping import stopping_at_once
+from zoo.data import stopping_at_once, sweep_stores
 from zoo.errors import Interrupted
-from zoo.files.cache import sweep_cache
-from zoo.files.paths import to_path
+from zoo.files import sweep_cache, to_path
 from zoo.progress import is_main_process
 from zoo.training.run_folder import RunFolder
 from zoo.training.run_stage import find_stage

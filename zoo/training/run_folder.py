@@ -28,25 +28,35 @@ from torch import nn
 
 from zoo._model import known_config, set_fact
 from zoo.errors import InputError, WeightsError
-from zoo.files.atomic import write_file
-from zoo.files.cache import digest_file
-from zoo.files.checksums import check_checksum, drop_checksums, write_checksums
-from zoo.files.json import dump_json, read_object
-from zoo.files.paths import to_path
-from zoo.files.regular_file import read_regular
-from zoo.files.safetensors import save_tensors
-from zoo.models.catalog import find_saved_entry, from_config
-from zoo.models.config import ModelConfig, describe_model
-from zoo.models.saved import names_repository, open_saved
-from zoo.models.unwrap import take_model
-from zoo.settings.preset import Preset, load_preset
+from zoo.files import (
+    check_checksum,
+    digest_file,
+    drop_checksums,
+    dump_json,
+    read_object,
+    read_regular,
+    save_tensors,
+    to_path,
+    write_checksums,
+    write_file,
+)
+from zoo.models import (
+    ModelConfig,
+    describe_model,
+    find_saved_entry,
+    from_config,
+    names_repository,
+    open_saved,
+    take_model,
+)
+from zoo.settings import Preset, load_preset
 from zoo.training.record_forms import check_record
 from zoo.training.run_identity import check_identity, read_identity
 from zoo.training.run_lock import LOCK, RunLock, refuse_if_held
 from zoo.training.run_stage import RECORD, START, STATE, find_stage, sweep_left_over
 from zoo.training.run_state import check_form
 from zoo.training.state_file import read_state, write_state
-from zoo.weights.spec import Found, LoadReport, find_weights, load_into
+from zoo.weights import Found, LoadReport, find_weights, load_into
 
 _WRAPPER = re.compile(r"(?<![^.])(_orig_mod|module)\.")
 MAX_JSON_BYTES = 64_000_000

@@ -12,9 +12,8 @@ from typing import Any
 
 from zoo._version import VERSION
 from zoo.errors import InputError, PresetError
-from zoo.files.json import read_object
-from zoo.files.yaml import read_yaml
-from zoo.settings.preset import load_preset
+from zoo.files import read_object, read_yaml
+from zoo.settings import load_preset
 
 FILES = ("preset.yaml", "config.json", "data.json")
 FREE = {"device", "num_workers", "image_cache", "image_cache_gb"}  # of a preset: where and how fast, not what

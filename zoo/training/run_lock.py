@@ -19,9 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from zoo.errors import InputError, StorageError
-from zoo.files.atomic import describe_os_error
-from zoo.files.processes import Process
-from zoo.files.regular_file import open_regular
+from zoo.files import Process, describe_os_error, open_regular
 
 LOCK = "run.lock"
 MAX_BYTES = 10_000

@@ -12,8 +12,7 @@ from typing import Any, NoReturn
 from PIL import Image
 
 from zoo.errors import InputError
-from zoo.files.json import parse_object
-from zoo.files.regular_file import open_inside, read_bounded
+from zoo.files import open_inside, parse_object, read_bounded
 
 MAX_BYTES = 64_000_000
 
@@ -32,7 +31,7 @@ def check_inside(folder: Path, name: str) -> None:
             _refuse(folder / name, error)
 
 
-def read_record(folder: Path, name: str) -> bytes:
+def read_run_file(folder: Path, name: str) -> bytes:
     """Read a record of a run: JSON, JSON lines or a PNG, as its name says.
 
     Raises:

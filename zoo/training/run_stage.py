@@ -6,8 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from zoo.files.atomic import is_draft
-from zoo.files.regular_file import open_regular
+from zoo.files import is_draft, open_regular
 from zoo.training.run_lock import LOCK
 
 Stage: TypeAlias = Literal["empty", "claimed", "begun", "training", "undrawn", "finished", "lost", "foreign"]

@@ -13,10 +13,9 @@ from torch import nn
 
 from zoo._model import known_config
 from zoo.errors import InputError
-from zoo.files.cache import digest_file
-from zoo.files.safetensors import read_tensors, save_tensors
-from zoo.rates.spec import Settings
-from zoo.settings.preset import Preset
+from zoo.files import digest_file, read_tensors, save_tensors
+from zoo.rates import Settings
+from zoo.settings import Preset
 from zoo.training.run_folder import RunFolder, model_config, to_text
 from zoo.training.run_stage import NEEDED_TO_BEGIN, RECORD, START, read_record
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.data.loader import making_sample
-from zoo.engine.memory import undisturbed
+from zoo.data import making_sample
+from zoo.engine import undisturbed
 from zoo.errors import InputError
 
 SINGLE = (

@@ -15,8 +15,7 @@ from typing import Any
 import torch
 
 from zoo.errors import InputError
-from zoo.files.atomic import write_file
-from zoo.files.regular_file import open_regular
+from zoo.files import open_regular, write_file
 
 VERSION = 2  # of what is in it; to be raised when a key changes its meaning
 _MARK = b"sha256:"

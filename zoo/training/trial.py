@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from zoo._model import ModelInterface, ask, float_dtype, known_config
-from zoo.engine.memory import is_out_of_memory
+from zoo.engine import is_out_of_memory
 from zoo.errors import InputError, ZooError
-from zoo.files.safetensors import why_not_saved
-from zoo.optim.freeze import apply_plan, keep_norm_statistics
-from zoo.rates.plan import Plan
-from zoo.settings.preset import Preset
-from zoo.tasks.base import Task
+from zoo.files import why_not_saved
+from zoo.optim import apply_plan, keep_norm_statistics
+from zoo.rates import Plan
+from zoo.settings import Preset
+from zoo.tasks import Task
 
 FEW = 2  # images of a trial: norms cannot learn from one
 

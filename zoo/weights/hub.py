@@ -30,7 +30,7 @@ from zoo.errors import (
     WeightsNotFoundError,
     WeightsStorageError,
 )
-from zoo.files.address import hide_password, is_private
+from zoo.files import hide_password, is_private
 
 RETRY_WAITS_SECONDS = (0.5, 2.0, 8.0)
 LAST_TRY_SECONDS = 60.0  # after the first one; a host that is silent has been given a minute by the client itself

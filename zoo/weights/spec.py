@@ -15,11 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from zoo._model import ask
 from zoo._terminal import clean
 from zoo.errors import InputError, WeightsContentError, WeightsError, WeightsStorageError
-from zoo.files.cache import digest_file
-from zoo.files.checksums import check_checksum
-from zoo.files.json import read_object
-from zoo.files.paths import to_path
-from zoo.files.safetensors import Slot, read_in_parts, read_shapes, read_slots
+from zoo.files import Slot, check_checksum, digest_file, read_in_parts, read_object, read_shapes, read_slots, to_path
 from zoo.weights.hub import HubFile, fetch_file, fetch_if_there, get_endpoint, is_plain_path
 from zoo.weights.local_file import find_file, names_pickle
 

@@ -8,9 +8,7 @@ from pathlib import Path
 
 from zoo._user_config import find_setting
 from zoo.errors import InputError, WeightsError, WeightsNetworkError
-from zoo.files.cache import cache_folder
-from zoo.files.download import OnProgress, fetch_url, has_content
-from zoo.files.paths import to_path
+from zoo.files import OnProgress, cache_folder, fetch_url, has_content, to_path
 from zoo.weights.hub import HubFile, fetch_file, get_endpoint
 from zoo.weights.spec import Found, ReadForeign, WebWeights, find_weights
 

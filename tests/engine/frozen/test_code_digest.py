@@ -135,7 +135,7 @@ def test_a_function_of_a_library_that_was_replaced_counts(monkeypatch):
 
 def test_the_digest_is_the_same_in_another_process():
     code = (
-        "import sys; sys.path[:0] = ['.', 'tests']\n"
+        "import sys; sys.path[:0] = ['.', 'tests', 'tests/engine/frozen']\n"
         "import test_code_digest as t, torch\n"
         "values = [t.Part(1.5), t.uses_a_global, lambda x: x in {'a', 'b', 'c'}, {'x', 'y', 'z'}, torch.nn.Linear]\n"
         "print(t.CodeDigest({}).of(values, 'here'))"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from zoo._text import shown
 from zoo.errors import PresetError
-from zoo.settings.preset import Preset
+from zoo.settings import Preset
 
 READ: Mapping[str, Any] = {  # parameters that are translated, with their defaults
     "batch_accumulate": 1,

@@ -18,10 +18,8 @@ from zoo._text import shown
 from zoo.compat.super_gradients import Translation, translate
 from zoo.compat.super_gradients.parameters import LEFT_OUT, Line, join_names
 from zoo.errors import PresetError
-from zoo.files.paths import to_path
-from zoo.files.regular_file import open_regular
-from zoo.files.yaml import read_yaml
-from zoo.settings.preset import MAX_BYTES
+from zoo.files import open_regular, read_yaml, to_path
+from zoo.settings import MAX_BYTES
 
 _SECTIONS = ("training_hyperparams", "training_params")
 _ENOUGH = ("initial_lr", "lr_mode", "max_epochs")  # one of them makes a file one of training parameters alone

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from zoo._model import FACTS, ask, cut, head_prefixes, known_config
-from zoo.data.loader import lay_channels_last
+from zoo.data import lay_channels_last
 from zoo.engine.frozen.code_digest import CodeDigest, closes_over_module, is_local
 from zoo.engine.frozen.folding import fold_norms
 from zoo.errors import InputError
-from zoo.optim.freeze_proof import digest_tensor
+from zoo.optim import digest_tensor
 
 Parts: TypeAlias = tuple[Tensor, ...]
 

@@ -29,9 +29,9 @@ from zoo.engine.frozen.keys import (
 from zoo.engine.frozen.policy import Choice, Passes, choose_cache, format_bytes
 from zoo.engine.frozen.shards import FeatureShards, KeptFeatures, choose_per_shard
 from zoo.errors import InputError, StorageError
-from zoo.files.cache import cache_folder
+from zoo.files import cache_folder
 from zoo.progress import Progress, format_seconds
-from zoo.settings.preset import Preset
+from zoo.settings import Preset
 
 MOST_CHANGE = 1e-3  # of a map's norm by float16; rounding alone changes it by 3e-4
 

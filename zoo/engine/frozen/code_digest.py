@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import InputError
-from zoo.optim.freeze_proof import digest_tensor
+from zoo.optim import digest_tensor
 
 CORE = ("torch", "torchvision", "timm", "transformers", "zoo")  # the key of kept features has their versions
 MOST_VALUES = 20_000  # that one digest looks at

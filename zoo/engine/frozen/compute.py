@@ -9,8 +9,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object, send_to_device
 from torch import Tensor
 
-from zoo.data.loader import load_places
-from zoo.data.split_source import Feed
+from zoo.data import Feed, load_places
 from zoo.engine.frozen.backbone import TrunkEngine
 from zoo.engine.frozen.shards import FeatureShards, KeptFeatures, fit_dtype
 from zoo.engine.memory import measure_free_memory

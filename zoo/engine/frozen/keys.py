@@ -21,11 +21,9 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from zoo._version import DECODER, VERSION
-from zoo.data.decode import read_image
+from zoo.data import read_image
 from zoo.errors import DataError, InputError
-from zoo.files.atomic import write_file
-from zoo.files.cache import cache_folder
-from zoo.files.json import read_object
+from zoo.files import cache_folder, read_object, write_file
 
 ABOUT = "about.json"
 FEATURES = 1  # to be raised when the same facts give other features
@@ -235,7 +233,7 @@ def _read_source(images: Any, index: int) -> str | os.PathLike[str] | bytes:
 def _ask_reader(images: Any, index: int) -> Any:
     if getattr(images, "in_threads", False):
         return images.reader(images.positions[index])
-    from zoo.data.loader import making_sample  # torch is imported only where it is needed
+    from zoo.data import making_sample
 
     with making_sample(0, 0, index, everywhere=True):  # a data set may draw random numbers
         return images.reader(images.positions[index])

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from zoo._model import cut, find_parts, head_prefixes
-from zoo.data.split_source import Feed
+from zoo.data import Feed
 from zoo.engine.frozen.backbone import TrunkEngine, find_patch
 from zoo.engine.frozen.shards import KeptFeatures, send
 from zoo.errors import InputError
-from zoo.rates.plan import Plan
+from zoo.rates import Plan
 
 Where: TypeAlias = Literal["off", "memory", "disk"]
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from zoo.engine.frozen.backbone import TrunkEngine
 from zoo.engine.frozen.keys import find_versions, make_key
-from zoo.files.cache import cache_folder, read_note, write_note
+from zoo.files import cache_folder, read_note, write_note
 
 MOST_CHANGE = 0.01  # of the features' norm
 LEAST_GAIN = 1.25  # times as fast: less is not worth other numbers

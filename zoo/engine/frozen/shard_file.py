@@ -15,9 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from zoo.errors import StorageError
-from zoo.files.atomic import open_whole
-from zoo.files.cache import digest_file
-from zoo.files.json import parse_object
+from zoo.files import digest_file, open_whole, parse_object
 
 FORMAT = "2"  # of a shard; files of another one are not used
 CODES = {

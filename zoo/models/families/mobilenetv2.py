@@ -8,9 +8,9 @@ need its padding: option `pad_type="same"`, which their `config.json` sets.
 
 from typing import Any
 
-from zoo.data.transforms import Preprocess
+from zoo.data import Preprocess
 from zoo.models.registry import register
-from zoo.weights.spec import Weights
+from zoo.weights import Weights
 
 FACTS: dict[str, Any] = {
     "task": "classification",

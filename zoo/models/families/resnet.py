@@ -8,9 +8,9 @@ recipe A1 / A1H of Wightman et al., "ResNet strikes back", https://arxiv.org/abs
 
 from typing import Any
 
-from zoo.data.transforms import Preprocess
+from zoo.data import Preprocess
 from zoo.models.registry import register
-from zoo.weights.spec import Weights
+from zoo.weights import Weights
 
 FACTS: dict[str, Any] = {
     "task": "classification",

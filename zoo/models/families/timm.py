@@ -8,10 +8,10 @@ refused, because features and head could not be told apart.
 from functools import partial
 from typing import Any
 
-from zoo.data.transforms import Preprocess
+from zoo.data import Preprocess
 from zoo.errors import InputError, did_you_mean
 from zoo.models.registry import Entry
-from zoo.weights.spec import Weights
+from zoo.weights import Weights
 
 
 def open_entry(name: str) -> Entry:

@@ -7,21 +7,36 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from zoo.data.contents import digest_contents, list_files
-from zoo.data.folders import SPLIT_NAMES, rename_splits, scan_folder
-from zoo.data.images import Images, Problem, Survey, number_images, pick_val, survey_splits
-from zoo.data.labels import check_classes, derive_classes, order_names, plain_name
-from zoo.data.splits import FileReader, Split, known_classes, split_of_dataset, split_of_files
-from zoo.data.user_loaders import (
+from zoo.data import (
+    SPLIT_NAMES,
+    FileReader,
+    Images,
+    Problem,
+    Split,
+    Survey,
     UserLoader,
+    check_classes,
     check_first_batch,
     check_length,
     count_classes,
+    derive_classes,
+    digest_contents,
     is_loader,
+    known_classes,
+    list_files,
     match_targets,
+    number_images,
+    order_names,
+    pick_val,
+    plain_name,
+    rename_splits,
+    scan_folder,
+    split_of_dataset,
+    split_of_files,
+    survey_splits,
 )
 from zoo.errors import DataError, InputError
-from zoo.files.paths import to_path
+from zoo.files import to_path
 
 OnProgress: TypeAlias = Callable[[int, int], None]
 

@@ -9,21 +9,31 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from zoo._model import find_loss, float_dtype, get_fact, set_fact
-from zoo.data.images import Images
-from zoo.data.loader import Samples, collate, lay_channels_last, make_loader
-from zoo.data.split_source import Feed, Prepare
-from zoo.data.transforms import Augment, Preprocess, Transform, eval_transform, to_input, train_transform
-from zoo.engine.frozen.policy import why_not_frozen
-from zoo.engine.inputs import Supply, make_supply, open_store, supply_loaders
+from zoo.data import (
+    Augment,
+    Feed,
+    Images,
+    Prepare,
+    Preprocess,
+    Samples,
+    Transform,
+    collate,
+    eval_transform,
+    lay_channels_last,
+    make_loader,
+    to_input,
+    train_transform,
+)
+from zoo.engine import Supply, make_supply, open_store, supply_loaders
+from zoo.engine.frozen import why_not_frozen
 from zoo.errors import InputError
 from zoo.progress import Progress
-from zoo.rates.plan import Plan
-from zoo.settings.preset import Preset, refuse_fields
+from zoo.rates import Plan
+from zoo.settings import Preset, refuse_fields
 from zoo.tasks.classification.data import Data, open_data
 from zoo.tasks.classification.metrics import ClassificationMetrics, Evaluation, are_answers
 from zoo.tasks.classification.plots import Mistake, draw_confusion, draw_mistakes
-from zoo.training.loop import run_batches
-from zoo.training.run_folder import RunFolder
+from zoo.training import RunFolder, run_batches
 
 MOST_MISTAKES = 24
 OF_DETECTORS = ("loss_params", "photometric", "zoom_out", "iou_crop", "scale_jitter", "multi_scale", "mosaic", "mixup")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from zoo.data.letterbox import Bytes, Letterbox, Placement, fit_picture
+from zoo.data import Bytes, Letterbox, Placement, fit_picture
 from zoo.errors import InputError
 from zoo.tasks.detection.boxes import clip_boxes, xyxy_to_cxcywh
 

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset, default_collate
 
-from zoo.data.letterbox import Letterbox
-from zoo.data.loader import ImageLoader, making_sample, mix_seeds, order_batches
+from zoo.data import ImageLoader, Letterbox, making_sample, mix_seeds, order_batches
 from zoo.errors import InputError
 from zoo.tasks.detection.augment import BoxAugment, Boxed, augment_boxed
 from zoo.tasks.detection.images import Boxes

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.near_duplicates import check_installed, find_near_duplicates
+from zoo.data import check_installed, find_near_duplicates
 from zoo.tasks.detection.annotations import Annotated, BoxSource, BoxSplit, Finding, Floats, Key
 from zoo.tasks.detection.images import BoxedImages, Boxes
 from zoo.tasks.detection.looks import LYING, UPRIGHT, Look, look_at_all

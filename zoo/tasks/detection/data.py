@@ -7,10 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from zoo.data.contents import digest_contents, list_files
-from zoo.data.folders import SPLIT_NAMES
-from zoo.data.images import pick_val
-from zoo.data.labels import check_classes, order_names, plain_name, say_nameless
+from zoo.data import (
+    SPLIT_NAMES,
+    check_classes,
+    digest_contents,
+    list_files,
+    order_names,
+    pick_val,
+    plain_name,
+    say_nameless,
+)
 from zoo.errors import DataError, InputError, did_you_mean
 from zoo.tasks.detection.annotations import BoxSource, BoxSplit, Finding, Key, PictureReader
 from zoo.tasks.detection.check import check_boxes

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from zoo.data.decode import read_image
-from zoo.data.image_store import ImageStore
+from zoo.data import ImageStore, read_image
 from zoo.errors import DataError, InputError
 from zoo.tasks.detection.annotations import PictureReader
 

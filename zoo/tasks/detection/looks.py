@@ -11,9 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image
 
-from zoo.data.decode import FORMATS, find_fault, read_image, read_picture
-from zoo.data.images import THREADS
-from zoo.data.near_duplicates import hash_picture
+from zoo.data import FORMATS, THREADS, find_fault, hash_picture, read_image, read_picture
 from zoo.errors import InputError
 from zoo.tasks.detection.annotations import BoxSplit
 

@@ -12,12 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zoo._terminal import clean
-from zoo.data.inputs import WRITABLE, FramePlace, read_again
-from zoo.data.video import write_video
+from zoo.data import WRITABLE, FramePlace, read_again, write_video
 from zoo.errors import InputError
-from zoo.files.atomic import make_folder, open_whole, write_file
-from zoo.files.json import dump_json
-from zoo.files.paths import to_path
+from zoo.files import dump_json, make_folder, open_whole, to_path, write_file
 from zoo.tasks.detection.drawing import draw_boxes, import_supervision
 
 JPEG_QUALITY = 95

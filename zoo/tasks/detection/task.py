@@ -11,16 +11,12 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from zoo._model import ask
-from zoo.data.letterbox import Letterbox, to_input
-from zoo.data.loader import lay_channels_last
-from zoo.data.split_source import Feed, Prepare
-from zoo.engine.accelerator import count_own
-from zoo.engine.inputs import Supply, make_supply, open_store
-from zoo.engine.micro_batches import take_first
+from zoo.data import Feed, Letterbox, Prepare, lay_channels_last, normalize_canvas
+from zoo.engine import Supply, count_own, make_supply, open_store, take_first
 from zoo.errors import InputError
 from zoo.progress import Progress
-from zoo.rates.plan import Plan
-from zoo.settings.preset import Preset, refuse_fields
+from zoo.rates import Plan
+from zoo.settings import Preset, refuse_fields
 from zoo.tasks.detection.augment import BoxAugment
 from zoo.tasks.detection.batches import (
     STRIDE,
@@ -37,7 +33,7 @@ from zoo.tasks.detection.images import BoxedImages
 from zoo.tasks.detection.metrics import DetectionEvaluation, DetectionMetrics, Found, Truth, check_installed
 from zoo.tasks.detection.plots import Example, draw_batch, draw_class_ap, draw_precision_recall, draw_predictions
 from zoo.tasks.detection.postprocess import VALIDATION, Postprocess, select_detections
-from zoo.training.run_folder import RunFolder
+from zoo.training import RunFolder
 
 OF_CLASSIFIERS = ("label_smoothing", "crop_pct", "crop_scale_min", "resizer")
 MOSAIC_PICTURES = 4
@@ -258,7 +254,7 @@ def _prepare(
     def prepare(images: Tensor, targets: BoxTargets, epoch: int, batch: int) -> tuple[Tensor, BoxTargets]:
         if draw is not None and epoch == batch == 0:
             draw(images, targets)
-        inputs = to_input(images, letterbox)
+        inputs = normalize_canvas(images, letterbox)
         if preset is not None and preset.multi_scale:
             size = draw_scale(letterbox, preset.multi_scale, preset.seed, epoch, batch)
             inputs, targets = resize_batch(inputs, targets, size)

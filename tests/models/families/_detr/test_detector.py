@@ -11,7 +11,7 @@ from PIL import Image
 
 import zoo
 from small_detr import NAMES, SMALL, build_small
-from zoo.data.letterbox import Letterbox, to_input
+from zoo.data.letterbox import Letterbox, normalize_canvas
 from zoo.errors import InputError
 from zoo.models.families._detr.detector import to_labels
 from zoo.optim.freeze import apply_plan, frozen_tensors
@@ -350,7 +350,7 @@ def test_on_a_few_pictures_the_loss_falls_and_the_frozen_backbone_stays(name):
     before = {key: tensor.clone() for key, tensor in frozen_tensors(model, plan).items()}
     assert before.keys() >= {key for key in model.state_dict() if key.startswith(backbone_of(model))} - _counters(model)
     canvases, targets = next(iter(make_box_loader(_open_bccd().train, STRETCHED, batch_size=4)))
-    images, losses = to_input(canvases, STRETCHED), []
+    images, losses = normalize_canvas(canvases, STRETCHED), []
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=lr)
     torch.manual_seed(0)
     for _ in range(steps):

@@ -183,7 +183,7 @@ PROCESS = """
 import sys
 import torch
 from torch import distributed
-from test_detection_loss import random_outputs
+from test_loss import random_outputs
 from zoo.models.families.yolo_nas.loss import YoloNasLoss
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
@@ -207,7 +207,11 @@ distributed.destroy_process_group()
 @pytest.mark.parametrize("boxes", [1, 1000], ids=["few boxes, whose scores are less than 1 together", "all boxes"])
 def test_two_processes_have_the_gradients_of_one(tmp_path, boxes):
     loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
-    variables = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": loopback}
+    variables = {
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{Path(__file__).parent}",
+        "OMP_NUM_THREADS": "1",
+        "GLOO_SOCKET_IFNAME": loopback,
+    }
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", PROCESS, str(rank), str(tmp_path), str(boxes)], env=os.environ | variables

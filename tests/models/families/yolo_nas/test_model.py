@@ -13,7 +13,7 @@ from torch import Tensor
 
 import zoo
 from yolo_nas_fill import fill, image
-from zoo.data.letterbox import Letterbox, fit_picture, to_input
+from zoo.data.letterbox import Letterbox, fit_picture, normalize_canvas
 from zoo.errors import InputError, WeightsError
 from zoo.models.families.yolo_nas.assigners import TaskAlignedAssigner
 from zoo.models.families.yolo_nas.heads import Outputs, RawOutputs
@@ -240,7 +240,7 @@ def test_predictions_are_those_of_the_network_on_the_weights_preprocessing(lette
     (result,) = model.predict(picture)
     canvas, place = fit_picture(picture, letterbox)
     with torch.inference_mode():
-        boxes, scores = copy.deepcopy(model).eval()(to_input(canvas, letterbox)[None]).predictions
+        boxes, scores = copy.deepcopy(model).eval()(normalize_canvas(canvas, letterbox)[None]).predictions
     (found,) = select_detections(boxes, scores, SURE)
     expected = clip_boxes(place.to_picture(found.boxes), 50, 83)
     assert len(result) > 10

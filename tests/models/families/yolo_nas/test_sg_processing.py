@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from zoo.data.letterbox import Letterbox, fit_picture, to_input
+from zoo.data.letterbox import Letterbox, fit_picture, normalize_canvas
 from zoo.errors import InputError
 from zoo.models.families.yolo_nas.sg_processing import read_processing
 
@@ -116,7 +116,7 @@ def test_steps_in_any_order_amount_to_the_same(steps):
     found = letterbox(steps)
     canvas, _ = fit_picture(pixels, found)
     expected = run_steps(pixels, [RESIZE, *steps])
-    assert to_input(canvas, found).numpy() == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    assert normalize_canvas(canvas, found).numpy() == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
 @pytest.mark.parametrize(

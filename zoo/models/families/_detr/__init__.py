@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from zoo.data.letterbox import Letterbox
+from zoo.data import Letterbox
 from zoo.models.families._coco import COCO_CLASSES
 from zoo.models.families._detr.checkpoint import read_detr_file
 from zoo.models.families._detr.library import Architecture
-from zoo.weights.spec import Weights
+from zoo.weights import Weights
 
 STRETCHED = Letterbox(content_size=(640, 640), keep_ratio=False)  # onto the whole canvas
 POSTPROCESS: Mapping[str, Any] = {"conf": 0.4, "iou": 1.0, "nms_top_k": 300, "max_predictions": 300}  # no suppression

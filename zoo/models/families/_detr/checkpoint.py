@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import WeightsError
-from zoo.files.json import read_object
-from zoo.files.safetensors import read_shapes, read_tensors
+from zoo.files import read_object, read_shapes, read_tensors
 from zoo.models.families._detr.library import Architecture, import_transformers
-from zoo.weights.spec import ForeignFile
+from zoo.weights import ForeignFile
 
 if TYPE_CHECKING:
     from torch import Tensor

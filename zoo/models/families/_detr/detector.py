@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from zoo.data.letterbox import Letterbox
+from zoo.data import Letterbox
 from zoo.errors import InputError, did_you_mean
 from zoo.models.detector import Detector, FusedCopy
 from zoo.models.families._detr.library import Architecture, import_transformers
 from zoo.models.families.yolo_nas.heads import Predictions
 from zoo.models.families.yolo_nas.loss import check_weight
-from zoo.tasks.detection.postprocess import VALIDATION, Postprocess
-from zoo.weights.licence import Licence
+from zoo.tasks.detection import VALIDATION, Postprocess
+from zoo.weights import Licence
 
 COLUMNS = ("image", "class", "centre x", "centre y", "width", "height")
 

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from zoo.data.letterbox import Letterbox
+from zoo.data import Letterbox
 from zoo.errors import WeightsError
 from zoo.models.families._coco import COCO_CLASSES
 from zoo.models.registry import Shapes, register
-from zoo.weights.spec import ForeignFile, WebWeights, Weights
+from zoo.weights import ForeignFile, WebWeights, Weights
 
 LICENCE = "licenseref-yolo-nas-non-commercial"
 NOTICE = (

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import InputError
-from zoo.tasks.detection.boxes import box_iou, xyxy_to_cxcywh
+from zoo.tasks.detection import box_iou, xyxy_to_cxcywh
 
 MAX_ELEMENTS = 2_000_000  # of one intermediate; about ten of them exist at a time, 4 bytes per element
 SMALLEST = 1e-9  # keeps a division by zero away; also how many pixels inside of a box its points are at least

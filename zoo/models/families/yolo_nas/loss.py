@@ -19,7 +19,7 @@ from torch.nn import functional
 from zoo.errors import InputError, did_you_mean
 from zoo.models.families.yolo_nas.assigners import Assigner, Assignment, Grid, Proposals, TaskAlignedAssigner, Truths
 from zoo.models.families.yolo_nas.heads import BINS, RawOutputs, decode_boxes
-from zoo.tasks.detection.boxes import cxcywh_to_xyxy, generalized_iou, xyxy_to_distances
+from zoo.tasks.detection import cxcywh_to_xyxy, generalized_iou, xyxy_to_distances
 
 Classification: TypeAlias = Literal["varifocal", "focal", "balanced-focal"]
 

@@ -5,15 +5,15 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from torch import Tensor
 
-from zoo.data.letterbox import Letterbox
+from zoo.data import Letterbox
 from zoo.errors import InputError, did_you_mean
 from zoo.models.detector import Detector, FusedCopy
 from zoo.models.families.yolo_nas.assigners import Assigner, StaticAssigner, TaskAlignedAssigner
 from zoo.models.families.yolo_nas.heads import Outputs, Predictions
 from zoo.models.families.yolo_nas.loss import YoloNasLoss
 from zoo.models.families.yolo_nas.network import Size, YoloNASNetwork
-from zoo.tasks.detection.postprocess import Postprocess
-from zoo.weights.licence import Licence
+from zoo.tasks.detection import Postprocess
+from zoo.weights import Licence
 
 AssignerName: TypeAlias = Literal["task-aligned", "static"]
 

@@ -16,7 +16,7 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.errors import InputError, WeightsError
-from zoo.files.pickle_names import list_globals
+from zoo.files import list_globals
 from zoo.models.families.yolo_nas.sg_processing import read_processing
 
 if TYPE_CHECKING:

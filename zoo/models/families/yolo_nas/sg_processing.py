@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zoo.data.letterbox import Letterbox, Position
+from zoo.data import Letterbox, Position
 from zoo.errors import InputError
 
 LONGEST_NAME = 1000  # letters

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from zoo.data.folders import NOT_DATA, SPLIT_NAMES
+from zoo.data import NOT_DATA, SPLIT_NAMES
 from zoo.errors import DataError, InputError
-from zoo.files.regular_file import open_regular, read_regular
+from zoo.files import open_regular, read_regular
 from zoo.tasks.detection.annotations import Finding, Key
 
 SPLITS: tuple[str, ...] = ("train", "val", "test", "all")

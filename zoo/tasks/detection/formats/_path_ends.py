@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from zoo.files.any_case import fold
+from zoo.files import fold
 from zoo.tasks.detection.formats._files import PICTURE_SUFFIXES, clip
 
 PICTURE_FOLDERS = frozenset({"images", "image", "imgs", "img", "jpegimages", "data", "obj_train_data"})

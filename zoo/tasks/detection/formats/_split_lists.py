@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from zoo.errors import DataError, InputError
-from zoo.files.paths import lies_inside
+from zoo.files import lies_inside
 from zoo.tasks.detection.formats._files import (
     SPLITS,
     Findings,

@@ -6,7 +6,7 @@ The library `datasets` is never imported; its objects are known by what they can
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from zoo.data.splits import IMAGE_COLUMNS, ColumnReader
+from zoo.data import IMAGE_COLUMNS, ColumnReader
 from zoo.errors import DataError, InputError
 from zoo.tasks.detection.annotations import Finding
 from zoo.tasks.detection.formats._marks import BOX_KEYS, CROWD_KEYS, LABEL_KEYS, Marks, find_key, parse_marks

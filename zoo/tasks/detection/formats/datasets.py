@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.folders import rename_splits
-from zoo.data.labels import plain_name
-from zoo.data.splits import ColumnReader, known_classes
+from zoo.data import ColumnReader, known_classes, plain_name, rename_splits
 from zoo.errors import DataError, InputError
 from zoo.tasks.detection.annotations import Annotated, BoxSource, BoxSplit, Finding, Key, PictureReader
 from zoo.tasks.detection.formats._marks import BOX_KEYS, CROWD_KEYS, LABEL_KEYS, Marks, describe, find_key, parse_marks
@@ -92,7 +90,7 @@ def read_box_datasets(source: Any) -> BoxSource:
 
 def _find_splits(source: Any) -> dict[str, Any]:
     """Return the data sets by split: `train`, `val`, `test`, or `all`."""
-    from zoo.data.user_loaders import is_loader  # it loads torch, which a folder does not need
+    from zoo.data import is_loader
 
     if isinstance(source, Mapping):
         datasets = rename_splits(source)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from zoo.errors import DataError
-from zoo.files.paths import to_path
+from zoo.files import to_path
 from zoo.tasks.detection.annotations import BoxSource, Finding
 from zoo.tasks.detection.formats._files import clip
 from zoo.tasks.detection.formats.coco import EXPECTED as COCO

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zoo.files.paths import to_path
+from zoo.files import to_path
 from zoo.tasks.detection.annotations import Annotated, BoxSource, BoxSplit, Key, no_boxes
 from zoo.tasks.detection.formats._files import SPLITS, Findings, PictureFiles, clip, natural_key, show_path
 from zoo.tasks.detection.formats._path_ends import Items

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo.data.labels import plain_name
+from zoo.data import plain_name
 from zoo.errors import InputError
-from zoo.files.json_stream import Entry, read_lists
+from zoo.files import Entry, read_lists
 from zoo.tasks.detection.annotations import Key
 from zoo.tasks.detection.formats._files import Findings, clip, read_text
 

@@ -15,9 +15,9 @@ from xml.parsers import expat
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.labels import plain_name
+from zoo.data import plain_name
 from zoo.errors import InputError
-from zoo.files.paths import lies_inside, to_path
+from zoo.files import lies_inside, to_path
 from zoo.tasks.detection.annotations import Annotated, BoxSource, BoxSplit, Floats, Key, no_boxes
 from zoo.tasks.detection.formats._files import (
     SPLITS,

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zoo.data.labels import plain_name
+from zoo.data import plain_name
 from zoo.errors import DataError, InputError
-from zoo.files.paths import lies_inside, to_path
+from zoo.files import lies_inside, to_path
 from zoo.tasks.detection.annotations import Annotated, BoxSource, BoxSplit, Key, no_boxes
 from zoo.tasks.detection.formats._files import (
     Findings,

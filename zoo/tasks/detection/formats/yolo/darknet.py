@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from zoo.errors import DataError, InputError
-from zoo.files.any_case import AnyCase
+from zoo.files import AnyCase
 from zoo.tasks.detection.formats._files import Findings, clip, list_files, read_text, show_path, tell_split
 from zoo.tasks.detection.formats._split_lists import SplitList
 

@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from zoo.data.labels import plain_name
+from zoo.data import plain_name
 from zoo.errors import DataError, InputError
-from zoo.files.any_case import AnyCase
-from zoo.files.paths import lies_inside, to_path
-from zoo.files.yaml import Document, read_yaml
+from zoo.files import AnyCase, Document, lies_inside, read_yaml, to_path
 from zoo.tasks.detection.annotations import Key
 from zoo.tasks.detection.formats._files import (
     Findings,

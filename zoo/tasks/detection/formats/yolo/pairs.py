@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from zoo.errors import InputError
-from zoo.files.any_case import AnyCase, fold
+from zoo.files import AnyCase, fold
 from zoo.tasks.detection.formats._files import PICTURE_SUFFIXES, read_ends
 from zoo.tasks.detection.formats.yolo.labels import is_label_line
 

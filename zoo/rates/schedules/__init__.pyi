@@ -1,0 +1,7 @@
+from .curves import CURVES as CURVES
+from .curves import Curve as Curve
+from .parse import Clock as Clock
+from .parse import Plateau as Plateau
+from .parse import list_schedules as list_schedules
+from .parse import register_schedule as register_schedule
+from .parse import to_plain as to_plain

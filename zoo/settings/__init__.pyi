@@ -1,0 +1,17 @@
+from .data_record import contradictions as contradictions
+from .data_record import opening_options as opening_options
+from .data_record import record_data as record_data
+from .notes import notes_on as notes_on
+from .notes import notes_on_copies as notes_on_copies
+from .preset import MAX_BYTES as MAX_BYTES
+from .preset import Preset as Preset
+from .preset import PresetField as PresetField
+from .preset import list_fields as list_fields
+from .preset import list_presets as list_presets
+from .preset import list_settings as list_settings
+from .preset import load_preset as load_preset
+from .preset import parse_preset as parse_preset
+from .preset import parse_setting as parse_setting
+from .preset import presets_folder as presets_folder
+from .preset import read_preset as read_preset
+from .preset import refuse_fields as refuse_fields

@@ -1,0 +1,1 @@
+from .find import NoBoxesError as NoBoxesError
