@@ -1,144 +1,93 @@
-from typing import Annotated, Any, Literal
+import ast
+import os
+from io import StringIO
+from pathlib import Path
 
 import pytest
-from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, ValidationError, field_validator
 
-from zoo._text import Path, Words, explain, in_words, refuse, shown
-
-
-class Timer(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    minutes: Annotated[int, Field(ge=1)]
-    bells: list[NonNegativeFloat] | None = None
-    name: str = "timer"
-    loud: bool = True
-
-
-class Oven(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    degrees: Annotated[int, Ge(50), Le(250)] = 180
-    fan: bool = False
-    zones: NonNegativeFloat | dict[str, NonNegativeFloat] = 1.0
-    racks: dict[str, list[int]] = {}
-    timers: dict[str, PositiveInt | Timer] = {}
-    rules: dict[str, int] = {}
-    dish: Literal["bread", "cake"] = "bread"
-
-    @field_validator("dish")
-    @classmethod
-    def _no_cake(cls, dish: str) -> str:
-        if dish == "cake":
-            raise ValueError("dish is 'cake', which is a lie.")
-        return dish
-
-    @field_validator("rules", mode="wrap")
-    @classmethod
-    def _no_odd_rules(cls, rules: Any, handler: Any) -> Any:
-        complaints: list[tuple[Path, str]] = [((key,), f"{key} is odd.") for key in rules if len(key) % 2]
-        try:
-            checked = handler(rules)
-        except ValidationError as error:
-            refuse([*complaints, ((), "rules are wrong.")], error)
-        if complaints:
-            refuse(complaints)
-        return checked
-
-
-def explained(**values: Any) -> dict[Path, str]:
-    told = complaints(**values)
-    assert len(dict(told)) == len(told)
-    return dict(told)
-
-
-def complaints(**values: Any) -> list[tuple[Path, str]]:
-    with pytest.raises(ValidationError) as caught:
-        Oven(**values)
-    return explain(caught.value, values, Oven.model_fields, lambda key: f" Not {key}?")
+from zoo._text import clean, drop_unwritten, echo, indent, warn
+from zoo.errors import StorageError
 
 
 @pytest.mark.parametrize(
-    ("annotation", "metadata", "words"),
+    ("text", "expected"),
     [
-        (int, [Ge(1)], "an integer, 1 or more"),
-        (int, [Ge(8), Le(4096)], "an integer, 8 to 4096"),
-        (float, [Gt(0), Le(1)], "a number, above 0, at most 1"),
-        (float | None, [Ge(0), Lt(1)], "a number, 0 or more, below 1, or null"),
-        (bool | str | None, [], "true or false, or a text, or null"),
-        (Literal["a"], [], "'a'"),
-        (Literal["a", "b", "c"], [], "'a', 'b' or 'c'"),
-        (dict[str, NonNegativeFloat], [], "a mapping of names to a number, 0 or more"),
-        (dict[str, str | list[str]], [], "a mapping of names to a text, or to a list of texts"),
-        (list[str], [], "a list of texts"),
-        (list[NonNegativeFloat], [], "a list of numbers, 0 or more"),
-        (list[dict[str, int]], [], "a list of plain values"),
-        (Annotated[float, Field(gt=0)] | None, [], "a number, above 0, or null"),
-        (Timer | None, [], "settings (minutes, bells, name, ...), or null"),
-        (Annotated[Any, Words("a kind of bread")], [], "a kind of bread"),
-        (dict[str, Any], [Words("a kind of bread")], "a kind of bread"),
-        (object, [], "plain values"),
+        ("\x1b]0;title\x07", "?]0;title?"),
+        ("a\nb\r\nc", "a b  c"),
+        ("\x9b31m", "?31m"),
+        ("\u202eexe.jpg", "?exe.jpg"),
+        ("\ud800", "?"),
+        ("Übung 狗 [red]", "Übung 狗 [red]"),
+        ("a\u00a0b\u3000c\x1cd", "a b c d"),
+        ("क्\u200dष \U0001f468\u200d\U0001f469", "क्\u200dष \U0001f468\u200d\U0001f469"),
+        ("a\u2066b\u200fc", "a?b?c"),
     ],
 )
-def test_types_and_bounds_in_words(annotation: object, metadata: list[object], words: str) -> None:
-    assert in_words(annotation, metadata) == words
+def test_what_would_steer_a_terminal_is_replaced(text, expected):
+    assert clean(text) == expected
 
 
-def test_all_errors_are_explained_by_where_they_are() -> None:
-    assert explained(degrees=300, fan=1, dish="pie", timer=3) == {
-        ("degrees",): "degrees is 300; expected an integer, 50 to 250.",
-        ("fan",): "fan is 1; expected true or false.",
-        ("dish",): "dish is 'pie'; expected 'bread' or 'cake'.",
-        ("timer",): "unknown key 'timer'. Not timer?",
-    }
+def test_a_name_with_a_line_break_makes_no_line(capsys):
+    echo("class a\nerror: fake")
+    assert capsys.readouterr().out == "class a error: fake\n"
 
 
-def test_a_validator_speaks_for_itself() -> None:
-    assert explained(dish="cake") == {("dish",): "dish is 'cake', which is a lie."}
+def test_lines_of_the_program_stay_lines(capsys):
+    echo("one\n\ttwo\x1b[2J", lines=True)
+    assert capsys.readouterr().out == "one\n\ttwo?[2J\n"
 
 
-def test_of_a_mapping_only_the_wrong_entries_are_told() -> None:
-    assert explained(zones={"top": -1.0, "bottom": 1.0, "side": "x"}) == {
-        ("zones", "top"): "zones.top is -1.0; expected a number, 0 or more.",
-        ("zones", "side"): "zones.side is 'x'; expected a number, 0 or more.",
-    }
+def test_lines_after_the_first_are_indented():
+    assert indent("error: a\nerror: fake\n  line 2: b") == "error: a\n  error: fake\n  line 2: b"
 
 
-def test_a_wrong_type_of_a_union_is_told_once() -> None:
-    words = "zones is [1]; expected a number, 0 or more, or a mapping of names to a number, 0 or more."
-    assert explained(zones=[1]) == {("zones",): words}
+@pytest.mark.parametrize("tty", [True, False])
+def test_colour_is_for_terminals(tty, monkeypatch):
+    stream = StringIO()
+    stream.isatty = lambda: tty
+    monkeypatch.setattr("sys.stderr", stream)
+    echo("wrong", err=True, colour="red")
+    assert stream.getvalue() == ("\x1b[31mwrong\x1b[0m\n" if tty else "wrong\n")
 
 
-def test_a_wrong_key_is_told_by_its_mapping() -> None:
-    assert list(explained(racks={1: []})) == [("racks",)]
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_a_full_disk_is_an_error_in_words(monkeypatch):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        with pytest.raises(StorageError, match="standard output cannot be written: No space left on device"):
+            echo("a line")
+        monkeypatch.setattr("sys.stderr", full)
+        warn("this is lost, without an error")
+        drop_unwritten()  # else closing would fail
 
 
-def test_an_item_of_a_list_has_its_index() -> None:
-    assert list(explained(racks={"a": [1, "x"]})) == [("racks", "a", 1)]
+def test_a_program_without_a_console(monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    echo("nobody reads this")
+    drop_unwritten()
 
 
-def test_what_is_wrong_inside_of_settings_is_told_by_the_whole_path() -> None:
-    timers = {"a": {"minutes": 0, "bell": [], "bells": [1.0, -1]}, "b": {}, "c": 0, "d": Timer(minutes=3)}
-    assert explained(timers=timers) == {
-        ("timers", "a", "minutes"): "timers.a.minutes is 0; expected an integer, 1 or more.",
-        ("timers", "a", "bell"): "unknown key 'timers.a.bell'. Did you mean 'bells'?",
-        ("timers", "a", "bells", 1): "timers.a.bells.1 is -1; expected a number, 0 or more.",
-        ("timers", "b"): "timers.b.minutes is missing; expected an integer, 1 or more.",
-        ("timers", "c"): "timers.c is 0; expected an integer, above 0, or settings (minutes, bells, name, ...).",
-    }
+def test_standard_error(capsys):
+    echo("wrong", err=True)
+    assert capsys.readouterr() == ("", "wrong\n")
 
 
-def test_a_validator_may_tell_several_things_beside_those_that_pydantic_finds() -> None:
-    assert complaints(rules={"a": 1, "bb": 2}) == [(("rules", "a"), "a is odd.")]
-    assert complaints(rules={"a": "x", "bbb": 1}) == [
-        (("rules", "a"), "rules.a is 'x'; expected an integer."),
-        (("rules", "a"), "a is odd."),
-        (("rules", "bbb"), "bbb is odd."),
-        (("rules",), "rules are wrong."),
-    ]
+ROOT = Path(__file__).parents[1]
+PRINTERS = {"console.py", "progress.py", "terminal.py"}  # what is printed passes `clean` there
 
 
-def test_long_values_are_cut() -> None:
-    assert shown("short") == "'short'"
-    assert len(shown("x" * 1000)) == 60
+def calls(path):
+    """Yield the names of what a file calls, with their last two parts."""
+    for node in ast.walk(ast.parse(path.read_text("utf8"))):
+        if isinstance(node, ast.Call):
+            yield ".".join(ast.unparse(node.func).split(".")[-2:])
+
+
+@pytest.mark.parametrize("folder", ["zoo", "tools"])
+def test_one_function_prints(folder):
+    """Names from files reach a terminal through `clean` only."""
+    forbidden = {"print", "typer.echo", "typer.secho", "click.echo", "click.secho", "rich.print", "Console",
+                 "stdout.write", "stderr.write", "console.Console"}  # fmt: skip
+    for path in (ROOT / folder).rglob("*.py"):
+        if path.name not in PRINTERS:
+            assert not forbidden & set(calls(path)), path

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo._terminal import echo
+from zoo._text import echo
 
 app = typer.Typer(
     name="cache", help="Features of frozen trunks that are kept on this machine: list, remove.", no_args_is_help=True

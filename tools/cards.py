@@ -9,7 +9,7 @@ from textwrap import wrap
 from typing import Any
 
 import zoo
-from zoo._terminal import echo
+from zoo._text import echo
 from zoo.settings import presets_folder
 from zoo.weights import IMAGENET_CAVEAT
 

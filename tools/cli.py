@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import zoo
-from zoo._terminal import drop_unwritten, echo, indent, warn
+from zoo._text import drop_unwritten, echo, indent, warn
 from zoo.errors import InputError, Interrupted, WeightsError, ZooError
 from zoo.files import dump_json
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo._terminal import echo
+from zoo._text import echo
 from zoo.errors import InputError, WeightsError
 from zoo.files import to_path
 

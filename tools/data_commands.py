@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo._terminal import clean, echo
+from zoo._text import clean, echo
 from zoo.files import dump_json
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from shutil import rmtree
 from typing import Any
 
 import zoo
-from zoo._terminal import echo
+from zoo._text import echo
 from zoo.errors import WeightsError
 
 FOLDER = Path("demo")

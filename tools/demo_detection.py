@@ -8,7 +8,7 @@ from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
 import zoo
-from zoo._terminal import echo
+from zoo._text import echo
 
 if TYPE_CHECKING:
     import numpy as np

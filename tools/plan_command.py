@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 import zoo
-from zoo._terminal import echo
+from zoo._text import echo
 from zoo.errors import InputError
 from zoo.files import dump_json, to_path
 

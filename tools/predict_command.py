@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import zoo
-from zoo._terminal import echo, warn
+from zoo._text import echo, warn
 from zoo.errors import InputError
 from zoo.files import dump_json, to_path
 

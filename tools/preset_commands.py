@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo._terminal import clean, echo, indent
+from zoo._text import clean, echo, indent
 from zoo.errors import InputError, PresetError
 from zoo.files import to_path
 

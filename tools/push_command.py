@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from zoo._terminal import echo
+from zoo._text import echo
 from zoo.errors import InputError
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo._terminal import echo
+from zoo._text import echo
 
 if TYPE_CHECKING:
     from zoo.models import Stored, Verdict

@@ -1,4 +1,3 @@
-from ._user_config import config as config
 from .api import Run as Run
 from .api import finetune as finetune
 from .api import load as load
@@ -18,3 +17,4 @@ from .settings import load_preset as load_preset
 from .tasks import open_data as open_data
 from .training import Callback as Callback
 from .training import evaluate as evaluate
+from .weights import config as config

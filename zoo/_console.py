@@ -14,7 +14,7 @@ WIDTH_OF_FILES = 200
 
 
 def table_console(*, err: bool = False) -> Console:
-    """Return a console for a table that is laid out by hand, whose cells are passed through `zoo._terminal.clean`."""
+    """Return a console for a table that is laid out by hand, whose cells are passed through `zoo._text.clean`."""
     output = Output(sys.stderr if err else sys.stdout)
     return BearingConsole(output, width=None if output.isatty() else WIDTH_OF_FILES, markup=False, highlight=False)
 

@@ -1,195 +1,83 @@
-"""Types, bounds and errors of pydantic fields in words that a reader without pydantic understands."""
+"""Text that goes to a terminal: names come from files, and must neither steer it nor make lines of their own."""
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
+import contextlib
+import os
+import sys
+from typing import TextIO
 
-from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from zoo.errors import StorageError
 
-from zoo.errors import did_you_mean
-
-Path = tuple[str | int, ...]
-
-_TYPES = {int: "an integer", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}
-_PLURALS = {int: "integers", float: "numbers", str: "texts"}
-_BOUNDS = {"ge": "{} or more", "gt": "above {}", "le": "at most {}", "lt": "below {}"}
-_LONGEST = 60
-_MOST_SETTINGS = 3
+_COLOURS = {"": "", "red": "\x1b[31m"}
+_JOINERS = "\u200c\u200d"
+_RESET = "\x1b[0m"
 
 
-@dataclass(frozen=True)
-class Words:
-    """What a type is called, as an annotation of it, where its structure does not say it well."""
+def clean(text: str, *, keep: str = "") -> str:
+    """Replace control characters, escapes, marks of direction and lone surrogates by `?`, and white space by a space.
 
-    text: str
-
-
-def explain(
-    error: ValidationError,
-    values: Mapping[str, Any],
-    fields: Mapping[str, FieldInfo],
-    hint: Callable[[str], str],
-) -> list[tuple[Path, str]]:
-    """Say what is wrong with each value, and what was expected.
+    The joiners of Indian and Arabic scripts and of emoji stay: they move nothing.
 
     Args:
-        error: What pydantic found.
-        values: What it was given.
-        fields: The fields of the model.
-        hint: Turns an unknown key into ` Did you mean ...?` or nothing.
-
-    Returns:
-        For each wrong value the keys and indices that lead to it, and a sentence.
+        text: For example a class name, a file name or a licence that somebody else wrote.
+        keep: Characters that stay, for example a line break, in a text whose lines are the program's own.
     """
-    found = [(_find(detail, values), detail) for detail in error.errors()]
-    outer = {path[:length] for path, detail in found for length in range(len(path) + (detail["type"] == "missing"))}
-    told = [
-        (path, _sentence(path, detail, values, fields, hint))
-        for path, detail in found
-        if path not in outer or _speaks_for_itself(detail)  # of two that pydantic tells, the inner one says more
-    ]
-    return list(dict.fromkeys(told))
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter in keep or letter in _JOINERS else " " if letter.isspace() else "?"
+        for letter in text
+    )
 
 
-def refuse(complaints: Sequence[tuple[Path, str]], also: ValidationError | None = None) -> NoReturn:
-    """Raise sentences about parts of a value, and what pydantic has found there, from within a validator.
+def indent(text: str) -> str:
+    """Indent every line after the first, so that a line break inside a name cannot begin a line of the program."""
+    first, *others = text.split("\n")
+    return "\n".join([first, *(line if line.startswith("  ") else f"  {line}" for line in others)])
+
+
+def echo(text: str = "", *, lines: bool = False, err: bool = False, colour: str = "") -> None:
+    """Print one line to standard output, or to standard error, in letters that it can carry.
 
     Args:
-        complaints: Keys and indices that lead to a part, and a sentence.
-        also: What pydantic has found.
+        text: What a terminal would obey is replaced, and a line break in a name does not make a second line.
+        lines: Keep the line breaks, of a text that is laid out, such as JSON.
+        err: Print to standard error.
+        colour: `red`, if this is a terminal; empty for none.
 
     Raises:
-        ValidationError: With all of them.
+        BrokenPipeError: Nobody reads the output any more.
+        StorageError: It cannot be written, for example because the disk is full.
     """
-    ours = [
-        InitErrorDetails(type=PydanticCustomError("value_error", "{error}", {"error": text}), loc=path, input=None)
-        for path, text in complaints
-    ]
-    theirs: list[Any] = [] if also is None else also.errors(include_url=False)
-    raise ValidationError.from_exception_data("value", [*theirs, *ours])
+    stream: TextIO | None = sys.stderr if err else sys.stdout
+    if stream is None:  # a program without a console
+        return
+    encoding = stream.encoding or "utf8"
+    text = clean(text, keep="\n\t" if lines else "").encode(encoding, "replace").decode(encoding)
+    if colour and stream.isatty():
+        text = f"{_COLOURS[colour]}{text}{_RESET}"
+    try:
+        stream.write(text + "\n")
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        name = "standard error" if err else "standard output"
+        raise StorageError(f"{name} cannot be written: {error.strerror or error}.") from error
 
 
-def in_words(annotation: Any, metadata: Sequence[Any] = ()) -> str:
-    """Put a type and its bounds into words, such as 'a number, above 0, at most 1, or null'."""
-    metadata = [part for item in metadata for part in (item.metadata if isinstance(item, FieldInfo) else [item])]
-    if said := [item.text for item in metadata if isinstance(item, Words)]:
-        return said[0]
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return in_words(arguments[0], [*arguments[1:], *metadata])
-    if origin in (Union, UnionType):
-        return ", or ".join(in_words(argument, metadata) for argument in arguments)
-    if origin is Literal:
-        *first, last = map(repr, arguments)
-        return f"{', '.join(first)} or {last}" if first else last
-    if origin is dict:
-        return f"a mapping of names to {', or to '.join(map(in_words, _options(arguments[1])))}"
-    if origin is list:
-        return f"a list of {_many_in_words(arguments[0])}"
-    if _is_model(annotation):
-        names = list(annotation.model_fields)
-        return f"settings ({', '.join(names[:_MOST_SETTINGS])}{', ...' if len(names) > _MOST_SETTINGS else ''})"
-    if annotation in (int, float):
-        return ", ".join([_TYPES[annotation], *_bounds_in_words(metadata)])
-    return _TYPES.get(annotation, "plain values")
+def warn(text: str) -> None:
+    """Print a line to standard error, if it can be printed there: a warning must not end what it warns of."""
+    with contextlib.suppress(OSError):
+        echo(text, err=True)
 
 
-def shown(value: Any) -> str:
-    """Return the value as Python writes it, cut if it is long."""
-    text = repr(value)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
-
-
-def _find(detail: ErrorDetails, values: Mapping[str, Any]) -> Path:
-    """Follow pydantic's location into the values, leaving out the names of types that it puts between the keys."""
-    *keys, last = detail["loc"]
-    wrong_key = last == "[key]" and not _speaks_for_itself(detail)  # it may be anything, so its mapping tells it
-    path: Path = ()
-    value: Any = values
-    for key in keys[:-1] if wrong_key else detail["loc"]:
-        if (isinstance(value, Mapping) and key in value) or (isinstance(value, list | tuple) and isinstance(key, int)):
-            path, value = (*path, key), value[key]  # type: ignore[index]
-    return path
-
-
-def _speaks_for_itself(detail: ErrorDetails) -> bool:
-    return detail["type"] in ("value_error", "extra_forbidden", "missing")
-
-
-def _sentence(
-    path: Path,
-    detail: ErrorDetails,
-    values: Mapping[str, Any],
-    fields: Mapping[str, FieldInfo],
-    hint: Callable[[str], str],
-) -> str:
-    name = ".".join(map(str, path))
-    if detail["type"] == "value_error":
-        return str(detail["ctx"]["error"])
-    if detail["type"] == "missing":
-        whole = (*path, str(detail["loc"][-1]))
-        return f"{'.'.join(map(str, whole))} is missing; expected {_expected(whole, fields)}."
-    if detail["type"] == "extra_forbidden":
-        near = hint(name) if len(path) == 1 else did_you_mean(str(path[-1]), _siblings(path, fields))
-        return f"unknown key {name!r}.{near}"
-    value: Any = values
-    for key in path:
-        value = value[key]
-    return f"{name} is {shown(value)}; expected {_expected(path, fields)}."
-
-
-def _expected(path: Path, fields: Mapping[str, FieldInfo]) -> str:
-    """Put into words what is expected where a path leads to."""
-    field = fields[str(path[0])]
-    annotation, metadata = field.annotation, list(field.metadata)
-    for key in path[1:]:
-        annotation, metadata = _step_into(annotation, key)
-    return in_words(annotation, metadata)
-
-
-def _siblings(path: Path, fields: Mapping[str, FieldInfo]) -> list[str]:
-    """Return the names that the last key of a path could have had."""
-    annotation: Any = fields[str(path[0])].annotation
-    for key in path[1:-1]:
-        annotation, _ = _step_into(annotation, key)
-    return [name for model in filter(_is_model, _options(annotation)) for name in model.model_fields]
-
-
-def _step_into(annotation: Any, key: str | int) -> tuple[Any, list[Any]]:
-    """Return type and metadata of one entry of a mapping, list or model; of anything else plain values."""
-    for option in _options(annotation):
-        arguments = get_args(option)
-        if _is_model(option) and key in option.model_fields:
-            field = option.model_fields[key]
-            return field.annotation, list(field.metadata)
-        if get_origin(option) is (list if isinstance(key, int) else dict):
-            return arguments[-1], []
-    return Any, []
-
-
-def _options(annotation: Any) -> list[Any]:
-    """Return the types of a union, or the one that it is."""
-    if get_origin(annotation) is Annotated and get_origin(get_args(annotation)[0]) in (Union, UnionType):
-        annotation = get_args(annotation)[0]
-    return list(get_args(annotation)) if get_origin(annotation) in (Union, UnionType) else [annotation]
-
-
-def _is_model(annotation: Any) -> bool:
-    return inspect.isclass(annotation) and issubclass(annotation, BaseModel)
-
-
-def _many_in_words(annotation: Any) -> str:
-    arguments = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
-    bounds = _bounds_in_words(arguments[1:])
-    return ", ".join([_PLURALS.get(arguments[0], "plain values"), *bounds])
-
-
-def _bounds_in_words(metadata: Sequence[Any]) -> list[str]:
-    bounds = {name: getattr(item, name) for item in metadata for name in _BOUNDS if hasattr(item, name)}
-    if {"ge", "le"} <= bounds.keys():
-        return [f"{bounds['ge']} to {bounds['le']}"]
-    return [_BOUNDS[name].format(bound) for name, bound in bounds.items()]
+def drop_unwritten() -> None:
+    """Let the interpreter end quietly after output was lost: it would try once more to write the rest, and complain."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)

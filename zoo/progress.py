@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zoo._console import BearingConsole, Output
-from zoo._terminal import clean, warn
+from zoo._text import clean, warn
 
 REDRAW_SECONDS = 0.2
 BAR_COLUMNS = (8, 40)  # the narrowest bar worth drawing, and the widest
@@ -40,7 +40,7 @@ class Progress:
     """Says how a run goes; a context manager, so that no bar is left behind when the run fails.
 
     As a context manager it bears the loss of its output: what cannot be written is dropped, and told at the end on
-    standard error. Else it raises what `zoo._terminal.echo` does.
+    standard error. Else it raises what `zoo._text.echo` does.
 
     Args:
         enabled: False says nothing at all, for example in all processes but the first.

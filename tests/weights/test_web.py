@@ -13,9 +13,9 @@ from safetensors.torch import save
 
 from hub_server import HubServer
 from loopback import Answer, Loopback
-from zoo._user_config import config
 from zoo.errors import InputError, WeightsError
 from zoo.weights.spec import ForeignFile, Found, WebWeights, Weights
+from zoo.weights.user_config import config
 from zoo.weights.web import UNVERIFIED, find_web_weights, place_web_weights
 
 CONTENT = b"\x80 what was published"

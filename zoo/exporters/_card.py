@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from zoo._terminal import clean
+from zoo._text import clean
 from zoo.data import Letterbox
 from zoo.models import Entry, ModelConfig
 from zoo.rates import NO_DECAY

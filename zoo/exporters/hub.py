@@ -13,7 +13,7 @@ from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo._terminal import echo
+from zoo._text import echo
 from zoo._version import VERSION
 from zoo.errors import InputError, WeightsAccessError, WeightsError, WeightsNetworkError, WeightsNotFoundError
 from zoo.exporters._package import OWN, Package, pack

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from zoo._terminal import warn
+from zoo._text import warn
 from zoo.data import Preprocess
 from zoo.errors import InputError, WeightsError, did_you_mean
 from zoo.files import to_path

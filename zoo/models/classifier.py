@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zoo._terminal import clean
+from zoo._text import clean
 from zoo.data import OnBad, Preprocess, Source, eval_transform, find_sources, gather, read_image, skipping
 from zoo.engine.frozen import fold_norms
 from zoo.errors import InputError

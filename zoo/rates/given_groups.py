@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from zoo._fields import shown
 from zoo._model import check_call, find_method
-from zoo._text import shown
 from zoo.errors import PlanError, did_you_mean
 from zoo.rates.groups import Common, Share, Starts, build_plan, full_rate, make_share, name_parameters
 from zoo.rates.plan import NO_DECAY, Group, Plan, RateHook

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, JsonValue, TypeAdapter, ValidationError
 
-from zoo._text import Path, refuse, shown
+from zoo._fields import Path, refuse, shown
 from zoo.errors import InputError, PlanError
 from zoo.rates.schedules.curves import Curve
 from zoo.rates.schedules.parse import Schedule, parse_schedule

@@ -21,7 +21,7 @@ from pydantic import (
     model_serializer,
 )
 
-from zoo._text import explain, shown
+from zoo._fields import explain, shown
 from zoo.errors import PlanError, did_you_mean
 
 Kind = Literal["conv", "norm", "linear", "bias"]

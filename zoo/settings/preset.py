@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from zoo._text import Words, explain, in_words, shown
+from zoo._fields import Words, explain, in_words, shown
 from zoo.errors import PresetError, did_you_mean
 from zoo.files import KeyPath, Problem, open_regular, read_yaml, to_path, write_yaml
 from zoo.rates import Params, Settings, check_rates, check_schedule, check_unfreezing, rates_for_file, schedule_for_file

@@ -21,5 +21,6 @@ from .spec import Weights as Weights
 from .spec import find_weights as find_weights
 from .spec import is_commercial as is_commercial
 from .spec import load_into as load_into
+from .user_config import config as config
 from .web import find_web_weights as find_web_weights
 from .web import place_web_weights as place_web_weights

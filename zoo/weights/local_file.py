@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from zoo._terminal import clean
+from zoo._text import clean
 from zoo.errors import WeightsError
 
 _FILENAME = "model.safetensors"

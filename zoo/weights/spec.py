@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from zoo._model import ask
-from zoo._terminal import clean
+from zoo._text import clean
 from zoo.errors import InputError, WeightsContentError, WeightsError, WeightsStorageError
 from zoo.files import Slot, check_checksum, digest_file, read_in_parts, read_object, read_shapes, read_slots, to_path
 from zoo.weights.hub import HubFile, fetch_file, fetch_if_there, get_endpoint, is_plain_path
@@ -101,7 +101,7 @@ class WebWeights:
         notice: Lines that tell the terms, shown before the first use in a process.
         source: Who trained them, on what.
         mean_ap: Published mAP@[.5:.95] on COCO 2017 val, per cent.
-        repo_setting: Setting that names a repository of the user's own, as `zoo._user_config.find_setting` takes it.
+        repo_setting: Setting that names a repository of the user's own, in `zoo.config`.
     """
 
     filename: str

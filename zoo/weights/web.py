@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from zoo._user_config import find_setting
 from zoo.errors import InputError, WeightsError, WeightsNetworkError
 from zoo.files import OnProgress, cache_folder, fetch_url, has_content, to_path
 from zoo.weights.hub import HubFile, fetch_file, get_endpoint
 from zoo.weights.spec import Found, ReadForeign, WebWeights, find_weights
+from zoo.weights.user_config import find_setting
 
 UNVERIFIED = "this is a public copy; nothing is known yet by which its content could be verified"
 _OWN_FILE = "model.safetensors"

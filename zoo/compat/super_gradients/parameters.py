@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any, NamedTuple
 
-from zoo._text import shown
+from zoo._fields import shown
 from zoo.errors import PresetError
 from zoo.settings import Preset
 

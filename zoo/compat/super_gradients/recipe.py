@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from zoo._text import shown
+from zoo._fields import shown
 from zoo.compat.super_gradients import Translation, translate
 from zoo.compat.super_gradients.parameters import LEFT_OUT, Line, join_names
 from zoo.errors import PresetError

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zoo._text import shown
+from zoo._fields import shown
 from zoo.compat.super_gradients.parameters import SCORES, Book, fuzzy, join_names, read_number
 from zoo.errors import PresetError, did_you_mean
 

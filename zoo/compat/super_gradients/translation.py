@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from zoo._text import shown
+from zoo._fields import shown
 from zoo.compat.super_gradients.parameters import (
     KNOWN,
     LEFT_OUT,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, Union
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from zoo._text import in_words, shown
+from zoo._fields import in_words, shown
 from zoo.errors import InputError, did_you_mean
 from zoo.rates.schedules.curves import CURVES, Clock, Curve, Schedule, downwards
 from zoo.rates.schedules.super_gradients import REFERENCES, Reading, Recorded, Reference, Run, read_rates

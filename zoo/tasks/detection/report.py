@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from zoo._terminal import clean
+from zoo._text import clean
 from zoo.tasks.detection.annotations import Finding, Key
 
 MOST_PLACES = 3  # places that a line of a summary names

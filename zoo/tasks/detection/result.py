@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from zoo._terminal import clean
+from zoo._text import clean
 from zoo.data import WRITABLE, FramePlace, read_again, write_video
 from zoo.errors import InputError
 from zoo.files import dump_json, make_folder, open_whole, to_path, write_file

@@ -468,7 +468,7 @@ def test_the_user_s_repository_is_asked_first(published, hub, images, monkeypatc
     folder.save_model(network, network.state_dict())
     files = {name: (tmp_path / "run" / name).read_bytes() for name in ("model.safetensors", "config.json")}
     hub.add("me/converted", files)
-    monkeypatch.setattr(zoo._user_config.config, "yolo_nas_repo", "me/converted")
+    monkeypatch.setattr(zoo.weights.user_config.config, "yolo_nas_repo", "me/converted")
     monkeypatch.delenv("ZOO_YOLO_NAS_REPO")
     network = zoo.get(NAME, pretrained=True, cache_dir=cache)
     assert same(network, build(), images)

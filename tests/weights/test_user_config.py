@@ -1,6 +1,6 @@
 import pytest
 
-from zoo._user_config import Config, config, find_setting
+from zoo.weights.user_config import Config, config, find_setting
 
 
 def test_nothing_is_set_at_first():
