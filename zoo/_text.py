@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+from collections.abc import Sequence
 from typing import TextIO
 
 from zoo.errors import StorageError
@@ -27,6 +28,11 @@ def clean(text: str, *, keep: str = "") -> str:
         letter if letter.isprintable() or letter in keep or letter in _JOINERS else " " if letter.isspace() else "?"
         for letter in text
     )
+
+
+def shorten(names: Sequence[str], most: int = 3) -> str:
+    """List the first of several names, cleaned, with dots for the rest."""
+    return clean(", ".join(names[:most]) + (", ..." if len(names) > most else ""))
 
 
 def indent(text: str) -> str:

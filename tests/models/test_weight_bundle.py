@@ -22,7 +22,8 @@ from zoo.models.catalog import list_models
 from zoo.models.registry import Entry, add_entry
 from zoo.models.weight_bundle import export_weights, import_weights
 from zoo.models.weight_store import list_stored, pull_weights
-from zoo.weights.spec import ForeignFile, WebWeights, Weights, find_weights
+from zoo.weights.find import find_weights
+from zoo.weights.spec import ForeignFile, WebWeights, Weights
 
 FILE = save({"fc.weight": torch.zeros(2, 3)})
 SHA256 = hashlib.sha256(FILE).hexdigest()

@@ -35,8 +35,9 @@ from zoo.errors import (
     WeightsNotFoundError,
     WeightsStorageError,
 )
+from zoo.weights.find import find_weights
 from zoo.weights.hub import HubFile, fetch_file
-from zoo.weights.spec import Weights, find_weights
+from zoo.weights.spec import Weights
 
 ROOT = Path(__file__).parents[2]
 close_session = getattr(utils, "close_session", None) or utils.reset_sessions  # the latter before client 1.0
@@ -463,7 +464,8 @@ def test_main_that_has_moved_gives_the_new_commit_and_the_old_stays(world: World
 
 def start(world: World, known: Weights, **options: Any) -> "subprocess.Popen[str]":
     code = f"""
-from zoo.weights.spec import Weights, find_weights
+from zoo.weights.spec import Weights
+from zoo.weights.find import find_weights
 found = find_weights(True, Weights(**{asdict(known)!r}), name="tiny")
 print(found.sha256)
 """
@@ -576,7 +578,8 @@ import json, resource, sys
 from pathlib import Path
 import torch
 from torch import nn
-from zoo.weights.spec import Found, load_into
+from zoo.weights.spec import Found
+from zoo.weights.load import load_into
 
 class Wide(nn.Module):
     def __init__(self):

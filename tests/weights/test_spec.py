@@ -18,7 +18,10 @@ from hub_server import HubServer
 from zoo._model import ModelInterface
 from zoo.errors import InputError, WeightsError
 from zoo.files.safetensors import save_tensors, sha256_file
-from zoo.weights.spec import ForeignFile, Found, LoadReport, WebWeights, Weights, find_weights, is_commercial, load_into
+from zoo.weights.find import find_weights
+from zoo.weights.licence import is_commercial
+from zoo.weights.load import load_into
+from zoo.weights.spec import ForeignFile, Found, LoadReport, WebWeights, Weights
 
 SHARED = Path(__file__).parents[3] / "shared" / "weights"
 
@@ -268,7 +271,8 @@ def test_offline(hub: HubServer, known: Weights) -> None:
     hub.requests.clear()
     code = f"""
 import sys
-from zoo.weights.spec import Weights, find_weights
+from zoo.weights.spec import Weights
+from zoo.weights.find import find_weights
 known = Weights(**{asdict(known)!r})
 print(find_weights(True, known, name="tiny").sha256)
 assert "torch" not in sys.modules

@@ -33,7 +33,7 @@ class Entry:
         aliases: Other names for it.
         options: Keyword arguments of `build` that a saved configuration may set, and the values allowed.
         read_options: Of names and shapes in a file of weights to the options that they are for; None: there is no need.
-        read_foreign: Reads files of another program, as `zoo.weights.spec.find_weights` takes it; None: only
+        read_foreign: Reads files of another program, as `zoo.weights.find.find_weights` takes it; None: only
         safetensors. is_own: Whether a user registered it: any module, of which nothing but `forward` is known.
     """
 

@@ -24,7 +24,7 @@ class Saved(NamedTuple):
 
     Attributes:
         config: What `config.json` says.
-        source: Where the weights are, as `zoo.weights.spec.find_weights` takes it: `org/name@commit`, or a folder.
+        source: Where the weights are, as `zoo.weights.find.find_weights` takes it: `org/name@commit`, or a folder.
         is_timm: Whether the configuration has timm's form, so that its names are timm's.
     """
 

@@ -1,3 +1,6 @@
+from .find import CONFIG as CONFIG
+from .find import find_file as find_file
+from .find import find_weights as find_weights
 from .hub import HubFile as HubFile
 from .hub import fetch_file as fetch_file
 from .hub import fetch_if_there as fetch_if_there
@@ -8,9 +11,9 @@ from .hub import look_up as look_up
 from .hub import refuse_open_http as refuse_open_http
 from .licence import Licence as Licence
 from .licence import check_commercial as check_commercial
-from .licence_terms import find_terms as find_terms
-from .local_file import find_file as find_file
-from .spec import CONFIG as CONFIG
+from .licence import find_terms as find_terms
+from .licence import is_commercial as is_commercial
+from .load import load_into as load_into
 from .spec import IMAGENET_CAVEAT as IMAGENET_CAVEAT
 from .spec import ForeignFile as ForeignFile
 from .spec import Found as Found
@@ -18,9 +21,6 @@ from .spec import LoadReport as LoadReport
 from .spec import ReadForeign as ReadForeign
 from .spec import WebWeights as WebWeights
 from .spec import Weights as Weights
-from .spec import find_weights as find_weights
-from .spec import is_commercial as is_commercial
-from .spec import load_into as load_into
 from .user_config import config as config
 from .web import find_web_weights as find_web_weights
 from .web import place_web_weights as place_web_weights

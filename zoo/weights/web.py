@@ -8,8 +8,9 @@ from pathlib import Path
 
 from zoo.errors import InputError, WeightsError, WeightsNetworkError
 from zoo.files import OnProgress, cache_folder, fetch_url, has_content, to_path
+from zoo.weights.find import find_weights
 from zoo.weights.hub import HubFile, fetch_file, get_endpoint
-from zoo.weights.spec import Found, ReadForeign, WebWeights, find_weights
+from zoo.weights.spec import Found, ReadForeign, WebWeights
 from zoo.weights.user_config import find_setting
 
 UNVERIFIED = "this is a public copy; nothing is known yet by which its content could be verified"

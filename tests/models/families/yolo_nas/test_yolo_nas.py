@@ -23,7 +23,8 @@ from zoo.models.families.yolo_nas.network import SIZES
 from zoo.optim.freeze import apply_plan, frozen_tensors
 from zoo.tasks.detection.postprocess import Postprocess
 from zoo.training.run_folder import RunFolder, load_model
-from zoo.weights.spec import Found, load_into
+from zoo.weights.load import load_into
+from zoo.weights.spec import Found
 from zoo.weights.web import UNVERIFIED
 
 NAME = "yolo_nas_s"

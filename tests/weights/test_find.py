@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import WeightsError
-from zoo.weights.local_file import find_file, names_pickle
+from zoo.weights.find import find_file, names_pickle
 
 
 def fill(folder: Path, *names: str) -> Path:
