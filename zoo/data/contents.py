@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from zoo.engine.frozen import THREADS, digest_sources
+from zoo.data.digests import THREADS, digest_sources
 from zoo.files import YOUNG_SECONDS, cache_folder, open_regular, read_note, write_note
 
 MOST_READ = 2000  # images in memory, evenly spread, of a larger data set
@@ -21,9 +21,9 @@ _DIGITS = 16  # of the digests that are kept one by one
 
 
 def digest_contents(images: Any) -> list[str]:
-    """Return a digest of each image, `Images` or `BoxedImages`; empty for one that is not read."""
+    """Return a digest of each image of a split; empty for one that is not read."""
     if images.in_threads:
-        sources = [_find_source(images, index) for index in range(len(images))]
+        sources = [images.find_source(index) for index in range(len(images))]
         if all(isinstance(source, (str, os.PathLike)) for source in sources):
             return _digest_files([os.path.abspath(source) for source in sources])
         return digest_sources(images)
@@ -72,11 +72,6 @@ def _names(facts: Mapping[str, Any], split: str) -> dict[str, str]:
 def _count(names: Sequence[str], what: str) -> str:
     shown = ", ".join(repr(name) for name in names[:MOST_TOLD]) + (", ..." if len(names) > MOST_TOLD else "")
     return f"{len(names):,} {what} ({shown})"
-
-
-def _find_source(images: Any, index: int) -> Any:
-    given = images.reader(images.positions[index])
-    return given[0] if isinstance(given, tuple) else given
 
 
 def _digest_files(paths: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import warnings
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -73,7 +74,7 @@ class Images:
         if self.store is not None and (kept := self.store.get(key)):
             return kept, self.targets[index]
         try:
-            picture = read_image(self.reader(position)[0])
+            picture = read_image(self.find_source(index))
         except InputError as error:
             raise DataError(
                 f"image {self.names[index]!r}: {error}. Put the image back as it was; a new run leaves bad "
@@ -82,6 +83,14 @@ class Images:
         if self.store is not None:
             self.store.put(key, picture)
         return picture, self.targets[index]
+
+    def find_source(self, index: int, /) -> Any:
+        """Return what `read_image` takes of an image."""
+        return self.reader(self.positions[index])[0]
+
+    def target_bytes(self) -> list[bytes]:
+        """Return the class numbers as bytes, after a word for what they are."""
+        return [b"classes", array("q", self.targets).tobytes()]
 
     def keeping(self, store: ImageStore, name: str) -> "Images":
         """Return the same images, read once and then from a store.

@@ -3,7 +3,6 @@
 Shapes: `B` images, `H` and `W` their sides in pixels, `D` features, `C` classes.
 """
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +15,6 @@ from torch.nn import functional
 
 from zoo._text import clean
 from zoo.data import OnBad, Preprocess, Source, eval_transform, find_sources, gather, read_image, skipping
-from zoo.engine.frozen import fold_norms
 from zoo.errors import InputError
 from zoo.models.hooks import GroupHooks
 from zoo.models.structure import describe_structure, hooked_layers
@@ -209,17 +207,6 @@ class Classifier(GroupHooks, nn.Module):
                 nn.init.normal_(layer.weight, std=HEAD_STD)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
-
-    def fuse(self) -> "Classifier":
-        """Return a copy for use, not for training: batch norms are folded into the convolutions before them.
-
-        It is in eval mode, asks for no gradient and shares nothing with this model, which stays as it is. Norms that
-        do not come right after a convolution stay, and all of them in a network that cannot be traced.
-        """
-        with torch.inference_mode(False):  # the copy may outlive a prediction
-            twin = copy.deepcopy(self).eval().requires_grad_(False)
-            fold_norms(twin)
-        return twin
 
     def loss(self, outputs: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
         """Return the mean cross-entropy of logits `(B, C)` and class indices `(B,)`, int64, in nats."""

@@ -1,7 +1,5 @@
 from .folding import fold_norms as fold_norms
 from .keys import ABOUT as ABOUT
-from .keys import THREADS as THREADS
-from .keys import digest_sources as digest_sources
 from .keys import features_folder as features_folder
 from .keys import read_about as read_about
 from .policy import why_not_frozen as why_not_frozen

@@ -230,12 +230,13 @@ def _inner(model: Any) -> Any:
 
 def _deploy(model: Any, fuse: bool, method: str) -> tuple[Any, int]:
     """Return a copy of a model for use, without its head, and how many norms of the trunk were folded."""
-    if fuse and ask(model, "fuse"):
-        twin = model.fuse()
-    else:
-        twin = copy.deepcopy(model).eval().requires_grad_(False)
-        if fuse:
-            fold_norms(twin, method=method)
+    with torch.inference_mode(False):  # the copy may outlive a prediction
+        if fuse and ask(model, "fuse"):
+            twin = model.fuse()
+        else:
+            twin = copy.deepcopy(model).eval().requires_grad_(False)
+            if fuse:
+                fold_norms(twin, method=method)
     _drop_head(twin)
     return twin, _count_norms(model) - _count_norms(twin)
 

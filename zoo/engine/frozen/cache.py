@@ -14,11 +14,11 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
+from zoo.data import digest_images
 from zoo.engine.frozen.backbone import TrunkEngine
 from zoo.engine.frozen.code_digest import UnreadableCodeError
 from zoo.engine.frozen.compute import FeaturePass, Split
 from zoo.engine.frozen.keys import (
-    digest_images,
     feature_folder,
     features_folder,
     find_versions,

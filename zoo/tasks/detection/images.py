@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +70,7 @@ class BoxedImages:
         if self.store is not None and (kept := self.store.get(key)):
             return kept, self.boxes[index]
         try:
-            picture = read_image(self.reader(position))
+            picture = read_image(self.find_source(index))
         except InputError as error:
             raise DataError(
                 f"image {self.names[index]!r}: {error}. Put the image back as it was; a new run leaves bad "
@@ -79,6 +79,18 @@ class BoxedImages:
         if self.store is not None:
             self.store.put(key, picture)
         return picture, self.boxes[index]
+
+    def find_source(self, index: int, /) -> Any:
+        """Return what `read_image` takes of a picture."""
+        return self.reader(self.positions[index])
+
+    def target_bytes(self) -> list[bytes]:
+        """Return the boxes as bytes, after a word for what they are and the number of each picture's."""
+        counts = np.asarray([len(boxes.labels) for boxes in self.boxes], np.int64)
+        columns = zip(*self.boxes, strict=True) if self.boxes else ()
+        types = (np.float32, np.int64, np.bool_)
+        joined = [np.concatenate(column).astype(kind).tobytes() for column, kind in zip(columns, types, strict=False)]
+        return [b"boxes", counts.tobytes(), *joined]
 
     def keeping(self, store: ImageStore, name: str) -> "BoxedImages":
         """Return the same pictures, read once and then from a store.
