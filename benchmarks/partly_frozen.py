@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from zoo.data.loader import lay_channels_last
 from zoo.engine.accelerator import make_accelerator
 from zoo.engine.memory import peak_memory
-from zoo.models.catalog import get
+from zoo.models.build import get
 from zoo.optim.build import build_optimizer
 from zoo.optim.freeze import apply_plan
 from zoo.rates.make import make_plan

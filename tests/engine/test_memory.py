@@ -19,7 +19,7 @@ from zoo.engine.memory import (
     undisturbed,
 )
 from zoo.errors import InputError, TrainingError
-from zoo.models.catalog import get
+from zoo.models.build import get
 from zoo.optim.freeze import apply_plan
 from zoo.rates.make import make_plan
 from zoo.settings.preset import Preset

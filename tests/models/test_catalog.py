@@ -11,7 +11,8 @@ import zoo.models.catalog
 from zoo.data.transforms import Preprocess
 from zoo.errors import InputError, LicenceError
 from zoo.models import registry
-from zoo.models.catalog import find_entry, from_config
+from zoo.models.build import from_config
+from zoo.models.catalog import find_entry
 from zoo.models.classifier import build_timm
 from zoo.models.config import ModelConfig
 from zoo.models.registry import entries, register

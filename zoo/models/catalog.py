@@ -1,44 +1,18 @@
-"""The models: `get` finds a name's family, builds it and loads its weights.
+"""The catalogue: which models there are, and what is known of each.
 
-A family is one file here; the names in it begin with the file's name, so `get` opens one file and there is no list.
-What users register with `register_model` stands beside them.
+A family is one file or folder in `families`; the names in it begin with its name, so finding a model opens one family.
 """
 
 import importlib
-import inspect
-import os
 import pkgutil
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import partial
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
-from zoo._text import warn
-from zoo.data import Preprocess
-from zoo.errors import InputError, WeightsError, did_you_mean
-from zoo.files import to_path
+from zoo.errors import InputError, did_you_mean
 from zoo.models import families
-from zoo.models.class_rows import find_rows, move_rows, say_rows
-from zoo.models.config import MAX_CLASSES, ModelConfig, make_postprocess
-from zoo.models.custom import build_own, choose_preprocess, make_entry, place, take_weights, takes_drop_rate
-from zoo.models.registry import Entry, add_entry, entries
-from zoo.models.saved import Saved, names_repository, open_saved
-from zoo.weights import (
-    Found,
-    Licence,
-    WebWeights,
-    check_commercial,
-    find_web_weights,
-    find_weights,
-    is_commercial,
-    load_into,
-)
-
-_Builder = TypeVar("_Builder", bound=Callable[..., Any])
-_TOLD: set[tuple[str, ...]] = set()  # terms that were shown in this process
+from zoo.models.registry import Entry, entries
+from zoo.weights import is_commercial
 
 
 def find_entry(name: str) -> Entry:
@@ -50,18 +24,18 @@ def find_entry(name: str) -> Entry:
     if not isinstance(name, str):
         raise InputError(f"a model name is a string, not {type(name).__name__}. zoo.list_models() names all.")
     family, slash, rest = name.partition("/")
-    if slash and family in _families():
+    if slash and family in list_families():
         module = importlib.import_module(f"{families.__name__}.{family}")
         if hasattr(module, "open_entry"):
             entry: Entry = module.open_entry(rest)
             return entry
-    wanted = _plain(name)
-    for family in sorted(_families(), key=len, reverse=True):
-        if wanted.startswith(_plain(family)):
+    wanted = plain_name(name)
+    for family in sorted(list_families(), key=len, reverse=True):
+        if wanted.startswith(plain_name(family)):
             importlib.import_module(f"{families.__name__}.{family}")
             break
     for entry in entries().values():
-        if wanted in map(_plain, (entry.name, *entry.aliases)):
+        if wanted in map(plain_name, (entry.name, *entry.aliases)):
             return entry
     known = list_models()
     raise InputError(
@@ -81,7 +55,7 @@ def list_models(
         pretrained: Only models with (True) or without (False) pretrained weights.
         commercial: Only models whose weights are known to allow commercial use (True), or the others (False).
     """
-    _import_families()
+    import_families()
     found = [
         entry.name
         for entry in entries().values()
@@ -98,417 +72,19 @@ def describe(name: str) -> dict[str, Any]:
     return find_entry(name).describe()
 
 
-def register_model(
-    name: str | None = None,
-    *,
-    preprocess: Preprocess | Mapping[str, Any] | None = None,
-    code_licence: str = "unknown",
-    summary: str | None = None,
-) -> Callable[[_Builder], _Builder]:
-    """Make a class of modules, or a function that builds one, usable by name; a decorator with parentheses.
-
-    It is called with `num_classes=N`, and with `drop_rate` if it has such an argument. Any module will do; what a
-    feature needs beyond `forward` it asks for itself, such as `get_finetune_lr_dict(lr)` for `mode="head"`.
-    Checkpoints hold the name: where they are loaded, the model has to be registered before.
-
-    Args:
-        name: Its name; that of the class or function if none is given.
-        preprocess: What it expects of an image, or only what differs from the usual, such as `{"image_size": 64}`.
-        code_licence: Of its code, SPDX identifier.
-        summary: One line on what it is; None: the first of its documentation.
-
-    Raises:
-        InputError: The name is taken or has odd characters, or `num_classes` is no argument.
-    """
-    if name is not None and not isinstance(name, str):
-        raise InputError("register_model is used with parentheses: @zoo.register_model() or with a name in them.")
-
-    def register(build: _Builder) -> _Builder:
-        entry = make_entry(build, name, preprocess=preprocess, code_licence=code_licence, summary=summary)
-        _check_free(entry)
-        add_entry(entry)
-        return build
-
-    return register
-
-
-def get(
-    name: str | os.PathLike[str],
-    *,
-    pretrained: bool | str | os.PathLike[str] = False,
-    num_classes: int | None = None,
-    classes: Sequence[str] | None = None,
-    drop_rate: float = 0.0,
-    in_channels: int | None = None,
-    commercial: bool | None = None,
-    seed: int = 0,
-    cache_dir: str | None = None,
-    token: str | None = None,
-) -> Any:
-    """Build a model, in eval mode on the CPU in float32: a `Classifier`, a `YoloNAS`, or what was registered.
-
-    Args:
-        name: A name of `zoo.list_models()`, or `timm/<name>` for any classifier of timm. A name that was registered
-            gives that very module, with `classes`, `preprocess`, `licence`, `load_report` and `config` set. Or a
-            repository, `org/name[@revision]`, or a run's folder, whose `config.json` says which model it holds: with
-            its weights.
-        pretrained: True: the known weights, from the Hub at their pinned commit, or from their publisher. A path: a
-            safetensors file, or a folder with one (and `config.json`), for example that of a run; for YOLO-NAS also a
-            `.pth` of super-gradients, which is read as data. `org/name[@revision]`: a Hub repository.
-        num_classes: Number of outputs; None: as the weights have. If it differs, what depends on it is made anew: the
-            head of a classifier, the predictors of classes of a detector.
-        classes: Their names, instead of their number. Outputs of the same names are kept, wherever they stand; those of
-            other names are made anew.
-        drop_rate: Share of the features dropped before the classifier in training, 0 to 1; for classifiers.
-        in_channels: Channels of the images, for detectors; None: as the weights have, or 3. Kernels for other channels
-            are made of those of the weights.
-        commercial: True refuses weights that are not known to allow commercial use; None asks the environment
-            variable `ZOO_COMMERCIAL_ONLY`.
-        seed: Of new layers: the same call gives the same weights.
-        cache_dir: Where downloads are kept; None: the Hub client's own cache.
-        token: For private or gated repositories; None: the client's saved one.
-
-    Raises:
-        InputError: For an unknown name or a value out of range.
-        WeightsError: If the weights cannot be had, or do not fit.
-        LicenceError: If commercial use was asked for and the weights do not allow it.
-    """
-    entry, pretrained = _choose(name, pretrained, commercial, cache_dir, token)
-    names = _check_classes(num_classes, classes)
-    if not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise InputError(f"seed is {seed!r}; expected a whole number from 0 to 2**63 - 1.")
-    _check_arguments(entry, drop_rate, in_channels)
-    wanted = _Wanted(names, num_classes, drop_rate, in_channels, seed)
-    if pretrained is False or pretrained is None:
-        return _build(entry, ModelConfig(origin={"pretrained": False}), None, wanted)
-    if pretrained is True and entry.weights:
-        check_commercial(entry.name, entry.weights.licence, commercial)
-        _tell_terms(entry, entry.weights.licence)
-    found = _find(entry, pretrained, cache_dir, token)
-    model = _load(entry, found, wanted, commercial)
-    model.config["origin"]["pretrained"] = pretrained if isinstance(pretrained, bool) else _name_source(pretrained)
-    return model
-
-
-def find_task(name: str) -> str:
-    """Return what a model of `get` is for: by its name, or by the configuration of the repository or folder.
-
-    Raises:
-        InputError: There is no such model.
-        WeightsError: The configuration cannot be had.
-    """
-    return _choose(name, False, None, None, None)[0].task
-
-
-def _name_source(source: str | os.PathLike[str]) -> str:
-    """Return where weights are so that it can be found again from any folder."""
-    path = to_path(source)
-    return str(path.absolute()) if path.exists() else str(source)
-
-
-def find_saved_entry(saved: Saved) -> Entry:
-    """Return what is known of the model of a repository or folder.
-
-    Raises:
-        InputError: There is no such model here; for one that a user registered, the text says so.
-    """
-    name = saved.config.model or ""
-    try:
-        return find_entry(name)
-    except InputError as error:
-        if saved.is_timm:
-            return find_entry(f"timm/{name}")
-        if not saved.config.origin.get("registered"):
-            raise
-        raise InputError(
-            f"this is a checkpoint of {name!r}, a model that was registered by @zoo.register_model, and is not in this "
-            "process. Import the module that registers it first, or build the network and pass it as model=."
-        ) from error
-
-
-def from_weights(name: str, found: Found) -> Any:
-    """Build the model of a name with weights that are on this machine, as `zoo.get` does.
-
-    Raises:
-        WeightsError: They do not fit.
-    """
-    return _load(find_entry(name), found, _Wanted(), None)
-
-
-def from_config(config: ModelConfig) -> Any:
-    """Build the model that a checkpoint's configuration describes, with weights still to be loaded.
-
-    Raises:
-        InputError: There is no such model here.
-    """
-    entry = find_saved_entry(Saved(config, "", is_timm=False))
-    config = config.fitting(entry)
-    drop_rate = float(config.options.get("drop_rate", 0.0))
-    return _build(entry, config, None, _Wanted(config.names, config.num_classes, drop_rate, None, config.init_seed))
-
-
-def _choose(
-    name: str | os.PathLike[str],
-    pretrained: bool | str | os.PathLike[str],
-    commercial: bool | None,
-    cache_dir: str | None,
-    token: Any,
-) -> tuple[Entry, bool | str | os.PathLike[str]]:
-    """Return the model that a name or a repository means, and where its weights are."""
-    if isinstance(name, os.PathLike):
-        name = os.fspath(name)
-    elif not names_saved(name):
-        return find_entry(name), pretrained
-    if pretrained not in (False, True, None):
-        raise InputError(
-            f"{name!r} names a model with its weights, and pretrained={str(pretrained)!r} names others. Leave out "
-            "one of the two, or pass the model's own name."
-        )
-    saved = open_saved(name, cache_dir=cache_dir, token=token)
-    entry = find_saved_entry(saved)
-    check_commercial(entry.name, saved.config.licence, commercial)  # before its weights are fetched
-    return entry, saved.source
-
-
-def names_saved(name: str) -> bool:
-    """Whether a name is that of a repository or a folder, with weights; `timm/resnet18` is that of a model."""
-    if not isinstance(name, str) or name.partition("/")[0] in _families():
-        return False
-    return names_repository(name) or (os.path.isfile(to_path(name) / "config.json") and not _is_known(name))
-
-
-def _is_known(name: str) -> bool:
-    """Whether a model has that name, which then comes before a folder of that name."""
-    try:
-        find_entry(name)
-    except InputError:
-        return False
-    return True
-
-
-def _find(entry: Entry, pretrained: bool | str | os.PathLike[str], cache_dir: str | None, token: str | None) -> Found:
-    """Bring weights to this machine."""
-    name, read = entry.name, entry.read_foreign
-    if pretrained is True and isinstance(entry.weights, WebWeights) and read is not None:
-        return find_web_weights(entry.weights, read, name=name, cache_dir=cache_dir, token=token)
-    source: Any = Path(pretrained) if isinstance(pretrained, os.PathLike) else pretrained
-    return find_weights(source, entry.weights, name=name, cache_dir=cache_dir, token=token, read_foreign=read)
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """What was asked for; None: as the weights have it."""
-
-    classes: tuple[str, ...] | None = None
-    num_classes: int | None = None
-    drop_rate: float = 0.0
-    in_channels: int | None = None
-    seed: int = 0
-
-    @property
-    def count(self) -> int | None:
-        return len(self.classes) if self.classes else self.num_classes
-
-
-def _load(entry: Entry, found: Found, wanted: _Wanted, commercial: bool | None) -> Any:
-    config = ModelConfig.parse(found.config, found.origin).fitting(entry) if found.config else ModelConfig()
-    found = replace(found, licence=found.licence or config.licence)
-    check_commercial(entry.name, found.licence, commercial)
-    _tell_terms(entry, found.licence)
-    return _build(entry, config, found, wanted)
-
-
-def _build(entry: Entry, config: ModelConfig, found: Found | None, wanted: _Wanted) -> Any:
-    if entry.is_own:
-        return _build_own(entry, config, found, wanted)
-    options = {key: value for key, value in config.options.items() if key != "drop_rate"}
-    options |= _read_options(entry, found) if found else {}
-    if wanted.in_channels is not None and not found:
-        options["in_channels"] = wanted.in_channels
-    rate = {"drop_rate": wanted.drop_rate} if _takes_drop_rate(entry) else {}
-    make = partial(_make, entry, options | rate, wanted.seed)
-
-    theirs = cast(int, config.num_classes or entry.num_classes)
-    count = wanted.count or theirs
-    model = make(count)
-    if found and config.num_classes is None:  # a bare file: what depends on the classes tells how many there are
-        theirs = _count_classes(found, model) or theirs
-        if not wanted.count and theirs != count and 1 <= theirs <= MAX_CLASSES:
-            count, model = theirs, make(theirs)
-    names = config.names or (entry.classes if found and len(entry.classes) == theirs else None)
-    keeps_head = count == theirs and wanted.classes in (None, names)
-    if found and wanted.classes and names and set(find_rows(wanted.classes, names)) != {None} and not keeps_head:
-        model, keeps_head = _load_moved(make(theirs), model, found, wanted.classes, names), True
-    elif found:
-        prefixes = getattr(model, "class_prefixes", model.head_prefixes)
-        model.load_report = load_into(model, found, head=prefixes, keep_head=keeps_head)
-    if wanted.in_channels is not None and found and wanted.in_channels != model.in_channels:
-        model.replace_in_channels(wanted.in_channels)
-    if "in_channels" in entry.options:
-        options["in_channels"] = model.in_channels
-    model.preprocess = config.preprocess_value or entry.preprocess
-    if entry.postprocess is not None:
-        model.postprocess = make_postprocess(config.postprocess or entry.postprocess)
-    model.classes = wanted.classes or (names if keeps_head else None) or _default_names(count, keeps_head and found)
-    origin = {"init_seed": wanted.seed}
-    _describe(model, entry, config, found, options | rate, origin)
-    return model.eval()
-
-
-def _load_moved(model: Any, fresh: Any, found: Found, classes: Sequence[str], names: Sequence[str]) -> Any:
-    """Load weights whole, then give the model its classes: the outputs of the same names are kept."""
-    report = load_into(model, found, head=(), keep_head=True)
-    move_rows(model, fresh, find_rows(classes, names))
-    model.load_report = replace(report, notes=(*report.notes, f"outputs by name: {say_rows(classes, names)}"))
-    return model
-
-
-def _build_own(entry: Entry, config: ModelConfig, found: Found | None, wanted: _Wanted) -> Any:
-    """Build a model that a user registered."""
-    import torch
-
-    count = wanted.count or config.num_classes or entry.num_classes
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(wanted.seed)
-        model: Any = build_own(entry, count, wanted.drop_rate)
-    preprocess = choose_preprocess(entry, model, config)
-    report = take_weights(entry, model, found, config, wanted.classes) if found else None
-    names = config.names if report and not report.reinitialised and len(config.names or ()) == count else None
-    model.preprocess, model.load_report = preprocess, report
-    model.classes = wanted.classes or names or _default_names(cast(int, count), False)
-    options = {"drop_rate": wanted.drop_rate} if takes_drop_rate(entry) else {}
-    _describe(model, entry, config, found, options, {"init_seed": wanted.seed, "registered": True})
-    return model.eval()
-
-
-def _make(entry: Entry, options: Mapping[str, Any], seed: int, num_classes: int) -> Any:
-    """Call a builder; the caller's random numbers stay as they are."""
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return entry.build(num_classes=num_classes, **options)
-
-
-def _describe(
-    model: Any,
-    entry: Entry,
-    config: ModelConfig,
-    found: Found | None,
-    options: Mapping[str, Any],
-    origin: Mapping[str, Any],
-) -> None:
-    """Set the licence of a model that was just built, and what a checkpoint needs to build it again."""
-    model.licence = Licence(entry.code_licence, found.licence or "unknown" if found else config.licence)
-    place = {"weights": found.origin, "revision": found.revision, "sha256": found.sha256} if found else {}
-    model.config = config.derived(entry, options, model.licence.weights, **origin, **place).model_dump()
-
-
-def _read_options(entry: Entry, found: Found) -> dict[str, Any]:
-    """Return the options that the shapes in a file tell, if the model allows them."""
-    options = entry.read_options(found.shapes()) if entry.read_options else {}
-    for key, value in options.items():
-        if value not in entry.options[key]:
-            raise WeightsError(f"{found.origin} is for {key}={value}; {entry.name} allows {entry.options[key]}.")
-    return options
-
-
-def _count_classes(found: Found, model: Any) -> int | None:
-    """Return how many classes a file is for, by the rows of what depends on them."""
-    shapes = found.shapes()
-    for prefix in getattr(model, "class_prefixes", None) or (model.head_name,):
-        rows = shapes.get(f"{prefix.rstrip('.')}.weight", ())
-        if rows:
-            return rows[0]
-    return None
-
-
-def _check_free(entry: Entry) -> None:
-    """Refuse a name that means something else already."""
-    _import_families()
-    wanted = _plain(entry.name)
-    if wanted in map(_plain, _families()):
-        raise InputError(f"register_model: {entry.name!r} is the name of a family of models. Choose another name.")
-    for known in entries().values():
-        if wanted not in map(_plain, (known.name, *known.aliases)):
-            continue
-        if known.is_own and known.name == entry.name and place(known.build) == place(entry.build):
-            continue  # the same lines run again, as in a notebook
-        what = ".".join(place(known.build)) if known.is_own else "a model of this package"
-        raise InputError(f"register_model: the name {entry.name!r} means {what}. Choose another name.")
-
-
-def _default_names(num_classes: int, is_pretrained: object) -> tuple[str, ...]:
-    """Name the classes by ImageNet-1k where the weights are of it, else by number."""
-    if num_classes == 1000 and is_pretrained:
-        from timm.data import ImageNetInfo
-
-        info = ImageNetInfo()  # reads its tables from disk: once, not once for every class
-        return tuple(info.index_to_description(index) for index in range(num_classes))
-    return tuple(str(index) for index in range(num_classes))
-
-
-def _check_classes(num_classes: int | None, classes: Sequence[str] | None) -> tuple[str, ...] | None:
-    whole = isinstance(num_classes, int) and not isinstance(num_classes, bool)
-    if num_classes is not None and not (whole and 1 <= num_classes <= MAX_CLASSES):
-        raise InputError(f"num_classes is {num_classes!r}; expected a whole number from 1 to {MAX_CLASSES:,}.")
-    if classes is None:
-        return None
-    if (
-        isinstance(classes, str)
-        or not isinstance(classes, Sequence)
-        or not all(isinstance(name, str) and name for name in classes)
-    ):
-        raise InputError(f"classes is {classes!r}; expected a sequence of names.")
-    names = tuple(classes)
-    if len(set(names)) != len(names) or not names:
-        raise InputError(f"classes holds {len(names)} names, {len(set(names))} different ones; expected each once.")
-    if num_classes not in (None, len(names)):
-        raise InputError(f"num_classes is {num_classes} and classes holds {len(names)} names. Pass one of the two.")
-    return names
-
-
-def _check_arguments(entry: Entry, drop_rate: Any, in_channels: Any) -> None:
-    """Refuse what is out of range, or no argument of this model."""
-    if not isinstance(drop_rate, (int, float)) or not 0 <= drop_rate < 1:
-        raise InputError(f"drop_rate is {drop_rate!r}; expected a share of the features, 0 <= drop_rate < 1.")
-    if drop_rate and not entry.is_own and not _takes_drop_rate(entry):
-        raise InputError(f"{entry.name} takes no drop_rate. Leave it out.")
-    if in_channels is None:
-        return
-    if "in_channels" not in entry.options:
-        raise InputError(f"{entry.name} takes images of three channels; in_channels is {in_channels!r}. Leave it out.")
-    allowed = entry.options["in_channels"]
-    if type(in_channels) is not int or in_channels not in allowed:
-        raise InputError(f"in_channels is {in_channels!r}; expected a whole number in {allowed}.")
-
-
-def _takes_drop_rate(entry: Entry) -> bool:
-    """Whether a builder of this package passes it on: by name, or with all other options."""
-    arguments = inspect.signature(entry.build).parameters.values()
-    return any(argument.name == "drop_rate" or argument.kind is argument.VAR_KEYWORD for argument in arguments)
-
-
-def _tell_terms(entry: Entry, licence: str | None) -> None:
-    """Print the terms of weights that bind their user, once in a process."""
-    weights = entry.weights
-    if weights is None or not weights.notice or licence != weights.licence or weights.notice in _TOLD:
-        return
-    _TOLD.add(weights.notice)
-    for line in weights.notice:
-        warn(line)
-
-
-def _families() -> list[str]:
+def list_families() -> list[str]:
+    """Return the names of the families: the files and folders of `zoo.models.families`."""
     return [module.name for module in pkgutil.iter_modules(families.__path__) if not module.name.startswith("_")]
 
 
-def _import_families() -> None:
-    for family in _families():
+def import_families() -> None:
+    """Import every family, so that all its models are registered."""
+    for family in list_families():
         importlib.import_module(f"{families.__name__}.{family}")
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Return a name without what does not matter in it: case, `-` and `_`."""
     return name.lower().replace("_", "").replace("-", "")
 
 

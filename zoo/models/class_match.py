@@ -8,7 +8,7 @@ import torch
 from zoo._model import ask, get_fact, known_config, set_fact
 from zoo.data import are_numbers, say_nameless
 from zoo.errors import InputError
-from zoo.models.catalog import from_config
+from zoo.models.build import from_config
 from zoo.models.class_rows import class_prefixes, find_rows, move_rows, say_rows
 from zoo.models.config import describe_model
 

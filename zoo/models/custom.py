@@ -8,17 +8,19 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zoo.data import Letterbox, Preprocess
 from zoo.errors import InputError, WeightsError
+from zoo.models.catalog import import_families, list_families, plain_name
 from zoo.models.config import ModelConfig
-from zoo.models.registry import Entry, summarise
+from zoo.models.registry import Entry, add_entry, entries, summarise
 from zoo.weights import Found, LoadReport, load_into
 
 if TYPE_CHECKING:
     from torch import nn
 
+_Builder = TypeVar("_Builder", bound=Callable[..., Any])
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,99}")
 
 
@@ -157,3 +159,52 @@ def _check_attributes(entry: Entry, model: "nn.Module") -> None:
 def _guess_head(model: "nn.Module") -> tuple[str, ...]:
     last = next(reversed([name for name, _ in model.named_parameters()]), "head")
     return (f"{last.rpartition('.')[0] or last}.",)
+
+
+def register_model(
+    name: str | None = None,
+    *,
+    preprocess: Preprocess | Mapping[str, Any] | None = None,
+    code_licence: str = "unknown",
+    summary: str | None = None,
+) -> Callable[[_Builder], _Builder]:
+    """Make a class of modules, or a function that builds one, usable by name; a decorator with parentheses.
+
+    It is called with `num_classes=N`, and with `drop_rate` if it has such an argument. Any module will do; what a
+    feature needs beyond `forward` it asks for itself, such as `get_finetune_lr_dict(lr)` for `mode="head"`.
+    Checkpoints hold the name: where they are loaded, the model has to be registered before.
+
+    Args:
+        name: Its name; that of the class or function if none is given.
+        preprocess: What it expects of an image, or only what differs from the usual, such as `{"image_size": 64}`.
+        code_licence: Of its code, SPDX identifier.
+        summary: One line on what it is; None: the first of its documentation.
+
+    Raises:
+        InputError: The name is taken or has odd characters, or `num_classes` is no argument.
+    """
+    if name is not None and not isinstance(name, str):
+        raise InputError("register_model is used with parentheses: @zoo.register_model() or with a name in them.")
+
+    def register(build: _Builder) -> _Builder:
+        entry = make_entry(build, name, preprocess=preprocess, code_licence=code_licence, summary=summary)
+        _check_free(entry)
+        add_entry(entry)
+        return build
+
+    return register
+
+
+def _check_free(entry: Entry) -> None:
+    """Refuse a name that means something else already."""
+    import_families()
+    wanted = plain_name(entry.name)
+    if wanted in map(plain_name, list_families()):
+        raise InputError(f"register_model: {entry.name!r} is the name of a family of models. Choose another name.")
+    for known in entries().values():
+        if wanted not in map(plain_name, (known.name, *known.aliases)):
+            continue
+        if known.is_own and known.name == entry.name and place(known.build) == place(entry.build):
+            continue  # the same lines run again, as in a notebook
+        what = ".".join(place(known.build)) if known.is_own else "a model of this package"
+        raise InputError(f"register_model: the name {entry.name!r} means {what}. Choose another name.")

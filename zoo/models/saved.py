@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo.errors import WeightsError
+from zoo.errors import InputError, WeightsError
 from zoo.files import check_checksum, read_object, to_path
+from zoo.models.catalog import find_entry
 from zoo.models.config import ModelConfig
+from zoo.models.registry import Entry
 from zoo.weights import HubFile, fetch_file, get_endpoint
 
 CONFIG = "config.json"
@@ -79,6 +81,26 @@ def open_saved(
         ) from error
     origin = f"{repo} at {commit[:12]}"
     return _parse(_read(path, origin), origin, f"{repo}@{commit}")
+
+
+def find_saved_entry(saved: Saved) -> Entry:
+    """Return what is known of the model of a repository or folder.
+
+    Raises:
+        InputError: There is no such model here; for one that a user registered, the text says so.
+    """
+    name = saved.config.model or ""
+    try:
+        return find_entry(name)
+    except InputError as error:
+        if saved.is_timm:
+            return find_entry(f"timm/{name}")
+        if not saved.config.origin.get("registered"):
+            raise
+        raise InputError(
+            f"this is a checkpoint of {name!r}, a model that was registered by @zoo.register_model, and is not in this "
+            "process. Import the module that registers it first, or build the network and pass it as model=."
+        ) from error
 
 
 def _is_absent(error: WeightsError) -> bool:
