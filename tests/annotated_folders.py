@@ -3,14 +3,16 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from zoo.tasks.detection.annotations import BoxSource
+
+Content: TypeAlias = str | bytes | dict[str, Any]
 
 BCCD = Path(__file__).parents[2] / "shared" / "data" / "bccd"
 
 
-def write_files(root: Path, files: Mapping[str, str | bytes | dict[str, Any]]) -> Path:
+def write_files(root: Path, files: Mapping[str, Content]) -> Path:
     """Write texts, bytes, or objects as JSON over several lines."""
     for name, content in files.items():
         path = root / name

@@ -25,6 +25,8 @@ from .json import parse_object as parse_object
 from .json import read_object as read_object
 from .json_stream import Entry as Entry
 from .json_stream import read_lists as read_lists
+from .modules import import_modules as import_modules
+from .modules import module_names as module_names
 from .paths import lies_inside as lies_inside
 from .paths import to_path as to_path
 from .pickle_names import list_globals as list_globals

@@ -4,12 +4,12 @@ A family is one file or folder in `families`; the names in it begin with its nam
 """
 
 import importlib
-import pkgutil
 import re
 from fnmatch import fnmatchcase
 from typing import Any
 
 from zoo.errors import InputError, did_you_mean
+from zoo.files import import_modules, module_names
 from zoo.models import families
 from zoo.models.registry import Entry, entries
 from zoo.weights import is_commercial
@@ -74,13 +74,12 @@ def describe(name: str) -> dict[str, Any]:
 
 def list_families() -> list[str]:
     """Return the names of the families: the files and folders of `zoo.models.families`."""
-    return [module.name for module in pkgutil.iter_modules(families.__path__) if not module.name.startswith("_")]
+    return module_names(families)
 
 
 def import_families() -> None:
     """Import every family, so that all its models are registered."""
-    for family in list_families():
-        importlib.import_module(f"{families.__name__}.{family}")
+    import_modules(families)
 
 
 def plain_name(name: str) -> str:

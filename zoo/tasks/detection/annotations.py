@@ -104,6 +104,8 @@ class BoxSource:
         splits: By name.
         names: Name of each class by its key, in the order of the class numbers.
         findings: What was wrong with the text of the annotations.
+        is_bare: Whether only a description of a data set was found, without annotations: next to annotations in
+            another format it does not count.
     """
 
     where: str
@@ -111,6 +113,11 @@ class BoxSource:
     splits: Mapping[str, BoxSplit]
     names: Mapping[Key, str]
     findings: tuple[Finding, ...] = ()
+    is_bare: bool = False
+
+    def find_file(self) -> str:
+        """Return the first file with annotations; empty if no image has one."""
+        return next((image.file for split in self.splits.values() for image in split.images if image.file), "")
 
 
 def no_boxes() -> Floats:

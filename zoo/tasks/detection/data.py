@@ -20,9 +20,7 @@ from zoo.data import (
 from zoo.errors import DataError, InputError, did_you_mean
 from zoo.tasks.detection.annotations import BoxSource, BoxSplit, Finding, Key, PictureReader
 from zoo.tasks.detection.check import check_boxes
-from zoo.tasks.detection.formats._split_traces import KIND as UNREAD
-from zoo.tasks.detection.formats.datasets import read_box_datasets
-from zoo.tasks.detection.formats.find import read_box_folder
+from zoo.tasks.detection.formats import UNREAD_SPLITS, read_box_datasets, read_box_folder
 from zoo.tasks.detection.images import BoxedImages
 from zoo.tasks.detection.report import BoxReport
 
@@ -254,7 +252,7 @@ def _keep_one(source: BoxSource, only: str) -> BoxSource:
     name = wanted[0]
     findings = [finding for finding in source.findings if finding.split in ("", name)]
     if name == only:  # it is there, so what may be another split loses nothing of it
-        findings = [replace(found, level="warning") if found.kind == UNREAD else found for found in findings]
+        findings = [replace(found, level="warning") if found.kind == UNREAD_SPLITS else found for found in findings]
     return replace(source, splits={name: source.splits[name]}, findings=tuple(findings))
 
 

@@ -10,7 +10,7 @@ from torchvision import tv_tensors
 from image_files import make_picture
 from zoo.errors import DataError, InputError
 from zoo.tasks.detection.annotations import BoxSource
-from zoo.tasks.detection.formats.datasets import read_box_datasets
+from zoo.tasks.detection.formats._datasets import read_box_datasets
 
 BOXES = [[1.0, 2.0, 5.0, 6.5], [0.0, 0.0, 9.0, 7.0]]
 PICTURE = make_picture()  # 9 x 7 pixels

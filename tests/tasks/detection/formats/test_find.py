@@ -7,7 +7,8 @@ import pytest
 from annotated_folders import coco, voc_xml, write_files
 from image_files import write_picture
 from zoo.errors import DataError
-from zoo.tasks.detection.formats.find import read_box_folder
+from zoo.tasks.detection.formats._find import list_formats, read_box_folder
+from zoo.tasks.detection.formats._format import BoxFormat
 
 NAMES = [{"id": 1, "name": "cat"}]
 FILE = coco(
@@ -28,6 +29,20 @@ def test_one_format(tmp_path: Path, form: str) -> None:
     source = read_box_folder(write_files(tmp_path, PICTURE | FORMATS[form]))
     assert source.form == form
     assert all(image.keys for split in source.splits.values() for image in split.images)
+
+
+@pytest.mark.parametrize("known", list_formats(), ids=lambda known: known.name)
+def test_a_folder_without_annotations_is_of_no_format(tmp_path: Path, known: BoxFormat) -> None:
+    assert known.read(write_files(tmp_path, {})) is None
+    assert known.read(write_files(tmp_path, PICTURE | {"notes.md": "a.jpg", "b/c.jpg": ""})) is None
+    assert known.find_look_alikes(tmp_path) == []
+    assert known.name
+    assert known.expected
+
+
+def test_each_format_has_a_name_and_a_place_of_its_own() -> None:
+    for values in ([known.name for known in list_formats()], [known.order for known in list_formats()]):
+        assert len(set(values)) == len(values)
 
 
 @pytest.mark.parametrize(("one", "other"), [("COCO", "YOLO"), ("COCO", "Pascal VOC"), ("YOLO", "Pascal VOC")])

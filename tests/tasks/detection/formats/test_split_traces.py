@@ -6,7 +6,7 @@ import pytest
 from annotated_folders import write_files
 from zoo.tasks.detection.formats._files import Findings
 from zoo.tasks.detection.formats._path_ends import Items
-from zoo.tasks.detection.formats._split_traces import KIND, tell_unread_folders, tell_unread_lists
+from zoo.tasks.detection.formats._split_traces import UNREAD_SPLITS, tell_unread_folders, tell_unread_lists
 
 NAMES = ("img/1.jpg", "img/2.jpg", "img/3.jpg", "img/4.jpg")
 LISTS = {
@@ -31,7 +31,7 @@ def told(root: Path, files: dict[str, str], splits: dict[str, list[str]]) -> lis
 @pytest.mark.parametrize("name", LISTS)
 def test_a_split_in_another_form_or_place_is_an_error(tmp_path: Path, name: str) -> None:
     files = {name: LISTS[name]}
-    assert told(tmp_path, files, {"all": [*NAMES]}) == [("error", KIND, name)]
+    assert told(tmp_path, files, {"all": [*NAMES]}) == [("error", UNREAD_SPLITS, name)]
     assert told(tmp_path, files, {"train": [*NAMES[:3]], "val": [NAMES[3]]}) == []
 
 
@@ -56,7 +56,9 @@ def test_what_tells_no_split(tmp_path: Path, name: str, text: str) -> None:
 def test_the_lists_that_were_used_tell_no_other_split(tmp_path: Path) -> None:
     files = {"train.txt": "1\n2\n3\n", "copies/train.txt": "1\n2\n3\n"}
     assert told(tmp_path, files, {"train": [*NAMES[:3]]}) == []
-    assert told(tmp_path, files | {"eval.txt": "4\n"}, {"train": [*NAMES[:3]]}) == [("error", KIND, "eval.txt")]
+    assert told(tmp_path, files | {"eval.txt": "4\n"}, {"train": [*NAMES[:3]]}) == [
+        ("error", UNREAD_SPLITS, "eval.txt")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,6 @@ def test_folders_whose_names_tell_no_split(tmp_path: Path, splits: list[str], le
     findings = Findings()
     tell_unread_folders([tmp_path / "images" / "Prüfung"], tmp_path, splits, findings)
     (found,) = findings.found
-    assert (found.level, found.kind) == (level, KIND)
+    assert (found.level, found.kind) == (level, UNREAD_SPLITS)
     assert "'images/Prüfung'" in found.text
     assert hint in found.text

@@ -9,7 +9,7 @@ from PIL import Image
 from image_files import make_picture
 from zoo.data.decode import read_image
 from zoo.errors import DataError
-from zoo.tasks.detection.formats.datasets import read_box_datasets
+from zoo.tasks.detection.formats._datasets import read_box_datasets
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -1,7 +1,7 @@
 """Formats that boxes are stored in, one module or folder each.
 
 Owns reading, and writing where the format can be written. Never decodes an image.
-Add a format: a file here; it is found by its folder.
+Add a format: a file or folder here with a `FORMAT`, see `BoxFormat`; it is found by its folder.
 """
 
 import lazy_loader

@@ -24,7 +24,7 @@ from zoo.tasks.detection.formats._files import (
 )
 from zoo.tasks.detection.formats._path_ends import Items
 
-KIND = "splits that are not read"
+UNREAD_SPLITS = "splits that are not read"
 FORMS = frozenset({".txt", ".lst", ".list", ".csv", ".tsv", ".json"})
 OTHER_TASKS = frozenset({"layout", "segmentation", "action"})  # folders of lists of VOC
 HINT = "Write train.txt and val.txt with one image per line into the folder of the data, or move the file away"
@@ -69,7 +69,7 @@ def tell_unread_lists(
         if is_part or (named and has_splits):
             told += 1
             text = f"it names {count(len(named), 'image')} and may tell a split, but is not read in this form or place"
-            findings.at(file=show_path(path, root)).error(KIND, f"{text}. {hint}")
+            findings.at(file=show_path(path, root)).error(UNREAD_SPLITS, f"{text}. {hint}")
 
 
 def tell_unread_folders(folders: Sequence[Path], root: Path, splits: Collection[str], findings: Findings) -> None:
@@ -86,7 +86,7 @@ def tell_unread_folders(folders: Sequence[Path], root: Path, splits: Collection[
     for folder in folders:
         text = f"the images in {clip(show_path(folder, root))} are not used: its name tells no split"
         hint = f". Rename it to {' or '.join(missing)}, or move it away" if missing else ""
-        tell(KIND, f"{text}{hint}")
+        tell(UNREAD_SPLITS, f"{text}{hint}")
 
 
 def _walk(folder: Path, forms: Collection[str], depth: int) -> Iterator[Path]:

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from annotated_folders import coco, contents, told, touch, write_files
+from annotated_folders import Content, coco, contents, told, touch, write_files
 from image_files import write_picture
+from tasks.detection.formats.contract import FormatContract
 from zoo.errors import DataError
 from zoo.tasks.detection.annotations import BoxSource
 from zoo.tasks.detection.drawing import import_supervision
@@ -39,6 +40,21 @@ def many(root: Path, content: dict[str, Any]) -> BoxSource:
     """Read one file whose pictures are all there."""
     touch(root, *(image["file_name"] for image in content["images"]))
     return read(write_files(root, {"data.json": content}))
+
+
+class TestCoco(FormatContract):
+    name = "COCO"
+    image = "images/a.jpg"
+    annotation = "annotations/instances_default.json"
+    lines_above = 7
+
+    def files(self, image: str, side: object = 20) -> dict[str, Content]:
+        boxes = [{"image_id": 5, "category_id": 1, "bbox": [1, 2, 3, width]} for width in (20, side)]
+        return {
+            self.annotation: coco(
+                [{"id": 5, "file_name": Path(image).name if image == self.image else image}], boxes, CATS
+            )
+        }
 
 
 def test_what_is_read(tmp_path: Path) -> None:

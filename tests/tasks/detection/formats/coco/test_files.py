@@ -9,7 +9,7 @@ import pytest
 from annotated_folders import coco, write_files
 from zoo.errors import DataError
 from zoo.tasks.detection.formats._files import Findings
-from zoo.tasks.detection.formats.coco.files import explain_files, find_files
+from zoo.tasks.detection.formats.coco.files import find_files, find_look_alikes
 
 FILE = coco([{"id": 1, "file_name": "a.jpg"}], [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 2, 2]}])
 
@@ -77,7 +77,8 @@ def test_key_points_have_boxes(tmp_path: Path) -> None:
 
 def test_files_without_boxes_are_told_but_may_be_given(tmp_path: Path) -> None:
     assert find(tmp_path, "annotations/captions_train.json") == {}
-    assert explain_files(tmp_path) == [("annotations/captions_train.json", "by its name it has no boxes", False)]
+    [passed] = find_look_alikes(tmp_path)
+    assert passed[1:] == ("annotations/captions_train.json", "by its name it has no boxes", False)
     assert splits(tmp_path / "annotations/captions_train.json")[0].keys() == {"train"}
 
 
@@ -101,17 +102,18 @@ def test_what_is_no_annotation_file_is_explained(tmp_path: Path, content: bytes,
     for name in ("annotations/instances_train.json", "labels.json", "train/_annotations.coco.json"):
         root = write_files(tmp_path / name[:5], {name: content})
         assert find(root) == {}
-        (told,) = explain_files(root)
+        (told,) = find_look_alikes(root)
         assert told.file == name
         assert told.why.startswith(why)
         assert told.is_unsure == (why in ("it is empty", "it is not JSON"))
-    assert explain_files(tmp_path / "label/labels.json")[0].file == "labels.json"
+    assert find_look_alikes(tmp_path / "label/labels.json")[0].file == "labels.json"
 
 
 def test_pipes_are_explained(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.json")
     assert find(tmp_path) == {}
-    assert explain_files(tmp_path) == [("a.json", "it is not a regular file", True)]
+    [passed] = find_look_alikes(tmp_path)
+    assert passed[1:] == ("a.json", "it is not a regular file", True)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-8-sig"])

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from annotated_folders import BCCD, contents, told, touch, voc_xml, write_files
+from annotated_folders import BCCD, Content, contents, told, touch, voc_xml, write_files
 from image_files import write_picture
+from tasks.detection.formats.contract import FormatContract
 from zoo.errors import DataError
 from zoo.tasks.detection.annotations import BoxSource
 from zoo.tasks.detection.drawing import import_supervision
@@ -35,6 +36,16 @@ def read(root: Path) -> BoxSource:
 
 def names(source: BoxSource) -> dict[str, list[str]]:
     return {split: [image.name for image in part.images] for split, part in source.splits.items()}
+
+
+class TestVoc(FormatContract):
+    name = "Pascal VOC"
+    image = "JPEGImages/a.jpg"
+    annotation = "Annotations/a.xml"
+
+    def files(self, image: str, side: object = 20) -> dict[str, Content]:
+        boxes = [("cat", 1, 2, width, 40) for width in (20, side)]
+        return {self.annotation: voc_xml(image.removeprefix("JPEGImages/"), *boxes)}
 
 
 def test_a_folder_without_lists_is_one_split(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from annotated_folders import contents, told, touch, write_files
+from annotated_folders import Content, contents, told, touch, write_files
 from image_files import write_picture
+from tasks.detection.formats.contract import FormatContract
 from zoo.errors import DataError
 from zoo.tasks.detection.annotations import BoxSource
 from zoo.tasks.detection.drawing import import_supervision
@@ -36,6 +37,17 @@ def pair(
 
 def beside(name: str) -> str:
     return name
+
+
+class TestYolo(FormatContract):
+    name = "YOLO"
+    image = "images/a.jpg"
+    annotation = "labels/a.txt"
+
+    def files(self, image: str, side: object = 0.1) -> dict[str, Content]:
+        labels = f"0 0.5 0.5 0.1 0.1\n0 0.5 0.5 {side} 0.1\n"
+        yaml = "names: [cat]\ntrain: train.txt\n"
+        return {self.annotation: labels, "data.yaml": yaml, "train.txt": f"{image}\n"}
 
 
 def test_what_is_read(tmp_path: Path) -> None:

@@ -9,16 +9,17 @@ import numpy as np
 from zoo.files import to_path
 from zoo.tasks.detection.annotations import Annotated, BoxSource, BoxSplit, Key, no_boxes
 from zoo.tasks.detection.formats._files import SPLITS, Findings, PictureFiles, clip, natural_key, show_path
+from zoo.tasks.detection.formats._format import BoxFormat
 from zoo.tasks.detection.formats._path_ends import Items
 from zoo.tasks.detection.formats._split_traces import FORMS, tell_unread_lists
 from zoo.tasks.detection.formats.coco.classes import resolve_classes
-from zoo.tasks.detection.formats.coco.files import CocoFile, find_files
+from zoo.tasks.detection.formats.coco.files import CocoFile, find_files, find_look_alikes
 from zoo.tasks.detection.formats.coco.images import PicturePlaces, leads_out
 from zoo.tasks.detection.formats.coco.json import CocoBox, CocoJson, read_json
 
 LISTS_HINT = "Write a json for each split, such as train.json and val.json, or move the file away"
 EXPECTED = (
-    "COCO: annotations/*.json, with the names of the splits in them as in instances_train2017.json, beside train2017/ "
+    "annotations/*.json, with the names of the splits in them as in instances_train2017.json, beside train2017/ "
     "or images/; or train/ and valid/ with _annotations.coco.json beside the pictures; or one *.json beside pictures"
 )
 
@@ -60,7 +61,17 @@ def read_coco(root: Path) -> BoxSource | None:
     names, keys = resolve_classes([(item.content, item.findings) for item in read], findings)
     splits = {item.file.split: _make_split(item, own) for item, own in zip(read, keys, strict=True)}
     _tell_lists(root, splits, findings)
-    return BoxSource(str(top), "COCO", splits, names, tuple(findings.found))
+    return BoxSource(str(top), FORMAT.name, splits, names, tuple(findings.found))
+
+
+FORMAT = BoxFormat(
+    name="COCO",
+    expected=EXPECTED,
+    order=10,
+    read=read_coco,
+    path="the json or the folder annotations/ of COCO",
+    find_look_alikes=find_look_alikes,
+)
 
 
 def _tell_lists(root: Path, splits: Mapping[str, BoxSplit], findings: Findings) -> None:

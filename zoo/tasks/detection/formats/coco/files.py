@@ -17,7 +17,8 @@ from zoo.tasks.detection.formats._files import (
     show_path,
     tell_split,
 )
-from zoo.tasks.detection.formats._split_traces import KIND, tell_unread_folders
+from zoo.tasks.detection.formats._format import LookAlike
+from zoo.tasks.detection.formats._split_traces import UNREAD_SPLITS, tell_unread_folders
 
 FOREIGN = ("captions_", "image_info_", "panoptic_", "stuff_")  # how files without boxes begin
 KEYPOINTS = "person_keypoints_"  # how those begin that have the boxes of people alone
@@ -25,6 +26,7 @@ EXPORTED = "_annotations.coco.json"
 TRAINVAL = "trainval"
 PEEK_BYTES = 2**16
 MOST_EXPLAINED = 100
+UNREAD = "json files that are not read"
 JSON = frozenset({".json"})
 SHAPE = "expected an object with images (each with a file_name) and annotations (each with an image_id)"
 
@@ -35,14 +37,6 @@ class CocoFile(NamedTuple):
     path: Path
     split: str
     base: Path
-
-
-class Passed(NamedTuple):
-    """A json that is not read, why not, and whether it might be meant as an annotation file: it cannot be parsed."""
-
-    file: str
-    why: str
-    is_unsure: bool
 
 
 class _Verdict(NamedTuple):
@@ -111,16 +105,16 @@ def _add_damaged(
     return [file for file, _ in unsure if file.split not in splits]
 
 
-def explain_files(root: Path) -> list[Passed]:
+def find_look_alikes(root: Path) -> list[LookAlike]:
     """Say of each json, where annotation files are looked for, why it is none; nothing of those that are."""
     top = root.parent if root.is_file() else root
-    passed: dict[Path, Passed] = {}
+    passed: dict[Path, LookAlike] = {}
     for file in islice((file for files in _gather(root) for file in files), MOST_EXPLAINED):
         verdict = _judge(file.path)
         if not verdict.is_coco:
-            passed[file.path] = Passed(show_path(file.path, top), verdict.why, verdict.is_unsure)
+            passed[file.path] = LookAlike(UNREAD, show_path(file.path, top), verdict.why, verdict.is_unsure)
         elif _is_foreign(file):
-            passed[file.path] = Passed(show_path(file.path, top), "by its name it has no boxes", False)
+            passed[file.path] = LookAlike(UNREAD, show_path(file.path, top), "by its name it has no boxes", False)
     return list(passed.values())
 
 
@@ -208,7 +202,7 @@ def _tell_passed(files: Sequence[CocoFile], taken: Sequence[CocoFile], findings:
             findings.warn("json files passed over", text)
         else:
             hint = "There is no val: rename the file to its split, or move it away"
-            findings.error(KIND, f"{text}. {hint}")
+            findings.error(UNREAD_SPLITS, f"{text}. {hint}")
 
 
 def _pass_over_foreign(files: Sequence[CocoFile], findings: Findings) -> list[CocoFile]:

@@ -33,12 +33,13 @@ from zoo.tasks.detection.formats._files import (
     settle_names,
     tell_split,
 )
+from zoo.tasks.detection.formats._format import BoxFormat
 from zoo.tasks.detection.formats._path_ends import Items
 from zoo.tasks.detection.formats.voc.places import Place, find_place, find_places, list_splits, tell_other_places
 from zoo.tasks.detection.formats.voc.xml import VocObject, VocXml, parse_xml
 
 EXPECTED = (
-    "Pascal VOC: Annotations/*.xml beside JPEGImages/ (with or without ImageSets/Main/train.txt), also in VOC2012/ and "
+    "Annotations/*.xml beside JPEGImages/ (with or without ImageSets/Main/train.txt), also in VOC2012/ and "
     "the like; or train/ and valid/ with *.xml beside the pictures"
 )
 
@@ -79,7 +80,10 @@ def read_voc(root: Path) -> BoxSource | None:
     found = {str(key) for split in splits.values() for image in split.images for key in image.keys}
     names: dict[Key, str] = {name: name for name in sorted(found, key=natural_key)}
     where = str(places[0].root)
-    return BoxSource(where, "Pascal VOC", splits, settle_names(names, findings), tuple(findings.found))
+    return BoxSource(where, FORMAT.name, splits, settle_names(names, findings), tuple(findings.found))
+
+
+FORMAT = BoxFormat(name="Pascal VOC", expected=EXPECTED, order=30, read=read_voc)
 
 
 class _Read(NamedTuple):

@@ -5,6 +5,7 @@ page on detection data sets of the Ultralytics documentation.
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -25,17 +26,19 @@ from zoo.tasks.detection.formats._files import (
     show_path,
     walk_files,
 )
+from zoo.tasks.detection.formats._format import BoxFormat
 from zoo.tasks.detection.formats.yolo.data_yaml import SUFFIXES, YoloYaml, find_yaml
 from zoo.tasks.detection.formats.yolo.labels import parse_labels
 from zoo.tasks.detection.formats.yolo.pairs import TXT, Pairs, expect_labels, is_label_file
 from zoo.tasks.detection.formats.yolo.parts import Part, Parts, find_parts
 
 EXPECTED = (
-    "YOLO: data.yaml with names, train and val; or obj.data, or train.txt and val.txt; or images/train, images/val "
+    "data.yaml with names, train and val; or obj.data, or train.txt and val.txt; or images/train, images/val "
     "beside labels/train, labels/val; or train/ and valid/ with images/ and labels/; and a label file *.txt for each "
     "picture"
 )
 
+UNLABELLED = "splits without labels"  # a kind of finding
 NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels")
 MAX_NAME_BYTES = 10_000_000
 MAX_LABEL_BYTES = 10_000_000
@@ -77,7 +80,17 @@ def read_yolo(root: Path) -> BoxSource | None:
         names = {key: str(key) for key in sorted(used)}
         findings.note("class map", "there are no names of the classes; they are called by their numbers")
     here = findings.at(file=yaml.file if yaml else "")
-    return BoxSource(str(top), "YOLO", splits, settle_names(names, here), tuple(findings.found))
+    source = BoxSource(str(top), FORMAT.name, splits, settle_names(names, here), tuple(findings.found))
+    return replace(source, is_bare=_is_bare(source))
+
+
+def _is_bare(source: BoxSource) -> bool:
+    """Tell whether there are no labels but only a yaml, as some keep one beside COCO."""
+    errors = {finding.kind for finding in source.findings if finding.level == "error"}
+    return not source.find_file() and errors <= {UNLABELLED}
+
+
+FORMAT = BoxFormat(name="YOLO", expected=EXPECTED, order=20, read=read_yolo, path="the data.yaml of YOLO")
 
 
 class _Reader(NamedTuple):
@@ -101,9 +114,9 @@ class _Reader(NamedTuple):
             here = self.findings.at(file=show_path(part.folders[0], self.top) if part.folders else "")
             text = f"none of {count(len(labels), 'picture')} has a label file; {_tell_where(part.images[0], self.top)}"
             if split == "test":
-                here.warn("splits without labels", f"{text}. There is no test without them")
+                here.warn(UNLABELLED, f"{text}. There is no test without them")
                 return {}
-            here.error("splits without labels", f"{text}. Nothing of {split} is used")
+            here.error(UNLABELLED, f"{text}. Nothing of {split} is used")
             labels = {}
         used = frozenset(labels.values())
         for folder in part.folders:

@@ -1,30 +1,34 @@
-"""Which format a folder with boxes has; two in one folder are an error, for nobody can know which one is meant."""
+"""Which format a folder with boxes has; two in one folder are an error, for nobody can know which one is meant.
 
+The formats are the modules and folders beside this file, see `BoxFormat`.
+"""
+
+import functools
 import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 from zoo.errors import DataError
-from zoo.files import to_path
+from zoo.files import import_modules, to_path
+from zoo.tasks.detection import formats
 from zoo.tasks.detection.annotations import BoxSource, Finding
 from zoo.tasks.detection.formats._files import clip
-from zoo.tasks.detection.formats.coco import EXPECTED as COCO
-from zoo.tasks.detection.formats.coco import read_coco
-from zoo.tasks.detection.formats.coco.files import explain_files
-from zoo.tasks.detection.formats.voc import EXPECTED as VOC
-from zoo.tasks.detection.formats.voc import read_voc
-from zoo.tasks.detection.formats.yolo import EXPECTED as YOLO
-from zoo.tasks.detection.formats.yolo import read_yolo
+from zoo.tasks.detection.formats._format import BoxFormat, LookAlike
 
-READERS = {"COCO": read_coco, "YOLO": read_yolo, "Pascal VOC": read_voc}
-EXPECTED = (COCO, YOLO, VOC)
-MOST_EXPLAINED = 5  # json files that are none of COCO
+MOST_EXPLAINED = 5  # files that look like annotations and are not read
 ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"}
 
 
 class NoBoxesError(DataError):
     """A folder has no boxes in any format that is read."""
+
+
+@functools.cache
+def list_formats() -> tuple[BoxFormat, ...]:
+    """Return the formats in the order in which messages name them."""
+    found: list[BoxFormat] = [module.FORMAT for module in import_modules(formats)]
+    return tuple(sorted(found, key=lambda known: known.order))
 
 
 def read_box_folder(path: str | os.PathLike[str]) -> BoxSource:
@@ -47,59 +51,53 @@ def read_box_folder(path: str | os.PathLike[str]) -> BoxSource:
         raise DataError(f"there is no folder {str(root)!r}.{hint} Expected {_list_expected()}")
     found: dict[str, BoxSource] = {}
     failed: dict[str, DataError] = {}
-    for form, read in READERS.items():
+    for known in list_formats():
         try:
-            source = read(root)
+            source = known.read(root)
         except DataError as error:
-            failed[form] = error
+            failed[known.name] = error
             continue
         if source:
-            found[form] = source
-    marked = {form: source for form, source in found.items() if not _is_bare(source)} or found
+            found[known.name] = source
+    marked = {name: source for name, source in found.items() if not source.is_bare} or found
     if len(marked) + len(failed) > 1:
         raise DataError(_tell_rivals(root, marked, failed))
     for problem in failed.values():
         raise problem
-    for form, source in marked.items():
-        return source if form == "COCO" else _tell_jsons(source, root)
+    for source in marked.values():
+        return _tell_look_alikes(source, root)
     raise NoBoxesError(
         f"no boxes were found in {str(root)!r}. Expected {_list_expected()}\n{_say_what_is_there(root)}"
-        + "".join(f"\n{clip(passed.file)}: {passed.why}." for passed in explain_files(root)[:MOST_EXPLAINED])
+        + "".join(f"\n{clip(passed.file)}: {passed.why}." for passed in _find_look_alikes(root)[:MOST_EXPLAINED])
     )
-
-
-def _is_bare(source: BoxSource) -> bool:
-    """Tell whether there are no labels but only a yaml, as some keep one beside COCO: that is no second format."""
-    errors = {finding.kind for finding in source.findings if finding.level == "error"}
-    return source.form == "YOLO" and not _find_file(source) and errors <= {"splits without labels"}
-
-
-def _find_file(source: BoxSource) -> str:
-    """Return the first file with annotations; nothing if no image has one."""
-    return next((image.file for split in source.splits.values() for image in split.images if image.file), "")
 
 
 def _tell_rivals(root: Path, found: dict[str, BoxSource], failed: dict[str, DataError]) -> str:
-    places = [f"{form} ({_find_file(source) or 'of which no image can be used'})" for form, source in found.items()]
-    places += [f"{form}, which cannot be read ({str(error).splitlines()[0]})" for form, error in failed.items()]
+    places = [f"{name} ({source.find_file() or 'of which no image can be used'})" for name, source in found.items()]
+    places += [f"{name}, which cannot be read ({str(error).splitlines()[0]})" for name, error in failed.items()]
+    paths = "".join(f", {known.path}" for known in list_formats() if known.path)
     return (
         f"{str(root)!r} has boxes in {len(places)} formats: {' and '.join(places)}. Pass the path of the one that you "
-        "mean, the json or the folder annotations/ of COCO, the data.yaml of YOLO; or move the others away."
+        f"mean{paths}; or move the others away."
     )
 
 
-def _tell_jsons(source: BoxSource, root: Path) -> BoxSource:
-    """Add a note for each json that could be meant as COCO and is not read."""
+def _tell_look_alikes(source: BoxSource, root: Path) -> BoxSource:
+    """Add a note for each file that could be meant as one of another format and is not read."""
     notes = [
-        Finding("json files that are not read", "note", "", passed.file, None, passed.why)
-        for passed in explain_files(root)
+        Finding(passed.kind, "note", "", passed.file, None, passed.why)
+        for passed in _find_look_alikes(root, but=source.form)
         if passed.is_unsure
     ]
     return replace(source, findings=(*source.findings, *notes))
 
 
+def _find_look_alikes(root: Path, but: str = "") -> list[LookAlike]:
+    return [passed for known in list_formats() if known.name != but for passed in known.find_look_alikes(root)]
+
+
 def _list_expected() -> str:
-    return "one of:" + "".join(f"\n  {line}" for line in EXPECTED)
+    return "one of:" + "".join(f"\n  {known.name}: {known.expected}" for known in list_formats())
 
 
 def _say_what_is_there(root: Path) -> str:
