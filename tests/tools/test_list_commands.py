@@ -10,7 +10,8 @@ from tools.cli import main
 from zoo.optim import catalog as optimizers
 from zoo.optim.catalog import list_optimizers, register_optimizer
 from zoo.rates.schedules import parse as schedule
-from zoo.rates.schedules.curves import CURVES, Curve
+from zoo.rates.schedules.base import Curve
+from zoo.rates.schedules.curves import CURVES
 from zoo.rates.schedules.parse import list_schedules, register_schedule
 
 

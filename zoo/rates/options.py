@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, JsonValue, TypeAdapter, ValidationError
 
 from zoo._fields import Path, refuse, shown
 from zoo.errors import InputError, PlanError
-from zoo.rates.schedules.curves import Curve
+from zoo.rates.schedules.base import Curve
 from zoo.rates.schedules.parse import Schedule, parse_schedule
 from zoo.rates.schedules.super_gradients import Reference
 from zoo.rates.spec import DEFAULT, Settings, parse_key

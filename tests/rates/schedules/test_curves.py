@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from zoo.errors import InputError
-from zoo.rates.schedules.curves import CURVES, Clock, Schedule
+from zoo.rates.schedules.base import Clock, Schedule
+from zoo.rates.schedules.curves import CURVES
 from zoo.rates.schedules.parse import parse_schedule
 
 pytestmark = pytest.mark.numbers

@@ -1,5 +1,5 @@
+from .base import Curve as Curve
 from .curves import CURVES as CURVES
-from .curves import Curve as Curve
 from .parse import Clock as Clock
 from .parse import Plateau as Plateau
 from .parse import list_schedules as list_schedules

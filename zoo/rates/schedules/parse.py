@@ -16,7 +16,8 @@ from pydantic_core import ErrorDetails
 
 from zoo._fields import in_words, shown
 from zoo.errors import InputError, did_you_mean
-from zoo.rates.schedules.curves import CURVES, Clock, Curve, Schedule, downwards
+from zoo.rates.schedules.base import Clock, Curve, Schedule, downwards
+from zoo.rates.schedules.curves import CURVES
 from zoo.rates.schedules.super_gradients import REFERENCES, Reading, Recorded, Reference, Run, read_rates
 from zoo.rates.schedules.torch import Plateau, TorchScheduler, is_scheduler, makes_scheduler, read_scheduler
 
@@ -49,7 +50,7 @@ def parse_schedule(value: Given, defaults: Mapping[str, Any] | None = None, comp
 
     Args:
         value: A kind (`list_schedules` names them); a mapping with `kind`, the keys of the kind, and those of the
-            warm-up (see `zoo.rates.schedules.curves.Curve`); a function `f(step)` or `f(step, clock)` that returns the
+            warm-up (see `zoo.rates.schedules.base.Curve`); a function `f(step)` or `f(step, clock)` that returns the
             factor of
             an optimizer step; a scheduler of torch, its class, or a `functools.partial` of it; or a schedule, which
             is returned as it is.
