@@ -11,9 +11,6 @@ import layered_recipe as recipe
 from zoo.errors import InputError
 from zoo.optim import catalog as optimizers
 from zoo.optim.catalog import (
-    AdamWeightDecay,
-    MindSporeAdam,
-    OneFlowSGD,
     check_params,
     couples_decay,
     default_params,
@@ -23,6 +20,8 @@ from zoo.optim.catalog import (
     rate_caveat,
     register_optimizer,
 )
+from zoo.optim.optimizers.mindspore import AdamWeightDecay, MindSporeAdam
+from zoo.optim.optimizers.oneflow import OneFlowSGD
 
 KRON = "ignore:It is highly recommended to have 'opt_einsum'"
 LATE = {"ASGD", "adopt", "adoptc", "adoptw", "cadopt", "cadoptc", "cadoptw"}  # the first step does not use the rate

@@ -1,9 +1,7 @@
 """Optimizers by name.
 
-A name is looked up in `torch.optim` first, then in timm, then in `zoo.optim.optimizers.ported`, then among those that
-users
-registered. Case and separators do not count. Names never import code: a class of one's own is passed as a class, or
-registered.
+A name is looked up in `torch.optim`, then in timm, then in the folder `optimizers`, then among those that users
+registered. Case and separators do not count. Names never import code: a custom class is passed as it is, or registered.
 """
 
 import functools
@@ -19,25 +17,9 @@ import torch
 from torch.optim import Optimizer
 
 from zoo.errors import InputError, did_you_mean
+from zoo.files import import_modules
+from zoo.optim import optimizers
 from zoo.optim.modes import set_mode
-from zoo.optim.optimizers.ported import AdamWeightDecay, MindSporeAdam, OneFlowSGD, list_ported
-
-__all__ = [
-    "AdamWeightDecay",
-    "MindSporeAdam",
-    "OneFlowSGD",
-    "arguments",
-    "check_params",
-    "couples_decay",
-    "default_params",
-    "default_weight_decay",
-    "find_optimizer",
-    "list_optimizers",
-    "make_optimizer",
-    "rate_caveat",
-    "register_optimizer",
-    "takes_weight_decay",
-]
 
 Kind = TypeVar("Kind", bound=type[Optimizer])
 
@@ -96,7 +78,7 @@ def list_optimizers() -> list[str]:
     """Return every name that can be used here, each once, without regard to case in alphabetical order."""
     timm_names = {name for name, info in _timm_entries().items() if _is_installed(info) and name not in _REFUSED}
     theirs = timm_names - set(_torch_kinds())
-    ours = [kind.__name__ for kind in list_ported()]
+    ours = [kind.__name__ for kind in shipped_kinds().values()]
     return sorted([*(kind.__name__ for kind in _torch_kinds().values()), *theirs, *ours, *_registered], key=str.lower)
 
 
@@ -258,9 +240,19 @@ def _torch_kinds() -> dict[str, type[Optimizer]]:
     return {key: kind for key, kind in usable.items() if key not in _REFUSED and key != _LEFT_TO_TIMM}
 
 
+@functools.cache
+def shipped_kinds() -> dict[str, type[Optimizer]]:
+    """Return the classes that the modules of the folder define."""
+    return {
+        _key(kind.__name__): kind
+        for module in import_modules(optimizers)
+        for kind in vars(module).values()
+        if inspect.isclass(kind) and issubclass(kind, Optimizer) and kind.__module__ == module.__name__
+    }
+
+
 def _own_kinds() -> dict[str, type[Optimizer]]:
-    ported = {_key(kind.__name__): kind for kind in list_ported()}
-    return ported | {_key(name): kind for name, kind in _registered.items()}
+    return shipped_kinds() | {_key(name): kind for name, kind in _registered.items()}
 
 
 @functools.cache

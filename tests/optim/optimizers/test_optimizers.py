@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from zoo.optim.catalog import find_optimizer
-from zoo.optim.optimizers.ported import AdamWeightDecay, MindSporeAdam, OneFlowSGD, list_ported
+from zoo.optim.catalog import find_optimizer, list_optimizers, shipped_kinds
+from zoo.optim.optimizers.mindspore import AdamWeightDecay, MindSporeAdam
+from zoo.optim.optimizers.oneflow import OneFlowSGD
 
 pytestmark = pytest.mark.numbers
 
@@ -93,7 +94,14 @@ def test_oneflow_sgd_follows_its_formula(momentum, dampening, nesterov):
     assert same == (momentum == 0 or dampening == 0)
 
 
-@pytest.mark.parametrize("kind", list_ported())
+@pytest.mark.parametrize("kind", shipped_kinds().values())
+def test_each_class_of_the_folder_is_found_by_its_name(kind):
+    assert find_optimizer(kind.__name__) is kind
+    assert kind.__name__ in list_optimizers()
+    assert kind.__doc__
+
+
+@pytest.mark.parametrize("kind", shipped_kinds().values())
 def test_ours_take_closures_and_tensor_rates_and_pass_over_what_has_no_gradient(kind):
     weight, idle = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
     optimizer = kind([weight, idle], lr=torch.tensor(0.1))
