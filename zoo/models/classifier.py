@@ -3,54 +3,21 @@
 Shapes: `B` images, `H` and `W` their sides in pixels, `D` features, `C` classes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, overload
 
-import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zoo._text import clean
-from zoo.data import OnBad, Preprocess, Source, eval_transform, find_sources, gather, read_image, skipping
+from zoo.data import OnBad, Preprocess
 from zoo.errors import InputError
 from zoo.models.hooks import GroupHooks
+from zoo.models.prediction import Prediction, predict_classes
 from zoo.models.structure import describe_structure, hooked_layers
 from zoo.weights import Licence, LoadReport
 
 OLDER_NAMES = {"trunk": "run_backbone", "head": "run_head"}
 HEAD_STD = 0.01  # of a new head's weights, as torchvision's MobileNetV2 has it
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a classifier says of one image.
-
-    Attributes:
-        source: The path, or the position in what was passed.
-        names: Class names, the most probable first.
-        probabilities: Their probabilities, 0 to 1.
-    """
-
-    source: str
-    names: tuple[str, ...]
-    probabilities: tuple[float, ...]
-
-    @property
-    def name(self) -> str:
-        """The most probable class."""
-        return self.names[0]
-
-    @property
-    def probability(self) -> float:
-        """How probable it is, 0 to 1."""
-        return self.probabilities[0]
-
-    def __str__(self) -> str:
-        pairs = zip(self.names, self.probabilities, strict=True)
-        return clean(f"{self.source}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in pairs))
 
 
 class Classifier(GroupHooks, nn.Module):
@@ -72,6 +39,8 @@ class Classifier(GroupHooks, nn.Module):
         load_report: What was loaded from where; None for random weights.
         config: What a checkpoint needs to build this model again: registry name, options, origin.
     """
+
+    # Long: timm's interface and this package's are one object to its user; every method is short.
 
     task = "classification"
     preprocess: Preprocess
@@ -281,46 +250,7 @@ class Classifier(GroupHooks, nn.Module):
             InputError: If an image cannot be read, or an option is out of range. With `stream`, options and names are
                 checked at once, images when they are reached; those before a bad one have been answered by then.
         """
-        if min(top_k, batch_size) < 1:
-            raise InputError(f"top_k is {top_k}, batch_size {batch_size}; expected 1 or more of each.")
-        preprocess = self.preprocess.replace(image_size=image_size) if image_size else self.preprocess
-        reads = [partial(_read, source, eval_transform(preprocess)) for source in find_sources(sources)]
-        answers = self._name_all(reads, top_k, batch_size, skip_bad)
-        return answers if stream else list(answers)
-
-    def _name_all(
-        self, reads: Sequence[Callable[[], tuple[str, Tensor]]], top_k: int, batch_size: int, skip_bad: bool | OnBad
-    ) -> Iterator[Prediction]:
-        with skipping(skip_bad) as on_bad:
-            for batch in gather(reads, batch_size, on_bad):
-                labels, images = zip(*batch, strict=True)
-                yield from self._name(labels, torch.stack(images), top_k)
-
-    # Not around the generator: whoever asks for answers would be in inference mode, too.
-    @torch.inference_mode()
-    def _name(self, labels: Sequence[str], images: Tensor, top_k: int) -> list[Prediction]:
-        """Return what is on images `(B, 3, H, W)`, float32 and normalised."""
-        modes = [(module, module.training) for module in (*self.modules(), self.__dict__["network"])]
-        self.eval()
-        try:
-            weight = next(self.parameters())
-            logits = self(images.to(weight.device, weight.dtype))
-        finally:
-            for module, mode in modes:
-                module.training = mode
-        if len(self.classes) != logits.shape[-1]:
-            raise InputError(
-                f"the model has {logits.shape[-1]:,} outputs and {len(self.classes):,} class names. Give it one name "
-                "for each output: model.classes = [...]."
-            )
-        best = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32)).topk(
-            min(top_k, self.num_classes), -1
-        )
-        rows = zip(labels, best.values.tolist(), best.indices.tolist(), strict=True)
-        return [
-            Prediction(label, tuple(self.classes[index] for index in indices), tuple(values))
-            for label, values, indices in rows
-        ]
+        return predict_classes(self, sources, top_k, batch_size, image_size, skip_bad, stream)
 
 
 class _Backbone(nn.Module):
@@ -355,10 +285,6 @@ def _class_names(value: Any) -> tuple[str, ...]:
     if not isinstance(value, (tuple, list)) or not all(isinstance(name, str) for name in value):
         raise InputError(f"classes is {value!r:.80}; expected a list of names such as ['cat', 'dog'].")
     return tuple(map(str, value))
-
-
-def _read(source: Source, transform: Callable[[Image.Image], Tensor]) -> tuple[str, Tensor]:
-    return source.label, transform(read_image(source.item))
 
 
 def _classifier_name(network: nn.Module) -> str:

@@ -62,6 +62,8 @@ class CodeDigest:
         modules: Names of modules, by `id`, whose parts the caller puts into its digest itself.
     """
 
+    # Long: one recursion over the kinds of values that code can hold; its methods call each other.
+
     def __init__(self, modules: Mapping[int, str]) -> None:
         self._modules = modules
         self._classes: dict[int, str] = {}
