@@ -12,6 +12,7 @@ from PIL import Image
 
 import zoo
 from coloured_folder import write_coloured
+from exporters.contract import ExporterContract
 from hub_server import HubServer
 from small_run import TINY, write_run
 from tools.cli import main
@@ -88,6 +89,15 @@ def assert_same(one: Any, other: Any) -> None:
     assert (one.classes, one.preprocess) == (other.classes, other.preprocess)
     with torch.no_grad():
         assert torch.equal(one(IMAGES), other(IMAGES))
+
+
+class TestHub(ExporterContract):
+    name = "hub"
+    options = {"token": "hf_writer", "say": [].append}  # noqa: RUF012
+
+    @pytest.fixture
+    def target(self, hub: HubServer) -> str:
+        return REPO
 
 
 # ---- there and back

@@ -1,1 +1,3 @@
+from ._find import find_exporter as find_exporter
+from ._find import list_exporters as list_exporters
 from .hub import push as push

@@ -113,6 +113,9 @@ def push(
     return sent
 
 
+export = push  # found by the name of this module
+
+
 def _check_names(repo: object, revision: object) -> None:
     if not isinstance(repo, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]{1,96}", repo, re.ASCII):
         raise InputError(
