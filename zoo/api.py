@@ -20,7 +20,15 @@ from zoo.optim import release_modes
 from zoo.progress import Progress, is_main_process
 from zoo.rates import Mode, Plan, Settings, make_plan, schedule_defaults
 from zoo.rates.schedules import to_plain
-from zoo.settings import Preset, contradictions, load_preset, notes_on_copies, opening_options, record_data
+from zoo.settings import (
+    Preset,
+    contradictions,
+    load_preset,
+    notes_on_copies,
+    opening_options,
+    record_data,
+    refuse_fields,
+)
 from zoo.tasks import Task, task_of
 from zoo.training import (
     NOTHING_LEFT,
@@ -34,6 +42,7 @@ from zoo.training import (
     claimed,
     describe_environment,
     draw_course,
+    draw_plots,
     evaluate,
     find_stage,
     going_on,
@@ -172,7 +181,8 @@ def finetune(
     _check_can_learn(model)
     task, listeners = task_of(model), check_callbacks(callbacks)
     effective, own = _effective(preset, lr, mode, overrides, optimizer, task.defaults)
-    task.check_preset(effective, model)
+    refuse_fields(effective, task.foreign, f"a {task.card.noun}")
+    task.check_options(effective, model)
     with stopping_at_once(), Progress(enabled=progress and is_main_process()) as show:
         chosen = make_plan(model, effective, optimizer=own)
         with claimed(new_folder(out, model, data), show.say, is_new=True) as folder:
@@ -520,7 +530,7 @@ def _draw_again(
             "device": preset.device,
         }
         evaluation, examples = score_split(network, task, opened, "val", show, **options)
-        task.draw(folder, evaluation, examples, opened.val)
+        draw_plots(folder, task.make_plots(evaluation, examples, opened.val))
     tell_undrawn(folder, show.say)
     if not folder.undrawn:
         folder.write_json(RECORD, record | {"pictures": True})

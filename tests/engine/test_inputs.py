@@ -13,6 +13,7 @@ from zoo.optim.freeze import apply_plan
 from zoo.progress import Progress
 from zoo.settings.preset import Preset
 from zoo.tasks.base import task_of
+from zoo.training.inputs import make_inputs
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def supply(data, mode="head", show=None, **fields):
     plan = zoo.plan(model, preset=preset)
     apply_plan(model, plan)
     show = show or Progress(enabled=False)
-    return model, task_of(model).make_supply(model, data, preset, plan, make_accelerator("cpu"), show, None)
+    return model, make_inputs(task_of(model), model, data, preset, plan, make_accelerator("cpu"), show, None)
 
 
 def test_a_loader_of_the_users_own_is_started_anew_or_from_a_batch_on():

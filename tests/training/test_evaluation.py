@@ -8,7 +8,9 @@ from torch.utils.data import DataLoader, TensorDataset
 import zoo
 from coloured_folder import write_coloured
 from zoo.data.transforms import Preprocess
+from zoo.engine.accelerator import make_accelerator
 from zoo.errors import DataError, InputError
+from zoo.training.evaluation import score_batches
 
 
 class Colours(nn.Module):
@@ -149,3 +151,54 @@ def test_a_label_out_of_range_in_a_later_batch_is_told():
     loader = DataLoader(TensorDataset(torch.zeros(3, 3, 8, 8), torch.tensor([0, 1, 5])), batch_size=1)
     with pytest.raises(DataError, match=r"the loader val has targets from 5 to 5 in batch 3; expected 0 to 2"):
         evaluate(Colours("red", "green", "blue"), named(loader))
+
+
+class Recorder:
+    """An evaluator that keeps what it is handed; its scores are all of it."""
+
+    in_rows, examples = True, ()
+
+    def __init__(self):
+        self.seen = []
+
+    def observe(self, outputs, targets):
+        assert not outputs.requires_grad
+        return outputs, targets
+
+    def update(self, observed):
+        assert not torch.is_inference_mode_enabled()
+        self.seen.append(observed)
+
+    def compute(self):
+        return self.seen
+
+
+def score(network, batches, accelerator=None):
+    return score_batches(Recorder(), network, batches, accelerator or make_accelerator("cpu"))[0]
+
+
+def test_scoring_is_in_eval_mode_without_gradients_that_stay_on_for_its_caller():
+    network = nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.9), nn.Linear(8, 3)).train()
+    batches = [(torch.randn(count, 6), torch.arange(count)) for count in (4, 4, 2)]
+    seen = score(network, batches)
+    assert not network.training
+    for (outputs, targets), (images, expected) in zip(seen, batches, strict=True):
+        assert torch.equal(outputs, network(images))
+        assert torch.equal(targets, expected)
+
+
+def test_scoring_takes_every_image_of_a_loader_with_a_sampler_of_its_own():
+    data, accelerator = TensorDataset(torch.randn(9, 6), torch.arange(9)), make_accelerator("cpu")
+    loader = accelerator.prepare(DataLoader(data, batch_size=4, sampler=[8, 7, 6, 5, 4, 3, 2]))
+    seen = [target for _, targets in score(nn.Linear(6, 3), loader, accelerator) for target in targets.tolist()]
+    assert seen == [8, 7, 6, 5, 4, 3, 2]
+
+
+def test_inputs_of_several_tensors_are_scored():
+    class Joined(nn.Module):
+        def forward(self, parts):
+            return torch.cat(parts, 1)
+
+    images = torch.randn(5, 6, 2, 2)
+    ((outputs, _),) = score(Joined(), [((images[:, :4], images[:, 4:]), torch.arange(5))])
+    assert torch.equal(outputs, images)

@@ -10,7 +10,7 @@ from zoo.engine.accelerator import make_accelerator
 from zoo.engine.micro_batches import Chunks
 from zoo.errors import DataError, TrainingError
 from zoo.tasks.detection.batches import BoxTargets
-from zoo.training.loop import EpochResult, Position, fit, run_batches
+from zoo.training.loop import EpochResult, Position, fit
 
 
 class Batches:
@@ -216,30 +216,6 @@ def test_frozen_parameters_get_no_gradient_and_the_network_learns_in_train_mode(
     assert network[0].weight.grad is None
 
 
-def test_scoring_is_in_eval_mode_without_gradients():
-    network, batches = make_network(dropout=0.9).train(), Batches(10)
-    seen = list(run_batches(network, batches.epoch(0), make_accelerator("cpu")))
-    assert [len(targets) for _, targets in seen] == [4, 4, 2]
-    assert not network.training
-    for (outputs, targets), (images, expected) in zip(seen, batches.epoch(0), strict=True):
-        assert not outputs.requires_grad
-        assert torch.equal(outputs, network(images))
-        assert torch.equal(targets, expected)
-
-
-def test_scoring_leaves_gradients_on_for_its_caller():
-    for _ in run_batches(make_network(), Batches().epoch(0), make_accelerator("cpu")):
-        assert not torch.is_inference_mode_enabled()
-
-
-def test_scoring_takes_every_image_of_a_loader_with_a_sampler_of_its_own():
-    data = torch.utils.data.TensorDataset(torch.randn(9, 6), torch.arange(9))
-    accelerator = make_accelerator("cpu")
-    loader = accelerator.prepare(torch.utils.data.DataLoader(data, batch_size=4, sampler=[8, 7, 6, 5, 4, 3, 2]))
-    seen = [target for _, targets in run_batches(make_network(), loader, accelerator) for target in targets.tolist()]
-    assert seen == [8, 7, 6, 5, 4, 3, 2]
-
-
 def test_a_network_that_asks_for_the_targets_is_shown_them():
     seen = []
 
@@ -375,9 +351,6 @@ def test_the_network_may_take_several_tensors():
     assert_same(plain, joined.inner)
     assert_same(plain, chunked.inner, tolerance=1e-6)
     assert results[0].loss == expected[0].loss
-    found = [outputs for outputs, _ in run_batches(joined, Maps(22).epoch(0), make_accelerator("cpu"))]
-    wanted = [outputs for outputs, _ in run_batches(plain, Batches(22).epoch(0), make_accelerator("cpu"))]
-    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
 
 
 def test_boxes_stay_with_their_images():

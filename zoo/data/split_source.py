@@ -1,7 +1,8 @@
-"""What a task says of the images of one split, so that batches can be made of them, or features be kept."""
+"""Describes one data split so that the engine can batch it or cache its features."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from torch import Tensor
@@ -12,7 +13,7 @@ Prepare: TypeAlias = Callable[[Any, Any, int, int], tuple[Any, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Feed:
-    """One split, as a task sees it.
+    """One split, as a task describes it.
 
     Attributes:
         images: By index; their files are what kept features are told apart by.
@@ -25,6 +26,7 @@ class Feed:
         to_rows: Turns the targets of a batch into one tensor `(n, c)` per image.
         from_rows: Turns such tensors, one after the other, the number of rows of each image, and the places of the
             images in their data set into targets again.
+        draw: Draws a batch, images and targets as they are before `prepare`, into a file; None: it is not drawn.
     """
 
     images: Any
@@ -35,6 +37,7 @@ class Feed:
     changes: str | None
     to_rows: Callable[[Any], list[Tensor]]
     from_rows: Callable[[Tensor, Tensor, Tensor], Any]
+    draw: Callable[[Any, Any, Path], None] | None = None
 
     def __len__(self) -> int:
         return len(self.images)

@@ -4,6 +4,7 @@ from .compile import StepCompiler as StepCompiler
 from .inputs import LoaderBatches as LoaderBatches
 from .inputs import Supply as Supply
 from .inputs import load_from_user as load_from_user
+from .inputs import load_to_score as load_to_score
 from .inputs import make_supply as make_supply
 from .inputs import open_store as open_store
 from .inputs import supply_loaders as supply_loaders

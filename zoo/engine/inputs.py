@@ -148,6 +148,15 @@ def load_from_user(user: UserLoader, accelerator: Accelerator, model: nn.Module)
     return LoaderBatches(loader, prepare=prepare)
 
 
+def load_to_score(source: Feed, accelerator: Accelerator, *, batch_size: int, num_workers: int) -> LoaderBatches:
+    """Return the batches of a split that is only scored, in the order of its images."""
+    options: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers}
+    loader = order_batches(
+        source.samples, len(source), source.collate, shuffle=False, seed=0, pin_memory=False, **options
+    )
+    return LoaderBatches(accelerator.prepare(loader), prepare=source.prepare)
+
+
 def open_store(preset: Preset, accelerator: Accelerator, show: Progress, *splits: Any) -> ImageStore | None:
     """Open what keeps decoded images, one for all processes, if the preset asks for it.
 

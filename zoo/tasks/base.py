@@ -1,118 +1,206 @@
-"""The tasks: what a run of one kind of model does that the others do otherwise, behind one interface."""
+"""The interface of a task: what a run of one kind of model does that the others do otherwise.
 
+A task knows data and outputs. It runs no network and writes no file: a split becomes a source that the engine makes
+batches of, an evaluator scores outputs that it is handed, a plot is a function that takes a path.
+"""
+
+import importlib
+import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
-
-from accelerate import Accelerator
-from torch import Tensor, nn
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from zoo._model import ask
-from zoo.data import Prepare
-from zoo.engine import Supply
 from zoo.errors import InputError
-from zoo.models import Entry
 from zoo.progress import Progress
-from zoo.rates import Plan
-from zoo.settings import Preset
-from zoo.tasks.classification.task import Classification
-from zoo.tasks.detection.task import Detection
-from zoo.training import RunFolder
+
+if TYPE_CHECKING:  # a name is all that it takes to find a task; torch comes with the task itself
+    import torch
+    from torch import Tensor, nn
+
+    from zoo.data import Feed
+
+DEFAULT = "classification"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardFacts:
+    """What the card of a published model says of its task.
+
+    Attributes:
+        noun: What such a model is called, as in "a classifier of 3 classes".
+        pipeline: The Hub's name for the task.
+        dataset: What data without a name of its own is called in the metadata.
+        scores: Key in the evaluation → metric of the Hub, label.
+        columns: Key in the scores of a class → title.
+        captions: Name of a plot's file without its ending → caption.
+        former: Former keys in the scores of a class → those of today, for runs of earlier versions.
+    """
+
+    noun: str
+    pipeline: str
+    dataset: str
+    scores: Mapping[str, tuple[str, str]]
+    columns: Mapping[str, str]
+    captions: Mapping[str, str]
+    former: Mapping[str, str] = field(default_factory=dict)
+
+
+class Evaluator(Protocol):
+    """Scores one split, batch by batch.
+
+    With several processes, each observes its own batches, and all are told what any of them observed.
+
+    Attributes:
+        in_rows: An observation is a tensor, or several, with one row per image; else it is a list of plain objects,
+            and images that fill up the last batch are cut off before the network sees them.
+    """
+
+    in_rows: bool
+
+    @property
+    def examples(self) -> Sequence[Any]:
+        """What is worth a look, for `Task.make_plots`."""
+        ...
+
+    def observe(self, outputs: Any, targets: Any) -> Any:
+        """Return what is needed of a batch, without changing anything."""
+        ...
+
+    def update(self, observed: Any) -> None:
+        """Add the observations of all processes for one batch."""
+        ...
+
+    def compute(self) -> Any:
+        """Return the scores over all that was added."""
+        ...
 
 
 class Task(Protocol):
-    """What the trainer asks of a task.
+    """What training asks of a task. `options` is the effective preset everywhere.
 
     Attributes:
-        name: As models say it.
-        columns: Scores in the line of each epoch: label by key of the record. By the first the best epoch is chosen.
+        name: As models say it, and the name of the task's folder.
+        card: For the card of a published model.
+        columns: Scores in the line of each epoch: label by key of the record. The first chooses the best epoch.
         curves: Scores that are drawn over the epochs, likewise.
         defaults: Fields of the preset that this task has other defaults for, where no preset is named.
+        foreign: Fields of the preset that have no meaning here.
         scoring_batch: Images per forward pass when a model is scored.
     """
 
-    name: str
-    columns: Mapping[str, str]
-    curves: Mapping[str, str]
-    defaults: Mapping[str, Any]
-    scoring_batch: int
+    name: ClassVar[str]
+    card: ClassVar[CardFacts]
+    columns: ClassVar[Mapping[str, str]]
+    curves: ClassVar[Mapping[str, str]]
+    defaults: ClassVar[Mapping[str, Any]]
+    foreign: ClassVar[Sequence[str]]
+    scoring_batch: ClassVar[int]
 
     def open_data(self, source: Any, **options: Any) -> Any:
         """Open data with the options of `zoo.open_data`; return open data as it is."""
+        ...
 
     def tell(self, data: Any, show: Progress) -> None:
         """Say what should be known of opened data before a training."""
+        ...
 
-    def check_preset(self, preset: Preset, model: Any = None) -> None:
-        """Refuse fields that have no meaning here, or for this model."""
+    def check_options(self, options: Any, model: Any = None) -> None:
+        """Refuse values that contradict each other, or that this model does not take."""
+        ...
 
-    def choose_preprocess(self, model: Any, preset: Preset) -> Any:
-        """Return how images are prepared, with the preset's size, and keep that with the model."""
+    def choose_preprocess(self, model: Any, options: Any) -> Any:
+        """Return how images are prepared, with the size that the options say, and keep that with the model."""
+        ...
 
-    def make_supply(
-        self,
-        model: nn.Module,
-        data: Any,
-        preset: Preset,
-        plan: Plan,
-        accelerator: Accelerator,
-        show: Progress,
-        folder: RunFolder,
-    ) -> Supply:
-        """Return where batches come from; the model's preprocessing is settled here."""
+    def make_training_source(self, model: Any, data: Any, options: Any, *, is_frozen: bool) -> "Feed":
+        """Describe the training split of opened data.
 
-    def make_worst_batch(self, model: Any, data: Any, preset: Preset, count: int) -> tuple[Tensor, Any]:
+        Args:
+            model: It has its preprocessing, as `choose_preprocess` leaves it.
+            data: Opened data with images to learn from.
+            options: Seed, epochs and random changes.
+            is_frozen: Whether the backbone is, so that features can be kept of images that do not change.
+        """
+        ...
+
+    def make_scoring_source(self, model: Any, images: Any, seed: int = 0) -> "Feed":
+        """Describe images that are scored: prepared as the model predicts, without random changes.
+
+        Args:
+            model: As above.
+            images: A split of opened data.
+            seed: For data sets that draw random numbers themselves.
+        """
+        ...
+
+    def make_worst_batch(self, model: Any, data: Any, options: Any, count: int) -> "tuple[Tensor, Any]":
         """Return images and targets of a batch that takes as much memory as any: to try what fits."""
+        ...
 
     def make_loss(
-        self, model: nn.Module, classes: Sequence[str], preset: Preset, compile: Callable[[Any], Any] | None = None
-    ) -> Callable[[Any, Any], Tensor]:
-        """Return what makes a scalar of outputs and targets."""
-
-    def load_for_scoring(self, model: Any, images: Any, **options: Any) -> Any:
-        """Return a loader of images that are not augmented."""
-
-    def prepare_for_scoring(self, model: Any) -> Prepare:
-        """Return what turns a batch of that loader into what the network takes."""
-
-    def score(
         self,
-        network: nn.Module,
-        batches: Any,
-        accelerator: Accelerator,
-        *,
+        model: "nn.Module",
+        classes: Sequence[str],
+        options: Any,
+        compile: Callable[[Any], Any] | None = None,
+    ) -> "Callable[[Any, Any], Tensor]":
+        """Return what makes a scalar of outputs and targets."""
+        ...
+
+    def make_evaluator(
+        self,
         model: Any,
         classes: Sequence[str],
         images: Any,
-        loss: Callable[[Any, Any], Tensor] | None = None,
-    ) -> tuple[Any, Any]:
-        """Return the scores over all batches, and examples to draw; `loss` as `make_loss` gave it."""
+        *,
+        device: "torch.device",
+        loss: "Callable[[Any, Any], Tensor] | None" = None,
+    ) -> Evaluator:
+        """Return what scores a split.
 
-    def draw(self, folder: RunFolder, evaluation: Any, examples: Any, images: Any) -> None:
-        """Draw what came out."""
+        Args:
+            model: It has its preprocessing.
+            classes: Names, in the order of the outputs.
+            images: The split; None where its batches come from a loader of the user's.
+            device: Where outputs are.
+            loss: As `make_loss` gave it; None: the model's own.
+        """
+        ...
+
+    def make_plots(self, evaluation: Any, examples: Any, images: Any) -> Mapping[str, Callable[[Path], Any]]:
+        """Return the plots of an evaluation by the names of their files; each is drawn when it is called with a path.
+
+        Args:
+            evaluation: What the evaluator computed.
+            examples: Of the evaluator.
+            images: As the evaluator had them.
+        """
+        ...
 
 
-TASKS: dict[str, Task] = {task.name: task for task in (Classification(), Detection())}
+def task_names() -> list[str]:
+    """Return the names of all tasks, which are those of their folders."""
+    return sorted(found.name for found in pkgutil.iter_modules([str(Path(__file__).parent)]) if found.ispkg)
 
 
 def task_of(model: Any) -> Task:
-    """Return the task of a model, an entry of the registry, or a name; any module that does not say is a classifier.
+    """Return the task of a model, of an entry of the registry, or of a name; any module that does not say classifies.
 
     Raises:
         InputError: There is no such task here.
     """
-    name = (
-        model
-        if isinstance(model, str)
-        else getattr(model, "task", "classification")
-        if isinstance(model, Entry)
-        else ask(model, "task", "classification")
-    )
-    if name not in TASKS:
-        raise InputError(f"the task {name!r} is unknown; expected {' or '.join(TASKS)}.")
-    return TASKS[name]
+    name = model
+    if not isinstance(model, str):
+        name = ask(model, "task", DEFAULT) if callable(model) else getattr(model, "task", DEFAULT)
+    if name not in (names := task_names()):
+        raise InputError(f"the task {name!r} is unknown; expected {' or '.join(names)}.")
+    task: Task = importlib.import_module(f"zoo.tasks.{name}").TASK
+    return task
 
 
-def open_data(source: Any, *, task: str = "classification", **options: Any) -> Any:
+def open_data(source: Any, *, task: str = DEFAULT, **options: Any) -> Any:
     """Open data of any kind, and find what cannot be used before anything is trained.
 
     Args:

@@ -4,8 +4,8 @@ from .evaluation import evaluate as evaluate
 from .evaluation import score_split as score_split
 from .failures import going_on as going_on
 from .failures import say_how_to_resume as say_how_to_resume
-from .loop import run_batches as run_batches
 from .report import draw_course as draw_course
+from .report import draw_plots as draw_plots
 from .report import tell_undrawn as tell_undrawn
 from .run import Training as Training
 from .run_claim import NOTHING_LEFT as NOTHING_LEFT

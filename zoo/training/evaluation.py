@@ -4,16 +4,19 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import nn
 
 from zoo._model import get_fact
-from zoo.data import UserLoader, default_workers
-from zoo.engine import LoaderBatches, load_from_user, make_accelerator
+from zoo.data import UserLoader, default_workers, lay_channels_last
+from zoo.engine import count_images, count_own, load_from_user, load_to_score, make_accelerator, take_first
 from zoo.errors import DataError, InputError
 from zoo.files import to_path
 from zoo.models import take_model
 from zoo.progress import Progress, is_main_process
-from zoo.tasks import Task, task_of
+from zoo.tasks import Evaluator, Task, task_of
 from zoo.training.run_folder import load_model
 from zoo.training.run_stage import read_record
 
@@ -91,13 +94,48 @@ def score_split(
     else:
         images, workers = part, default_workers(len(part)) if num_workers is None else num_workers
         size = task.scoring_batch if batch_size is None else batch_size
-        loader = task.load_for_scoring(model, images, batch_size=size, num_workers=workers)
-        batches = LoaderBatches(accelerator.prepare(loader), prepare=task.prepare_for_scoring(model))
+        source = task.make_scoring_source(model, images)
+        batches = load_to_score(source, accelerator, batch_size=size, num_workers=workers)
+    evaluator = task.make_evaluator(model, get_fact(model, "classes"), images, device=accelerator.device)
     with show.counting("evaluating") as count:
-        facts: dict[str, Any] = {"model": model, "classes": get_fact(model, "classes"), "images": images}
-        scored = task.score(network, _counted(batches, count), accelerator, **facts)
+        scored = score_batches(evaluator, network, _counted(batches, count), accelerator)
     accelerator.unwrap_model(network, keep_fp32_wrapper=False)
     return scored
+
+
+def score_batches(
+    evaluator: Evaluator, network: nn.Module, batches: Iterable[Any], accelerator: Accelerator
+) -> tuple[Any, Any]:
+    """Return the scores of a network over batches, and examples to draw.
+
+    Args:
+        evaluator: Of the task. With several processes, each observes its own batches and is told what all observed.
+        network: Prepared by the accelerator; it is in eval mode afterwards.
+        batches: Inputs and targets, from a loader that the accelerator has prepared.
+        accelerator: Device and processes.
+    """
+    network.eval()
+    for inputs, targets in batches:
+        evaluator.update(_observe(evaluator, network, inputs, targets, accelerator))
+    return evaluator.compute(), evaluator.examples
+
+
+@torch.inference_mode()
+def _observe(evaluator: Evaluator, network: nn.Module, inputs: Any, targets: Any, accelerator: Accelerator) -> Any:
+    """Return what all processes observe of a batch."""
+    if accelerator.num_processes == 1:  # there is nothing to gather, and users' samplers would be cut in wrong places
+        return evaluator.observe(network(_lay_out(inputs)), targets)
+    if evaluator.in_rows:
+        return accelerator.gather_for_metrics(evaluator.observe(network(_lay_out(inputs)), targets))
+    own = count_own(accelerator, count_images(inputs))
+    if own:  # else all of them are repeats; the other processes still wait for the pass and for what was observed
+        inputs, targets, _ = take_first(inputs, targets, own)
+    observed = evaluator.observe(network(_lay_out(inputs)), targets)
+    return gather_object(observed if own else [])
+
+
+def _lay_out(images: Any) -> Any:
+    return tuple(map(lay_channels_last, images)) if isinstance(images, tuple) else lay_channels_last(images)
 
 
 def _take_split(opened: Any, name: str) -> Any:

@@ -6,7 +6,7 @@ epoch and the batch alone, so a resumed run is the same run.
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from zoo.data import lay_channels_last, mix_seeds
+from zoo.data import mix_seeds
 from zoo.engine import Chunk, Chunks, RunningStatistics, count_images, is_out_of_memory, release_memory, split_batch
 from zoo.errors import TrainingError
 from zoo.optim import CLOSURE, asks_for_closure, set_mode
@@ -175,17 +175,6 @@ def fit(
         yield _finish_epoch(position, accelerator, network)
 
 
-def run_batches(network: nn.Module, batches: Iterable[Any], accelerator: Accelerator) -> Iterator[tuple[Any, Any]]:
-    """Yield outputs and targets of every batch, gathered from all processes, in eval mode without gradients."""
-    network.eval()
-    for images, targets in batches:
-        with torch.inference_mode():
-            outputs = network(_lay_out(images))
-            if accelerator.num_processes > 1:  # else nothing to gather; and what it cuts is wrong for user's samplers
-                outputs, targets = accelerator.gather_for_metrics((outputs, targets))
-        yield outputs, targets
-
-
 class _Gradients:
     """Adds up the gradients of one optimizer step after the other, in chunks that memory holds."""
 
@@ -330,10 +319,6 @@ def _next(iterator: Iterator[tuple[Any, Any]], batch: int, count: int) -> tuple[
     except (TypeError, ValueError) as error:
         raise TrainingError(f"a batch is not a pair of images and targets ({error}).") from error
     return images, targets
-
-
-def _lay_out(images: Any) -> Any:
-    return tuple(map(lay_channels_last, images)) if isinstance(images, tuple) else lay_channels_last(images)
 
 
 def _finish_epoch(position: Position, accelerator: Accelerator, network: nn.Module) -> EpochResult:

@@ -1,6 +1,7 @@
 """What is left of a run to look at, whatever its task: how the scores and the rates went."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from zoo.tasks.classification import draw_curves, draw_rates
@@ -26,6 +27,12 @@ def draw_course(
     """
     folder.draw("curves.png", lambda path: draw_curves(records, path, scores=scores))
     folder.draw("rates.png", lambda path: draw_rates(rates, path, steps_per_epoch=steps_per_epoch))
+
+
+def draw_plots(folder: RunFolder, plots: Mapping[str, Callable[[Path], Any]]) -> None:
+    """Draw the plots of a task into the run's folder."""
+    for name, draw in plots.items():
+        folder.draw(name, draw)
 
 
 def tell_undrawn(folder: RunFolder, say: Callable[[str], None]) -> None:

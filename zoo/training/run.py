@@ -47,9 +47,11 @@ from zoo.rates.schedules import Clock
 from zoo.settings import Preset, notes_on
 from zoo.tasks import task_of
 from zoo.training.callbacks import Callback, LiveRun, Moment, call
+from zoo.training.evaluation import score_batches
 from zoo.training.failures import going_on, say_how_to_resume
+from zoo.training.inputs import make_inputs
 from zoo.training.loop import EpochResult, Position, fit
-from zoo.training.report import draw_course, tell_undrawn
+from zoo.training.report import draw_course, draw_plots, tell_undrawn
 from zoo.training.run_folder import RunFolder
 from zoo.training.run_stage import RECORD, STATE, find_stage
 from zoo.training.run_state import check_clock, check_optimizer, check_tensors, is_of_optimizer, telling_misfits
@@ -112,7 +114,7 @@ class Training:
             self.compiler.compile_optimizer(made, plan)
         compile_loss = None if self.compiler is None else self.compiler.compile_loss
         self.task_loss = self.task.make_loss(model, data.classes, preset, compile_loss)
-        supply = self.task.make_supply(model, data, preset, plan, self.accelerator, show, folder)
+        supply = make_inputs(self.task, model, data, preset, plan, self.accelerator, show, folder)
         self.network, self.batches, self.val_batches = supply.network, supply.train, supply.val
         self.supply = supply
         self.optimizer, self.optimizer_class = self.accelerator.prepare(made), type(made).__name__
@@ -386,8 +388,10 @@ class Training:
         batches: Any = self.val_batches
         if self.accelerator.num_processes == 1:  # else what is gathered would be cut in the wrong places
             batches = _in_chunks(batches, self.chunks)
-        options = {"model": self.model, "classes": self.data.classes, "images": self.data.val, "loss": self.task_loss}
-        return self.task.score(network, batches, self.accelerator, **options)
+        evaluator = self.task.make_evaluator(
+            self.model, self.data.classes, self.data.val, device=self.accelerator.device, loss=self.task_loss
+        )
+        return score_batches(evaluator, network, batches, self.accelerator)
 
     def _save_state(self) -> None:
         self.saved = time.perf_counter()
@@ -509,7 +513,7 @@ class Training:
             scores, steps = self.task.curves, self.steps_per_epoch
             draw_course(folder, self.records, rates, scores=scores, steps_per_epoch=steps)
         if not stop.asked and self.evaluation is not None:
-            self.task.draw(folder, self.evaluation, self.examples, self.data.val)
+            draw_plots(folder, self.task.make_plots(self.evaluation, self.examples, self.data.val))
         if stop.asked:
             raise Interrupted(
                 "the run is finished and saved; it was stopped while its pictures were drawn. To draw them: "

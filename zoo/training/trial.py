@@ -114,11 +114,9 @@ def _take(task: Task, model: nn.Module, data: Any, preset: Preset, split: str) -
     if images is None:
         return None
     task.choose_preprocess(model, preset)
-    loader = task.load_for_scoring(model, images, batch_size=min(FEW, preset.batch_size), num_workers=0)
-    for samples, targets in loader:
-        inputs, targets = task.prepare_for_scoring(model)(samples, targets, 0, 0)
-        return inputs, targets
-    return None
+    source = task.make_scoring_source(model, images)
+    samples, targets = source.collate([source.samples[i, 0] for i in range(min(FEW, preset.batch_size, len(source)))])
+    return source.prepare(samples, targets, 0, 0)
 
 
 def _try_batch(

@@ -6,23 +6,17 @@ from torch import nn
 
 import zoo
 from image_files import write_tree
-from zoo.engine.accelerator import make_accelerator
 from zoo.errors import InputError, PresetError
 from zoo.progress import Progress
 from zoo.settings.preset import Preset
 from zoo.tasks.classification.data import open_data
+from zoo.tasks.classification.evaluator import Miss
 from zoo.tasks.classification.metrics import Evaluation
-from zoo.tasks.classification.task import MOST_MISTAKES, Classification, Miss, score
-from zoo.training.run_folder import RunFolder
+from zoo.tasks.classification.task import MOST_MISTAKES, Classification
 
 EVALUATION = Evaluation(0.75, 1.0, 0.9, 4, ("cat", "dog"), ((1, 1), (0, 2)))
 MISSES = [Miss(1, 0, 1, 0.9), Miss(2, 1, 0, 0.6)]
 TASK = Classification()
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return RunFolder.create(tmp_path / "run", "run")
 
 
 @pytest.fixture
@@ -38,27 +32,27 @@ def shown(monkeypatch):
     return sheet
 
 
-def names(folder):
-    return {path.name for path in folder.pictures.iterdir()}
+def draw(misses, images, folder):
+    """Draw every plot, and return the names of the files."""
+    for name, plot in TASK.make_plots(EVALUATION, misses, images).items():
+        plot(folder / name)
+    return {path.name for path in folder.glob("*.png")}
 
 
-def test_the_confusion_matrix_and_the_mistakes_are_drawn(folder, images):
-    TASK.draw(folder, EVALUATION, MISSES, images)
-    assert names(folder) == {"confusion.png", "mistakes.png"}
+def test_the_confusion_matrix_and_the_mistakes_are_drawn(tmp_path, images):
+    assert draw(MISSES, images, tmp_path) == {"confusion.png", "mistakes.png"}
 
 
-def test_without_images_there_are_no_mistakes_to_show(folder):
-    TASK.draw(folder, EVALUATION, MISSES, None)
-    assert names(folder) == {"confusion.png"}
+def test_without_images_there_are_no_mistakes_to_show(tmp_path):
+    assert draw(MISSES, None, tmp_path) == {"confusion.png"}
 
 
-def test_a_run_without_mistakes_says_so(folder, images):
-    TASK.draw(folder, EVALUATION, [], images)
-    assert "mistakes.png" in names(folder)
+def test_a_run_without_mistakes_says_so(tmp_path, images):
+    assert "mistakes.png" in draw([], images, tmp_path)
 
 
-def test_mistakes_carry_their_names(folder, images, shown):
-    TASK.draw(folder, EVALUATION, MISSES, images)
+def test_mistakes_carry_their_names(tmp_path, images, shown):
+    draw(MISSES, images, tmp_path)
     assert [(mistake.truth, mistake.predicted, mistake.confidence, mistake.name) for mistake in shown] == [
         ("cat", "dog", 0.9, "val/cat/1.png"),
         ("dog", "cat", 0.6, "val/dog/0.png"),
@@ -67,9 +61,9 @@ def test_mistakes_carry_their_names(folder, images, shown):
         assert mistake.image.tobytes() == images.read(miss.index)[0].tobytes()
 
 
-def test_no_more_images_are_read_than_are_shown(folder, images, shown):
+def test_no_more_images_are_read_than_are_shown(tmp_path, images, shown):
     misses = [Miss(0, 0, 1, 1.0)] * MOST_MISTAKES + [Miss(99, 0, 1, 0.1)] * 5  # there is no image 99
-    TASK.draw(folder, EVALUATION, misses, images)
+    draw(misses, images, tmp_path)
     assert len(shown) == MOST_MISTAKES
 
 
@@ -77,7 +71,10 @@ def test_misses_are_the_wrong_ones_and_the_most_confident_come_first():
     logits = torch.tensor([[4.0, 0, 0], [0, 3, 0], [0, 9, 0], [0, 0, 1], [2, 0, 0]])
     targets = torch.tensor([0, 0, 2, 1, 2])
     batches = [(logits[:2], targets[:2]), (logits[2:], targets[2:])]
-    result, misses = score(nn.Identity(), batches, make_accelerator("cpu"), ("a", "b", "c"))
+    evaluator = TASK.make_evaluator(None, ("a", "b", "c"), None, device="cpu")
+    for outputs, truth in batches:
+        evaluator.update(evaluator.observe(outputs, truth))
+    result, misses = evaluator.compute(), evaluator.examples
     found = [(miss.index, miss.target, miss.predicted) for miss in misses]
     assert found == [(2, 2, 1), (1, 0, 1), (4, 2, 0), (3, 1, 2)]
     assert [miss.confidence for miss in misses] == pytest.approx(logits[[2, 1, 4, 3]].softmax(1).amax(1).tolist())
@@ -85,10 +82,10 @@ def test_misses_are_the_wrong_ones_and_the_most_confident_come_first():
     assert result.loss == pytest.approx(float(nn.functional.cross_entropy(logits, targets)))
 
 
-def test_fields_of_detectors_are_refused():
-    TASK.check_preset(Preset(label_smoothing=0.1, mosaic=0.0))
+def test_fields_of_detectors_are_refused(tmp_path):
+    model = zoo.get("timm/test_resnet", num_classes=2)
     with pytest.raises(PresetError, match=r"mosaic is 0\.5; plain_epochs is 3: that has no meaning for a classifier"):
-        TASK.check_preset(Preset(mosaic=0.5, plain_epochs=3))
+        zoo.finetune(model, tmp_path, mosaic=0.5, plain_epochs=3, progress=False)
 
 
 def test_the_loss_is_the_models_own_with_the_presets_smoothing():

@@ -130,7 +130,7 @@ def test_data_of_another_kind_or_class_count_is_told(data, tmp_path):
 
 def test_evaluation_is_in_pixels_of_the_pictures(data):
     task, model = Detection(), zoo.get("yolo_nas_s", classes=("blue", "red"))
-    task.check_preset(Preset(mosaic=0.3))
+    task.check_options(Preset(mosaic=0.3))
     model.preprocess = Letterbox().resized(96)
     result = zoo.evaluate(model, data, split="train", device="cpu", progress=False)
     assert (result.images, result.boxes) == (9, 16)

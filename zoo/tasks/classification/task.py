@@ -1,11 +1,11 @@
-"""What is a classifier's own in a run: how its data is opened, its loss, its scores and its pictures."""
+"""The task of classifiers: data, loss, scores and plots of images with one label each."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from zoo._model import find_loss, float_dtype, get_fact, set_fact
@@ -13,56 +13,48 @@ from zoo.data import (
     Augment,
     Feed,
     Images,
-    Prepare,
     Preprocess,
     Samples,
     Transform,
     collate,
     eval_transform,
     lay_channels_last,
-    make_loader,
     to_input,
     train_transform,
 )
-from zoo.engine import Supply, make_supply, open_store, supply_loaders
-from zoo.engine.frozen import why_not_frozen
 from zoo.errors import InputError
 from zoo.progress import Progress
-from zoo.rates import Plan
-from zoo.settings import Preset, refuse_fields
+from zoo.tasks.base import CardFacts
 from zoo.tasks.classification.data import Data, open_data
-from zoo.tasks.classification.metrics import ClassificationMetrics, Evaluation, are_answers
+from zoo.tasks.classification.evaluator import ClassificationEvaluator, Miss, check_logits
+from zoo.tasks.classification.metrics import Evaluation
 from zoo.tasks.classification.plots import Mistake, draw_confusion, draw_mistakes
-from zoo.training import RunFolder, run_batches
 
 MOST_MISTAKES = 24
-OF_DETECTORS = ("loss_params", "photometric", "zoom_out", "iou_crop", "scale_jitter", "multi_scale", "mosaic", "mixup")
-
-
-@dataclass(frozen=True)
-class Miss:
-    """An image whose most probable class is wrong.
-
-    Attributes:
-        index: Its place in the data set.
-        target: The true class.
-        predicted: The most probable one.
-        confidence: How probable, 0 to 1.
-    """
-
-    index: int
-    target: int
-    predicted: int
-    confidence: float
 
 
 class Classification:
     """The task of saying which of several classes an image is of; see `zoo.tasks.base.Task`."""
 
     name = "classification"
+    card = CardFacts(
+        noun="classifier",
+        pipeline="image-classification",
+        dataset="imagefolder",
+        scores={"top1": ("accuracy", "top-1 accuracy"), "top5": ("accuracy", "top-5 accuracy")},
+        columns={"class": "class", "images": "images", "precision": "precision", "recall": "recall", "f1": "F1"},
+        captions={
+            "confusion": "Confusion matrix",
+            "mistakes": "Images that were named wrongly with the most confidence",
+        },
+    )
     columns: Mapping[str, str] = {"top1": "top-1"}
     curves: Mapping[str, str] = {"top1": "top-1", "top5": "top-5"}
     defaults: Mapping[str, Any] = {}
+    foreign = (
+        *("loss_params", "photometric", "zoom_out", "iou_crop", "scale_jitter", "multi_scale", "mosaic", "mixup"),
+        "plain_epochs",
+    )
     scoring_batch = 64
 
     def open_data(self, source: Any, **options: Any) -> Data:
@@ -76,56 +68,42 @@ class Classification:
             some = f"{len(data.remarks):,} image{'s are' if len(data.remarks) > 1 else ' is'}"
             show.say(f"warning: {some} almost black. {first.name}: {first.reason}")
 
-    def check_preset(self, preset: Preset, model: Any = None) -> None:
-        """Refuse fields that only other tasks know."""
-        refuse_fields(preset, (*OF_DETECTORS, "plain_epochs"), "a classifier")
+    def check_options(self, options: Any, model: Any = None) -> None:
+        """Accept any: what contradicts itself here is found when it is used."""
 
-    def choose_preprocess(self, model: Any, preset: Preset) -> Preprocess:
-        """Return the weights' preprocessing with the preset's size and crop, and keep it with the model."""
+    def choose_preprocess(self, model: Any, options: Any) -> Preprocess:
+        """Return the weights' preprocessing with the size and crop of the options, and keep it with the model."""
         own = get_fact(model, "preprocess")
-        changes = {"image_size": preset.image_size, "crop_pct": preset.crop_pct}
+        changes = {"image_size": options.image_size, "crop_pct": options.crop_pct}
         preprocess = own if isinstance(own, Preprocess) else Preprocess()
         preprocess = preprocess.replace(**{key: value for key, value in changes.items() if value is not None})
         set_fact(model, "preprocess", preprocess)
         return preprocess
 
-    def make_supply(
-        self,
-        model: nn.Module,
-        data: Data,
-        preset: Preset,
-        plan: Plan,
-        accelerator: Accelerator,
-        show: Progress,
-        folder: RunFolder,
-    ) -> Supply:
-        """Return where batches come from."""
-        preprocess = self.choose_preprocess(model, preset)
-        if data.loaders:
-            return supply_loaders(model, data.loaders, accelerator)
-        if data.train is None:
-            raise InputError(f"{data.source} has no images to train on.")
-        augment = _choose_augment(preset, is_frozen=why_not_frozen(model, plan) is None)
-        changed: dict[str, Any] = {}
-        if augment != "none":
-            changed = {"augment": augment, "crop_scale_min": preset.crop_scale_min, "flip": preset.flip_probability}
-        transform = train_transform(
-            preprocess,
-            augment=augment,
-            crop_scale_min=preset.crop_scale_min,
-            flip_probability=preset.flip_probability,
-            normalise=False,
-            resizer=preset.resizer,
-        )
-        store, images, unseen = open_store(preset, accelerator, show, data.train, data.val), data.train, data.val
-        if store is not None:
-            images, unseen = images.keeping(store, "train"), unseen and unseen.keeping(store, "val")
-        train = _feed(images, transform, preprocess, preset, changed, preset.resizer)
-        plain = eval_transform(preprocess, normalise=False)
-        val = None if unseen is None else _feed(unseen, plain, preprocess, preset, {})
-        return replace(make_supply(model, train, val, preset, plan, accelerator, show), store=store)
+    def make_training_source(self, model: Any, data: Data, options: Any, *, is_frozen: bool) -> Feed:
+        """Describe the training images and their random changes."""
+        augment = _choose_augment(options, is_frozen=is_frozen)
+        changes = {"crop_scale_min": options.crop_scale_min, "flip_probability": options.flip_probability}
+        images: Any = data.train
+        preprocess = get_fact(model, "preprocess")
+        transform = train_transform(preprocess, augment=augment, **changes, normalise=False, resizer=options.resizer)
+        facts: dict[str, Any] = {"preprocess": preprocess.to_dict(), "resizer": options.resizer}
+        if augment == "none":
+            return _make_source(images, transform, options.seed, preprocess, facts)
+        changed = {"augment": augment, "crop_scale_min": options.crop_scale_min, "flip": options.flip_probability}
+        facts |= {"changed": changed, "seed": options.seed}
+        anew = "the images are changed anew in each epoch (views=4 would keep four versions of each)"
+        why = anew if options.views == 1 else None
+        return _make_source(images, transform, options.seed, preprocess, facts, draws=True, changes=why)
 
-    def make_worst_batch(self, model: Any, data: Data, preset: Preset, count: int) -> tuple[Tensor, Tensor]:
+    def make_scoring_source(self, model: Any, images: Images, seed: int = 0) -> Feed:
+        """Describe images as `predict` shows them to the network."""
+        preprocess = get_fact(model, "preprocess")
+        transform = eval_transform(preprocess, normalise=False)
+        facts = {"preprocess": preprocess.to_dict(), "resizer": "pillow"}
+        return _make_source(images, transform, seed, preprocess, facts, dtype=float_dtype(model))
+
+    def make_worst_batch(self, model: Any, data: Data, options: Any, count: int) -> tuple[Tensor, Tensor]:
         """Return black images and their classes."""
         if data.loaders:
             raise InputError("chunk_size='auto' needs images, and the data are loaders. Give chunk_size a number.")
@@ -133,140 +111,97 @@ class Classification:
         return lay_channels_last(torch.zeros(count, 3, side, side)), torch.zeros(count, dtype=torch.int64)
 
     def make_loss(
-        self, model: nn.Module, classes: Sequence[str], preset: Preset, compile: Callable[[Any], Any] | None = None
-    ) -> Callable[[Tensor, Tensor], Tensor]:
+        self, model: nn.Module, classes: Sequence[str], options: Any, compile: Callable[[Any], Any] | None = None
+    ) -> Callable[[Any, Tensor], Tensor]:
         """Return the model's own loss, or cross-entropy for a module that has none."""
         own: Callable[..., Tensor] = find_loss(model) or nn.functional.cross_entropy
         own = own if compile is None else compile(own)
 
-        def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-            expected = (len(targets), len(classes))
-            _check_logits(outputs)
-            if outputs.shape != expected:
+        def loss(outputs: Any, targets: Tensor) -> Tensor:
+            logits, expected = check_logits(outputs), (len(targets), len(classes))
+            if logits.shape != expected:
                 raise InputError(
-                    f"the model gives outputs of shape {tuple(outputs.shape)} for {len(targets)} images; expected "
+                    f"the model gives outputs of shape {tuple(logits.shape)} for {len(targets)} images; expected "
                     f"{expected}: one number for each of the {len(classes)} classes."
                 )
-            return own(outputs, targets, label_smoothing=preset.label_smoothing)
+            return own(logits, targets, label_smoothing=options.label_smoothing)
 
         return loss
 
-    def load_for_scoring(self, model: Any, images: Images, **options: Any) -> Any:
-        """Return a loader of images that are not augmented."""
-        return make_loader(images, eval_transform(get_fact(model, "preprocess"), normalise=False), **options)
-
-    def prepare_for_scoring(self, model: Any) -> Prepare:
-        """Return what turns a batch of that loader into what the network takes."""
-        return _prepare(get_fact(model, "preprocess"), float_dtype(model))
-
-    def score(
+    def make_evaluator(
         self,
-        network: nn.Module,
-        batches: Iterable[Any],
-        accelerator: Accelerator,
-        *,
         model: Any,
         classes: Sequence[str],
         images: Images | None,
-        loss: Callable[[Tensor, Tensor], Tensor] | None = None,
-    ) -> tuple[Evaluation, list[Miss]]:
-        """Return the scores over all batches, and the misses, the most confident first."""
-        return score(network, batches, accelerator, tuple(classes))
+        *,
+        device: torch.device,
+        loss: Callable[[Any, Tensor], Tensor] | None = None,
+    ) -> ClassificationEvaluator:
+        """Return what scores logits; its loss is the cross-entropy, whatever was learnt with."""
+        return ClassificationEvaluator(classes, device)
 
-    def draw(self, folder: RunFolder, evaluation: Evaluation, misses: Sequence[Miss], images: Images | None) -> None:
-        """Draw the confusion matrix and the most confident mistakes."""
+    def make_plots(
+        self, evaluation: Evaluation, misses: Sequence[Miss], images: Images | None
+    ) -> dict[str, Callable[[Path], Any]]:
+        """Return the confusion matrix and the most confident mistakes."""
         classes = evaluation.classes
-        folder.draw("confusion.png", lambda path: draw_confusion(evaluation.confusion, classes, path))
+        plots: dict[str, Callable[[Path], Any]] = {
+            "confusion.png": lambda path: draw_confusion(evaluation.confusion, classes, path)
+        }
         if images is not None:
             most = misses[:MOST_MISTAKES]
-            folder.draw(
-                "mistakes.png", lambda path: draw_mistakes([_show(miss, images, classes) for miss in most], path)
-            )
+            plots["mistakes.png"] = lambda path: draw_mistakes([_show(miss, images, classes) for miss in most], path)
+        return plots
 
 
-def _check_logits(outputs: Any) -> None:
-    """Refuse outputs that are no tensor, which networks of other libraries give."""
-    if isinstance(outputs, Tensor):
-        return
-    kind, advice = type(outputs).__name__, "Wrap the model in a module whose forward returns the logits alone."
-    if isinstance(getattr(outputs, "logits", None), Tensor):
-        advice = "Wrap the model in a module whose forward returns model(images).logits."
-    elif isinstance(outputs, Mapping):
-        kind += f" with the keys {', '.join(map(str, outputs))}"
-    elif isinstance(outputs, (tuple, list)):
-        kind += f" of {len(outputs)}"
-        advice += " (torchvision's GoogLeNet and Inception give one tensor with aux_logits=False.)"
-    raise InputError(f"the model gives a {kind}; expected one tensor of logits, (images, classes). {advice}")
+def _choose_augment(options: Any, *, is_frozen: bool) -> Augment:
+    """Choose what `auto` is: no changes where features of a frozen backbone can be kept then."""
+    if options.augment == "auto":
+        return "none" if is_frozen and options.views == 1 else "crop-flip"
+    augment: Augment = options.augment
+    return augment
 
 
-def _choose_augment(preset: Preset, *, is_frozen: bool) -> Augment:
-    """Choose what `auto` is: no changes where features of a frozen trunk can be kept then."""
-    if preset.augment == "auto":
-        return "none" if is_frozen and preset.views == 1 else "crop-flip"
-    return preset.augment
-
-
-def _feed(
+def _make_source(
     images: Images,
     transform: Transform,
+    seed: int,
     preprocess: Preprocess,
-    preset: Preset,
-    changed: Mapping[str, Any],
-    resizer: str = "pillow",
+    facts: Mapping[str, Any],
+    *,
+    draws: bool = False,
+    changes: str | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Feed:
-    """Return what batches of a split are made with.
+    """Describe a split.
 
     Args:
         images: Of the split.
         transform: Gives uint8.
+        seed: Of the random changes.
         preprocess: What the network expects.
-        preset: Has seed and views.
-        changed: Which random changes the transform makes; empty if none.
-        resizer: Of the transform.
+        facts: As `Feed` has them, and so are the rest.
+        draws: Whether the transform draws random numbers.
+        changes: As `Feed`.
+        dtype: Of the network; None: float32.
     """
-    facts: dict[str, Any] = {"preprocess": preprocess.to_dict(), "resizer": resizer}
-    if changed:
-        facts |= {"changed": dict(changed), "seed": preset.seed}
-    anew = "the images are changed anew in each epoch (views=4 would keep four versions of each)"
     return Feed(
         images=images,
-        samples=Samples(images, transform, preset.seed, draws=bool(changed)),
+        samples=Samples(images, transform, seed, draws=draws),
         collate=collate,
-        prepare=_prepare(preprocess),
+        prepare=partial(_prepare, preprocess=preprocess, dtype=dtype or torch.float32),
         facts=facts,
-        changes=anew if changed and preset.views == 1 else None,
+        changes=changes,
         to_rows=lambda targets: list(targets[:, None, None]),
         from_rows=lambda rows, counts, indices: rows.flatten(),
     )
 
 
-def _prepare(preprocess: Preprocess, dtype: torch.dtype | None = None) -> Prepare:
-    """Return what turns a batch of pixels into what the network takes; in float32, or in another type."""
-
-    def prepare(images: Tensor, targets: Tensor, epoch: int, batch: int) -> tuple[Tensor, Tensor]:
-        return lay_channels_last(to_input(images, preprocess).to(dtype or torch.float32)), targets
-
-    return prepare
-
-
-def score(
-    network: nn.Module, batches: Iterable[Any], accelerator: Accelerator, classes: tuple[str, ...]
-) -> tuple[Evaluation, list[Miss]]:
-    """Return the scores over all batches, and the misses, the most confident first."""
-    metrics = ClassificationMetrics(classes, accelerator.device)
-    misses: list[Miss] = []
-    seen = 0
-    for outputs, targets in run_batches(network, batches, accelerator):
-        _check_logits(outputs)
-        if outputs.ndim != 2 or outputs.shape[1] != len(classes):
-            raise InputError(f"the model gives outputs of shape {tuple(outputs.shape)}; expected (B, {len(classes)}).")
-        metrics.update(outputs, targets)
-        best = outputs.float().softmax(-1).max(-1)
-        wrong = ((best.indices != targets) & are_answers(outputs)).nonzero().flatten()
-        columns = (wrong + seen, targets[wrong], best.indices[wrong], best.values[wrong])
-        misses += [Miss(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
-        seen += len(targets)
-    return metrics.compute(), sorted(misses, key=lambda miss: -miss.confidence)
+def _prepare(
+    images: Tensor, targets: Tensor, epoch: int, batch: int, *, preprocess: Preprocess, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Turn a batch of pixels into what the network takes."""
+    return lay_channels_last(to_input(images, preprocess).to(dtype)), targets
 
 
 def _show(miss: Miss, images: Images, classes: Sequence[str]) -> Mistake:
@@ -278,3 +213,6 @@ def _show(miss: Miss, images: Images, classes: Sequence[str]) -> Mistake:
         confidence=miss.confidence,
         name=images.names[miss.index],
     )
+
+
+TASK = Classification()

@@ -12,3 +12,4 @@ from .postprocess import select_detections as select_detections
 from .report import BoxReport as BoxReport
 from .result import DetectionResult as DetectionResult
 from .result import save_video as save_video
+from .task import TASK as TASK

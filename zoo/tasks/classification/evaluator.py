@@ -1,0 +1,88 @@
+"""Scores a classifier batch by batch, and keeps the images that it names wrongly."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.errors import InputError
+from zoo.tasks.classification.metrics import ClassificationMetrics, Evaluation, are_answers
+
+
+@dataclass(frozen=True)
+class Miss:
+    """An image whose most probable class is wrong.
+
+    Attributes:
+        index: Its place in the data set.
+        target: The true class.
+        predicted: The most probable one.
+        confidence: How probable, 0 to 1.
+    """
+
+    index: int
+    target: int
+    predicted: int
+    confidence: float
+
+
+class ClassificationEvaluator:
+    """Scores logits; see `zoo.tasks.base.Evaluator`.
+
+    Args:
+        classes: Names, in the order of the outputs.
+        device: Where outputs are.
+    """
+
+    in_rows = True
+
+    def __init__(self, classes: Sequence[str], device: torch.device | str) -> None:
+        self.metrics = ClassificationMetrics(classes, device)
+        self._misses: list[Miss] = []
+
+    @property
+    def examples(self) -> list[Miss]:
+        """The misses, the most confident first."""
+        return sorted(self._misses, key=lambda miss: -miss.confidence)
+
+    def observe(self, outputs: Any, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits and class numbers as they are, once they are known to be logits."""
+        logits, count = check_logits(outputs), len(self.metrics.classes)
+        if logits.ndim != 2 or logits.shape[1] != count:
+            raise InputError(f"the model gives outputs of shape {tuple(logits.shape)}; expected (B, {count}).")
+        return logits, targets
+
+    def update(self, observed: tuple[Tensor, Tensor]) -> None:
+        """Add a batch of all processes, whose images are the next ones of the data set."""
+        outputs, targets = observed
+        seen = self.metrics.images
+        self.metrics.update(outputs, targets)
+        best = outputs.float().softmax(-1).max(-1)
+        wrong = ((best.indices != targets) & are_answers(outputs)).nonzero().flatten()
+        columns = (wrong + seen, targets[wrong], best.indices[wrong], best.values[wrong])
+        self._misses += [Miss(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
+
+    def compute(self) -> Evaluation:
+        """Return the scores."""
+        return self.metrics.compute()
+
+
+def check_logits(outputs: Any) -> Tensor:
+    """Return outputs that are one tensor.
+
+    Raises:
+        InputError: They are something else, which networks of other libraries give.
+    """
+    if isinstance(outputs, Tensor):
+        return outputs
+    kind, advice = type(outputs).__name__, "Wrap the model in a module whose forward returns the logits alone."
+    if isinstance(getattr(outputs, "logits", None), Tensor):
+        advice = "Wrap the model in a module whose forward returns model(images).logits."
+    elif isinstance(outputs, Mapping):
+        kind += f" with the keys {', '.join(map(str, outputs))}"
+    elif isinstance(outputs, (tuple, list)):
+        kind += f" of {len(outputs)}"
+        advice += " (torchvision's GoogLeNet and Inception give one tensor with aux_logits=False.)"
+    raise InputError(f"the model gives a {kind}; expected one tensor of logits, (images, classes). {advice}")

@@ -1,0 +1,86 @@
+"""Scores a detector batch by batch, in pixels of the images, and keeps some predictions to draw."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from zoo._model import ask
+from zoo.errors import InputError
+from zoo.tasks.detection.batches import BoxTargets
+from zoo.tasks.detection.boxes import clip_boxes
+from zoo.tasks.detection.images import BoxedImages
+from zoo.tasks.detection.metrics import DetectionEvaluation, DetectionMetrics, Found, Truth
+from zoo.tasks.detection.plots import Example
+from zoo.tasks.detection.postprocess import VALIDATION, select_detections
+
+MOST_EXAMPLES = 12
+
+
+class Observed(NamedTuple):
+    """What a process observes of its part of a batch.
+
+    Attributes:
+        loss: Mean over these images.
+        found: The place of each image in its data set, and what was found in it.
+    """
+
+    loss: float
+    found: list[tuple[int, Found]]
+
+
+class DetectionEvaluator:
+    """Scores the outputs of a detector; see `zoo.tasks.base.Evaluator`.
+
+    Args:
+        model: Says what its outputs mean, and how images come onto its canvas.
+        classes: Names, in the order of the outputs.
+        images: The split.
+        loss: Of outputs and targets.
+    """
+
+    in_rows = False
+
+    def __init__(
+        self, model: Any, classes: Sequence[str], images: BoxedImages, loss: Callable[[Any, BoxTargets], Tensor]
+    ) -> None:
+        self.model, self.images, self.loss, self.classes = model, images, loss, len(classes)
+        self.settings = ask(model, "scoring", VALIDATION)
+        self.metrics = DetectionMetrics(classes, self.settings)
+        self.examples: list[Example] = []
+        self._chosen = _spread(len(images), MOST_EXAMPLES)
+        self._loss_sum, self._count = 0.0, 0
+
+    def observe(self, outputs: Any, targets: BoxTargets) -> list[Observed]:
+        """Return the loss, and what was found."""
+        return [Observed(float(self.loss(outputs, targets)), list(self._locate(outputs, targets)))]
+
+    def update(self, observed: Sequence[Observed]) -> None:
+        """Add what the processes found."""
+        for loss, found in observed:
+            self._loss_sum += loss * len(found)
+            self._count += len(found)
+        every = [pair for part in observed for pair in part.found]
+        self.metrics.update([boxes for _, boxes in every], [Truth(*self.images.boxes[index]) for index, _ in every])
+        self.examples += [Example(index, boxes) for index, boxes in every if index in self._chosen]
+
+    def compute(self) -> DetectionEvaluation:
+        """Return the scores."""
+        return self.metrics.compute(self._loss_sum / self._count)
+
+    def _locate(self, outputs: Any, targets: BoxTargets) -> Iterator[tuple[int, Found]]:
+        """Yield the place of each image in its data set, and what was found in it, in its own pixels."""
+        boxes, scores = self.model.decode(outputs)
+        if scores.shape[-1] != self.classes:
+            raise InputError(f"the model gives scores for {scores.shape[-1]} classes; expected {self.classes}.")
+        detections = select_detections(boxes, scores, self.settings)
+        for index, (on_canvas, certainty, labels) in zip(targets.indices.tolist(), detections, strict=True):
+            height, width = self.images.sizes[index]
+            place = self.model.preprocess.place(height, width)
+            found = clip_boxes(place.to_picture(on_canvas.cpu()), height, width)
+            yield index, Found(found.numpy(), certainty.cpu().numpy(), labels.cpu().numpy())
+
+
+def _spread(count: int, most: int) -> set[int]:
+    """Return up to so many indices, evenly spread."""
+    return {round(place * (count - 1) / max(1, min(count, most) - 1)) for place in range(min(count, most))}
