@@ -21,7 +21,7 @@ HOME = Path(tempfile.mkdtemp(prefix="zoo-tests-"))
 (HOME / "hub").mkdir()
 HUB = HubServer(HOME / "hub")
 for name in list(os.environ):
-    if name.startswith(("HF_", "HUGGINGFACE_", "HUGGING_FACE_", "ZOO_")):
+    if name.startswith(("HF_", "HUGGINGFACE_", "HUGGING_FACE_", "ZOO_")) and not name.startswith("ZOO_TEST_"):
         del os.environ[name]
 os.environ |= {
     "HF_ENDPOINT": HUB.endpoint,
