@@ -16,8 +16,7 @@ from zoo.data.letterbox import Letterbox
 from zoo.data.video import write_video
 from zoo.errors import InputError
 from zoo.models.detector import Detector, FusedCopy
-from zoo.models.families.yolo_nas.heads import Predictions
-from zoo.tasks.detection.postprocess import Postprocess
+from zoo.tasks.detection.postprocess import Postprocess, Predictions
 
 BOX = (12, 5, 36, 25)  # of the coloured thing on every picture
 SIZE = (60, 40)

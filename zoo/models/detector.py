@@ -26,11 +26,11 @@ from zoo.data import (
     skipping,
 )
 from zoo.errors import InputError, WeightsError
-from zoo.models.families.yolo_nas.heads import Predictions
 from zoo.models.hooks import GroupHooks
-from zoo.tasks.detection import DetectionResult, Detections, Postprocess, clip_boxes, select_detections
+from zoo.tasks.detection import DetectionResult, Detections, Postprocess, Predictions, clip_boxes, select_detections
 from zoo.weights import Licence, LoadReport
 
+LARGEST_LOSS_WEIGHT = 1e6
 THREADS = min(8, os.cpu_count() or 1)  # that decode and resize pictures
 
 Marks: TypeAlias = tuple[list[Any], Tensor]
@@ -195,6 +195,16 @@ class Detector(GroupHooks, nn.Module):
                 "weights of an earlier epoch, or others."
             )
         return [Detections(*(part.cpu() for part in found)) for found in select_detections(boxes, scores, settings)]
+
+
+def check_loss_weight(name: str, value: object) -> None:
+    """Refuse what is no weight of a term of a loss.
+
+    Raises:
+        InputError: It is no number from 0 to a million.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= LARGEST_LOSS_WEIGHT:
+        raise InputError(f"{name} is {value!r}; expected a number from 0 to {LARGEST_LOSS_WEIGHT:g}.")
 
 
 def _mark(model: nn.Module) -> Marks:

@@ -8,6 +8,7 @@ from .data import check_box_data as check_box_data
 from .postprocess import VALIDATION as VALIDATION
 from .postprocess import Detections as Detections
 from .postprocess import Postprocess as Postprocess
+from .postprocess import Predictions as Predictions
 from .postprocess import select_detections as select_detections
 from .report import BoxReport as BoxReport
 from .result import DetectionResult as DetectionResult

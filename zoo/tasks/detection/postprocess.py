@@ -13,6 +13,18 @@ from torch import Tensor
 from zoo.errors import InputError
 
 
+class Predictions(NamedTuple):
+    """What a detector decodes for a batch, before boxes of the same object are thinned out.
+
+    Attributes:
+        boxes: `(B, L, 4)` x1, y1, x2, y2 in pixels of the network's input, not clipped to the image.
+        scores: `(B, L, C)` probability of each class, 0 to 1.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+
+
 class Detections(NamedTuple):
     """What was found in one image, surest first.
 

@@ -14,11 +14,9 @@ from torch import Tensor, nn
 
 from zoo.data import Letterbox
 from zoo.errors import InputError, did_you_mean
-from zoo.models.detector import Detector, FusedCopy
+from zoo.models.detector import Detector, FusedCopy, check_loss_weight
 from zoo.models.families._detr.library import Architecture, import_transformers
-from zoo.models.families.yolo_nas.heads import Predictions
-from zoo.models.families.yolo_nas.loss import check_weight
-from zoo.tasks.detection import VALIDATION, Postprocess
+from zoo.tasks.detection import VALIDATION, Postprocess, Predictions
 from zoo.weights import Licence
 
 COLUMNS = ("image", "class", "centre x", "centre y", "width", "height")
@@ -149,7 +147,7 @@ class DetrDetector(Detector):
                     f"the loss of {self.architecture.model_type} has no setting {name!r}; expected "
                     f"{', '.join(self.loss_settings)}.{did_you_mean(name, self.loss_settings)}"
                 )
-            check_weight(name, value)
+            check_loss_weight(name, value)
             setattr(numbers, self.loss_settings[name], float(value))
         return numbers
 

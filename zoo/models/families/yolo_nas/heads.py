@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.models.families.yolo_nas.blocks import ConvBlock
+from zoo.tasks.detection import Predictions
 
 HEAD_CHANNELS = (96, 192, 384)
 STRIDES = (8, 16, 32)  # pixels per cell
@@ -25,18 +26,6 @@ ANCHOR_CELLS = 5.0  # side of the squares that the static assigner of the loss s
 PRIOR = 0.01  # score of every class in a new predictor
 
 Features = tuple[Tensor, Tensor, Tensor]
-
-
-class Predictions(NamedTuple):
-    """What a user sees, before boxes of the same thing are thinned out.
-
-    Attributes:
-        boxes: `(B, L, 4)` x1, y1, x2, y2 in pixels of the network's input, not clipped to the image.
-        scores: `(B, L, C)` probability of each class, 0 to 1.
-    """
-
-    boxes: Tensor
-    scores: Tensor
 
 
 class RawOutputs(NamedTuple):

@@ -17,6 +17,7 @@ from torch import Tensor, distributed
 from torch.nn import functional
 
 from zoo.errors import InputError, did_you_mean
+from zoo.models.detector import check_loss_weight
 from zoo.models.families.yolo_nas.assigners import Assigner, Assignment, Grid, Proposals, TaskAlignedAssigner, Truths
 from zoo.models.families.yolo_nas.heads import BINS, RawOutputs, decode_boxes
 from zoo.tasks.detection import cxcywh_to_xyxy, generalized_iou, xyxy_to_distances
@@ -25,7 +26,6 @@ Classification: TypeAlias = Literal["varifocal", "focal", "balanced-focal"]
 
 NEGATIVE_WEIGHT = 0.75
 POSITIVE_WEIGHT = 0.25
-LARGEST_WEIGHT = 1e6  # of a term of a loss
 LARGEST_DISTANCE = BINS - 1 - 0.01  # cells; what is farther cannot be said by a side's distribution
 COLUMNS = ("image index", "class", "centre x", "centre y", "width", "height")
 
@@ -53,16 +53,6 @@ def share_of_processes(scores: Tensor) -> Tensor:
     total = scores.clone()
     distributed.all_reduce(total)
     return total.clamp(min=1) / distributed.get_world_size()
-
-
-def check_weight(name: str, value: object) -> None:
-    """Refuse what is no weight of a term of a loss.
-
-    Raises:
-        InputError: It is no number from 0 to a million.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= LARGEST_WEIGHT:
-        raise InputError(f"{name} is {value!r}; expected a number from 0 to {LARGEST_WEIGHT:g}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +89,7 @@ class YoloNasLoss:
             hint = did_you_mean(str(self.classification), names)
             raise InputError(f"classification is {self.classification!r}; expected {', '.join(names)}.{hint}")
         for name in ("class_weight", "iou_weight", "dfl_weight"):
-            check_weight(name, getattr(self, name))
+            check_loss_weight(name, getattr(self, name))
 
     def __call__(self, raw: RawOutputs | Sequence[Any], targets: Tensor) -> DetectionLosses:
         """Return the loss of a batch.

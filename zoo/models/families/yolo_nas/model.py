@@ -9,10 +9,10 @@ from zoo.data import Letterbox
 from zoo.errors import InputError, did_you_mean
 from zoo.models.detector import Detector, FusedCopy
 from zoo.models.families.yolo_nas.assigners import Assigner, StaticAssigner, TaskAlignedAssigner
-from zoo.models.families.yolo_nas.heads import Outputs, Predictions
+from zoo.models.families.yolo_nas.heads import Outputs
 from zoo.models.families.yolo_nas.loss import YoloNasLoss
 from zoo.models.families.yolo_nas.network import Size, YoloNASNetwork
-from zoo.tasks.detection import Postprocess
+from zoo.tasks.detection import Postprocess, Predictions
 from zoo.weights import Licence
 
 AssignerName: TypeAlias = Literal["task-aligned", "static"]

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from zoo.errors import InputError
 from zoo.models.families.yolo_nas.blocks import CSP, SPP, ConvBlock, DownStage, QARep, UpStage, residual_qarep
-from zoo.models.families.yolo_nas.heads import STRIDES, Features, Heads, Outputs, Predictions, is_traced
+from zoo.models.families.yolo_nas.heads import STRIDES, Features, Heads, Outputs, is_traced
+from zoo.tasks.detection import Predictions
 
 STEM_CHANNELS = 48
 STAGE_CHANNELS = (96, 192, 384, 768)
