@@ -13,7 +13,7 @@ from yolo_nas_fill import fill, image
 from zoo.data.letterbox import Letterbox
 from zoo.errors import InputError, LicenceError, WeightsError
 from zoo.files.safetensors import read_shapes, save_tensors, sha256_file
-from zoo.models import catalog as models
+from zoo.models import build as models
 from zoo.models import registry
 from zoo.models.catalog import find_entry
 from zoo.models.families.yolo_nas import COCO_CLASSES, LICENCE, NOTICE, _facts, find_name
