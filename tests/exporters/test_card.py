@@ -23,6 +23,7 @@ CONFIG = {
     "preprocess": Preprocess(image_size=64).to_dict(),
     "zoo": "0.9.0",
 }
+DETECTOR = {"model": "yolo_nas_s", "task": "detection", "preprocess": Letterbox().to_dict()}
 BOXES = {
     "map": 0.5,
     "map50": 0.75,
@@ -81,8 +82,7 @@ def test_the_metadata_of_a_classifier() -> None:
 
 
 def test_the_metadata_of_a_detector() -> None:
-    config = {"model": "yolo_nas_s", "task": "detection", "preprocess": Letterbox().to_dict()}
-    found = metadata(write_card(trained(config, evaluation=BOXES)))
+    found = metadata(write_card(trained(DETECTOR, evaluation=BOXES)))
     assert found["pipeline_tag"] == "object-detection"
     metrics = found["model-index"][0]["results"][0]["metrics"]
     assert [(metric["name"], metric["value"]) for metric in metrics] == [("mAP@[.5:.95]", 0.5), ("mAP@.5", 0.75)]
@@ -153,8 +153,7 @@ def test_scores() -> None:
     assert "| top-1 accuracy | 75.00% |" in lines
     assert "| class | images | precision | recall | F1 |" in lines
     assert "| bee | 4 | - | 100.0% | 80.0% |" in lines
-    config = {"model": "yolo_nas_s", "task": "detection", "preprocess": Letterbox().to_dict()}
-    lines = section(write_card(trained(config, evaluation=BOXES)), "Scores on 4 validation images")
+    lines = section(write_card(trained(DETECTOR, evaluation=BOXES)), "Scores on 4 validation images")
     assert "| class | boxes | AR@100 | AP@[.5:.95] | AP@.5 |" in lines
     assert "| ant | 3 | 100.0% | - | 50.0% |" in lines
 
@@ -282,6 +281,6 @@ def test_names_steer_no_terminal_and_make_no_lines() -> None:
 def test_the_average_recall_of_a_detector_is_called_so() -> None:
     for key in ("recall", "ar100"):  # older files have the former
         scores = BOXES | {"per_class": [{"class": "ant", "boxes": 3, "ap": None, "ap50": 0.5, key: 1.0}]}
-        card = write_card(trained(evaluation=scores))
+        card = write_card(trained(DETECTOR, evaluation=scores))
         assert "| class | boxes | AR@100 | AP@[.5:.95] | AP@.5 |" in card
         assert "| ant | 3 | 100.0% | - | 50.0% |" in card

@@ -37,7 +37,6 @@ from .labels import derive_classes as derive_classes
 from .labels import order_names as order_names
 from .labels import plain_name as plain_name
 from .labels import say_nameless as say_nameless
-from .letterbox import KIND as KIND
 from .letterbox import Bytes as Bytes
 from .letterbox import Letterbox as Letterbox
 from .letterbox import Placement as Placement
@@ -59,6 +58,8 @@ from .near_duplicates import check_installed as check_installed
 from .near_duplicates import find_near_duplicates as find_near_duplicates
 from .near_duplicates import hash_picture as hash_picture
 from .prefetch import read_ahead as read_ahead
+from .preprocessing import Preprocessing as Preprocessing
+from .preprocessing import read_preprocessing as read_preprocessing
 from .random_reads import why_random as why_random
 from .split_source import Feed as Feed
 from .split_source import Prepare as Prepare

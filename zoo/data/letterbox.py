@@ -9,7 +9,7 @@ neither blurs before shrinking, as Pillow does, nor rounds alike. Sources: fixed
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,6 @@ Channels: TypeAlias = Literal["rgb", "bgr"]
 Bytes: TypeAlias = NDArray[np.uint8]
 Integers: TypeAlias = NDArray[np.int32]
 
-KIND = "letterbox"  # in files
 WEIGHT_BITS = 11
 LARGEST = 8192  # pixels
 
@@ -86,6 +85,8 @@ class Letterbox:
         std: What each is then divided by, above 0.
     """
 
+    kind: ClassVar[str] = "letterbox"
+
     canvas_size: tuple[int, int] = (640, 640)
     content_size: tuple[int, int] = (636, 636)
     keep_ratio: bool = True
@@ -114,6 +115,17 @@ class Letterbox:
         if min(self.std) <= 0:
             raise InputError(f"std is {self.std}; expected three numbers above 0.")
 
+    @property
+    def resized_side(self) -> float:
+        """The longer side that a picture is resized to fit in, in pixels."""
+        return max(self.content_size)
+
+    def describe(self) -> str:
+        """Return what becomes of a picture, in words."""
+        height, width = self.canvas_size
+        how = "fitted into" if self.keep_ratio else "stretched to"
+        return f"{how} {width} × {height} pixels, {self.channels.upper()}"
+
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some values changed."""
         return replace(self, **changes)
@@ -132,7 +144,7 @@ class Letterbox:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; `kind` tells them from those of other preprocessing."""
         lists = {name: list(value) for name, value in asdict(self).items() if isinstance(value, tuple)}
-        return {"kind": KIND} | asdict(self) | lists
+        return {"kind": self.kind} | asdict(self) | lists
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -141,8 +153,8 @@ class Letterbox:
         Raises:
             InputError: If a key is missing or unknown, or a value is out of range.
         """
-        if not isinstance(values, Mapping) or values.get("kind") != KIND:
-            raise InputError(f"preprocess is {values!r}; expected a mapping with kind: {KIND}.")
+        if not isinstance(values, Mapping) or values.get("kind") != cls.kind:
+            raise InputError(f"preprocess is {values!r}; expected a mapping with kind: {cls.kind}.")
         names = [field.name for field in fields(cls)]
         for key in values:
             if key not in ("kind", *names):

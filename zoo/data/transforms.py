@@ -8,7 +8,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, get_args
 
 from PIL import Image
 
@@ -40,6 +40,8 @@ class Preprocess:
         crop_mode: `center` keeps the proportions and crops the middle; `squash` makes the picture square first.
     """
 
+    kind: ClassVar[str] = "crop"
+
     image_size: int = 224
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -60,6 +62,15 @@ class Preprocess:
             raise InputError(f"crop_pct is {self.crop_pct!r}; expected a number above 0, at most 1.")
         _check_choice("interpolation", self.interpolation, get_args(Interpolation))
         _check_choice("crop_mode", self.crop_mode, get_args(CropMode))
+
+    @property
+    def resized_side(self) -> float:
+        """The side that an image's short side is resized to before the crop, in pixels."""
+        return self.image_size / self.crop_pct
+
+    def describe(self) -> str:
+        """Return what becomes of an image, in words."""
+        return f"resized to {self.image_size} × {self.image_size} pixels, RGB"
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some values changed."""

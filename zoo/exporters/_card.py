@@ -10,41 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zoo._text import clean
-from zoo.data import Letterbox
 from zoo.models import Entry, ModelConfig
 from zoo.rates import NO_DECAY
 from zoo.settings import Preset
+from zoo.tasks import CardFacts, task_of
 from zoo.weights import find_terms
 
 LIBRARY = "zoo-finetune"
-PIPELINES = {"classification": "image-classification", "detection": "object-detection"}
-SCORES = {  # key in the evaluation → metric of the Hub, label
-    "top1": ("accuracy", "top-1 accuracy"),
-    "top5": ("accuracy", "top-5 accuracy"),
-    "map": ("mean_average_precision", "mAP@[.5:.95]"),
-    "map50": ("mean_average_precision", "mAP@.5"),
-}
-COLUMNS = {  # key in the scores of a class → title
-    "class": "class",
-    "images": "images",
-    "boxes": "boxes",
-    "precision": "precision",
-    "recall": "recall",
-    "f1": "F1",
-    "ar100": "AR@100",
-    "ap": "AP@[.5:.95]",
-    "ap50": "AP@.5",
-}
-PICTURES = {
-    "curves": "Loss and scores over the epochs",
-    "rates": "Learning rates over the steps",
-    "confusion": "Confusion matrix",
-    "mistakes": "Images that were named wrongly with the most confidence",
-    "class_ap": "Average precision per class",
-    "precision_recall": "Precision and recall",
-    "predictions": "Boxes that were found and boxes that are there",
-    "first_batch": "The first batch, as the network saw it",
-}
+CAPTIONS = {"curves": "Loss and scores over the epochs", "rates": "Learning rates over the steps"}
 MOST_CLASSES = 50  # in a table or a list
 
 
@@ -77,9 +50,9 @@ class Trained:
     pictures: tuple[str, ...] = ()
 
     @property
-    def task(self) -> str:
-        """What the model does, as the registry says: the configuration may come from anywhere."""
-        return self.entry.task
+    def facts(self) -> CardFacts:
+        """What the card says of the task, which the registry knows: the configuration may come from anywhere."""
+        return task_of(self.entry).card
 
     @property
     def dataset(self) -> str | None:
@@ -92,7 +65,7 @@ class Trained:
     def scores(self) -> dict[str, float]:
         """Key to score, 0 to 1, of the scores that a card tells; top-5 only where there are more than five classes."""
         few = (self.config.num_classes or 0) <= 5
-        wanted = [key for key in SCORES if not (few and key == "top5")]
+        wanted = [key for key in self.facts.scores if not (few and key == "top5")]
         return {key: self.evaluation[key] for key in wanted if _is_share(self.evaluation.get(key))}
 
 
@@ -113,12 +86,12 @@ def _metadata(trained: Trained) -> str:
     config = trained.config
     facts: dict[str, Any] = {
         "library_name": LIBRARY,
-        "pipeline_tag": PIPELINES.get(trained.task),
-        "tags": ["zoo", trained.task, _safe_tag(trained.entry.name)],
+        "pipeline_tag": trained.facts.pipeline,
+        "tags": ["zoo", trained.entry.task, _safe_tag(trained.entry.name)],
         "base_model": list(trained.parents) or None,
         "base_model_relation": "finetune" if trained.parents else None,
         "datasets": [trained.dataset] if trained.dataset else None,
-        "metrics": list(dict.fromkeys(SCORES[key][0] for key in trained.scores)) or None,
+        "metrics": list(dict.fromkeys(trained.facts.scores[key][0] for key in trained.scores)) or None,
         **_licence_facts(config.licence),
     }
     if results := _results_for_hub(trained):
@@ -138,22 +111,24 @@ def _licence_facts(licence: str | None) -> dict[str, str]:
 def _results_for_hub(trained: Trained) -> list[Any]:
     from huggingface_hub import EvalResult
 
-    kind = "imagefolder" if trained.task == "classification" else "objectfolder"
+    task = trained.facts
     where: dict[str, Any] = {
-        "task_type": PIPELINES.get(trained.task, trained.task),
-        "dataset_type": trained.dataset or kind,
+        "task_type": task.pipeline,
+        "dataset_type": trained.dataset or task.dataset,
         "dataset_name": trained.dataset or "own data",
         "dataset_split": "validation",
     }
     return [
-        EvalResult(metric_type=SCORES[key][0], metric_name=SCORES[key][1], metric_value=round(value, 4), **where)
+        EvalResult(
+            metric_type=task.scores[key][0], metric_name=task.scores[key][1], metric_value=round(value, 4), **where
+        )
         for key, value in trained.scores.items()
     ]
 
 
 def _title(trained: Trained) -> str:
     config, repo = trained.config, trained.repo
-    count, what = config.num_classes or 0, "classifier" if trained.task == "classification" else "detector"
+    count, what = config.num_classes or 0, trained.facts.noun
     on = f" on {_escape(trained.dataset)}" if trained.dataset else ""
     how = "fine-tuned" if trained.parents or config.origin.get("weights") else "trained from random weights"
     if not trained.plan:
@@ -191,21 +166,19 @@ Files: `model.safetensors` and `config.json` are the model; the others tell how 
 def _results(trained: Trained) -> str:
     if not trained.scores:
         return ""
-    images = trained.evaluation.get("images")
+    task, images = trained.facts, trained.evaluation.get("images")
     on = f"{images:,} " if isinstance(images, int) else ""
     lines = [f"## Scores on {on}validation images", "", "| score | |", "|---|---|"]
-    lines += [f"| {SCORES[key][1]} | {value:.2%} |" for key, value in trained.scores.items()]
-    rows = [_named_as_now(row) for row in (trained.evaluation.get("per_class") or [])[:MOST_CLASSES]]
+    lines += [f"| {task.scores[key][1]} | {value:.2%} |" for key, value in trained.scores.items()]
+    rows = [
+        {task.former.get(key, key): value for key, value in row.items()}
+        for row in (trained.evaluation.get("per_class") or [])[:MOST_CLASSES]
+    ]
     if rows:
-        titles = {key: title for key, title in COLUMNS.items() if key in rows[0]}
+        titles = {key: title for key, title in task.columns.items() if key in rows[0]}
         lines += ["", _row(titles.values()), _row(["---"] * len(titles))]
         lines += [_row(_cell(row.get(key)) for key in titles) for row in rows]
     return "\n".join(lines)
-
-
-def _named_as_now(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the scores of a class; of a detector, older files call COCO's average recall `recall`."""
-    return {"ar100" if key == "recall" and "boxes" in row else key: value for key, value in row.items()}
 
 
 def _training(trained: Trained) -> str:
@@ -266,12 +239,7 @@ def _input(trained: Trained) -> str:
     preprocess = trained.config.preprocess_value
     if preprocess is None:
         return ""
-    if isinstance(preprocess, Letterbox):
-        height, width = preprocess.canvas_size
-        how = "fitted into" if preprocess.keep_ratio else "stretched to"
-        text = f"Pictures of any size, {how} {width} × {height} pixels, {preprocess.channels.upper()}"
-    else:
-        text = f"Pictures of any size, resized to {preprocess.image_size} × {preprocess.image_size} pixels, RGB"
+    text = f"Pictures of any size, {preprocess.describe()}"
     return f"## Input\n\n{text}; `config.json` has the details, and `predict` does it."
 
 
@@ -299,10 +267,10 @@ def _terms(trained: Trained) -> str:
 
 
 def _pictures(trained: Trained) -> str:
-    lines = []
+    lines, captions = [], CAPTIONS | dict(trained.facts.captions)
     for path in trained.pictures:
         stem = re.split(r"[/.]", path)[-2]
-        lines += [f"![{PICTURES.get(stem, stem)}]({path})"]
+        lines += [f"![{captions.get(stem, stem)}]({path})"]
     return "\n\n".join(["## Pictures", *lines]) if lines else ""
 
 

@@ -12,8 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zoo._model import ask, get_fact, known_config
 from zoo._version import VERSION
-from zoo.data import KIND as LETTERBOX
-from zoo.data import Letterbox, Preprocess
+from zoo.data import Preprocess, Preprocessing, read_preprocessing
 from zoo.errors import InputError, WeightsError, did_you_mean
 from zoo.models.registry import Entry
 
@@ -35,7 +34,7 @@ class ModelConfig(BaseModel):
         num_classes: Number of outputs.
         classes: Their names.
         options: Keyword arguments of the builder.
-        preprocess: What it expects of an image, as `Preprocess.to_dict()` or `Letterbox.to_dict()`.
+        preprocess: What it expects of an image, as the `to_dict()` of a `Preprocessing`.
         postprocess: Of a detector: which boxes are kept, as the fields of `Postprocess`.
         licence: Licence of the weights that it was loaded or derived from.
         origin: Where those came from: place, revision, SHA-256, seed of new layers.
@@ -61,12 +60,9 @@ class ModelConfig(BaseModel):
         return tuple(self.classes) if self.classes else None
 
     @property
-    def preprocess_value(self) -> Preprocess | Letterbox | None:
+    def preprocess_value(self) -> Preprocessing | None:
         """The preprocessing, if the file tells it."""
-        if not self.preprocess:
-            return None
-        kind = Letterbox if self.preprocess.get("kind") == LETTERBOX else Preprocess
-        return kind.from_dict(self.preprocess)
+        return read_preprocessing(self.preprocess) if self.preprocess else None
 
     @property
     def init_seed(self) -> int:
@@ -141,7 +137,7 @@ def describe_model(model: Any) -> ModelConfig:
         facts |= {"model": None, "options": {}}
     classes, preprocess = get_fact(model, "classes"), get_fact(model, "preprocess")
     facts |= {"classes": list(classes) if classes else None, "num_classes": len(classes) if classes else None}
-    facts["preprocess"] = preprocess.to_dict() if isinstance(preprocess, (Preprocess, Letterbox)) else None
+    facts["preprocess"] = preprocess.to_dict() if isinstance(preprocess, Preprocessing) else None
     if "in_channels" in facts.get("options", {}):  # they can be replaced
         facts["options"] = facts["options"] | {"in_channels": model.in_channels}
     if isinstance(postprocess := getattr(model, "postprocess", None), Postprocess):
@@ -185,12 +181,13 @@ def _from_timm(raw: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check_resize(preprocess: Preprocess | Letterbox | None) -> None:
+def _check_resize(preprocess: Preprocessing | None) -> None:
     """Refuse a crop so small that pictures would be resized to fill the memory before it."""
-    if isinstance(preprocess, Preprocess) and preprocess.image_size / preprocess.crop_pct > MAX_SIDE:
+    if preprocess is not None and preprocess.resized_side > MAX_SIDE:
+        values = preprocess.to_dict()
         raise ValueError(
-            f"crop_pct is {preprocess.crop_pct!r} with an image_size of {preprocess.image_size}; expected pictures "
-            f"resized to at most {MAX_SIDE} pixels"
+            f"crop_pct is {values.get('crop_pct')!r} with an image_size of {values.get('image_size')}; expected "
+            f"pictures resized to at most {MAX_SIDE} pixels"
         )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from zoo.data import Letterbox, Preprocess
+from zoo.data import Preprocess, Preprocessing
 from zoo.errors import InputError, WeightsError
 from zoo.models.catalog import import_families, list_families, plain_name
 from zoo.models.config import ModelConfig
@@ -127,11 +127,11 @@ def take_weights(
     return load_into(model, found, head=heads, keep_head=fits and is_same)
 
 
-def choose_preprocess(entry: Entry, model: "nn.Module", config: ModelConfig) -> Preprocess | Letterbox:
+def choose_preprocess(entry: Entry, model: "nn.Module", config: ModelConfig) -> Preprocessing:
     """Return what the checkpoint says, or the registration, or the module itself."""
     own = getattr(model, "preprocess", None)
     registered = entry.preprocess if entry.preprocess != Preprocess() else None
-    return config.preprocess_value or registered or (own if isinstance(own, Preprocess) else Preprocess())
+    return config.preprocess_value or registered or (own if isinstance(own, Preprocessing) else Preprocess())
 
 
 def _check_attributes(entry: Entry, model: "nn.Module") -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from zoo.data import Letterbox, Preprocess
+from zoo.data import Preprocessing
 from zoo.errors import InputError
 from zoo.weights import ReadForeign, WebWeights, Weights
 
@@ -42,7 +42,7 @@ class Entry:
     build: Callable[..., Any]
     summary: str
     parameters: float | None
-    preprocess: Preprocess | Letterbox
+    preprocess: Preprocessing
     postprocess: Mapping[str, Any] | None = None
     weights: Weights | WebWeights | None
     num_classes: int | None = 1000

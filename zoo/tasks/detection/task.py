@@ -38,9 +38,6 @@ class Detection:
         columns={
             "class": "class",
             "boxes": "boxes",
-            "precision": "precision",
-            "recall": "recall",
-            "f1": "F1",
             "ar100": "AR@100",
             "ap": "AP@[.5:.95]",
             "ap50": "AP@.5",
