@@ -28,8 +28,8 @@ from zoo.engine.memory import peak_memory
 from zoo.models.build import get
 from zoo.optim.build import build_optimizer
 from zoo.optim.freeze import apply_plan
-from zoo.rates.make import make_plan
 from zoo.settings.preset import Preset
+from zoo.settings.resolve import plan_rates
 from zoo.tasks.detection.batches import BoxTargets
 from zoo.training.loop import Position, fit
 
@@ -86,7 +86,7 @@ def measure(name: str, what: str, steps: int) -> dict[str, float]:
     torch.manual_seed(0)
     model: Any = get(name, pretrained=False).to(device, memory_format=torch.channels_last)
     rates = {"default": 1e-3} if what == "all" else {"default": 0} | dict.fromkeys(LEARNING[name][what], 1e-3)
-    plan = make_plan(model, Preset(lr=rates))
+    plan = plan_rates(model, Preset(lr=rates))
     apply_plan(model, plan)
     images = lay_channels_last(torch.rand(batch, 3, side, side, device=device))
     if name.startswith("yolo"):

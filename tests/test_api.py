@@ -363,14 +363,3 @@ def test_data_that_was_opened_before_is_not_checked_again(model, images, tmp_pat
     data = zoo.open_data(images) if is_open else images
     zoo.finetune(model, data, lr=0.05, out=tmp_path / "run", **TINY | {"progress": True, "epochs": 1})
     assert capsys.readouterr().out.count("checking images") == (0 if is_open else 1)
-
-
-def test_a_preset_may_be_a_mapping():
-    from zoo.api import _effective
-
-    effective, _ = _effective({"epochs": 3}, 0.1, None, {}, defaults={"batch_size": 16})
-    assert (effective.epochs, effective.batch_size, effective.lr) == (3, 16, 0.1)
-    with pytest.raises(
-        InputError, match=r"preset is a list; expected a name of zoo\.list_presets\(\), the path of a YAML"
-    ):
-        _effective([1], None, None, {})

@@ -1,4 +1,4 @@
-"""Types, bounds and errors of pydantic fields in words that a reader without pydantic understands."""
+"""Checked options: their types, bounds and errors in words that a reader without pydantic understands."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
@@ -19,6 +19,22 @@ _PLURALS = {int: "integers", float: "numbers", str: "texts"}
 _BOUNDS = {"ge": "{} or more", "gt": "above {}", "le": "at most {}", "lt": "below {}"}
 _LONGEST = 60
 _MOST_SETTINGS = 3
+
+
+class Options(BaseModel):
+    """Options that a person sets: checked once, then frozen; unknown names, other types and NaN are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def tuples_to_lists(value: Any) -> Any:
+    """Make Python values what YAML gives back."""
+    if isinstance(value, dict):
+        return {key: tuples_to_lists(item) for key, item in value.items()}
+    return [tuples_to_lists(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+Params = Annotated[dict[str, JsonValue], BeforeValidator(tuples_to_lists)]  # arguments by name, as plain values
 
 
 @dataclass(frozen=True)

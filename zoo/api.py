@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,20 +13,20 @@ from torch.nn.parameter import is_lazy
 from zoo._model import ask, find_method, get_fact, known_config
 from zoo.data import refuse_in_worker, stopping_at_once, tell_change
 from zoo.engine.frozen import why_not_frozen
-from zoo.errors import DataError, InputError, Interrupted, PlanError
+from zoo.errors import DataError, InputError, Interrupted
 from zoo.models import GroupHooks, match_classes, names_of, take_model
 from zoo.optim import release_modes
 from zoo.progress import Progress, is_main_process
-from zoo.rates import Mode, Plan, Settings, make_plan, schedule_defaults
-from zoo.rates.schedules import to_plain
+from zoo.rates import Mode, Plan
 from zoo.settings import (
     Preset,
     contradictions,
-    load_preset,
     notes_on_copies,
     opening_options,
+    plan_rates,
     record_data,
-    refuse_fields,
+    resolve_preset,
+    without_code,
 )
 from zoo.tasks import Task, task_of
 from zoo.training import (
@@ -58,10 +57,6 @@ from zoo.training import (
     try_batches,
     write_preset,
     write_start,
-)
-
-OF_THE_PLAN = frozenset(
-    {"lr", "mode", "layer_decay", "first_lr", "unfreeze", "weight_decay", "optimizer_params", "order"}
 )
 
 
@@ -132,8 +127,8 @@ def plan(
         PlanError: If the rates contradict each other or the model.
     """
     model = take_model(model)
-    effective, own = _effective(preset, lr, mode, overrides, optimizer)
-    return make_plan(model, effective, steps_per_epoch=steps_per_epoch, optimizer=own)
+    effective, own = resolve_preset(preset, lr, mode, overrides, optimizer=optimizer)
+    return plan_rates(model, effective, steps_per_epoch=steps_per_epoch, optimizer=own)
 
 
 def finetune(
@@ -180,11 +175,11 @@ def finetune(
     model = take_model(model, trains=True)
     _check_can_learn(model)
     task, listeners = task_of(model), check_callbacks(callbacks)
-    effective, own = _effective(preset, lr, mode, overrides, optimizer, task.defaults)
-    refuse_fields(effective, task.foreign, f"a {task.card.noun}")
+    effective, own = resolve_preset(preset, lr, mode, overrides, optimizer=optimizer, defaults=task.defaults)
+    effective.refuse_other_tasks(task.name, f"a {task.card.noun}")
     task.check_options(effective, model)
     with stopping_at_once(), Progress(enabled=progress and is_main_process()) as show:
-        chosen = make_plan(model, effective, optimizer=own)
+        chosen = plan_rates(model, effective, optimizer=own)
         with claimed(new_folder(out, model, data), show.say, is_new=True) as folder:
 
             def prepare() -> Training:
@@ -239,7 +234,7 @@ def resume(
             if state is None:
                 load_start(place, network)
             opened = _open_again(place, task_of(network), preset, data, before, show)
-            chosen = make_plan(network, preset, optimizer=optimizer)
+            chosen = plan_rates(network, preset, optimizer=optimizer)
             options: dict[str, Any] = {"optimizer": optimizer, "callbacks": listeners}
             if state is None:
                 show.say(f"beginning the run in {place.path}, which was stopped before its first step")
@@ -269,52 +264,6 @@ def load(
         token: For private or gated repositories; None: the client's saved one.
     """
     return load_model(run.folder if isinstance(run, Run) else run, model, cache_dir=cache_dir, token=token)
-
-
-def _effective(
-    preset: str | Preset | Mapping[str, Any] | None,
-    lr: float | Mapping[str, Any] | None,
-    mode: Mode | None,
-    overrides: Mapping[str, Any],
-    optimizer: Any = None,
-    defaults: Mapping[str, Any] = MappingProxyType({}),
-) -> tuple[Preset, Any]:
-    """Return the effective preset, and the user's own optimizer if it is a class or an instance."""
-    base = _choose_preset(preset, defaults)
-    given: dict[str, Any] = dict(overrides)
-    if given.get("batch_size") == "auto":  # the batch stays what the preset says; what fits of it is found out
-        given |= {"chunk_size": "auto"}
-        del given["batch_size"]
-    if lr is not None:
-        given["lr"] = dict(lr) if isinstance(lr, Mapping) else lr
-    if mode is not None:
-        given["mode"] = mode
-    own = None if optimizer is None or isinstance(optimizer, str) else optimizer
-    if isinstance(own, torch.optim.Optimizer):
-        clash = sorted(OF_THE_PLAN & given.keys())
-        if clash:
-            raise PlanError(
-                f"the optimizer brings its own groups and rates, and {', '.join(clash)} was given as well. Leave that "
-                "out, or pass the optimizer's class."
-            )
-    if optimizer is not None:
-        kind = type(own) if isinstance(own, torch.optim.Optimizer) else own
-        given["optimizer"] = optimizer if kind is None else getattr(kind, "__name__", kind)
-    return (base.replace(**given) if given else base), own
-
-
-def _choose_preset(preset: Any, defaults: Mapping[str, Any]) -> Preset:
-    """Return the preset that is named, or one of some fields beside the defaults of the task."""
-    if isinstance(preset, Preset):
-        return preset
-    if preset is None or isinstance(preset, Mapping):
-        return Preset(**{**defaults, **(preset or {})})
-    if not isinstance(preset, (str, os.PathLike)):
-        raise InputError(
-            f"preset is a {type(preset).__name__}; expected a name of zoo.list_presets(), the path of a YAML file, a "
-            "mapping of fields, or a zoo.Preset."
-        )
-    return load_preset(Path(preset))
 
 
 def _open(
@@ -351,7 +300,7 @@ def _fit_data(
     opened = _open(task, data, preset, show, like=preset.classes or names_of(model))
     preset = record_data(preset, opened, by_name=bool(names_of(model)))
     if match_classes(model, opened, show.say, may_replace=not isinstance(own, torch.optim.Optimizer)):
-        plan = make_plan(model, preset, optimizer=own)  # its head is another one
+        plan = plan_rates(model, preset, optimizer=own)  # its head is another one
     _disown_altered(model, show)
     return opened, preset, plan
 
@@ -458,28 +407,13 @@ def _write_beginning(training: Training, described: Mapping[str, Any]) -> None:
         cache=supply.features.get("where", "off"),
         cache_dtype=supply.features.get("numbers", preset.cache_dtype),
         chunk_size=training.chunks.size,
-        **_plain_schedules(preset, training.plan),
+        **without_code(preset, training.plan),
     )
     write_preset(folder, training.model, known, described)
     folder.write_json("plan.json", {"digest": training.plan.digest, **training.plan.to_dict()})
     if supply.features:
         folder.write_json("features.json", supply.features)
     folder.write_json("environment.json", describe_environment(str(training.accelerator.device)))
-
-
-def _plain_schedules(preset: Preset, plan: Plan) -> dict[str, Any]:
-    """Return `schedule` and `lr` of a preset so that they hold no code."""
-    own = set() if isinstance(preset.lr, Mapping) else {float(preset.lr)}
-    options: dict[str, Any] = {"compat": preset.compat, "defaults": schedule_defaults(preset)}
-    options["bases"] = sorted(own | {group.full_lr for group in plan.trained})
-
-    def without_code(rate: Any) -> Any:
-        if not isinstance(rate, Settings) or rate.schedule is None:
-            return rate
-        return rate.model_copy(update={"schedule": to_plain(rate.schedule, plan.clock, **options)})
-
-    lr = {key: without_code(rate) for key, rate in preset.lr.items()} if isinstance(preset.lr, Mapping) else preset.lr
-    return {"schedule": to_plain(preset.schedule, plan.clock, **options), "lr": lr}
 
 
 def _open_again(
@@ -537,7 +471,7 @@ def _draw_again(
     return Run(
         folder=folder.path,
         model=network.eval(),
-        plan=make_plan(network, preset, optimizer=optimizer),
+        plan=plan_rates(network, preset, optimizer=optimizer),
         preset=preset,
         metrics=records,
         evaluation=evaluation,

@@ -21,8 +21,8 @@ from zoo.engine.memory import (
 from zoo.errors import InputError, TrainingError
 from zoo.models.build import get
 from zoo.optim.freeze import apply_plan
-from zoo.rates.make import make_plan
 from zoo.settings.preset import Preset
+from zoo.settings.resolve import plan_rates
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 MIB = 2**20
@@ -340,7 +340,7 @@ def test_what_is_frozen_at_the_front_keeps_nothing_for_the_backward_pass(name, f
 
     sums = []
     for rates in ({"default": 1e-3}, {"default": 0} | dict.fromkeys(learning, 1e-3)):
-        apply_plan(model, make_plan(model, Preset(lr=rates)))
+        apply_plan(model, plan_rates(model, Preset(lr=rates)))
         model.train()
         kept.clear()
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):

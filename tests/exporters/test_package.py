@@ -16,7 +16,7 @@ from zoo.exporters._package import Package, pack
 from zoo.files.safetensors import save_tensors, sha256_file
 from zoo.models import registry
 from zoo.models.registry import entries
-from zoo.settings.preset import load_preset
+from zoo.settings.files import load_preset
 from zoo.training.run_folder import RunFolder, load_model
 from zoo.weights.hub import get_endpoint
 

@@ -9,13 +9,15 @@ from plan_nets import groups_of, owners, rates_of
 from zoo.errors import InputError, PlanError, PresetError
 from zoo.optim.build import build_optimizer
 from zoo.rates.make import ASSUMED_STEPS, make_plan, training_params
+from zoo.rates.options import RateOptions
 from zoo.rates.schedules.parse import Clock
 from zoo.rates.spec import Settings
 from zoo.settings.preset import Preset
+from zoo.settings.resolve import plan_rates
 
 
 def plan(model, lr=0.1, *, steps_per_epoch=None, optimizer=None, **fields):
-    return make_plan(model, Preset(lr=lr, **fields), steps_per_epoch=steps_per_epoch, optimizer=optimizer)
+    return plan_rates(model, Preset(lr=lr, **fields), steps_per_epoch=steps_per_epoch, optimizer=optimizer)
 
 
 @pytest.fixture(scope="module")
@@ -160,23 +162,6 @@ def test_what_would_never_learn_is_told(resnet):
 # What holds for all groups
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "decay"), [("SGD", 1e-4), ("AdamW", 0.01), ("adam_w", 0.01), ("Adam", 0.0), ("Rprop", 0.0)]
-)
-def test_an_optimizer_keeps_its_own_decay_unless_told(optimizer, decay):
-    made = make_plan(Plain(), Preset(lr=0.1, optimizer=optimizer))
-    assert owners(made)["fc.weight"].weight_decay == decay
-    assert owners(made)["fc.bias"].weight_decay == owners(made)["bn.weight"].weight_decay == 0
-    told = make_plan(Plain(), Preset(lr=0.1, optimizer=optimizer, weight_decay=0.0))
-    assert owners(told)["fc.weight"].weight_decay == 0
-    everything = make_plan(Plain(), Preset(lr=0.1, optimizer=optimizer, decay_norm_and_bias=True))
-    assert {group.weight_decay for group in everything.groups} == {decay}
-
-
-def test_a_class_of_ones_own_keeps_its_own_decay_too():
-    assert owners(plan(Plain(), optimizer=torch.optim.AdamW))["fc.weight"].weight_decay == 0.01
-
-
 def test_the_warm_up_of_the_preset_holds_for_all_groups():
     made = plan(Plain(), {"fc": 0.1, "default": 0.01}, steps_per_epoch=10, warmup_epochs=1.0, warmup_start=0.5)
     assert made.rates(0) == pytest.approx(
@@ -279,6 +264,14 @@ def test_a_model_with_the_second_hook_alone():
     assert made.rates(0) == {"default": 0.05, "default (no decay)": 0.05}
 
 
+def test_rates_alone_are_enough_for_a_plan():
+    made = make_plan(Plain(), RateOptions(lr=0.1), default_decay=0.25)
+    assert {group.name: group.weight_decay for group in made.groups} == {"default": 0.25, "default (no decay)": 0.0}
+    assert (
+        owners(make_plan(Plain(), RateOptions(weight_decay=0.5), default_decay=0.25))["fc.weight"].weight_decay == 0.5
+    )
+
+
 def test_training_params_are_the_presets_and_the_users():
     params = training_params(Preset(epochs=7, training_params={"multiply_backbone_lr": 0.1, "epochs": 8}))
     assert (params.epochs, params["multiply_backbone_lr"], params.batch_size) == (8, 0.1, 32)
@@ -304,25 +297,6 @@ def test_the_groups_of_an_optimizer_are_the_plan():
     assert build_optimizer(model, made, optimizer=optimizer) is optimizer
 
 
-@pytest.mark.parametrize(
-    ("fields", "named"),
-    [
-        ({"mode": "full"}, "mode"),
-        ({"lr": {"default": 0.1}}, "lr"),
-        ({"unfreeze": {"1": "fc"}, "layer_decay": 0.5}, "layer_decay, unfreeze"),
-        ({"weight_decay": 0.0}, "weight_decay"),
-        ({"gradient_centralization": True}, "gradient_centralization"),
-        ({"order": ["fc.bias"]}, "order"),
-    ],
-)
-def test_what_an_optimizers_groups_say_already_is_refused(fields, named):
-    model = Plain()
-    with pytest.raises(
-        PlanError, match=rf"the SGD brings groups and rates of its own, and the preset says {named} as "
-    ):
-        plan(model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1), **fields)
-
-
 def test_the_plan_of_a_registry_model_is_planned_quickly_and_drawn(resnet, tmp_path):
     made = zoo.plan(resnet, 0.1, mode="low_lr", layer_decay=0.75, unfreeze={2: "conv1"}, steps_per_epoch=20, epochs=5)
     assert made.plot(tmp_path / "plan.png").stat().st_size > 10_000
@@ -336,4 +310,4 @@ def test_a_method_of_a_hooks_name_with_other_arguments_is_refused(name):
 
     setattr(Other, name, lambda self: {"default": 0.1})
     with pytest.raises(PlanError, match=rf"cannot be called as {name}\(.*Change its arguments, or rename it"):
-        make_plan(Other(), Preset(lr=0.1))
+        plan(Other())

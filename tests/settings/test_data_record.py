@@ -11,7 +11,8 @@ from coloured_folder import write_coloured
 from tools.cli import main
 from zoo.files.safetensors import read_tensors
 from zoo.settings.data_record import contradictions, opening_options, record_data
-from zoo.settings.preset import Preset, load_preset
+from zoo.settings.files import load_preset
+from zoo.settings.preset import Preset
 
 NAME = "timm/test_resnet"
 OPTIONS: dict[str, Any] = {"lr": 0.05, "epochs": 1, "batch_size": 8, "image_size": 32, "cache": "off", "num_workers": 0}

@@ -11,19 +11,18 @@ import pytest
 
 from zoo.errors import PresetError, ZooError
 from zoo.rates.spec import Settings
-from zoo.settings import preset as preset_module
-from zoo.settings.preset import (
+from zoo.settings import files
+from zoo.settings.fields import FIELD_OF, list_settings
+from zoo.settings.files import (
     MAX_BYTES,
-    Preset,
-    list_fields,
     list_presets,
-    list_settings,
     load_preset,
     parse_preset,
     parse_setting,
     presets_folder,
     read_preset,
 )
+from zoo.settings.preset import Preset, list_fields, preset_fields
 
 CHOICES = ("mode", "compat", "unmatched", "augment", "device", "precision", "cache", "keep")
 RATES = {"default": 0.0, "fc": 0.1}
@@ -347,8 +346,8 @@ def test_a_far_name_gets_no_hint() -> None:
 
 
 def test_the_table_of_foreign_names_names_fields() -> None:
-    assert set(preset_module._FIELD_OF.values()) <= set(Preset.model_fields)
-    assert not set(preset_module._FIELD_OF) & set(Preset.model_fields)
+    assert set(FIELD_OF.values()) <= set(preset_fields())
+    assert not set(FIELD_OF) & set(preset_fields())
 
 
 def test_traps_of_yaml_are_none() -> None:
@@ -397,7 +396,7 @@ def test_names_of_presets_are_those_of_the_folder() -> None:
 
 
 def test_the_folder_inside_the_package_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preset_module, "__file__", str(tmp_path / "zoo" / "settings" / "preset.py"))
+    monkeypatch.setattr(files, "__file__", str(tmp_path / "zoo" / "settings" / "files.py"))
     assert presets_folder() == tmp_path / "presets"
     (tmp_path / "zoo" / "presets").mkdir(parents=True)
     assert presets_folder() == tmp_path / "zoo" / "presets"
@@ -489,7 +488,7 @@ def test_only_what_differs_is_written_in_the_order_of_the_class() -> None:
 
 def test_all_is_written_on_demand() -> None:
     lines = Preset().to_yaml(full=True).splitlines()
-    assert [line.partition(":")[0] for line in lines] == list(Preset.model_fields)
+    assert [line.partition(":")[0] for line in lines] == list(preset_fields())
 
 
 # Settings and fields
@@ -527,7 +526,7 @@ def test_a_setting_that_is_no_yaml(setting: str) -> None:
 
 def test_every_field_is_explained() -> None:
     fields = list_fields()
-    assert [field.name for field in fields] == list(Preset.model_fields)
+    assert [field.name for field in fields] == list(preset_fields())
     for field in fields:
         assert len(field.meaning) > 10
         assert not field.meaning.endswith(".")
@@ -552,7 +551,7 @@ def test_every_setting_of_a_key_of_lr_is_explained() -> None:
 
 def test_importing_loads_no_framework() -> None:
     code = (
-        "import sys, zoo.settings.preset; zoo.settings.preset.load_preset('classify-heads'); "
+        "import sys, zoo.settings.files; zoo.settings.files.load_preset('classify-heads'); "
         "print([name for name in ('torch', 'timm', 'torchvision', 'rich') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -584,3 +583,26 @@ def test_what_is_no_name_is_told(preset):
 def test_what_is_said_elsewhere_has_a_hint(key, hint):
     with pytest.raises(PresetError, match=rf"unknown key '{key}'\. .*{hint}"):
         Preset(**{key: 1})
+
+
+# Options of the tasks
+
+
+def test_a_field_of_a_task_is_checked_and_kept_by_its_options():
+    preset = Preset(mosaic=1, label_smoothing=0.1)
+    assert preset.task_options["detection"].mosaic == preset.mosaic == 1.0
+    assert preset.task_options["classification"].label_smoothing == preset.label_smoothing == 0.1
+    assert preset != Preset(mosaic=1)
+    assert preset.replace(mosaic=0.0) == Preset(label_smoothing=0.1) == copy.deepcopy(Preset(label_smoothing=0.1))
+    assert (preset.model_dump()["mosaic"], "mosaic=1.0" in repr(preset)) == (1.0, True)
+    with pytest.raises(AttributeError, match="mosiac"):
+        preset.mosiac  # noqa: B018
+    assert complaint(task_options={}) == "unknown key 'task_options'."
+
+
+def test_fields_of_other_tasks_are_refused():
+    Preset(label_smoothing=0.1, mosaic=0.0).refuse_other_tasks("classification", "a classifier")
+    with pytest.raises(PresetError, match=r"^mosaic is 0\.5; plain_epochs is 3: that has no meaning for a classifier"):
+        Preset(mosaic=0.5, plain_epochs=3).refuse_other_tasks("classification", "a classifier")
+    with pytest.raises(PresetError, match=r"^resizer is 'torch': that has no meaning for a detector\. Remove it\.$"):
+        Preset(resizer="torch", mosaic=0.5).refuse_other_tasks("detection", "a detector")

@@ -19,7 +19,7 @@ from boxed_folder import write_boxed
 from coloured_folder import write_coloured
 from tools.cli import app, main
 from zoo.data.transforms import Preprocess
-from zoo.settings.preset import parse_preset
+from zoo.settings.files import parse_preset
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -2,7 +2,8 @@ import pytest
 
 from tools.preset_options import choose_preset, parse_rates
 from zoo.errors import InputError, PresetError
-from zoo.settings.preset import Preset, load_preset
+from zoo.settings.files import load_preset
+from zoo.settings.preset import Preset
 
 
 @pytest.mark.parametrize(

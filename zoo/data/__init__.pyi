@@ -57,6 +57,7 @@ from .loader import order_batches as order_batches
 from .near_duplicates import check_installed as check_installed
 from .near_duplicates import find_near_duplicates as find_near_duplicates
 from .near_duplicates import hash_picture as hash_picture
+from .options import DataOptions as DataOptions
 from .prefetch import read_ahead as read_ahead
 from .preprocessing import Preprocessing as Preprocessing
 from .preprocessing import read_preprocessing as read_preprocessing

@@ -18,5 +18,6 @@ from .micro_batches import Chunks as Chunks
 from .micro_batches import count_images as count_images
 from .micro_batches import split_batch as split_batch
 from .micro_batches import take_first as take_first
+from .options import EngineOptions as EngineOptions
 from .sync_norms import restore_norms as restore_norms
 from .sync_norms import synchronize_norms as synchronize_norms

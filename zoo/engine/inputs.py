@@ -31,10 +31,10 @@ from zoo.engine.frozen.policy import HeadOnly, KeptSamples, Residence, as_they_a
 from zoo.engine.frozen.precision import choose_engine
 from zoo.engine.frozen.shards import KeptFeatures
 from zoo.engine.memory import is_out_of_memory, measure_free_memory
+from zoo.engine.options import EngineOptions
 from zoo.errors import InputError
 from zoo.progress import Progress
 from zoo.rates import Plan
-from zoo.settings import Preset
 
 TO_TRY = 8  # images by which the speed of a trunk is measured
 VECTORS_TO_SCORE = 1024  # per batch, where nothing is learnt
@@ -157,30 +157,30 @@ def load_to_score(source: Feed, accelerator: Accelerator, *, batch_size: int, nu
     return LoaderBatches(accelerator.prepare(loader), prepare=source.prepare)
 
 
-def open_store(preset: Preset, accelerator: Accelerator, show: Progress, *splits: Any) -> ImageStore | None:
-    """Open what keeps decoded images, one for all processes, if the preset asks for it.
+def open_store(options: EngineOptions, accelerator: Accelerator, show: Progress, *splits: Any) -> ImageStore | None:
+    """Open what keeps decoded images, one for all processes, if the options ask for it.
 
     Raises:
         InputError: The images of a split are not the same whenever they are read.
     """
-    if preset.image_cache == "off":
+    if options.image_cache == "off":
         return None
     if reason := _why_random([images for images in splits if images is not None], accelerator):
-        raise InputError(f"image_cache={preset.image_cache!r} is not possible: {reason}. Use image_cache='off'.")
+        raise InputError(f"image_cache={options.image_cache!r} is not possible: {reason}. Use image_cache='off'.")
     folder: list[Any] = [None]
-    options: dict[str, Any] = {"limit_bytes": int(preset.image_cache_gb * 1e9), "say": show.say}
-    store = ImageStore(preset.image_cache, **options) if accelerator.is_main_process else None
+    arguments: dict[str, Any] = {"limit_bytes": int(options.image_cache_gb * 1e9), "say": show.say}
+    store = ImageStore(options.image_cache, **arguments) if accelerator.is_main_process else None
     if accelerator.num_processes > 1:
         folder = [store and store.folder]
         broadcast_object_list(folder)
-    return store or ImageStore(preset.image_cache, **options, folder=folder[0])
+    return store or ImageStore(options.image_cache, **arguments, folder=folder[0])
 
 
 def make_supply(
     model: nn.Module,
     train: Feed,
     val: Feed | None,
-    preset: Preset,
+    options: EngineOptions,
     plan: Plan,
     accelerator: Accelerator,
     show: Progress,
@@ -194,7 +194,7 @@ def make_supply(
         model: On the accelerator's device, frozen as the plan says.
         train: Images to learn from.
         val: Images to score, if there are any.
-        preset: The effective preset.
+        options: The effective ones.
         plan: Decides whether the trunk is frozen.
         accelerator: Device and processes.
         show: Where a pass over all images is shown.
@@ -202,27 +202,29 @@ def make_supply(
     Raises:
         InputError: If features were to be kept and cannot be.
     """
-    workers = default_workers(len(train)) if preset.num_workers is None else preset.num_workers
-    loaders, learning = _Loaders(preset, accelerator, workers), why_not_frozen(model, plan)
+    workers = default_workers(len(train)) if options.num_workers is None else options.num_workers
+    loaders, learning = _Loaders(options, accelerator, workers), why_not_frozen(model, plan)
     reason = learning or train.changes
-    if not reason and preset.cache != "off":
+    if not reason and options.cache != "off":
         reason = _why_random([feed.images for feed in (train, val) if feed], accelerator)
-    if reason and preset.cache in ("memory", "disk"):
-        raise InputError(f"cache={preset.cache!r} is not possible: {reason}. Use cache='auto' or 'off'.")
+    if reason and options.cache in ("memory", "disk"):
+        raise InputError(f"cache={options.cache!r} is not possible: {reason}. Use cache='auto' or 'off'.")
     if learning:
-        if preset.cache == "auto" and learning == find_patch(model):
+        if options.cache == "auto" and learning == find_patch(model):
             show.say(f"features are not kept: {learning}")
         scored = None if val is None else loaders.of_images(val, val.prepare, learn=False)
         return Supply(accelerator.prepare(model), loaders.of_images(train, train.prepare, learn=True), scored)
-    keeps = not reason and preset.cache != "off"
-    passes = min(preset.views, preset.epochs) if keeps else preset.epochs
-    engine = _make_engine(model, train, passes * len(train), preset, accelerator, show)
-    if reason and preset.cache == "auto":
+    keeps = not reason and options.cache != "off"
+    epochs = plan.clock.epochs
+    views = min(options.views, epochs)
+    passes = views if keeps else epochs
+    engine = _make_engine(model, train, passes * len(train), options, accelerator, show)
+    if reason and options.cache == "auto":
         show.say(f"features are not kept: {reason}")
     if keeps:
-        splits = [Split(train, min(preset.views, preset.epochs)), *([Split(val, 1)] if val else [])]
+        splits = [Split(train, views), *([Split(val, 1)] if val else [])]
         name = known_config(model).get("model") or type(model).__name__
-        kept = keep_features(engine, splits, preset, accelerator, show, name=name, num_workers=workers)
+        kept = keep_features(engine, splits, options, accelerator, show, name=name, epochs=epochs, num_workers=workers)
         if kept.splits:
             placed = place_features(kept.splits, accelerator.device, show)
             scored = None if val is None else loaders.of_features(val, placed[1], engine, learn=False)
@@ -272,29 +274,29 @@ def _why_random(splits: Sequence[Any], accelerator: Accelerator) -> str | None:
 class _Loaders:
     """Makes the loaders of one run."""
 
-    preset: Preset
+    options: EngineOptions
     accelerator: Accelerator
     workers: int
 
     def of_images(self, feed: Feed, prepare: Prepare, *, learn: bool) -> LoaderBatches:
-        options: dict[str, Any] = {"batch_size": self.preset.batch_size, "num_workers": self.workers}
+        arguments: dict[str, Any] = {"batch_size": self.options.batch_size, "num_workers": self.workers}
         # A thread may decode while the network computes, but not draw: the loop draws from the same generator.
         is_plain = getattr(feed.samples, "in_threads", False) and not getattr(feed.samples, "draws", True)
         ahead = not self.workers and is_plain and self._may_run_ahead(learn=learn)
-        return self._make(feed.samples, feed, feed.collate, prepare, ahead, learn=learn, **options)
+        return self._make(feed.samples, feed, feed.collate, prepare, ahead, learn=learn, **arguments)
 
     def of_features(self, feed: Feed, kept: KeptFeatures, engine: TrunkEngine, *, learn: bool) -> LoaderBatches:
         has_maps, on_cpu = any(part.ndim > 2 for part in kept.take([0])[0]), kept.device.type == "cpu"
-        size = self.preset.batch_size if learn or has_maps else VECTORS_TO_SCORE
+        size = self.options.batch_size if learn or has_maps else VECTORS_TO_SCORE
         pins = on_cpu and self.accelerator.device.type == "cuda"  # only memory of the machine can be pinned
-        options: dict[str, Any] = {"batch_size": size, "num_workers": 0, "pin_memory": pins}
+        arguments: dict[str, Any] = {"batch_size": size, "num_workers": 0, "pin_memory": pins}
         samples = KeptSamples(kept, feed, pin_memory=pins)
         ahead = has_maps and on_cpu and self._may_run_ahead(learn=learn)
 
         def prepare(parts: tuple[Tensor, ...], targets: Any, epoch: int, batch: int) -> tuple[Any, Any]:
             return engine.join([lay_channels_last(part) for part in parts]), targets
 
-        return self._make(samples, feed, as_they_are, prepare, ahead, learn=learn, **options)
+        return self._make(samples, feed, as_they_are, prepare, ahead, learn=learn, **arguments)
 
     def _may_run_ahead(self, *, learn: bool) -> bool:
         """Whether the loader may end before its last batch is used: not if that is gathered from several processes."""
@@ -309,34 +311,39 @@ class _Loaders:
         ahead: bool,
         *,
         learn: bool,
-        **options: Any,
+        **arguments: Any,
     ) -> LoaderBatches:
         loader = order_batches(
             samples,
             len(feed),
             collate,
             shuffle=learn,
-            seed=self.preset.seed,
-            views=self.preset.views if learn else 1,
-            **{"pin_memory": self.accelerator.device.type == "cuda"} | options,
+            seed=self.options.seed,
+            views=self.options.views if learn else 1,
+            **{"pin_memory": self.accelerator.device.type == "cuda"} | arguments,
         )
-        per_step = options["batch_size"] * self.accelerator.num_processes
+        per_step = arguments["batch_size"] * self.accelerator.num_processes
         return LoaderBatches(self.accelerator.prepare(loader), loader.epoch_sampler, per_step, prepare, ahead)
 
 
 def _make_engine(
-    model: nn.Module, feed: Feed, images: int, preset: Preset, accelerator: Accelerator, show: Progress
+    model: nn.Module, feed: Feed, images: int, options: EngineOptions, accelerator: Accelerator, show: Progress
 ) -> TrunkEngine:
     """Make the engine of a frozen trunk that will see so many images."""
     device = accelerator.device
-    dtype = choose_dtype(preset.trunk_precision, preset.precision, device.type)
-    options: dict[str, Any] = {"device": device, "fuse": preset.fuse_trunk, "compile": preset.compile, "say": show.say}
-    if device.type != "cpu" or preset.trunk_precision != "auto" or preset.precision != "no":
-        return TrunkEngine(model, dtype=dtype, **options)
+    dtype = choose_dtype(options.trunk_precision, options.precision, device.type)
+    arguments: dict[str, Any] = {
+        "device": device,
+        "fuse": options.fuse_trunk,
+        "compile": options.compile,
+        "say": show.say,
+    }
+    if device.type != "cpu" or options.trunk_precision != "auto" or options.precision != "no":
+        return TrunkEngine(model, dtype=dtype, **arguments)
     samples, targets = feed.collate([feed.samples[index, 0] for index in range(min(TO_TRY, len(feed)))])
     inputs, _ = feed.prepare(samples, targets, 0, 1)
-    chosen = choose_engine(lambda dtype: TrunkEngine(model, dtype=dtype, **options), inputs, images, show.say)
+    chosen = choose_engine(lambda dtype: TrunkEngine(model, dtype=dtype, **arguments), inputs, images, show.say)
     dtypes = [chosen.dtype]
     if accelerator.num_processes > 1:
         broadcast_object_list(dtypes)
-    return chosen if dtypes[0] == chosen.dtype else TrunkEngine(model, dtype=dtypes[0], **options)
+    return chosen if dtypes[0] == chosen.dtype else TrunkEngine(model, dtype=dtypes[0], **arguments)

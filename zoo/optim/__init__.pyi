@@ -22,3 +22,4 @@ from .live_rates import LiveRates as LiveRates
 from .modes import CLOSURE as CLOSURE
 from .modes import asks_for_closure as asks_for_closure
 from .modes import set_mode as set_mode
+from .options import StepOptions as StepOptions

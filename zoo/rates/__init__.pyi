@@ -1,12 +1,9 @@
 from .assign import Mode as Mode
+from .checks import rates_for_file as rates_for_file
+from .checks import schedule_for_file as schedule_for_file
 from .make import make_plan as make_plan
 from .make import schedule_defaults as schedule_defaults
-from .options import Params as Params
-from .options import check_rates as check_rates
-from .options import check_schedule as check_schedule
-from .options import check_unfreezing as check_unfreezing
-from .options import rates_for_file as rates_for_file
-from .options import schedule_for_file as schedule_for_file
+from .options import RateOptions as RateOptions
 from .plan import NO_DECAY as NO_DECAY
 from .plan import Group as Group
 from .plan import Plan as Plan

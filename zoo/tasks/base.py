@@ -86,7 +86,6 @@ class Task(Protocol):
         columns: Scores in the line of each epoch: label by key of the record. The first chooses the best epoch.
         curves: Scores that are drawn over the epochs, likewise.
         defaults: Fields of the preset that this task has other defaults for, where no preset is named.
-        foreign: Fields of the preset that have no meaning here.
         scoring_batch: Images per forward pass when a model is scored.
     """
 
@@ -95,7 +94,6 @@ class Task(Protocol):
     columns: ClassVar[Mapping[str, str]]
     curves: ClassVar[Mapping[str, str]]
     defaults: ClassVar[Mapping[str, Any]]
-    foreign: ClassVar[Sequence[str]]
     scoring_batch: ClassVar[int]
 
     def open_data(self, source: Any, **options: Any) -> Any:

@@ -8,7 +8,7 @@ from zoo.compat.super_gradients import Translation
 from zoo.compat.super_gradients.recipe import _MODELS, translate_recipe
 from zoo.errors import PresetError
 from zoo.models.catalog import find_entry
-from zoo.settings.preset import MAX_BYTES, load_preset
+from zoo.settings.files import MAX_BYTES, load_preset
 
 BIRDS = """\
 # Tells birds apart, beginning from ImageNet.

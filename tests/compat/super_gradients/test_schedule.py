@@ -8,8 +8,8 @@ import pytest
 from layered_recipe import FOLDER, make_net
 from zoo.compat.super_gradients import Translation, translate
 from zoo.errors import PresetError
-from zoo.rates.make import make_plan
 from zoo.rates.plan import Plan
+from zoo.settings.resolve import plan_rates
 
 RECORDED = [
     case
@@ -20,7 +20,7 @@ RECORDED = [
 
 def plan(batches: int, *, exact: bool = True, **values: Any) -> Plan:
     preset = translate({"initial_lr": 0.1, **values}, exact=exact).preset
-    return make_plan(make_net("tinynet"), preset, steps_per_epoch=batches // preset.accumulate)
+    return plan_rates(make_net("tinynet"), preset, steps_per_epoch=batches // preset.accumulate)
 
 
 def rates(batches: int, *, exact: bool = True, **values: Any) -> list[float]:
@@ -57,7 +57,7 @@ def test_recorded_runs(case: dict[str, Any]) -> None:
     net = make_net(case["net"])
     if preset.mode == "head":  # a model that says which part is its head
         net.get_finetune_lr_dict = lambda lr: {"fc": lr, "default": 0}
-    made = make_plan(net, preset, steps_per_epoch=case["batches_per_epoch"])
+    made = plan_rates(net, preset, steps_per_epoch=case["batches_per_epoch"])
     assert {name for group in made.groups if group.frozen for name in group.names} == set(case["frozen"])
     assert len(case["table"]) == made.clock.steps
     place = {name: group.name for group in made.groups for name in group.names}

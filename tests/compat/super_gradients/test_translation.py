@@ -12,8 +12,8 @@ from layered_recipe import FOLDER, make_net
 from zoo.compat.super_gradients import Translation, training_params, translate
 from zoo.compat.super_gradients.parameters import KNOWN
 from zoo.errors import PresetError
-from zoo.rates.make import make_plan
 from zoo.settings.preset import Preset
+from zoo.settings.resolve import plan_rates
 
 RECORDED = json.loads((FOLDER / "sg_groups_and_errors.json").read_text())["cases"]
 HOOKED = json.loads((FOLDER / "sg_hooks.json").read_text())["cases"]
@@ -258,7 +258,7 @@ def test_recorded_groups(case: dict[str, Any]) -> None:
             translate(values)
         return
     net = make_net("tinybn" if "norm" in case["label"] else "tinynet")
-    made = make_plan(net, translate(values).preset)
+    made = plan_rates(net, translate(values).preset)
     if "error" in case:
         assert "the longest counts" in remark(translate(values), "initial_lr")
         return
@@ -318,7 +318,7 @@ def test_hooks_read_their_own_parameters(case: dict[str, Any]) -> None:
     assert translation.left_out == {}
     assert remark(translation, "multiply_backbone_lr") == "handed to hooks of the model"
     assert "set mode to 'full'" in remark(translation, "finetune")
-    made = make_plan(Hooked(), translation.preset, steps_per_epoch=case["batches_per_epoch"])
+    made = plan_rates(Hooked(), translation.preset, steps_per_epoch=case["batches_per_epoch"])
     backbone, head = (group["lr_at_build"] for group in case["groups"])
     assert [group.lr for group in made.trained] == pytest.approx([backbone, head], rel=1e-12)
 

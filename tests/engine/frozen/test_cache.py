@@ -43,7 +43,7 @@ def keep(model=None, train=None, val=None, *, engine=None, **fields):
     preset = Preset(**{"epochs": 5, "batch_size": 4, "warmup_epochs": 0.0} | fields)
     engine = engine or TrunkEngine(model or Small(), device="cpu", fuse=False)
     splits = [Split(train or make_feed(10), preset.views), Split(val or make_feed(4, shift=50), 1)]
-    kept = keep_features(engine, splits, preset, make_accelerator("cpu"), said, num_workers=0)
+    kept = keep_features(engine, splits, preset, make_accelerator("cpu"), said, epochs=preset.epochs, num_workers=0)
     return kept, said
 
 

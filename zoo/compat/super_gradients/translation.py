@@ -28,7 +28,7 @@ from zoo.compat.super_gradients.parameters import (
 )
 from zoo.compat.super_gradients.schedule import read_course
 from zoo.errors import PresetError, did_you_mean
-from zoo.settings import Preset
+from zoo.settings import Preset, preset_fields
 
 _OPTIMIZERS = ("SGD", "Adam", "AdamW", "RMSprop", "RMSpropTF", "Lamb", "Lion")
 _HIDDEN_PARAMS: Mapping[str, Mapping[str, float]] = {  # what they put under the user's optimizer_params
@@ -333,7 +333,7 @@ def _rest(book: Book) -> None:
             book.note(key, remark="nothing is asked for" if _is_empty(value) else "without effect beside the others")
         elif key in LEFT_OUT:
             _leave_known(book, key, value)
-        elif key in Preset.model_fields:
+        elif key in preset_fields():
             book.leave(key, f"a field of a preset, unknown to super-gradients.{did_you_mean(key, KNOWN)}")
         elif _is_for_hooks(key, value):
             handed[key] = value
@@ -359,7 +359,7 @@ def _is_empty(value: Any) -> bool:
 
 def _is_for_hooks(key: str, value: Any) -> bool:
     """Say whether a parameter may be one of the model's hooks: a number that is no misspelt parameter or field."""
-    if key in KNOWN or key in Preset.model_fields or not isinstance(value, bool | int | float):
+    if key in KNOWN or key in preset_fields() or not isinstance(value, bool | int | float):
         return False
     is_finite = isinstance(value, bool) or is_number(value)
     return is_finite and not get_close_matches(key, KNOWN, n=1, cutoff=_TYPO)

@@ -28,10 +28,10 @@ from zoo.engine.frozen.keys import (
 )
 from zoo.engine.frozen.policy import Choice, Passes, choose_cache, format_bytes
 from zoo.engine.frozen.shards import FeatureShards, KeptFeatures, choose_per_shard
+from zoo.engine.options import EngineOptions
 from zoo.errors import InputError, StorageError
 from zoo.files import cache_folder
 from zoo.progress import Progress, format_seconds
-from zoo.settings import Preset
 
 MOST_CHANGE = 1e-3  # of a map's norm by float16; rounding alone changes it by 3e-4
 
@@ -54,10 +54,11 @@ class Kept:
 def keep_features(
     engine: TrunkEngine,
     splits: Sequence[Split],
-    preset: Preset,
+    options: EngineOptions,
     accelerator: Accelerator,
     show: Progress,
     *,
+    epochs: int,
     name: str = "",
     num_workers: int,
 ) -> Kept:
@@ -66,9 +67,10 @@ def keep_features(
     Args:
         engine: The frozen trunk.
         splits: Training images, then those to score if there are any.
-        preset: Says where, in which numbers, how many images at a time, and how often they are looked at.
+        options: Say where, in which numbers, how many images at a time, and how often they are scored.
         accelerator: Device and processes.
         show: Where it is told.
+        epochs: Of the whole run.
         name: Of the model, for people.
         num_workers: Processes that load images.
 
@@ -76,23 +78,27 @@ def keep_features(
         InputError: They cannot be kept where it was asked for.
         StorageError: They were to be kept on disk, and cannot be written.
     """
-    run = FeaturePass(engine, accelerator, batch_size=preset.batch_size, num_workers=num_workers)
-    numbers = _choose_numbers(preset.cache_dtype, run.first(splits[0].feed))
-    plan = _agree(accelerator, splits, preset, numbers, lambda: [_key(engine, split, numbers) for split in splits])
+    run = FeaturePass(engine, accelerator, batch_size=options.batch_size, num_workers=num_workers)
+    numbers = _choose_numbers(options.cache_dtype, run.first(splits[0].feed))
+    passes = _count_passes(splits, epochs, options.evaluate_every)
+    wish = options.cache
+    plan = _agree(
+        accelerator, splits, wish, passes, numbers, lambda: [_key(engine, split, numbers) for split in splits]
+    )
     kept = Kept(plan.choice)
     try:
         kept.splits = _compute(run, splits, plan, numbers, show)
     except StorageError as error:
-        if preset.cache != "auto":
+        if wish != "auto":
             raise
-        plan = _agree(accelerator, splits, preset, numbers, no_disk=_first_sentence(error))
+        plan = _agree(accelerator, splits, wish, passes, numbers, no_disk=_first_sentence(error))
         kept = Kept(plan.choice, _compute(run, splits, plan, numbers, show))
     if plan.choice.where == "off":
         return kept
     kept.facts = _facts(kept, run, splits, plan, numbers)
     if accelerator.is_main_process and plan.shards:
         _note(kept, run, splits, plan, name)
-    show.say(_tell(kept, run, splits, preset))
+    show.say(_tell(kept, run, passes))
     return kept
 
 
@@ -153,7 +159,8 @@ def _fits_half(part: Tensor) -> bool:
 def _agree(
     accelerator: Accelerator,
     splits: Sequence[Split],
-    preset: Preset,
+    wish: str,
+    passes: Passes,
     numbers: _Numbers,
     make_keys: Callable[[], list[str]] | None = None,
     no_disk: str | None = None,
@@ -164,13 +171,22 @@ def _agree(
         try:
             keys: list[str] = []
             try:
-                keys = make_keys() if make_keys and preset.cache != "memory" else []
+                keys = make_keys() if make_keys and wish != "memory" else []
             except UnreadableCodeError as error:
                 no_disk = f"{error}, so they could not be told apart from those of another network"
             found = bool(keys) and not any(shards.missing() for shards in _shards(keys, splits, numbers))
-            if not no_disk and not found and preset.cache != "memory":
+            if not no_disk and not found and wish != "memory":
                 no_disk = _why_unwritable(features_folder())
-            choice = _choose(splits, preset, numbers, accelerator.num_processes, found=found, no_disk=no_disk)
+            choice = choose_cache(
+                wish,
+                passes,
+                numbers.sample_bytes,
+                processes=accelerator.num_processes,
+                free_memory=psutil.virtual_memory().available,
+                free_disk=_free_disk(cache_folder()),
+                found=found,
+                no_disk=no_disk,
+            )
             answer = [choice, keys, found]
         except InputError as error:
             answer[0] = str(error)
@@ -182,26 +198,14 @@ def _agree(
     return _Plan(choice, _shards(keys, splits, numbers) if choice.where == "disk" else [], found)
 
 
-def _choose(
-    splits: Sequence[Split], preset: Preset, numbers: _Numbers, processes: int, *, found: bool, no_disk: str | None
-) -> Choice:
+def _count_passes(splits: Sequence[Split], epochs: int, evaluate_every: int) -> Passes:
     train, *others = splits
-    passes = Passes(
-        epochs=preset.epochs,
+    return Passes(
+        epochs=epochs,
         views=train.views,
         train=len(train.feed),
         val=sum(len(split.feed) for split in others),
-        evaluations=-(-preset.epochs // preset.evaluate_every),
-    )
-    return choose_cache(
-        preset.cache,
-        passes,
-        numbers.sample_bytes,
-        processes=processes,
-        free_memory=psutil.virtual_memory().available,
-        free_disk=_free_disk(cache_folder()),
-        found=found,
-        no_disk=no_disk,
+        evaluations=-(-epochs // evaluate_every),
     )
 
 
@@ -278,19 +282,16 @@ def _note(kept: Kept, run: FeaturePass, splits: Sequence[Split], plan: _Plan, na
         mark_used(shards.folder)
 
 
-def _tell(kept: Kept, run: FeaturePass, splits: Sequence[Split], preset: Preset) -> str:
+def _tell(kept: Kept, run: FeaturePass, passes: Passes) -> str:
     """Say what is kept, what it took and what it saves."""
-    images, views = sum(len(split.feed) for split in splits), splits[0].views
+    images, views = passes.train + passes.val, passes.views
     what = f"features of {images:,} images" + (f", {views} views of each to train on" if views > 1 else "")
     size = format_bytes(sum(part.nbytes for part in kept.splits))
     if not run.computed:
         return f"{what}: {size} on disk, kept by an earlier run; nothing to compute, each epoch runs the head only"
-    total = sum(split.samples for split in splits)
-    part = "" if run.computed == total else f"{run.computed:,} of them "
+    part = "" if run.computed == passes.once else f"{run.computed:,} of them "
     rate = run.computed / max(run.seconds, 1e-9)
-    evaluations = -(-preset.epochs // preset.evaluate_every)
-    without = preset.epochs * len(splits[0].feed) + sum(evaluations * len(split.feed) for split in splits[1:])
-    saved = max((without - total) / rate, 0.0)
+    saved = max((passes.without - passes.once) / rate, 0.0)
     return (
         f"{what}: {size} {'on disk' if kept.choice.where == 'disk' else 'in memory'}, {part}computed in "
         f"{run.seconds:.1f} s ({rate:,.0f} images/s); each epoch runs the head only, which saves about "

@@ -51,10 +51,6 @@ class Classification:
     columns: Mapping[str, str] = {"top1": "top-1"}
     curves: Mapping[str, str] = {"top1": "top-1", "top5": "top-5"}
     defaults: Mapping[str, Any] = {}
-    foreign = (
-        *("loss_params", "photometric", "zoom_out", "iou_crop", "scale_jitter", "multi_scale", "mosaic", "mixup"),
-        "plain_epochs",
-    )
     scoring_batch = 64
 
     def open_data(self, source: Any, **options: Any) -> Data:

@@ -53,7 +53,6 @@ class Detection:
     columns: Mapping[str, str] = {"map": "mAP", "map50": "mAP50"}
     curves: Mapping[str, str] = {"map": "mAP@[.5:.95]", "map50": "mAP@.5"}
     defaults: Mapping[str, Any] = {"batch_size": 16}
-    foreign = ("label_smoothing", "crop_pct", "crop_scale_min", "resizer")
     scoring_batch = 8
 
     def open_data(self, source: Any, **options: Any) -> BoxData:

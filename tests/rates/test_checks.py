@@ -10,7 +10,8 @@ from zoo.errors import PresetError
 from zoo.rates.schedules import parse as schedule_module
 from zoo.rates.schedules.parse import Clock, parse_schedule, register_schedule
 from zoo.rates.spec import DecayEvery, Settings
-from zoo.settings.preset import Preset, parse_preset
+from zoo.settings.files import parse_preset
+from zoo.settings.preset import Preset
 
 SCHEDULERS = torch.optim.lr_scheduler
 

@@ -1,0 +1,139 @@
+"""The fields of a preset: their order in a file, what each is in words, and what a wrong name may have meant."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import NamedTuple
+
+from pydantic.fields import FieldInfo
+
+from zoo._fields import in_words
+from zoo.errors import PresetError, did_you_mean
+from zoo.files import Problem, write_yaml
+from zoo.rates import Settings
+
+MOST_LISTED = 50  # problems in one error
+
+# The order in a file. Fields that are not named here follow, section by section.
+_ORDER = (
+    # The model
+    *("model", "pretrained", "pretrained_sha256", "match_outputs", "init_seed"),
+    # What learns, and how fast
+    *("compat", "lr", "mode", "backbone_lr_factor", "layer_decay", "first_lr", "unfreeze"),
+    *("optimizer", "optimizer_params", "weight_decay", "decay_norm_and_bias", "gradient_centralization"),
+    *("order", "unmatched", "training_params"),
+    # How long, and along which curve
+    *("epochs", "batch_size", "chunk_size", "accumulate", "schedule", "warmup_epochs", "warmup_steps"),
+    *("warmup_start", "warmup_start_lr", "cooldown_epochs", "final_lr_ratio"),
+    # How a step is taken
+    *("clip_grad_norm", "label_smoothing", "loss_params", "ema_decay", "ema_warmup", "compile", "freeze_norm_stats"),
+    # What the model sees
+    *("image_size", "crop_pct", "augment", "resizer", "crop_scale_min", "flip_probability", "photometric", "zoom_out"),
+    *("iou_crop", "scale_jitter", "multi_scale", "mosaic", "mixup", "plain_epochs"),
+    *("val_fraction", "split_seed", "classes", "skip_bad", "seed"),
+    # Where it runs, and what is kept
+    *("device", "precision", "num_workers", "fuse_trunk", "trunk_precision", "cache", "cache_dtype", "views"),
+    *("image_cache", "image_cache_gb", "evaluate_every", "keep"),
+)
+
+
+class PresetField(NamedTuple):
+    """What there is to know of one field, in words."""
+
+    name: str
+    expected: str
+    meaning: str
+    default: str
+
+
+def in_order(sections: Iterable[Mapping[str, FieldInfo]]) -> dict[str, FieldInfo]:
+    """Return the fields of some sections in the order of a file."""
+    fields: dict[str, FieldInfo] = {}
+    for section in sections:
+        fields |= {name: field for name, field in section.items() if name not in fields}
+    return {name: fields[name] for name in dict.fromkeys((*_ORDER, *fields)) if name in fields}
+
+
+def describe(fields: Mapping[str, FieldInfo]) -> list[PresetField]:
+    """Return what there is to know of each field."""
+    return [
+        PresetField(
+            name=name,
+            expected=in_words(field.annotation, field.metadata),
+            meaning=field.description or "",
+            default=write_yaml({"": field.default}).partition(":")[2].strip(),
+        )
+        for name, field in fields.items()
+    ]
+
+
+def list_settings() -> list[PresetField]:
+    """Return all settings that one key of `lr` may have."""
+    return describe(Settings.model_fields)
+
+
+def refusal(where: str, problems: Sequence[Problem]) -> PresetError:
+    """Return the error that lists all that is wrong, in the order of the lines."""
+    ordered = sorted(problems, key=lambda problem: problem.line)[:MOST_LISTED]
+    lines = [f"line {problem.line}: {problem.text}" if problem.line else problem.text for problem in ordered]
+    if len(problems) > MOST_LISTED:
+        lines.append(f"and {len(problems) - MOST_LISTED} more.")
+    return PresetError("\n  ".join([f"{where}: {len(problems)} error{'s' * (len(problems) > 1)}.", *lines]))
+
+
+def did_you_mean_field(key: str, fields: Iterable[str]) -> str:
+    """Return what a name that is no field may have meant, or where it is said instead."""
+    if hint := _ELSEWHERE.get(_ALIKE.get(key.lower(), key.lower())):
+        return f" {hint}"
+    foreign = get_close_matches(key.lower(), FIELD_OF, n=1, cutoff=0.85)
+    return f" Did you mean {FIELD_OF[foreign[0]]!r}?" if foreign else did_you_mean(key, fields)
+
+
+# What other libraries call a field, where the names are too far apart to be found by their letters.
+_KNOWN_ELSEWHERE = {
+    "model": ("model_name", "arch", "architecture", "network"),
+    "lr": ("learning_rate", "initial_lr", "base_lr", "lr0", "max_lr"),
+    "optimizer": ("opt", "optim"),
+    "optimizer_params": ("momentum", "betas", "nesterov", "opt_args"),
+    "weight_decay": ("wd", "decay", "l2"),
+    "epochs": ("max_epochs", "num_epochs", "n_epochs", "num_train_epochs"),
+    "batch_size": ("batch", "bs", "train_batch_size", "per_device_train_batch_size"),
+    "accumulate": ("batch_accumulate", "gradient_accumulation_steps", "accumulate_grad_batches"),
+    "schedule": ("lr_mode", "lr_scheduler", "lr_scheduler_type", "scheduler"),
+    "warmup_epochs": ("warmup", "lr_warmup_epochs", "warmup_ratio"),
+    "warmup_steps": ("lr_warmup_steps", "num_warmup_steps"),
+    "warmup_start_lr": ("warmup_initial_lr", "warmup_lr", "lr_start"),
+    "cooldown_epochs": ("lr_cooldown_epochs", "cooldown"),
+    "layer_decay": ("layerwise_lr_decay", "llrd", "layer_lr_decay"),
+    "gradient_centralization": ("grad_centralization", "gc"),
+    "compile": ("torch_compile", "torchcompile"),
+    "final_lr_ratio": ("cosine_final_lr_ratio", "lrf", "min_lr", "eta_min"),
+    "clip_grad_norm": ("max_grad_norm", "gradient_clip_val", "grad_clip", "max_norm"),
+    "label_smoothing": ("smoothing", "label_smoothing_factor"),
+    "mixup": ("mixup_prob", "mix_up"),
+    "photometric": ("hsv_h", "hsv_s", "hsv_v", "color_jitter"),
+    "plain_epochs": ("close_mosaic", "no_aug_epochs", "no_mosaic_epochs"),
+    "ema_decay": ("ema", "model_ema", "model_ema_decay"),
+    "freeze_norm_stats": ("freeze_bn", "norm_eval", "bn_eval"),
+    "image_size": ("imgsz", "img_size", "input_size", "resolution", "size"),
+    "augment": ("aa", "aug", "augmentation", "auto_augment"),
+    "crop_scale_min": ("scale", "min_scale"),
+    "flip_probability": ("hflip", "fliplr"),
+    "val_fraction": ("val_split", "validation_split", "test_size"),
+    "seed": ("random_seed", "random_state"),
+    "precision": ("amp", "mixed_precision", "fp16", "bf16"),
+    "num_workers": ("workers", "dataloader_num_workers"),
+    "evaluate_every": ("val_interval", "eval_interval", "check_val_every_n_epoch", "run_validation_freq"),
+}
+FIELD_OF = {foreign: field for field, names in _KNOWN_ELSEWHERE.items() for foreign in names}
+
+
+_OWN_LOSS = "Give the model a method loss(outputs, targets, *, label_smoothing=0.0)"
+_ELSEWHERE = {  # what is no field, and where it is said instead
+    "class_weights": f"{_OWN_LOSS} that weights the classes, or pass loaders with a sampler of your own.",
+    "loss": f"{_OWN_LOSS}.",
+    "sampler": "Pass loaders of your own, which order their images as they like.",
+    "early_stopping": "A zoo.Callback ends a run with run.stop(), such as in on_epoch_end; keep='best' keeps the best.",
+    "drop_rate": "It is an argument of zoo.get.",
+    "num_classes": "It is an argument of zoo.get.",
+}
+_ALIKE = {"class_weight": "class_weights", "criterion": "loss", "patience": "early_stopping", "dropout": "drop_rate"}

@@ -1,0 +1,134 @@
+"""What a caller says of a run → the effective preset, and the plan that it comes to."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from zoo.errors import InputError, PlanError
+from zoo.optim import check_params, default_weight_decay
+from zoo.rates import Mode, Plan, Settings, make_plan, schedule_defaults
+from zoo.rates.schedules import to_plain
+from zoo.settings.files import load_preset
+from zoo.settings.preset import Preset
+
+# What an optimizer that brings groups of its own says already: a preset leaves it at its default, and a caller, who may
+# say that gradients are not centralized, leaves it out.
+_OF_GROUPS = ("mode", "layer_decay", "first_lr", "unfreeze", "weight_decay", "gradient_centralization", "order")
+_NEVER_GIVEN = frozenset({"lr", "optimizer_params", *_OF_GROUPS} - {"gradient_centralization"})
+
+
+class Resolved(NamedTuple):
+    """The effective preset, and the caller's own optimizer: a class, an instance, or None."""
+
+    preset: Preset
+    optimizer: Any
+
+
+def resolve_preset(
+    preset: str | Preset | Mapping[str, Any] | None,
+    lr: float | Mapping[str, Any] | None,
+    mode: Mode | None,
+    overrides: Mapping[str, Any],
+    *,
+    optimizer: Any = None,
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+) -> Resolved:
+    """Return the preset with everything changed that the caller says otherwise.
+
+    Args:
+        preset: A name, a YAML file, a mapping of fields, or a preset; None: the defaults.
+        lr: One rate, or a mapping of keys to rates or settings; None: the preset's.
+        mode: None: the preset's.
+        overrides: Other fields.
+        optimizer: A name, a class or an instance.
+        defaults: Of the task, where no preset is named.
+
+    Raises:
+        PlanError: Fields are given that the groups of the optimizer say already.
+    """
+    base = _choose_preset(preset, defaults)
+    given: dict[str, Any] = dict(overrides)
+    if given.get("batch_size") == "auto":  # the batch stays what the preset says; what fits of it is found out
+        given |= {"chunk_size": "auto"}
+        del given["batch_size"]
+    if lr is not None:
+        given["lr"] = dict(lr) if isinstance(lr, Mapping) else lr
+    if mode is not None:
+        given["mode"] = mode
+    own = None if optimizer is None or isinstance(optimizer, str) else optimizer
+    if isinstance(own, torch.optim.Optimizer):
+        clash = sorted(_NEVER_GIVEN & given.keys())
+        if clash:
+            raise PlanError(
+                f"the optimizer brings its own groups and rates, and {', '.join(clash)} was given as well. Leave that "
+                "out, or pass the optimizer's class."
+            )
+    if optimizer is not None:
+        kind = type(own) if isinstance(own, torch.optim.Optimizer) else own
+        given["optimizer"] = optimizer if kind is None else getattr(kind, "__name__", kind)
+    return Resolved(base.replace(**given) if given else base, own)
+
+
+def plan_rates(model: nn.Module, preset: Preset, *, steps_per_epoch: int | None = None, optimizer: Any = None) -> Plan:
+    """Return the plan that a preset comes to for a model; see `zoo.rates.make_plan`.
+
+    Args:
+        model: Any module; it is not changed.
+        preset: The effective one.
+        steps_per_epoch: Optimizer steps in one epoch; None: not known yet.
+        optimizer: The caller's own, a class or an instance; the groups of an instance are the plan.
+
+    Raises:
+        PlanError: The rates contradict each other, the model or the optimizer.
+        InputError: The optimizer does not take what the preset hands it.
+    """
+    if isinstance(optimizer, torch.optim.Optimizer):
+        _refuse_beside_groups(preset, optimizer)
+        return make_plan(model, preset, default_decay=0.0, steps_per_epoch=steps_per_epoch, optimizer=optimizer)
+    kind = optimizer or preset.optimizer
+    check_params(kind, preset.optimizer_params)
+    return make_plan(model, preset, default_decay=default_weight_decay(kind), steps_per_epoch=steps_per_epoch)
+
+
+def without_code(preset: Preset, plan: Plan) -> dict[str, Any]:
+    """Return `schedule` and `lr` of a preset as a file holds them: what needs the caller's code becomes numbers."""
+    own = set() if isinstance(preset.lr, Mapping) else {float(preset.lr)}
+    options: dict[str, Any] = {"compat": preset.compat, "defaults": schedule_defaults(preset)}
+    options["bases"] = sorted(own | {group.full_lr for group in plan.trained})
+
+    def plain(rate: Any) -> Any:
+        if not isinstance(rate, Settings) or rate.schedule is None:
+            return rate
+        return rate.model_copy(update={"schedule": to_plain(rate.schedule, plan.clock, **options)})
+
+    lr = {key: plain(rate) for key, rate in preset.lr.items()} if isinstance(preset.lr, Mapping) else preset.lr
+    return {"schedule": to_plain(preset.schedule, plan.clock, **options), "lr": lr}
+
+
+def _refuse_beside_groups(preset: Preset, optimizer: torch.optim.Optimizer) -> None:
+    clash = [name for name in _OF_GROUPS if getattr(preset, name) != Preset.model_fields[name].default]
+    clash += ["lr"] * isinstance(preset.lr, Mapping)
+    if clash:
+        raise PlanError(
+            f"the {type(optimizer).__name__} brings groups and rates of its own, and the preset says "
+            f"{', '.join(clash)} as well. Leave that out, or pass the optimizer's class."
+        )
+
+
+def _choose_preset(preset: Any, defaults: Mapping[str, Any]) -> Preset:
+    """Return the preset that is named, or one of some fields beside the defaults of the task."""
+    if isinstance(preset, Preset):
+        return preset
+    if preset is None or isinstance(preset, Mapping):
+        return Preset(**{**defaults, **(preset or {})})
+    if not isinstance(preset, (str, os.PathLike)):
+        raise InputError(
+            f"preset is a {type(preset).__name__}; expected a name of zoo.list_presets(), the path of a YAML file, a "
+            "mapping of fields, or a zoo.Preset."
+        )
+    return load_preset(Path(preset))
