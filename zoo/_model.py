@@ -24,6 +24,7 @@ class ModelInterface:
     """Put it before `nn.Module` among the bases of a network, and the names below are used where they are there.
 
     Attributes:
+        task: What it does, the name of a folder in `zoo/tasks`; a classifier need not say so.
         num_classes: Number of outputs; compared with the data before anything runs.
         classes: Class names, in the order of the outputs.
         preprocess: A `zoo.data.transforms.Preprocess`, what the weights expect of an image.

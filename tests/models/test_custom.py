@@ -11,6 +11,7 @@ from torch import nn
 import zoo
 import zoo.models.catalog
 from coloured_folder import write_coloured
+from zoo._model import ModelInterface
 from zoo.data.transforms import Preprocess
 from zoo.errors import InputError, LicenceError, PlanError, WeightsError
 from zoo.models import registry
@@ -52,6 +53,18 @@ def state_of(model, folder):
 
 
 # ---- names
+
+
+def test_a_class_says_its_task_if_it_declares_itself():
+    class Finder(ModelInterface, Net):
+        task = "detection"
+
+    class Foreign(Net):
+        task = "anything"
+
+    zoo.register_model("finder")(Finder)
+    zoo.register_model("foreign")(Foreign)
+    assert [entries()[name].task for name in ("finder", "foreign")] == ["detection", "classification"]
 
 
 def test_a_class_is_built_by_name_and_seeded_like_the_others():

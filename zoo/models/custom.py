@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from zoo._model import ModelInterface
 from zoo.data import Preprocess, Preprocessing
 from zoo.errors import InputError, WeightsError
 from zoo.models.catalog import import_families, list_families, plain_name
 from zoo.models.config import ModelConfig
 from zoo.models.registry import Entry, add_entry, entries, summarise
+from zoo.tasks import DEFAULT_TASK
 from zoo.weights import Found, LoadReport, load_into
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ def make_entry(
         preprocess = Preprocess.from_dict(Preprocess().to_dict() | dict(preprocess))
     return Entry(
         name=name,
-        task="classification",
+        task=_find_task(build),
         build=build,
         summary=summarise(build) if summary is None else summary,
         parameters=None,
@@ -67,6 +69,12 @@ def make_entry(
         code_licence=code_licence,
         is_own=True,
     )
+
+
+def _find_task(build: Callable[..., Any]) -> str:
+    """Return the task that a class of `ModelInterface` names; all else is taken for a classifier."""
+    is_declared = inspect.isclass(build) and issubclass(build, ModelInterface)
+    return str(getattr(build, "task", DEFAULT_TASK)) if is_declared else DEFAULT_TASK
 
 
 def place(build: Callable[..., Any]) -> tuple[str, str]:

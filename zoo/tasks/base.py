@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # a name is all that it takes to find a task; torch comes wit
 
     from zoo.data import Feed
 
-DEFAULT = "classification"
+DEFAULT_TASK = "classification"  # of a module that does not say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,14 +191,14 @@ def task_of(model: Any) -> Task:
     """
     name = model
     if not isinstance(model, str):
-        name = ask(model, "task", DEFAULT) if callable(model) else getattr(model, "task", DEFAULT)
+        name = ask(model, "task", DEFAULT_TASK) if callable(model) else getattr(model, "task", DEFAULT_TASK)
     if name not in (names := task_names()):
         raise InputError(f"the task {name!r} is unknown; expected {' or '.join(names)}.")
     task: Task = importlib.import_module(f"zoo.tasks.{name}").TASK
     return task
 
 
-def open_data(source: Any, *, task: str = DEFAULT, **options: Any) -> Any:
+def open_data(source: Any, *, task: str = DEFAULT_TASK, **options: Any) -> Any:
     """Open data of any kind, and find what cannot be used before anything is trained.
 
     Args:
