@@ -70,7 +70,7 @@ def pack(source: Any, folder: Path, *, repo: str, pictures: bool = True) -> Pack
         InputError: It is no finished run or model of the registry, or a text in it tells of this machine.
         LicenceError: The licence of the weights forbids to pass them on.
     """
-    target, run = RunFolder(folder), _find_run(source)
+    target, run = RunFolder(folder), find_run(source)
     source = take_model(source) if isinstance(source, nn.Module) else source
     config = run.read_config() if run else _describe(source)
     entry = _find_entry(config, run)
@@ -90,7 +90,7 @@ def pack(source: Any, folder: Path, *, repo: str, pictures: bool = True) -> Pack
     return Package(folder, files, str(config.model), config.licence, tuple(_notes(clean, files)))
 
 
-def _find_run(source: Any) -> RunFolder | None:
+def find_run(source: Any) -> RunFolder | None:
     """Return the folder of a finished run; None for a model."""
     path = getattr(source, "folder", source)
     if not isinstance(path, (str, os.PathLike)):

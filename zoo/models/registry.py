@@ -24,8 +24,8 @@ class Entry:
         summary: One line on what it is.
         parameters: Millions of parameters, with the classes of its weights; None if not known before it is built.
         preprocess: What its weights expect of an image.
-        postprocess: Of a detector: which boxes are kept, as the fields of
-        `zoo.tasks.detection.postprocess.Postprocess`. weights: Where pretrained weights are; None if there are none.
+        postprocess: Of a detector: which boxes are kept, as the fields of `zoo.tasks.detection.Postprocess`.
+        weights: Where pretrained weights are; None if there are none.
         num_classes: Classes of the weights, and of a new model if nothing else is said; None: it has to be said.
         classes: Names of the classes of the weights; empty: those of ImageNet-1k if there are 1000.
         code_licence: Licence of the architecture's code.
@@ -33,8 +33,8 @@ class Entry:
         aliases: Other names for it.
         options: Keyword arguments of `build` that a saved configuration may set, and the values allowed.
         read_options: Of names and shapes in a file of weights to the options that they are for; None: there is no need.
-        read_foreign: Reads files of another program, as `zoo.weights.find.find_weights` takes it; None: only
-        safetensors. is_own: Whether a user registered it: any module, of which nothing but `forward` is known.
+        read_foreign: Reads files of another program, as `zoo.weights.find_weights` takes it; None: safetensors only.
+        is_own: Whether a user registered it: any module, of which nothing but `forward` is known.
     """
 
     name: str
