@@ -17,7 +17,8 @@ from zoo.data.loader import make_loader
 from zoo.data.transforms import eval_transform
 from zoo.engine.accelerator import make_accelerator
 from zoo.errors import Interrupted
-from zoo.tasks.classification.task import score
+from zoo.tasks.classification.evaluator import ClassificationEvaluator
+from zoo.training.evaluation import score_batches
 
 LAST = int(os.environ.get("WORLD_SIZE", "1")) - 1
 RANK = int(os.environ.get("RANK", "0"))
@@ -82,7 +83,8 @@ def main(data: str, boxes: str, batch_size: str, out: str) -> None:
     accelerator = make_accelerator("cpu")
     loader = make_loader(zoo.open_data(data).val, eval_transform(run.model.preprocess), batch_size=4)
     network, batches = accelerator.prepare(run.model, loader)
-    _, misses = score(network, batches, accelerator, run.model.classes)
+    evaluator = ClassificationEvaluator(run.model.classes, accelerator.device)
+    _, misses = score_batches(evaluator, network, batches, accelerator)
     report["misses"] = [dataclasses.astuple(miss) for miss in misses]
 
     zoo.training.run.STEPS_PER_VOTE = 2

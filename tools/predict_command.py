@@ -1,28 +1,23 @@
 """The command `zoo predict`: what a model says of images, printed, as data, and drawn."""
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import zoo
-from zoo._text import echo, warn
+from zoo._text import warn
 from zoo.errors import InputError
-from zoo.files import dump_json, to_path
+from zoo.files import to_path
 
 from .given_options import refuse_unused
 
 if TYPE_CHECKING:
     from zoo.data import Source
-    from zoo.tasks.detection import DetectionResult
 
-PREDICTIONS = "predictions.json"
-FOREIGN = {"classification": {"conf", "iou", "out"}, "detection": {"top"}}
+FLAGS = {"out", "conf", "iou", "top"}  # which of them mean something, the task says
 MOST_NAMED = 20  # of images that were left out
 
 
@@ -55,11 +50,11 @@ def predict(
       zoo predict runs/cells photos/ -o found --conf 0.4 --skip-bad
       zoo predict runs/cells 'photos/*.png' clip.mp4 -o found
     """  # noqa: D301
-    from zoo.tasks import task_of
+    from zoo.tasks import PredictFlags, task_of
 
     model = load_model(model_or_run)
-    task = task_of(model).name
-    refuse_unused(context, FOREIGN[task], f"for a model of {task}.")
+    task = task_of(model)
+    refuse_unused(context, FLAGS - task.flags, f"for a model of {task.name}.")
     from zoo.data import UnreadableError
     from zoo.engine import make_accelerator
 
@@ -67,12 +62,9 @@ def predict(
     found = _list_sources(sources)
     left_out = LeftOut()
     options = {"image_size": image_size, "stream": True, "skip_bad": left_out if skip_bad else False}
+    flags = PredictFlags(out=out, conf=conf, iou=iou, top=top, as_json=as_json, options=options)
     try:
-        if task == "detection":
-            results = model.predict(found, conf=conf, iou=iou, **options)
-            _find(results, None if out is None else _open_folder(out), as_json)
-        else:
-            _name(model.predict(found, top_k=3 if top is None else top, **options), as_json)
+        task.predict_command(model, found, flags)
     except UnreadableError as error:
         hint = " --skip-bad leaves out what cannot be read." if len(found) > 1 else ""
         raise InputError(f"{error}.{hint}" if hint else str(error)) from error
@@ -141,89 +133,3 @@ def _list_sources(words: list[str]) -> "list[Source]":
     if foreign:
         warn(f"files passed over, as they are no images: {len(foreign):,}, such as {str(foreign[0])!r}")
     return found
-
-
-def _open_folder(out: Path) -> Path:
-    """Return the folder for pictures and predictions, made if need be; those of an earlier command are kept."""
-    from zoo.files import make_folder
-
-    folder = make_folder(to_path(out))
-    if (folder / PREDICTIONS).exists():
-        raise InputError(f"{folder / PREDICTIONS} exists, of an earlier command. Choose another folder, or remove it.")
-    return folder
-
-
-def _name(answers: Iterable[Any], as_json: bool) -> None:
-    records: list[dict[str, Any]] = []
-    with _printing(records, as_json):
-        for answer in answers:
-            records.append(vars(answer))
-            if not as_json:
-                echo(str(answer))
-
-
-def _find(results: "Iterator[DetectionResult]", out: Path | None, as_json: bool) -> None:
-    """Print, draw and write down what is found, one picture at a time: a video does not have to fit into memory."""
-    records: list[dict[str, Any]] = []
-    with _printing(records, as_json), _writing(records, out, as_json):
-        for _, same in groupby(results, key=lambda result: result.source):
-            kept = _telling(same, records, as_json=as_json)
-            if out is None:
-                for _ in kept:
-                    pass
-            else:
-                _draw(kept, out)
-
-
-def _draw(results: "Iterator[DetectionResult]", out: Path) -> None:
-    """Save the pictures of one source, or the video that they are the frames of."""
-    from zoo.tasks.detection import save_video
-
-    first = next(results)
-    if first.frame is None:
-        for result in chain((first,), results):
-            result.save(out)
-        return
-    video = out / f"{Path(first.file).parent}.mp4"
-    video.parent.mkdir(parents=True, exist_ok=True)
-    save_video(chain((first,), results), video)
-
-
-def _telling(
-    results: "Iterator[DetectionResult]", records: list[dict[str, Any]], *, as_json: bool
-) -> "Iterator[DetectionResult]":
-    """Pass results on, and print and record each."""
-    for result in results:
-        records.append(result.to_dict())
-        if not as_json:
-            echo(str(result))
-        yield result
-
-
-@contextmanager
-def _printing(records: list[dict[str, Any]], as_json: bool) -> Iterator[None]:
-    """Print the records as data when the block ends, also by an error: what was found is found."""
-    try:
-        yield
-    finally:
-        if as_json:
-            echo(dump_json(records, indent=1), lines=True)
-
-
-@contextmanager
-def _writing(records: list[dict[str, Any]], out: Path | None, as_json: bool) -> Iterator[None]:
-    """Write the records into a folder when the block ends; if an error ends it, what there is until then."""
-    from zoo.files import write_file
-
-    if out is None:
-        yield
-        return
-    try:
-        yield
-    except BaseException:
-        if records:
-            write_file(out / PREDICTIONS, dump_json(records, indent=1) + "\n")
-            warn(f"what was found before is kept: {len(records):,} records in {out / PREDICTIONS}")
-        raise
-    write_file(out / PREDICTIONS, dump_json(records, indent=1) + "\n")
-    echo(f"drawn into {out}, with {PREDICTIONS}", err=as_json)

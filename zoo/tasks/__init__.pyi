@@ -1,3 +1,4 @@
+from .answers import PredictFlags as PredictFlags
 from .base import DEFAULT_TASK as DEFAULT_TASK
 from .base import CardFacts as CardFacts
 from .base import Evaluator as Evaluator

@@ -6,7 +6,7 @@ batches of, an evaluator scores outputs that it is handed, a plot is a function 
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from zoo._model import ask
 from zoo.errors import InputError
 from zoo.progress import Progress
+from zoo.tasks.answers import PredictFlags
 
 if TYPE_CHECKING:  # a name is all that it takes to find a task; torch comes with the task itself
     import torch
@@ -87,6 +88,7 @@ class Task(Protocol):
         curves: Scores that are drawn over the epochs, likewise.
         defaults: Fields of the preset that this task has other defaults for, where no preset is named.
         scoring_batch: Images per forward pass when a model is scored.
+        flags: Options of the command `zoo predict` that mean something here: names of `PredictFlags`.
     """
 
     name: ClassVar[str]
@@ -95,6 +97,7 @@ class Task(Protocol):
     curves: ClassVar[Mapping[str, str]]
     defaults: ClassVar[Mapping[str, Any]]
     scoring_batch: ClassVar[int]
+    flags: ClassVar[Set[str]]
 
     def open_data(self, source: Any, **options: Any) -> Any:
         """Open data with the options of `zoo.open_data`; return open data as it is."""
@@ -175,6 +178,10 @@ class Task(Protocol):
             examples: Of the evaluator.
             images: As the evaluator had them.
         """
+        ...
+
+    def predict_command(self, model: Any, sources: Sequence[Any], flags: PredictFlags) -> None:
+        """Print what a model says of images, and draw it where the flags say so."""
         ...
 
 

@@ -15,6 +15,7 @@ from zoo.data import (
     Images,
     Preprocess,
     Samples,
+    Source,
     Transform,
     collate,
     eval_transform,
@@ -24,11 +25,13 @@ from zoo.data import (
 )
 from zoo.errors import InputError
 from zoo.progress import Progress
+from zoo.tasks.answers import PredictFlags
 from zoo.tasks.base import CardFacts
 from zoo.tasks.classification.data import Data, open_data
 from zoo.tasks.classification.evaluator import ClassificationEvaluator, Miss, check_logits
 from zoo.tasks.classification.metrics import Evaluation
 from zoo.tasks.classification.plots import Mistake, draw_confusion, draw_mistakes
+from zoo.tasks.classification.predict import print_names
 
 MOST_MISTAKES = 24
 
@@ -52,6 +55,7 @@ class Classification:
     curves: Mapping[str, str] = {"top1": "top-1", "top5": "top-5"}
     defaults: Mapping[str, Any] = {}
     scoring_batch = 64
+    flags = frozenset({"top"})
 
     def open_data(self, source: Any, **options: Any) -> Data:
         """Open what `zoo.tasks.classification.data.open_data` opens."""
@@ -148,6 +152,10 @@ class Classification:
             most = misses[:MOST_MISTAKES]
             plots["mistakes.png"] = lambda path: draw_mistakes([_show(miss, images, classes) for miss in most], path)
         return plots
+
+    def predict_command(self, model: Any, sources: Sequence[Source], flags: PredictFlags) -> None:
+        """Print the most probable names."""
+        print_names(model, sources, flags)
 
 
 def _choose_augment(options: Any, *, is_frozen: bool) -> Augment:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from zoo._model import ask
-from zoo.data import Feed, Letterbox, Prepare, lay_channels_last, normalize_canvas
+from zoo.data import Feed, Letterbox, Prepare, Source, lay_channels_last, normalize_canvas
 from zoo.errors import InputError
 from zoo.progress import Progress
+from zoo.tasks.answers import PredictFlags
 from zoo.tasks.base import CardFacts
 from zoo.tasks.detection.augment import BoxAugment
 from zoo.tasks.detection.batches import STRIDE, BoxSamples, BoxTargets, collate_boxes, draw_scale, resize_batch
@@ -21,6 +22,7 @@ from zoo.tasks.detection.evaluator import DetectionEvaluator
 from zoo.tasks.detection.images import BoxedImages
 from zoo.tasks.detection.metrics import DetectionEvaluation, check_installed
 from zoo.tasks.detection.plots import Example, draw_batch, draw_class_ap, draw_precision_recall, draw_predictions
+from zoo.tasks.detection.predict import print_boxes
 
 MOSAIC_PICTURES = 4
 MOST_CLASSES_TOLD = 20
@@ -54,6 +56,7 @@ class Detection:
     curves: Mapping[str, str] = {"map": "mAP@[.5:.95]", "map50": "mAP@.5"}
     defaults: Mapping[str, Any] = {"batch_size": 16}
     scoring_batch = 8
+    flags = frozenset({"conf", "iou", "out"})
 
     def open_data(self, source: Any, **options: Any) -> BoxData:
         """Open what `zoo.tasks.detection.data.open_box_data` opens."""
@@ -177,6 +180,10 @@ class Detection:
             "class_ap.png": lambda path: draw_class_ap(evaluation, path),
             "predictions.png": lambda path: draw_predictions(examples, images, evaluation.classes, path),
         }
+
+    def predict_command(self, model: Any, sources: Sequence[Source], flags: PredictFlags) -> None:
+        """Print the boxes that are found, and draw them."""
+        print_boxes(model, sources, flags)
 
 
 def _choose_augment(options: Any) -> BoxAugment:

@@ -1,0 +1,42 @@
+"""What the command `zoo predict` hands to a task, and how the task's answers are printed."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo._text import echo
+from zoo.files import dump_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictFlags:
+    """What was said on the command line; None where nothing was.
+
+    Attributes:
+        out: A folder for what is drawn.
+        conf: The least score.
+        iou: The overlap from which two boxes are one thing.
+        top: Names per image.
+        as_json: Print the answers as data.
+        options: Of `predict`, for a model of any task.
+    """
+
+    out: Path | None
+    conf: float | None
+    iou: float | None
+    top: int | None
+    as_json: bool
+    options: Mapping[str, Any]
+
+
+@contextmanager
+def printing_records(as_json: bool) -> Iterator[list[dict[str, Any]]]:
+    """Print the records as data when the block ends, also by an error: what was found is found."""
+    records: list[dict[str, Any]] = []
+    try:
+        yield records
+    finally:
+        if as_json:
+            echo(dump_json(records, indent=1), lines=True)
