@@ -21,7 +21,7 @@ class Observed(NamedTuple):
     """What a process observes of its part of a batch.
 
     Attributes:
-        loss: Mean over these images.
+        loss: Sum over these images.
         found: The place of each image in its data set, and what was found in it.
     """
 
@@ -53,12 +53,13 @@ class DetectionEvaluator:
 
     def observe(self, outputs: Any, targets: BoxTargets) -> list[Observed]:
         """Return the loss, and what was found."""
-        return [Observed(float(self.loss(outputs, targets)), list(self._locate(outputs, targets)))]
+        total = self.loss(outputs, targets).float() * len(targets.indices)  # float32, as earlier versions summed it
+        return [Observed(float(total), list(self._locate(outputs, targets)))]
 
     def update(self, observed: Sequence[Observed]) -> None:
         """Add what the processes found."""
         for loss, found in observed:
-            self._loss_sum += loss * len(found)
+            self._loss_sum += loss
             self._count += len(found)
         every = [pair for part in observed for pair in part.found]
         self.metrics.update([boxes for _, boxes in every], [Truth(*self.images.boxes[index]) for index, _ in every])
