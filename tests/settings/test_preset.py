@@ -1,4 +1,5 @@
 import copy
+import json
 import math
 import os
 import pickle
@@ -8,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import Field, create_model
 
+from zoo._fields import Options
 from zoo.errors import PresetError, ZooError
 from zoo.rates.spec import Settings
 from zoo.settings import files
+from zoo.settings import preset as preset_module
 from zoo.settings.fields import FIELD_OF, list_settings
 from zoo.settings.files import (
     MAX_BYTES,
@@ -23,6 +27,7 @@ from zoo.settings.files import (
     read_preset,
 )
 from zoo.settings.preset import Preset, list_fields, preset_fields
+from zoo.tasks.options import find_options
 
 CHOICES = ("mode", "compat", "unmatched", "augment", "device", "precision", "cache", "keep")
 RATES = {"default": 0.0, "fc": 0.1}
@@ -280,8 +285,9 @@ def test_what_is_no_plain_value_is_named() -> None:
 
 
 def test_errors_are_of_this_package() -> None:
-    with pytest.raises(ZooError):
-        Preset(self=1)  # type: ignore[call-arg]
+    for make in (Preset, Preset().replace):
+        with pytest.raises(ZooError, match="unknown key 'self'"):
+            make(self=1)
 
 
 # Reading
@@ -585,6 +591,20 @@ def test_what_is_said_elsewhere_has_a_hint(key, hint):
         Preset(**{key: 1})
 
 
+# As before the options lived in sections
+
+FORMER = json.loads((Path(__file__).parent / "former_presets.json").read_text(encoding="utf-8"))
+
+
+def test_defaults_and_order_in_a_file_are_those_of_ever() -> None:
+    assert Preset().to_yaml(full=True).splitlines() == FORMER["defaults"]
+
+
+@pytest.mark.parametrize("case", FORMER["wrong"], ids=lambda case: case["yaml"][0])
+def test_what_is_wrong_with_a_file_is_said_in_the_words_and_lines_of_ever(case: dict[str, list[str]]) -> None:
+    assert refusal("\n".join([*case["yaml"], ""])) == case["error"]
+
+
 # Options of the tasks
 
 
@@ -606,3 +626,28 @@ def test_fields_of_other_tasks_are_refused():
         Preset(mosaic=0.5, plain_epochs=3).refuse_other_tasks("classification", "a classifier")
     with pytest.raises(PresetError, match=r"^resizer is 'torch': that has no meaning for a detector\. Remove it\.$"):
         Preset(resizer="torch", mosaic=0.5).refuse_other_tasks("detection", "a detector")
+
+
+def test_tasks_share_a_field_only_with_one_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fields(**defaults: Any) -> list[str]:
+        task = create_model("Options", __base__=Options, **{name: (float, value) for name, value in defaults.items()})
+        monkeypatch.setattr(preset_module, "find_options", lambda: {**find_options(), "third": task})
+        return list(preset_fields.__wrapped__())
+
+    assert fields(label_smoothing=0.0, dice=0.5)[-3:] == ["evaluate_every", "keep", "dice"]
+    for clash in ({"label_smoothing": 0.5}, {"seed": 0}):
+        with pytest.raises(TypeError, match=f"option {next(iter(clash))} of third exists with another meaning"):
+            fields(**clash)
+
+
+def test_a_third_task_brings_its_own_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    third = create_model("Options", __base__=Options, dice=(float, Field(default=0.5, ge=0)))
+    monkeypatch.setattr(preset_module, "find_options", lambda: {**find_options(), "third": third})
+    monkeypatch.setattr(preset_module, "preset_fields", preset_fields.__wrapped__)
+    preset = parse_preset("dice: 2\nepochs: 3\n", "x.yaml")
+    assert (preset.dice, preset.task_options["third"].dice, preset.to_yaml()) == (2.0, 2.0, "epochs: 3\ndice: 2.0\n")
+    assert refusal("epochs: 3\ndice: -1\n")[1] == "  line 2: dice is -1; expected a number, 0 or more."
+    assert complaint(dicee=1) == "unknown key 'dicee'. Did you mean 'dice' or 'device'?"
+    with pytest.raises(PresetError, match=r"^dice is 2\.0: that has no meaning for a detector"):
+        preset.refuse_other_tasks("detection", "a detector")
+    preset.refuse_other_tasks("third", "a third")

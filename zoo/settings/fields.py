@@ -45,11 +45,8 @@ class PresetField(NamedTuple):
     default: str
 
 
-def in_order(sections: Iterable[Mapping[str, FieldInfo]]) -> dict[str, FieldInfo]:
-    """Return the fields of some sections in the order of a file."""
-    fields: dict[str, FieldInfo] = {}
-    for section in sections:
-        fields |= {name: field for name, field in section.items() if name not in fields}
+def in_order(fields: Mapping[str, FieldInfo]) -> dict[str, FieldInfo]:
+    """Return fields in the order of a file."""
     return {name: fields[name] for name in dict.fromkeys((*_ORDER, *fields)) if name in fields}
 
 

@@ -8,7 +8,7 @@ import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -66,14 +66,16 @@ class Preset(EngineOptions, DataOptions, StepOptions, RateOptions):
     _task_options: dict[str, Options] = PrivateAttr(default_factory=dict)
 
     def __init__(self, /, **values: Any) -> None:
-        self._fill(values, "preset")
+        _fill(self, values, "preset")
 
-    def __getattr__(self, name: str) -> Any:
-        if not name.startswith("_"):
-            for options in self._task_options.values():
-                if name in type(options).model_fields:
-                    return getattr(options, name)
-        return super().__getattr__(name)  # type: ignore[misc]  # pydantic hides it from type checkers
+    if not TYPE_CHECKING:  # so that a type checker finds a mistyped field
+
+        def __getattr__(self, name: str) -> Any:
+            if not name.startswith("_"):
+                for options in self._task_options.values():
+                    if name in type(options).model_fields:
+                        return getattr(options, name)
+            return super().__getattr__(name)
 
     @classmethod
     def checked(
@@ -91,7 +93,7 @@ class Preset(EngineOptions, DataOptions, StepOptions, RateOptions):
             PresetError: With all that is wrong.
         """
         preset = cls.__new__(cls)
-        preset._fill(values, where, lines, problems)
+        _fill(preset, values, where, lines, problems)
         return preset
 
     @property
@@ -125,38 +127,6 @@ class Preset(EngineOptions, DataOptions, StepOptions, RateOptions):
                     said[name] = f"{name} is {shown(value)}"
         if said:
             raise PresetError(f"{'; '.join(said.values())}: that has no meaning for {noun}. Remove it.")
-
-    def _fill(
-        self,
-        values: Mapping[str, Any],
-        where: str,
-        lines: Mapping[KeyPath, int] = MappingProxyType({}),
-        problems: Sequence[Problem] = (),
-    ) -> None:
-        """Check `values` and take them, or raise all that is wrong, also the `problems` known before."""
-        fields, tasks = preset_fields(), find_options()
-        own = {name: value for name, value in values.items() if name in Preset.model_fields or name not in fields}
-        found: list[tuple[Path, str]] = []
-        cause: ValidationError | None = None
-        try:
-            BaseModel.__init__(self, **own)
-        except ValidationError as error:
-            cause = error
-            found += explain(error, own, Preset.model_fields, _did_you_mean)
-        made: dict[str, Options] = {}
-        for task, options in tasks.items():
-            given = {name: values[name] for name in options.model_fields if name in values}
-            try:
-                made[task] = options(**given)
-            except ValidationError as error:
-                cause = error
-                found += explain(error, given, options.model_fields, _did_you_mean)
-        if found or problems:
-            places = {name: place for place, name in enumerate(fields)}
-            ordered = sorted(dict.fromkeys(found), key=lambda told: places.get(str(told[0][0]), len(places)))
-            told = [Problem(lines.get(path, 0), text) for path, text in ordered]
-            raise refusal(where, [*problems, *told]) from cause
-        self._task_options.update(made)
 
     @model_serializer(mode="wrap")
     def _as_one_mapping(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -192,16 +162,51 @@ class Preset(EngineOptions, DataOptions, StepOptions, RateOptions):
 @functools.cache
 def preset_fields() -> Mapping[str, FieldInfo]:
     """Return all fields of a preset, those of the tasks among them, in the order of files."""
-    tasks = find_options()
-    for task, options in tasks.items():
-        if shared := Preset.model_fields.keys() & options.model_fields.keys():
-            raise TypeError(f"the options of {task} name {', '.join(sorted(shared))}, which runs of all tasks have.")
-    return MappingProxyType(in_order([Preset.model_fields, *(options.model_fields for options in tasks.values())]))
+    fields = dict(Preset.model_fields)
+    for task, options in find_options().items():
+        for name, field in options.model_fields.items():
+            if name in Preset.model_fields or fields.get(name, field).default != field.default:
+                raise TypeError(f"option {name} of {task} exists with another meaning. Call it something else.")
+            fields.setdefault(name, field)
+    return MappingProxyType(in_order(fields))
 
 
 def list_fields() -> list[PresetField]:
     """Return all fields of a preset, in words, in the order of files."""
     return describe(preset_fields())
+
+
+def _fill(
+    preset: Preset,
+    values: Mapping[str, Any],
+    where: str,
+    lines: Mapping[KeyPath, int] = MappingProxyType({}),
+    problems: Sequence[Problem] = (),
+) -> None:
+    """Check `values` and put them into a new `preset`, or raise all that is wrong, also the `problems` known before."""
+    fields = preset_fields()
+    own = {name: value for name, value in values.items() if name in Preset.model_fields or name not in fields}
+    found: list[tuple[Path, str]] = []
+    cause: ValidationError | None = None
+    try:
+        BaseModel.__init__(preset, **own)
+    except ValidationError as error:
+        cause = error
+        found += explain(error, own, Preset.model_fields, _did_you_mean)
+    made: dict[str, Options] = {}
+    for task, options in find_options().items():
+        given = {name: values[name] for name in options.model_fields if name in values}
+        try:
+            made[task] = options(**given)
+        except ValidationError as error:
+            cause = error
+            found += explain(error, given, options.model_fields, _did_you_mean)
+    if found or problems:
+        places = {name: place for place, name in enumerate(fields)}
+        ordered = sorted(dict.fromkeys(found), key=lambda told: places.get(str(told[0][0]), len(places)))
+        told = [Problem(lines.get(path, 0), text) for path, text in ordered]
+        raise refusal(where, [*problems, *told]) from cause
+    preset._task_options.update(made)
 
 
 def _did_you_mean(key: str) -> str:
