@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, overload
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torchvision.ops import clip_boxes_to_image
 
 from zoo.data import (
     Letterbox,
@@ -27,7 +28,7 @@ from zoo.data import (
 )
 from zoo.errors import InputError, WeightsError
 from zoo.models.hooks import GroupHooks
-from zoo.tasks.detection import DetectionResult, Detections, Postprocess, Predictions, clip_boxes, select_detections
+from zoo.tasks.detection import DetectionResult, Detections, Postprocess, Predictions, select_detections
 from zoo.weights import Licence, LoadReport
 
 LARGEST_LOSS_WEIGHT = 1e6
@@ -287,7 +288,7 @@ def _prepare(picture: Picture, letterbox: Letterbox) -> _Prepared:
 def _conclude(prepared: _Prepared, found: Detections, classes: tuple[str, ...], *, keep: bool) -> DetectionResult:
     """Bring what was found on a canvas into the picture; what lies beside the picture is left out."""
     picture, upright, _, place = prepared
-    boxes = clip_boxes(place.to_picture(found.boxes), upright.height, upright.width)
+    boxes = clip_boxes_to_image(place.to_picture(found.boxes), (upright.height, upright.width))
     inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     again = picture.place or (picture.item if isinstance(picture.item, (str, os.PathLike, bytes)) else None)
     return DetectionResult(

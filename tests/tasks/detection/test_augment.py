@@ -1,11 +1,15 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import box_convert
 
 from zoo.data.letterbox import Letterbox, fit_picture
 from zoo.errors import InputError
 from zoo.tasks.detection.augment import BoxAugment, Boxed, augment_boxed, fit_boxed
-from zoo.tasks.detection.boxes import cxcywh_to_xyxy
+
+cxcywh_to_xyxy = partial(box_convert, in_fmt="cxcywh", out_fmt="xyxy")
 
 SQUARE = Letterbox(canvas_size=(128, 128), content_size=(124, 124))
 WIDE = Letterbox(canvas_size=(96, 160), content_size=(96, 150), keep_ratio=False, position="top-left", fill=0)

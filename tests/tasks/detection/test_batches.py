@@ -1,4 +1,5 @@
 import traceback
+from functools import partial
 
 import numpy as np
 import pytest
@@ -6,14 +7,16 @@ import torch
 from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
 from accelerate.state import AcceleratorState
+from torchvision.ops import box_convert
 
 from image_files import make_picture
 from zoo.data.letterbox import Letterbox, fit_picture
 from zoo.errors import DataError, InputError
 from zoo.tasks.detection.augment import BoxAugment
 from zoo.tasks.detection.batches import BoxSamples, BoxTargets, collate_boxes, draw_scale, make_box_loader, resize_batch
-from zoo.tasks.detection.boxes import cxcywh_to_xyxy
 from zoo.tasks.detection.images import Boxes
+
+cxcywh_to_xyxy = partial(box_convert, in_fmt="cxcywh", out_fmt="xyxy")
 
 pytestmark = pytest.mark.numbers
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from zoo._figures import INK, PALE, look
 from zoo.tasks.detection import plots as pictures
+from zoo.tasks.detection.boxes import pairwise_iou
 from zoo.tasks.detection.drawing import class_colours
 from zoo.tasks.detection.images import BoxedImages, Boxes
 from zoo.tasks.detection.metrics import ClassScores, DetectionEvaluation, Found
@@ -193,7 +194,7 @@ def test_an_iou_below_a_half_is_not_the_same_thing():
 
 def test_intersection_over_union():
     boxes = np.array([[0, 0, 10, 10], [5, 5, 15, 15], [3, 3, 3, 3.0]])
-    ious = pictures._compute_ious(boxes, boxes[:2])
+    ious = pairwise_iou(boxes, boxes[:2])
     assert ious == pytest.approx(np.array([[1, 25 / 175], [25 / 175, 1], [0, 0]]))
 
 

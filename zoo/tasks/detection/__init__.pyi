@@ -1,9 +1,3 @@
-from .boxes import box_iou as box_iou
-from .boxes import clip_boxes as clip_boxes
-from .boxes import cxcywh_to_xyxy as cxcywh_to_xyxy
-from .boxes import generalized_iou as generalized_iou
-from .boxes import xyxy_to_cxcywh as xyxy_to_cxcywh
-from .boxes import xyxy_to_distances as xyxy_to_distances
 from .data import check_box_data as check_box_data
 from .postprocess import VALIDATION as VALIDATION
 from .postprocess import Detections as Detections

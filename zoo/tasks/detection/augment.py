@@ -13,10 +13,10 @@ from typing import Any, NamedTuple, Self, TypeAlias
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torchvision.ops import box_convert, clip_boxes_to_image
 
 from zoo.data import Bytes, Letterbox, Placement, fit_picture
 from zoo.errors import InputError
-from zoo.tasks.detection.boxes import clip_boxes, xyxy_to_cxcywh
 
 Sample: TypeAlias = tuple[Tensor, Tensor]  # (3, H, W) uint8; (n, 5) float32 class, centre x, centre y, width, height
 
@@ -229,7 +229,7 @@ def _resize(pixels: Bytes, height: int, width: int) -> Tensor:
 
 def _keep_visible(xyxy: Tensor, labels: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Cut boxes to a picture, and leave out those of which too little is left."""
-    cut = clip_boxes(xyxy, height, width)
+    cut = clip_boxes_to_image(xyxy, (height, width))
     sides, whole = cut[:, 2:] - cut[:, :2], xyxy[:, 2:] - xyxy[:, :2]
     kept = (sides.prod(dim=1) >= LEAST_SHARE * whole.prod(dim=1)) & (sides.amin(dim=1) >= LEAST_SIDE)
     return cut[kept], labels[kept]
@@ -249,7 +249,7 @@ def _blend(first: Tensor, second: Tensor, share: float) -> Tensor:
 
 
 def _to_rows(xyxy: Tensor, labels: Tensor) -> Tensor:
-    return torch.cat([labels[:, None].to(xyxy.dtype), xyxy_to_cxcywh(xyxy)], dim=1)
+    return torch.cat([labels[:, None].to(xyxy.dtype), box_convert(xyxy, "xyxy", "cxcywh")], dim=1)
 
 
 def _happens(probability: float) -> bool:

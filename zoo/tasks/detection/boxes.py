@@ -1,83 +1,24 @@
-"""Box maths: formats, distances of the sides from a point, intersection over union (IoU) and generalised IoU.
+"""Overlaps of boxes as arrays, where torch is not loaded: in data and in plots."""
 
-Boxes are `(..., 4)` floating-point tensors. `xyxy` is left, top, right, bottom; `cxcywh` is centre, width, height. The
-unit does not matter, as long as all arguments have the same one.
-"""
+import numpy as np
 
-import torch
-from torch import Tensor
+from zoo.tasks.detection.annotations import Floats
 
 
-def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
-    """Turn `(..., 4)` centre x, centre y, width, height into left, top, right, bottom."""
-    centre, half = boxes[..., :2], boxes[..., 2:] / 2
-    return torch.cat([centre - half, centre + half], dim=-1)
-
-
-def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
-    """Turn `(..., 4)` left, top, right, bottom into centre x, centre y, width, height."""
-    return torch.cat([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], dim=-1)
-
-
-def distances_to_xyxy(distances: Tensor, points: Tensor) -> Tensor:
-    """Turn `(..., 4)` distances of left, top, right, bottom from `(..., 2)` points x, y into boxes."""
-    return torch.cat([points - distances[..., :2], points + distances[..., 2:]], dim=-1)
-
-
-def xyxy_to_distances(boxes: Tensor, points: Tensor) -> Tensor:
-    """Turn boxes into the distances of their sides from points; negative where a point lies beyond a side."""
-    return torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], dim=-1)
-
-
-def clip_boxes(boxes: Tensor, height: float, width: float) -> Tensor:
-    """Move what lies outside an image of `height` x `width` onto its border; `boxes` are `(..., 4)` xyxy."""
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    return torch.stack([x1.clamp(0, width), y1.clamp(0, height), x2.clamp(0, width), y2.clamp(0, height)], dim=-1)
-
-
-def box_iou(first: Tensor, second: Tensor, *, eps: float = 1e-9) -> Tensor:
-    """Return the IoU of boxes that belong together; for all pairs pass `first[:, None]` and `second`.
+def pairwise_iou(first: Floats, second: Floats) -> Floats:
+    """Return the intersection over union of all pairs of boxes.
 
     Args:
-        first: `(..., 4)` xyxy. A box whose right side is left of its left one, or its bottom above its top, has no
-            area.
-        second: The same, broadcast against `first`.
-        eps: Added to the union, so that two boxes without area have the IoU 0.
+        first: `(N, 4)` xyxy, with sides in order.
+        second: `(M, 4)`, likewise.
 
     Returns:
-        `(...)`, 0 to 1.
+        `(N, M)`, 0 to 1; 0 for two boxes without area.
     """
-    overlap = _overlap(first, second)
-    return overlap / (_area(first) + _area(second) - overlap + eps)
-
-
-def generalized_iou(first: Tensor, second: Tensor, *, eps: float = 1e-10) -> Tensor:
-    """Return the GIoU of boxes that belong together.
-
-    Args:
-        first: `(..., 4)` xyxy, with sides in order.
-        second: The same, broadcast against `first`.
-        eps: Added to the union, and to the area of the smallest box around both.
-
-    Returns:
-        `(...)`, -1 to 1.
-
-    Source:
-        Rezatofighi et al. 2019, "Generalized Intersection over Union", arXiv 1902.09630.
-    """
-    overlap = _overlap(first, second)
-    union = _area(first) + _area(second) - overlap + eps
-    corner, opposite = torch.minimum(first, second)[..., :2], torch.maximum(first, second)[..., 2:]
-    around = (opposite - corner).prod(dim=-1) + eps
-    return overlap / union - (around - union) / around
-
-
-def _overlap(first: Tensor, second: Tensor) -> Tensor:
-    """Area of the intersection, side by side: a `(..., 4)` intermediate of all pairs would need four times as much."""
-    width = torch.minimum(first[..., 2], second[..., 2]) - torch.maximum(first[..., 0], second[..., 0])
-    height = torch.minimum(first[..., 3], second[..., 3]) - torch.maximum(first[..., 1], second[..., 1])
-    return width.clamp(min=0) * height.clamp(min=0)
-
-
-def _area(boxes: Tensor) -> Tensor:
-    return (boxes[..., 2] - boxes[..., 0]).clamp(min=0) * (boxes[..., 3] - boxes[..., 1]).clamp(min=0)
+    corner = np.maximum(first[:, None, :2], second[None, :, :2])
+    opposite = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    overlap: Floats = np.clip(opposite - corner, 0, None).prod(axis=2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (first, second)]
+    union = areas[0][:, None] + areas[1] - overlap
+    iou: Floats = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    return iou

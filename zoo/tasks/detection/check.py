@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from zoo.data import check_installed, find_near_duplicates
 from zoo.tasks.detection.annotations import Annotated, BoxSource, BoxSplit, Finding, Floats, Key
+from zoo.tasks.detection.boxes import pairwise_iou
 from zoo.tasks.detection.images import BoxedImages, Boxes
 from zoo.tasks.detection.looks import LYING, UPRIGHT, Look, look_at_all
 from zoo.tasks.detection.report import LEVELS, BoxReport, SplitCounts
@@ -223,7 +224,7 @@ class _Sheet:
         for start in range(0, len(kept), BOXES_AT_A_TIME):
             part = kept[start : start + BOXES_AT_A_TIME]
             before = kept[: start + len(part)]
-            overlap = _iou(boxes[part], boxes[before])
+            overlap = pairwise_iou(boxes[part], boxes[before])
             overlap[(labels[part][:, None] != labels[before]) | (part[:, None] <= before)] = 0
             best = overlap.argmax(axis=1)
             for row in np.flatnonzero(overlap.max(axis=1) >= SAME_OBJECT).tolist():
@@ -248,16 +249,6 @@ class _Sheet:
         if index is not None:
             file, line = self.annotated.file or file, self.annotated.lines[index]
         self.findings.append(Finding(kind, level, self.split, file, line, text))
-
-
-def _iou(first: Floats, second: Floats) -> Floats:
-    """Return the `(N, M)` intersections over union of `(N, 4)` and `(M, 4)` boxes with an area."""
-    corner = np.maximum(first[:, None, :2], second[None, :, :2])
-    opposite = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    overlap = np.clip(opposite - corner, 0, None).prod(axis=2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (first, second)]
-    iou: Floats = overlap / (areas[0][:, None] + areas[1] - overlap)
-    return iou
 
 
 def _find_doubtful_unit(findings: Sequence[Finding], images: Mapping[str, BoxedImages]) -> list[Finding]:

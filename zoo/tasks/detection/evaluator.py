@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
+from torchvision.ops import clip_boxes_to_image
 
 from zoo._model import ask
 from zoo.errors import InputError
 from zoo.tasks.detection.batches import BoxTargets
-from zoo.tasks.detection.boxes import clip_boxes
 from zoo.tasks.detection.images import BoxedImages
 from zoo.tasks.detection.metrics import DetectionEvaluation, DetectionMetrics, Found, Truth
 from zoo.tasks.detection.plots import Example
@@ -78,7 +78,7 @@ class DetectionEvaluator:
         for index, (on_canvas, certainty, labels) in zip(targets.indices.tolist(), detections, strict=True):
             height, width = self.images.sizes[index]
             place = self.model.preprocess.place(height, width)
-            found = clip_boxes(place.to_picture(on_canvas.cpu()), height, width)
+            found = clip_boxes_to_image(place.to_picture(on_canvas.cpu()), (height, width))
             yield index, Found(found.numpy(), certainty.cpu().numpy(), labels.cpu().numpy())
 
 

@@ -30,6 +30,7 @@ from zoo._figures import (
     say,
     shorten,
 )
+from zoo.tasks.detection.boxes import pairwise_iou
 from zoo.tasks.detection.drawing import class_colours, draw_boxes
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ def _fit(picture: Image.Image) -> tuple[Image.Image, float]:
 
 def _match(boxes: ArrayLike, labels: ArrayLike, true_boxes: ArrayLike, true_labels: ArrayLike) -> tuple[Flags, Flags]:
     """Which boxes, surest first, are the first to lie on a true box of their class; and which true boxes were found."""
-    ious = _compute_ious(np.asarray(boxes, np.float64), np.asarray(true_boxes, np.float64))
+    ious = pairwise_iou(np.asarray(boxes, np.float64), np.asarray(true_boxes, np.float64))
     ious[np.asarray(labels)[:, None] != np.asarray(true_labels)[None]] = 0
     right, seen = np.zeros(ious.shape[0], bool), np.zeros(ious.shape[1], bool)
     for i, own in enumerate(ious):
@@ -212,16 +213,6 @@ def _match(boxes: ArrayLike, labels: ArrayLike, true_boxes: ArrayLike, true_labe
         if own.size and own.max() >= SAME:
             right[i] = seen[own.argmax()] = True
     return right, seen
-
-
-def _compute_ious(boxes: Floats, others: Floats) -> Floats:
-    """`(N, M)` of `(N, 4)` and `(M, 4)` xyxy."""
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    common = np.clip(high - low, 0, None).prod(axis=2)
-    areas = [(of[:, 2:] - of[:, :2]).prod(axis=1) for of in (boxes, others)]
-    ious: Floats = common / np.maximum(areas[0][:, None] + areas[1][None] - common, 1e-9)
-    return ious
 
 
 def _draw_sheet(title: str, note: str, tiles: Sequence[_Tile], *, across: int, group: int = 1) -> Figure:

@@ -2,12 +2,14 @@ import copy
 import functools
 import io
 import pickle
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.ops import box_convert
 
 import zoo
 from small_detr import NAMES, SMALL, build_small
@@ -17,9 +19,10 @@ from zoo.models.families._detr.detector import to_labels
 from zoo.optim.freeze import apply_plan, frozen_tensors
 from zoo.rates.layers import order_layers
 from zoo.tasks.detection.batches import make_box_loader
-from zoo.tasks.detection.boxes import cxcywh_to_xyxy
 from zoo.tasks.detection.data import open_box_data
 from zoo.tasks.detection.postprocess import VALIDATION, Postprocess, select_detections
+
+cxcywh_to_xyxy = partial(box_convert, in_fmt="cxcywh", out_fmt="xyxy")
 
 pytest.importorskip("transformers", reason="the extra 'transformers' is not installed")
 

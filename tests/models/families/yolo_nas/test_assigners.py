@@ -1,15 +1,19 @@
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import box_convert
 
 from zoo.errors import InputError
 from zoo.models.families.yolo_nas import assigners
 from zoo.models.families.yolo_nas.assigners import Grid, Proposals, StaticAssigner, TaskAlignedAssigner, Truths
+from zoo.models.families.yolo_nas.boxes import box_iou
 from zoo.models.families.yolo_nas.heads import decode_boxes, make_places
-from zoo.tasks.detection.boxes import box_iou, cxcywh_to_xyxy, distances_to_xyxy
+
+cxcywh_to_xyxy = partial(box_convert, in_fmt="cxcywh", out_fmt="xyxy")
 
 pytestmark = pytest.mark.numbers
 
@@ -39,7 +43,8 @@ def random_batch(seed=0, images=3, boxes=40, side=160, device="cpu"):
     places = make_places([(side // stride, side // stride) for stride in (8, 16, 32)], torch.device("cpu"))
     grid = Grid(places.points, places.anchors, places.level_sizes)
     count = len(grid.points)
-    found = distances_to_xyxy(draw(images, count, 4) * places.strides * 5, grid.points)
+    near, far = (draw(images, count, 4) * places.strides * 5).chunk(2, dim=-1)
+    found = torch.cat([grid.points - near, grid.points + far], dim=-1)
     middles, sizes = draw(boxes, 2) * side, 6 + draw(boxes, 2) ** 2 * side
     truths = Truths(
         torch.randint(images - 1, (boxes,), generator=generator),

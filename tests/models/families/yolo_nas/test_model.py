@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from timm.utils import ModelEmaV3
 from torch import Tensor
+from torchvision.ops import clip_boxes_to_image
 
 import zoo
 from yolo_nas_fill import fill, image
@@ -20,7 +21,6 @@ from zoo.models.families.yolo_nas.heads import Outputs, RawOutputs
 from zoo.models.families.yolo_nas.loss import YoloNasLoss
 from zoo.models.families.yolo_nas.model import YoloNAS
 from zoo.models.families.yolo_nas.network import SIZES
-from zoo.tasks.detection.boxes import clip_boxes
 from zoo.tasks.detection.postprocess import Postprocess, select_detections
 
 pytestmark = pytest.mark.numbers
@@ -242,7 +242,7 @@ def test_predictions_are_those_of_the_network_on_the_weights_preprocessing(lette
     with torch.inference_mode():
         boxes, scores = copy.deepcopy(model).eval()(normalize_canvas(canvas, letterbox)[None]).predictions
     (found,) = select_detections(boxes, scores, SURE)
-    expected = clip_boxes(place.to_picture(found.boxes), 50, 83)
+    expected = clip_boxes_to_image(place.to_picture(found.boxes), (50, 83))
     assert len(result) > 10
     assert np.abs(result.boxes - expected.numpy()).max() < 5e-3
     assert np.abs(result.scores - found.scores.numpy()).max() < 1e-5

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
+from torchvision.ops import box_convert
 
 from zoo.errors import InputError
-from zoo.tasks.detection import box_iou, xyxy_to_cxcywh
+from zoo.models.families.yolo_nas.boxes import box_iou
 
 MAX_ELEMENTS = 2_000_000  # of one intermediate; about ten of them exist at a time, 4 bytes per element
 SMALLEST = 1e-9  # keeps a division by zero away; also how many pixels inside of a box its points are at least
@@ -187,7 +188,7 @@ class StaticAssigner:
         return _pairs(rows, nearest, enough & _contains(boxes[:, None], grid.points[nearest]))
 
     def _nearest(self, boxes: Tensor, grid: Grid) -> Tensor:
-        middles = xyxy_to_cxcywh(boxes)
+        middles = box_convert(boxes, "xyxy", "cxcywh")
         across, down = (middles[:, axis, None] - grid.points[:, axis] for axis in (0, 1))
         distances = (across.square() + down.square()).sqrt()
         nearest, first = [], 0

@@ -15,12 +15,13 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 import torch
 from torch import Tensor, distributed
 from torch.nn import functional
+from torchvision.ops import box_convert
 
 from zoo.errors import InputError, did_you_mean
 from zoo.models.detector import check_loss_weight
 from zoo.models.families.yolo_nas.assigners import Assigner, Assignment, Grid, Proposals, TaskAlignedAssigner, Truths
+from zoo.models.families.yolo_nas.boxes import generalized_iou, xyxy_to_distances
 from zoo.models.families.yolo_nas.heads import BINS, RawOutputs, decode_boxes
-from zoo.tasks.detection import cxcywh_to_xyxy, generalized_iou, xyxy_to_distances
 
 Classification: TypeAlias = Literal["varifocal", "focal", "balanced-focal"]
 
@@ -137,7 +138,7 @@ def _read_targets(targets: Tensor, logits: Tensor) -> Truths:
         raise InputError(f"targets are {found}; expected a tensor (N, 6): {', '.join(COLUMNS)}.")
     targets = targets.detach().float()
     _check_rows(targets, len(logits), logits.shape[2])
-    boxes = cxcywh_to_xyxy(targets[:, 2:])
+    boxes = box_convert(targets[:, 2:], "cxcywh", "xyxy")
     kept = boxes.sum(dim=1) > 0
     rows, boxes = targets[kept].to(logits.device), boxes[kept].to(logits.device)
     return Truths(rows[:, 0].long(), rows[:, 1].long(), boxes)
