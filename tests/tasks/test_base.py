@@ -21,12 +21,12 @@ def test_a_task_is_found_by_name_by_model_and_by_entry():
         assert task_of(entry).name == entry.task
     assert task_of(zoo.get("yolo_nas_s", num_classes=1)) is task_of("detection")
     assert task_of(nn.Linear(1, 1)) is task_of("classification")
-    with pytest.raises(InputError, match=r"the task 'segmentation' is unknown; expected classification or detection"):
-        task_of("segmentation")
+    with pytest.raises(InputError, match=r"the task 'cooking' is unknown; expected classification or detection"):
+        task_of("cooking")
 
 
 def test_tasks_are_found_by_their_folders_without_torch():
-    assert task_names() == ["classification", "detection"]
+    assert {"classification", "detection"} <= set(task_names())
     code = "import sys, zoo.tasks.base as base; base.task_names(); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
