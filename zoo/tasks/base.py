@@ -6,7 +6,7 @@ batches of, an evaluator scores outputs that it is handed, a plot is a function 
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -97,7 +97,7 @@ class Task(Protocol):
     curves: ClassVar[Mapping[str, str]]
     defaults: ClassVar[Mapping[str, Any]]
     scoring_batch: ClassVar[int]
-    flags: ClassVar[Set[str]]
+    flags: ClassVar[frozenset[str]]
 
     def open_data(self, source: Any, **options: Any) -> Any:
         """Open data with the options of `zoo.open_data`; return open data as it is."""

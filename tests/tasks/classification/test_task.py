@@ -5,7 +5,9 @@ from PIL import Image
 from torch import nn
 
 import zoo
+from coloured_folder import write_coloured
 from image_files import write_tree
+from tasks.contract import TaskContract
 from zoo.errors import InputError, PresetError
 from zoo.progress import Progress
 from zoo.settings.preset import Preset
@@ -108,3 +110,12 @@ def test_images_that_are_almost_black_are_told_before_a_training(tmp_path, capsy
     assert said.startswith("warning: 2 images are almost black. cat/0.png: its largest value is 4,095 of 65,535, which")
     TASK.tell(TASK.open_data(write_tree(tmp_path.with_name("fine"), {"cat": 3, "dog": 3})), Progress())
     assert not capsys.readouterr().out
+
+
+class TestContract(TaskContract):
+    name = "classification"
+
+    @pytest.fixture
+    def prepared(self, tmp_path):
+        data = open_data(write_coloured(tmp_path / "data", train=3, val=2))
+        return data, zoo.get("timm/test_resnet", num_classes=3)

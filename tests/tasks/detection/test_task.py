@@ -6,6 +6,7 @@ from PIL import Image
 
 import zoo
 from boxed_folder import write_boxed
+from tasks.contract import TaskContract
 from zoo.data.letterbox import Letterbox
 from zoo.errors import DataError, InputError, Interrupted, PresetError
 from zoo.files.safetensors import read_tensors
@@ -183,3 +184,11 @@ def test_the_worst_batch_has_the_largest_canvas_and_the_most_boxes(data):
     assert images.shape == (3, 3, 96, 96)
     assert torch.bincount(targets.rows[:, 0].long()).tolist() == [16, 16, 16]  # two boxes, four pictures, twice
     assert torch.isfinite(model.train().loss(model(images), targets.rows))
+
+
+class TestContract(TaskContract):
+    name = "detection"
+
+    @pytest.fixture
+    def prepared(self, data):
+        return zoo.open_data(data, task="detection"), zoo.get("yolo_nas_s", num_classes=2)

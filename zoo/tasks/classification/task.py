@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ from zoo.data import (
 from zoo.errors import InputError
 from zoo.progress import Progress
 from zoo.tasks.answers import PredictFlags
-from zoo.tasks.base import CardFacts
+from zoo.tasks.base import CardFacts, Task
 from zoo.tasks.classification.data import Data, open_data
 from zoo.tasks.classification.evaluator import ClassificationEvaluator, Miss, check_logits
 from zoo.tasks.classification.metrics import Evaluation
@@ -39,8 +39,8 @@ MOST_MISTAKES = 24
 class Classification:
     """The task of saying which of several classes an image is of; see `zoo.tasks.base.Task`."""
 
-    name = "classification"
-    card = CardFacts(
+    name: ClassVar[str] = "classification"
+    card: ClassVar[CardFacts] = CardFacts(
         noun="classifier",
         pipeline="image-classification",
         dataset="imagefolder",
@@ -51,11 +51,11 @@ class Classification:
             "mistakes": "Images that were named wrongly with the most confidence",
         },
     )
-    columns: Mapping[str, str] = {"top1": "top-1"}
-    curves: Mapping[str, str] = {"top1": "top-1", "top5": "top-5"}
-    defaults: Mapping[str, Any] = {}
-    scoring_batch = 64
-    flags = frozenset({"top"})
+    columns: ClassVar[Mapping[str, str]] = {"top1": "top-1"}
+    curves: ClassVar[Mapping[str, str]] = {"top1": "top-1", "top5": "top-5"}
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    scoring_batch: ClassVar[int] = 64
+    flags: ClassVar[frozenset[str]] = frozenset({"top"})
 
     def open_data(self, source: Any, **options: Any) -> Data:
         """Open what `zoo.tasks.classification.data.open_data` opens."""
@@ -219,4 +219,4 @@ def _show(miss: Miss, images: Images, classes: Sequence[str]) -> Mistake:
     )
 
 
-TASK = Classification()
+TASK: Task = Classification()

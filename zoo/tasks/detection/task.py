@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from zoo.data import Feed, Letterbox, Prepare, Source, lay_channels_last, normal
 from zoo.errors import InputError
 from zoo.progress import Progress
 from zoo.tasks.answers import PredictFlags
-from zoo.tasks.base import CardFacts
+from zoo.tasks.base import CardFacts, Task
 from zoo.tasks.detection.augment import BoxAugment
 from zoo.tasks.detection.batches import STRIDE, BoxSamples, BoxTargets, collate_boxes, draw_scale, resize_batch
 from zoo.tasks.detection.data import BoxData, open_box_data
@@ -31,8 +31,8 @@ MOST_CLASSES_TOLD = 20
 class Detection:
     """The task of finding things of several classes in an image; see `zoo.tasks.base.Task`."""
 
-    name = "detection"
-    card = CardFacts(
+    name: ClassVar[str] = "detection"
+    card: ClassVar[CardFacts] = CardFacts(
         noun="detector",
         pipeline="object-detection",
         dataset="objectfolder",
@@ -52,11 +52,11 @@ class Detection:
         },
         former={"recall": "ar100"},  # COCO's average recall
     )
-    columns: Mapping[str, str] = {"map": "mAP", "map50": "mAP50"}
-    curves: Mapping[str, str] = {"map": "mAP@[.5:.95]", "map50": "mAP@.5"}
-    defaults: Mapping[str, Any] = {"batch_size": 16}
-    scoring_batch = 8
-    flags = frozenset({"conf", "iou", "out"})
+    columns: ClassVar[Mapping[str, str]] = {"map": "mAP", "map50": "mAP50"}
+    curves: ClassVar[Mapping[str, str]] = {"map": "mAP@[.5:.95]", "map50": "mAP@.5"}
+    defaults: ClassVar[Mapping[str, Any]] = {"batch_size": 16}
+    scoring_batch: ClassVar[int] = 8
+    flags: ClassVar[frozenset[str]] = frozenset({"conf", "iou", "out"})
 
     def open_data(self, source: Any, **options: Any) -> BoxData:
         """Open what `zoo.tasks.detection.data.open_box_data` opens."""
@@ -232,4 +232,4 @@ def _list_classes(data: BoxData) -> str:
     return ", ".join(kept) + (f", … ({len(pairs)})" if len(pairs) > len(kept) else "")
 
 
-TASK = Detection()
+TASK: Task = Detection()
