@@ -350,7 +350,7 @@ def _waits() -> Any:
     import torch
 
     import zoo
-    from zoo.training.loop import REPORT_SECONDS
+    from zoo.training.step import REPORT_SECONDS
 
     class Waits(zoo.Callback):
         def __init__(self) -> None:

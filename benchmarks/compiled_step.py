@@ -20,7 +20,9 @@ from zoo.engine.accelerator import make_accelerator
 from zoo.engine.compile import StepCompiler
 from zoo.optim.build import build_optimizer, set_rates
 from zoo.optim.freeze import apply_plan
-from zoo.training.loop import EpochResult, Position, fit
+from zoo.training.loop import EpochResult, fit
+from zoo.training.position import Position
+from zoo.training.step import TrainingStep
 
 CLASSES, LR = 8, 0.001
 
@@ -89,17 +91,12 @@ def run(mode: str, batches: RandomBatches, epochs: int, *, compiled: bool) -> It
         compiler = StepCompiler(print)
         compiler.compile_optimizer(optimizer, plan)
         network, loss = compiler.compile_network(network), compiler.compile_loss(loss)
-    return fit(
-        network,
-        batches,
-        optimizer,
-        accelerator,
-        loss=loss,
-        epochs=epochs,
-        position=Position(),
-        before_step=lambda position: set_rates(optimizer, plan.rates(position.step)),
-        after_step=lambda position, value: False,
-    )
+
+    def set_all(position: Position) -> None:
+        set_rates(optimizer, plan.rates(position.step))
+
+    step = TrainingStep(network, loss, optimizer, accelerator, set_rates=set_all)
+    return fit(step, batches, Position(), epochs=epochs)
 
 
 def report(chosen: argparse.Namespace, results: dict[str, dict[str, object]]) -> None:

@@ -31,7 +31,9 @@ from zoo.optim.freeze import apply_plan
 from zoo.settings.preset import Preset
 from zoo.settings.resolve import plan_rates
 from zoo.tasks.detection.batches import BoxTargets
-from zoo.training.loop import Position, fit
+from zoo.training.loop import fit
+from zoo.training.position import Position
+from zoo.training.step import TrainingStep
 
 BOXES = 12
 SIZES = {"resnet50": (32, 224), "yolo_nas_s": (8, 320)}  # images per batch, pixels
@@ -96,7 +98,7 @@ def measure(name: str, what: str, steps: int) -> dict[str, float]:
         targets, loss = torch.arange(batch, device=device), nn.functional.cross_entropy
     times = []
     optimizer = accelerator.prepare(build_optimizer(model, plan, optimizer="SGD"))
-    options = {"loss": loss, "epochs": 1, "position": Position(), "before_step": lambda position: None}
+    step = TrainingStep(model, loss, optimizer, accelerator, set_rates=lambda position: None)
 
     def after_step(position: Position, value: float | None) -> bool:
         if device.type == "cuda":
@@ -106,7 +108,7 @@ def measure(name: str, what: str, steps: int) -> dict[str, float]:
 
     kept = count_kept(model, images)
     with peak_memory(device) as peak:
-        list(fit(model, Same(images, targets, steps + 1), optimizer, accelerator, after_step=after_step, **options))
+        list(fit(step, Same(images, targets, steps + 1), Position(), epochs=1, after_step=after_step))
     seconds = median(later - earlier for earlier, later in pairwise(times))
     return {"step_seconds": seconds, "peak_gib": (peak.bytes - peak.start) / 2**30, "kept_gib": kept / 2**30}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import zoo
-import zoo.training.run
+import zoo.training.stop
 from zoo.data.loader import make_loader
 from zoo.data.transforms import eval_transform
 from zoo.engine.accelerator import make_accelerator
@@ -87,7 +87,7 @@ def main(data: str, boxes: str, batch_size: str, out: str) -> None:
     _, misses = score_batches(evaluator, network, batches, accelerator)
     report["misses"] = [dataclasses.astuple(miss) for miss in misses]
 
-    zoo.training.run.STEPS_PER_VOTE = 2
+    zoo.training.stop.STEPS_PER_VOTE = 2
     model = zoo.get("timm/test_convnext", num_classes=3)
     try:
         finetune(data, int(batch_size), Path(out) / f"stopped-{RANK}", model, AskToStop())

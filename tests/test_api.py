@@ -133,12 +133,12 @@ def test_a_preset_exported_from_a_run_repeats_it_bit_for_bit(images, tmp_path):
 
 STOPPED = """
 import os, signal, sys, zoo, zoo.training.run
-after = zoo.training.run.Training._after_step
-def stop(self, position, loss, request):
+after = zoo.training.run.TrainingRun._after_step
+def stop(self, vote, position, loss):
     if position.step == {step}:
         os.kill(os.getpid(), signal.SIG{signal})
-    return after(self, position, loss, request)
-zoo.training.run.Training._after_step = stop
+    return after(self, vote, position, loss)
+zoo.training.run.TrainingRun._after_step = stop
 model = zoo.get("{name}", num_classes=3, drop_rate=0.3)
 zoo.finetune(model, {images!r}, lr=0.05, mode="full", out={out!r}, ema_decay=0.9, keep="best", **{options!r})
 """

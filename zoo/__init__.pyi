@@ -1,4 +1,3 @@
-from .api import Run as Run
 from .api import finetune as finetune
 from .api import load as load
 from .api import plan as plan
@@ -16,5 +15,6 @@ from .settings import list_presets as list_presets
 from .settings import load_preset as load_preset
 from .tasks import open_data as open_data
 from .training import Callback as Callback
+from .training import Run as Run
 from .training import evaluate as evaluate
 from .weights import config as config

@@ -12,7 +12,6 @@ from torch.nn import functional
 
 import zoo
 import zoo.engine.compile
-import zoo.training.run
 from coloured_folder import write_coloured
 from zoo.engine.compile import CompiledNetwork, StepCompiler, why_not_compiled
 from zoo.errors import InputError, Interrupted
@@ -32,9 +31,7 @@ TINY = {"lr": {"0": 0.02, "default": 0.05}, "batch_size": 4, "progress": False, 
 
 @pytest.fixture(autouse=True)
 def _forget_what_was_compiled(monkeypatch):
-    monkeypatch.setattr(
-        zoo.training.run, "draw_course", lambda *args, **options: None
-    )  # it takes longer than these runs
+    monkeypatch.setattr("zoo.training.loggers.plots.Plots.finish", lambda *_: None)  # it takes longer than these runs
     torch._dynamo.reset()
     counters.clear()
     yield
@@ -51,7 +48,7 @@ def compilers(monkeypatch):
             super().__init__(*args, backend="aot_eager", **options)
             made.append(self)
 
-    monkeypatch.setattr(zoo.training.run, "StepCompiler", Kept)
+    monkeypatch.setattr("zoo.training.setup.StepCompiler", Kept)
     return made
 
 

@@ -14,7 +14,7 @@ import zoo.training.run_folder
 from coloured_folder import write_coloured
 from zoo.errors import InputError, Interrupted, ZooError
 from zoo.files.safetensors import read_tensors
-from zoo.training.run import Training
+from zoo.training.run import TrainingRun
 
 NAME = "timm/test_resnet"
 TINY = {"epochs": 2, "batch_size": 6, "image_size": 32, "num_workers": 0, "progress": False, "device": "cpu"}
@@ -29,13 +29,13 @@ def place(tmp_path_factory):
         patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
         zoo.finetune(make(), images, lr=0.05, mode="full", out=place / "finished", **TINY)
         zoo.finetune(make(), images, lr=0.05, mode="head", cache="disk", out=place / "head", **TINY)
-        after = Training._after_step
+        after = TrainingRun._after_step
 
-        def stop(self, position, loss, request):
-            request.asked = True
-            return after(self, position, loss, request)
+        def stop(self, vote, position, loss):
+            vote.request.asked = True
+            return after(self, vote, position, loss)
 
-        patch.setattr(Training, "_after_step", stop)
+        patch.setattr(TrainingRun, "_after_step", stop)
         with pytest.raises(Interrupted):
             zoo.finetune(make(), images, lr=0.05, mode="full", out=place / "stopped", **TINY)
     return place

@@ -125,7 +125,7 @@ def test_every_check_has_a_part_and_the_limits_are_those_of_the_whole(modules):
 
 
 def test_steps_of_both_are_measured_on_the_cpu(modules, monkeypatch):
-    monkeypatch.setattr("zoo.training.run.draw_course", lambda *args, **options: None)  # it takes longer than the steps
+    monkeypatch.setattr("zoo.training.loggers.plots.Plots.finish", lambda *_: None)  # it takes longer than the steps
     parts = import_module("_gpu_parts")
     found = parts.measure_speed(scale="quick", task="classifier", mode="low_lr")
     assert found["passed"]

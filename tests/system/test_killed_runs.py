@@ -128,7 +128,7 @@ def test_the_same_command_may_be_given_again(images, whole, tmp_path, moment):
 
 def test_a_run_with_a_state_is_resumed_and_not_begun_anew(images, whole, tmp_path):
     out, options = tmp_path / "run", TINY | {"mode": "full"}
-    done = start(images, out, options, at("zoo.training.run:Training._after_step", call=2))
+    done = start(images, out, options, at("zoo.training.run:TrainingRun._after_step", call=2))
     assert done.returncode == -signal.SIGKILL
     with pytest.raises(InputError, match=r"holds a run that is not finished.* zoo finetune --resume .*run; or choose"):
         zoo.finetune(zoo.get(NAME, num_classes=3), images, out=out, **TINY)
@@ -137,7 +137,8 @@ def test_a_run_with_a_state_is_resumed_and_not_begun_anew(images, whole, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "place", ["zoo.training.report:draw_rates", pytest.param("zoo.training.run:Training._write_results", marks=SLOW)]
+    "place",
+    ["zoo.training.loggers.plots:draw_rates", pytest.param("zoo.training.loggers.files:Files.finish", marks=SLOW)],
 )
 def test_killed_after_the_last_step(images, whole, tmp_path, place):
     out = tmp_path / "run"
@@ -171,8 +172,8 @@ def test_killed_after_the_last_step(images, whole, tmp_path, place):
 def test_each_signal_is_answered_with_one_sentence(images, whole, tmp_path, name, moment):
     place = {
         "features": ("zoo.engine.inputs:keep_features", 1),
-        "step": ("zoo.training.run:Training._after_step", 2),
-        "pictures": ("zoo.training.report:draw_curves", 1),
+        "step": ("zoo.training.run:TrainingRun._after_step", 2),
+        "pictures": ("zoo.training.loggers.plots:draw_curves", 1),
     }[moment]
     out = tmp_path / "run"
     done = start(images, out, TINY | {"mode": "head"}, at(place[0], name, call=place[1], early=True))

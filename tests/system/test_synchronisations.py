@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import zoo
 from coloured_folder import write_coloured
-from zoo.training.loop import REPORT_SECONDS
+from zoo.training.step import REPORT_SECONDS
 
 YOLO_NAS_WAITS = 8  # boxes checked, and boxes without a place, left out (3); places wanted (1), settled (4)
 WAITING = {"aten::_local_scalar_dense", "aten::nonzero", "aten::_unique2", "aten::bincount", "aten::masked_select"}

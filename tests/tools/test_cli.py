@@ -167,11 +167,11 @@ def test_the_module_runs_as_a_program():
 def test_ctrl_c_saves_says_how_to_go_on_and_resume_goes_on(images, tmp_path):
     code = (
         "import os, signal, sys, zoo.training.run\n"
-        "after = zoo.training.run.Training._after_step\n"
-        "def stop(self, position, *rest):\n"
+        "after = zoo.training.run.TrainingRun._after_step\n"
+        "def stop(self, vote, position, loss):\n"
         "    if position.step == 2: os.kill(os.getpid(), signal.SIGINT)\n"
-        "    return after(self, position, *rest)\n"
-        "zoo.training.run.Training._after_step = stop\n"
+        "    return after(self, vote, position, loss)\n"
+        "zoo.training.run.TrainingRun._after_step = stop\n"
         "from zoo.tools.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     out = str(tmp_path / "run")

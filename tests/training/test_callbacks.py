@@ -6,7 +6,7 @@ from torch import nn
 
 import zoo
 from zoo.errors import InputError, Interrupted
-from zoo.training.callbacks import Callback, LiveRun, call, check_callbacks
+from zoo.training.callbacks import Callback, RunHandle, call, check_callbacks
 
 
 class Net(nn.Module):
@@ -164,7 +164,7 @@ def test_call_reaches_every_callback_in_order(tmp_path):
         def on_end(self, run):
             order.append(self.name)
 
-    run = LiveRun(Net(), zoo.plan(Net(), {"default": 0.1}), tmp_path, 1)
+    run = RunHandle(Net(), zoo.plan(Net(), {"default": 0.1}), tmp_path, 1)
     call([Named("a"), Named("b")], "on_end", run)
     call([Named("a"), Named("b")], "on_start", run)
     assert order == ["a", "b"]

@@ -10,7 +10,9 @@ from zoo.engine.accelerator import make_accelerator
 from zoo.engine.micro_batches import Chunks
 from zoo.errors import DataError, TrainingError
 from zoo.tasks.detection.batches import BoxTargets
-from zoo.training.loop import EpochResult, Position, fit
+from zoo.training.loop import EpochResult, fit
+from zoo.training.position import Position
+from zoo.training.step import TrainingStep
 
 
 class Batches:
@@ -37,16 +39,29 @@ def make_network(dropout=0.0):
         return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, 3))
 
 
-def train(network, batches, *, position=None, optimizer=None, lr=0.1, epochs=1, stop_after=None, **options):
+def train(
+    network,
+    batches,
+    *,
+    loss=functional.cross_entropy,
+    position=None,
+    optimizer=None,
+    accelerator=None,
+    lr=0.1,
+    epochs=1,
+    accumulate=1,
+    stop_after=None,
+    after_step=None,
+    set_rates=lambda position: None,
+    **options,
+):
     """Run to the end, or until some step; return what each epoch gave."""
-    settings = {
-        "loss": functional.cross_entropy,
-        "before_step": lambda position: None,
-        "after_step": lambda position, loss: position.step == stop_after,
-        "position": position or Position(),
-    }
     optimizer = optimizer or torch.optim.SGD(network.parameters(), lr=lr)
-    return list(fit(network, batches, optimizer, make_accelerator("cpu"), epochs=epochs, **settings | options))
+    accelerator = accelerator or make_accelerator("cpu")
+    step = TrainingStep(network, loss, optimizer, accelerator, set_rates=set_rates, **options)
+    after_step = after_step or (lambda position, loss: position.step == stop_after)
+    loop = fit(step, batches, position or Position(), epochs=epochs, accumulate=accumulate, after_step=after_step)
+    return list(loop)
 
 
 def train_by_hand(network, batches, *, epochs=1, lr=0.1, clip=None):
@@ -184,7 +199,7 @@ def test_hooks_are_called_once_for_each_step():
         Batches(20),
         accumulate=2,
         epochs=2,
-        before_step=lambda position: before.append((position.epoch, position.step)),
+        set_rates=lambda position: before.append((position.epoch, position.step)),
         after_step=lambda position, loss: after.append((position.epoch, position.step, position.batch, loss)),
     )
     assert before == [(0, 0), (0, 1), (0, 2), (1, 3), (1, 4), (1, 5)]
@@ -200,7 +215,7 @@ def test_rates_set_before_a_step_hold_for_it():
     def set_rate(position):
         optimizer.param_groups[0]["lr"] = 0.0
 
-    train(network, Batches(), optimizer=optimizer, before_step=set_rate)
+    train(network, Batches(), optimizer=optimizer, set_rates=set_rate)
     assert_same(network, before)
 
 
@@ -272,7 +287,7 @@ class Cramped(nn.Module):
 def test_chunks_add_up_to_the_batch(size, accumulate):
     whole, parts = make_network(), make_network()
     one = train(whole, Batches(22, size=8), epochs=2, accumulate=accumulate)
-    other = train(parts, Batches(22, size=8), epochs=2, accumulate=accumulate, chunks=Chunks(size))
+    other = train(parts, Batches(22, size=8), epochs=2, accumulate=accumulate, micro_batches=Chunks(size))
     assert_same(whole, parts, tolerance=1e-6)
     assert [result.loss for result in other] == pytest.approx([result.loss for result in one], rel=1e-6)
     assert [result.step for result in other] == [result.step for result in one]
@@ -282,7 +297,7 @@ def test_chunks_add_up_to_the_batch(size, accumulate):
 def test_chunks_that_hold_the_batch_change_no_bit(size):
     plain, chunked = make_network(dropout=0.5), make_network(dropout=0.5)
     one = train(plain, Batches(22, size=8), accumulate=3, epochs=2, clip_grad_norm=0.1)
-    other = train(chunked, Batches(22, size=8), accumulate=3, epochs=2, clip_grad_norm=0.1, chunks=Chunks(size))
+    other = train(chunked, Batches(22, size=8), accumulate=3, epochs=2, clip_grad_norm=0.1, micro_batches=Chunks(size))
     assert_same(plain, chunked)
     assert [result.loss for result in other] == [result.loss for result in one]
 
@@ -291,7 +306,7 @@ def test_the_loss_of_a_step_is_that_of_its_last_batch():
     shown = {None: [], 3: []}
     for size, losses in shown.items():
         after_step = lambda position, loss, losses=losses: losses.append(loss)  # noqa: E731
-        train(make_network(), Batches(22, size=8), accumulate=2, chunks=Chunks(size), after_step=after_step)
+        train(make_network(), Batches(22, size=8), accumulate=2, micro_batches=Chunks(size), after_step=after_step)
     assert len(shown[None]) == 2
     assert shown[3] == pytest.approx(shown[None], rel=1e-6)
 
@@ -310,22 +325,7 @@ def test_only_the_last_chunk_of_a_step_is_shared_with_other_processes(monkeypatc
     monkeypatch.setattr(accelerator, "no_sync", lambda network: Held())
     network = make_network()
     network.register_forward_hook(lambda module, inputs, output: done.append(len(output)))
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    list(
-        fit(
-            network,
-            Batches(12, size=4),
-            optimizer,
-            accelerator,
-            loss=functional.cross_entropy,
-            epochs=1,
-            position=Position(),
-            before_step=lambda position: None,
-            after_step=lambda position, loss: False,
-            accumulate=2,
-            chunks=Chunks(2),
-        )
-    )
+    train(network, Batches(12, size=4), accelerator=accelerator, accumulate=2, micro_batches=Chunks(2))
     assert done == [2] * 6  # a step of two batches, and one of one
     assert held == [0, 1, 2, 4]
 
@@ -347,7 +347,7 @@ def test_the_network_may_take_several_tensors():
     plain, joined, chunked = make_network(), Joined(), Joined()
     expected = train(plain, Batches(22))
     results = train(joined, Maps(22))
-    train(chunked, Maps(22), chunks=Chunks(3))
+    train(chunked, Maps(22), micro_batches=Chunks(3))
     assert_same(plain, joined.inner)
     assert_same(plain, chunked.inner, tolerance=1e-6)
     assert results[0].loss == expected[0].loss
@@ -369,7 +369,7 @@ def test_boxes_stay_with_their_images():
         seen.append((len(outputs), targets.rows[:, 0].tolist(), targets.indices.tolist()))
         return outputs.square().mean()
 
-    train(make_network(), Boxed(8, size=4), loss=loss, chunks=Chunks(2))
+    train(make_network(), Boxed(8, size=4), loss=loss, micro_batches=Chunks(2))
     assert seen == [(2, [0, 0, 1, 1], [0, 1]), (2, [0, 0, 1, 1], [2, 3])] * 2
 
 
@@ -379,13 +379,13 @@ def test_a_run_that_is_out_of_memory_goes_on_with_smaller_chunks(where, accumula
     told, position, network = [], Position(), Cramped(3, where=where, dropout=0.5)
     chunks = Chunks(on_halved=told.append)
     options = {"epochs": 2, "accumulate": accumulate, "seed": 4}
-    results = train(network, Batches(22, size=8), chunks=chunks, position=position, **options)
+    results = train(network, Batches(22, size=8), micro_batches=chunks, position=position, **options)
     assert told == [4, 2]
     assert network.seen[:3] == [8, 4, 2]
     assert set(network.seen[3:]) == {2}
 
     small = Cramped(99, dropout=0.5)  # one that took chunks of two from the beginning
-    expected = train(small, Batches(22, size=8), chunks=Chunks(2), **options)
+    expected = train(small, Batches(22, size=8), micro_batches=Chunks(2), **options)
     assert_same(network, small)  # running statistics and the number of their batches, too
     assert [result.loss for result in results] == [result.loss for result in expected]
     assert [result.step for result in results] == [result.step for result in expected]
@@ -398,9 +398,9 @@ def test_a_step_begins_again_from_its_first_batch():
             yield from [(self.images[:2], self.targets[:2]), (self.images[2:10], self.targets[2:10])][start_batch:]
 
     network, expected = Cramped(4, dropout=0.5), Cramped(99, dropout=0.5)
-    result = train(network, Growing(length=2), accumulate=2, chunks=Chunks())
+    result = train(network, Growing(length=2), accumulate=2, micro_batches=Chunks())
     assert network.seen == [2, 8, 2, 4, 4]
-    wanted = train(expected, Growing(length=2), accumulate=2, chunks=Chunks(4))
+    wanted = train(expected, Growing(length=2), accumulate=2, micro_batches=Chunks(4))
     assert_same(network, expected)
     assert result[0].loss == wanted[0].loss
 
@@ -412,7 +412,7 @@ def test_gradients_are_freed_before_a_step_begins_again():
             return super().forward(images)
 
     gradients = []
-    train(Watching(4, where="backward"), Batches(8, size=8), chunks=Chunks())
+    train(Watching(4, where="backward"), Batches(8, size=8), micro_batches=Chunks())
     assert gradients == [False, False, True]  # the head's had been there when the body's failed
 
 
@@ -425,7 +425,7 @@ def test_not_even_one_image_is_told():
 
 def test_a_norm_that_cannot_learn_from_one_image_is_told():
     with pytest.raises(TrainingError, match=r"a chunk of a single image, .* a larger chunk_size, or freeze_norm"):
-        train(Cramped(99), Batches(9, size=3), chunks=Chunks(2))
+        train(Cramped(99), Batches(9, size=3), micro_batches=Chunks(2))
     with pytest.raises(TrainingError, match=r"a chunk of a single image"):
         train(Cramped(1), Batches())
     with pytest.raises(
@@ -443,11 +443,8 @@ def test_without_chunks_a_run_goes_on_too():
 def test_in_several_processes_it_is_told_which_size_to_take(monkeypatch):
     accelerator = make_accelerator("cpu")
     monkeypatch.setattr(type(accelerator), "num_processes", 2)
-    network = Cramped(2)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    settings = {"before_step": print, "after_step": print, "position": Position(), "epochs": 1}
     with pytest.raises(TrainingError, match=r"in process 0 of 2 with 8 images .* Start again with chunk_size=4 or"):
-        list(fit(network, Batches(22, size=8), optimizer, accelerator, loss=functional.cross_entropy, **settings))
+        train(Cramped(2), Batches(22, size=8), accelerator=accelerator)
 
 
 def test_other_errors_are_no_lack_of_memory():

@@ -13,11 +13,11 @@ from torch import nn
 
 import zoo
 from coloured_folder import write_coloured
+from zoo.data.stopping import StopRequest
 from zoo.errors import InputError, Interrupted, PlanError, TrainingError, ZooError
 from zoo.files.safetensors import read_tensors
 from zoo.rates.make import training_params
 from zoo.settings.preset import Preset
-from zoo.training.run import StopRequest
 
 TINY = {"epochs": 2, "batch_size": 4, "image_size": 32, "num_workers": 0, "progress": False, "device": "cpu"}
 NAME = "timm/resnet10t"

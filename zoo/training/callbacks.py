@@ -24,8 +24,8 @@ Moment = Literal["on_start", "on_epoch_start", "on_step_end", "on_epoch_end", "o
 
 
 @dataclass
-class LiveRun:
-    """A run that is running.
+class RunHandle:
+    """A handle on a run, for its callbacks.
 
     Attributes:
         model: The model that is trained.
@@ -73,19 +73,19 @@ class LiveRun:
 class Callback:
     """Override what you need; each is called with the run, in every process, in the order of `callbacks`."""
 
-    def on_start(self, run: LiveRun) -> None:
+    def on_start(self, run: RunHandle) -> None:
         """Before the first step, also of a resumed run."""
 
-    def on_epoch_start(self, run: LiveRun) -> None:
+    def on_epoch_start(self, run: RunHandle) -> None:
         """Before the first step of an epoch, once per epoch of this process."""
 
-    def on_step_end(self, run: LiveRun) -> None:
+    def on_step_end(self, run: RunHandle) -> None:
         """After an optimizer step: `run.step` counts it, `run.rates` are those it had."""
 
-    def on_epoch_end(self, run: LiveRun) -> None:
+    def on_epoch_end(self, run: RunHandle) -> None:
         """After an epoch was scored: `run.metrics[-1]` is its record."""
 
-    def on_end(self, run: LiveRun) -> None:
+    def on_end(self, run: RunHandle) -> None:
         """After the last epoch, before the model is saved."""
 
 
@@ -103,7 +103,7 @@ def check_callbacks(callbacks: Any) -> tuple[Callback, ...]:
     return items
 
 
-def call(callbacks: Sequence[Callback], moment: Moment, run: LiveRun) -> None:
+def call(callbacks: Sequence[Callback], moment: Moment, run: RunHandle) -> None:
     """Call one moment of every callback."""
     for callback in callbacks:
         getattr(callback, moment)(run)

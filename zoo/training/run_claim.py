@@ -15,6 +15,7 @@ from zoo.data import stopping_at_once, sweep_stores
 from zoo.errors import Interrupted
 from zoo.files import sweep_cache, to_path
 from zoo.progress import is_main_process
+from zoo.training.failures import going_on
 from zoo.training.run_folder import RunFolder
 from zoo.training.run_stage import find_stage
 
@@ -64,6 +65,22 @@ def claimed(folder: RunFolder, say: Callable[[str], None], *, is_new: bool) -> I
     sweep_cache()
     with folder.claimed(say, is_new=is_new):
         yield folder
+
+
+@contextmanager
+def leaving_nothing(folder: RunFolder) -> Iterator[None]:
+    """Remove the folder of a new run that ends before its first step."""
+    try:
+        with going_on():
+            yield
+    except BaseException as error:
+        if folder.has_steps:
+            raise
+        if is_main_process():
+            folder.discard()
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted(NOTHING_LEFT) from None
+        raise
 
 
 def new_folder(

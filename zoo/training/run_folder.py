@@ -54,7 +54,7 @@ from zoo.training.record_forms import check_record
 from zoo.training.run_identity import check_identity, read_identity
 from zoo.training.run_lock import LOCK, RunLock, refuse_if_held
 from zoo.training.run_stage import RECORD, START, STATE, find_stage, sweep_left_over
-from zoo.training.run_state import check_form
+from zoo.training.state_checks import check_form
 from zoo.training.state_file import read_state, write_state
 from zoo.weights import Found, LoadReport, find_weights, load_into
 
@@ -85,6 +85,7 @@ class RunFolder:
         self.path = to_path(path)
         self._identity: dict[str, Any] | None = None
         self.undrawn: dict[str, str] = {}  # pictures that could not be drawn, and why
+        self.has_steps = False  # whether this process has trained for it
         self._made: list[Path] = []  # folders that this run has made, from the outermost
         self._is_claimed = False
 

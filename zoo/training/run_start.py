@@ -6,7 +6,7 @@ so that a file that was changed is told from one that was being written.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -14,10 +14,41 @@ from torch import nn
 from zoo._model import known_config
 from zoo.errors import InputError
 from zoo.files import digest_file, read_tensors, save_tensors
-from zoo.rates import Settings
-from zoo.settings import Preset
-from zoo.training.run_folder import RunFolder, model_config, to_text
+from zoo.optim import release_modes
+from zoo.progress import Progress, is_main_process
+from zoo.rates import Plan, Settings
+from zoo.settings import Preset, notes_on_copies, without_code
+from zoo.training.callbacks import Callback
+from zoo.training.run import TrainingRun
+from zoo.training.run_folder import RunFolder, describe_environment, model_config, to_text
 from zoo.training.run_stage import NEEDED_TO_BEGIN, RECORD, START, read_record
+
+
+def begin_run(
+    model: nn.Module,
+    data: Any,
+    preset: Preset,
+    plan: Plan,
+    folder: RunFolder,
+    show: Progress,
+    *,
+    optimizer: Any = None,
+    callbacks: Sequence[Callback] = (),
+) -> TrainingRun:
+    """Prepare a new run, and write into its folder what it is made with; the arguments are those of `TrainingRun`."""
+    described = data.describe()
+    if is_main_process():
+        write_start(folder, model, preset, described)
+        for line in notes_on_copies(described.get("files", {}), data.list_labels()):
+            show.say(f"note: {line}")
+    try:
+        run = TrainingRun(model, data, preset, plan, folder, show, optimizer=optimizer, callbacks=callbacks)
+    except BaseException:
+        release_modes(model)
+        raise
+    if is_main_process():
+        _write_beginning(run, described)
+    return run
 
 
 def write_start(folder: RunFolder, model: nn.Module, preset: Preset, described: Mapping[str, Any]) -> None:
@@ -73,6 +104,24 @@ def write_preset(folder: RunFolder, model: nn.Module, preset: Preset, described:
     _accept(folder, {name: _digest(text) for name, text in texts.items()})
     for name, text in texts.items():
         folder.write_text(name, text)
+
+
+def _write_beginning(run: TrainingRun, described: Mapping[str, Any]) -> None:
+    """Write what the run is made with, and into the preset what was chosen: a repeated run then chooses the same."""
+    folder, parts = run.folder, run.parts
+    preset, supply, plan = parts.preset, parts.supply, parts.plan
+    known = preset.replace(
+        trunk_precision=preset.trunk_precision if supply.engine is None else supply.engine.precision,
+        cache=supply.features.get("where", "off"),
+        cache_dtype=supply.features.get("numbers", preset.cache_dtype),
+        chunk_size=parts.micro_batches.size,
+        **without_code(preset, plan),
+    )
+    write_preset(folder, parts.model, known, described)
+    folder.write_json("plan.json", {"digest": plan.digest, **plan.to_dict()})
+    if supply.features:
+        folder.write_json("features.json", supply.features)
+    folder.write_json("environment.json", describe_environment(str(parts.accelerator.device)))
 
 
 def _accept(folder: RunFolder, digests: Mapping[str, str]) -> None:

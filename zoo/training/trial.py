@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from zoo._model import ModelInterface, ask, float_dtype, known_config
 from zoo.engine import is_out_of_memory
@@ -21,6 +22,7 @@ from zoo.optim import apply_plan, keep_norm_statistics
 from zoo.rates import Plan
 from zoo.settings import Preset
 from zoo.tasks import Task
+from zoo.training.run_claim import name_model
 
 FEW = 2  # images of a trial: norms cannot learn from one
 
@@ -52,6 +54,24 @@ def try_batches(task: Task, model: nn.Module, data: Any, preset: Preset, plan: P
             batch = _take(task, model, data, preset, split)
             if batch is not None:
                 _try_batch(twin, loss, batch, preset, plan, learns=split == "train")
+
+
+def check_can_learn(model: nn.Module) -> None:
+    """Refuse a model with parameters that have no size yet, or that no optimizer may change.
+
+    Raises:
+        InputError: Naming what to do first.
+    """
+    named = (*model.named_parameters(), *model.named_buffers())
+    if lazy := next((name for name, tensor in named if is_lazy(tensor)), None):
+        raise InputError(
+            f"{lazy!r} of the {name_model(model)} has no size before the first images. Call model(images) once, then "
+            "finetune."
+        )
+    if any(tensor.is_inference() for _, tensor in named):
+        raise InputError(
+            f"the {name_model(model)} was made inside torch.inference_mode(), so it can never learn. Make it outside."
+        )
 
 
 def check_state(model: nn.Module) -> None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zoo.training.loop import Position
+from zoo.training.position import Position
 
 EXPLODED = 100.0  # times the first loss, or 1 if that is less
 

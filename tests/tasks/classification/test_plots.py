@@ -2,21 +2,15 @@ import subprocess
 import sys
 import warnings
 
-import matplotlib
 import numpy as np
 import pytest
-from matplotlib.text import Text
 from PIL import Image
 
-from zoo._figures import columns, look, shorten
+from figure_checks import build, is_drawn, names_on, texts
+from zoo._figures import columns, shorten
 from zoo.errors import InputError
 from zoo.tasks.classification import plots as pictures
-from zoo.tasks.classification.plots import Mistake, draw_confusion, draw_curves, draw_mistakes, draw_rates
-
-
-def records(epochs, **changes):
-    scores = [{"val_loss": 2 / e, "top1": 0.9 - 0.4 / e, "top5": 0.99 - 0.09 / e} for e in range(1, epochs + 1)]
-    return [{"epoch": i + 1, "loss": 2.3 / (i + 1), **score, **changes} for i, score in enumerate(scores)]
+from zoo.tasks.classification.plots import Mistake, draw_confusion, draw_mistakes
 
 
 def mistakes(number, size=(8, 8)):
@@ -30,134 +24,6 @@ def matrix(classes, per_class=40, right=30):
         counts[i, i] = right
         counts[i, (i + 1) % classes] += per_class - right
     return counts
-
-
-def build(draw, *args):
-    """The figure, after all of it was found to be inside its edges."""
-    with look():
-        figure = draw(*args)
-        figure.draw_without_rendering()
-        width, height = figure.get_size_inches()
-        box = figure.get_tightbbox()
-        assert min(box.x0, box.y0, width - box.x1, height - box.y1) >= -0.01
-    return figure
-
-
-def texts(figure):
-    return [text.get_text() for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
-
-
-def names_on(axis):
-    low, high = sorted(axis.get_view_interval())
-    return [tick.label1.get_text() for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
-
-
-def is_drawn(path):
-    with Image.open(path) as image:
-        assert image.format == "PNG"
-        assert 400 <= image.width <= 3000
-        assert 200 <= image.height <= 3000
-        return len(image.convert("L").getcolors(256)) > 3  # more than an empty sheet
-
-
-@pytest.mark.parametrize("epochs", [1, 30, 300])
-def test_curves_show_loss_and_accuracy(epochs):
-    figure = build(pictures._draw_curves, records(epochs), pictures.ACCURACY)
-    loss, accuracy = figure.axes
-    assert [line.get_label() for line in loss.lines] == ["training", "validation"]
-    assert [text.get_text() for text in accuracy.get_legend().get_texts()] == ["top-5", "top-1"]
-    assert len(loss.lines[0].get_xdata()) == epochs
-    assert (loss.get_xlabel(), loss.get_ylabel()) == ("epoch", "loss")
-    assert f"Best top-1 {90 - 40 / epochs:.1f} %, epoch {epochs}" in accuracy.get_title(loc="left")
-    assert all(float(name).is_integer() for name in names_on(loss.xaxis))
-    assert accuracy.get_ylim()[1] <= 101
-
-
-def test_curves_skip_epochs_that_were_not_evaluated():
-    some = records(6)
-    for record in some[::2]:
-        for key in ("val_loss", "top1", "top5"):
-            del record[key]
-    loss, accuracy = build(pictures._draw_curves, some, pictures.ACCURACY).axes
-    assert list(loss.lines[1].get_xdata()) == [2, 4, 6]
-    assert list(accuracy.lines[0].get_xdata()) == [2, 4, 6]
-
-
-def test_curves_without_evaluation_or_epochs_say_so():
-    plain = [{"epoch": 1, "loss": 2.0, "val_loss": None, "top1": None}]
-    assert "not evaluated" in texts(build(pictures._draw_curves, plain, pictures.ACCURACY))
-    assert "no epochs" in texts(build(pictures._draw_curves, [], pictures.ACCURACY))
-
-
-def test_curves_of_a_loss_that_is_no_number_are_drawn(tmp_path):
-    assert is_drawn(draw_curves(records(3, loss=float("nan")), tmp_path / "curves.png"))
-
-
-def test_equal_losses_do_not_look_far_apart():
-    loss, _ = build(
-        pictures._draw_curves, [{"epoch": 1, "loss": 2.001, "val_loss": 2.002, "top1": 0.1}], pictures.ACCURACY
-    ).axes
-    bottom, top = loss.get_ylim()
-    assert top - bottom >= 0.09
-
-
-def cosine(peak, steps=100):
-    return list(peak * (0.01 + 0.495 * (1 + np.cos(np.pi * np.arange(steps) / steps))))
-
-
-def legend(figure):
-    return [text.get_text() for text in figure.legends[0].get_texts()]
-
-
-@pytest.mark.parametrize(("peaks", "scale"), [([0.01], "linear"), ([0.01, 0.001], "linear"), ([0.01, 1e-4], "log")])
-def test_the_axis_of_rates_is_logarithmic_only_if_groups_are_far_apart(peaks, scale):
-    figure = build(pictures._draw_rates, {f"g{i}": cosine(peak) for i, peak in enumerate(peaks)}, 10)
-    (axes,) = figure.axes
-    assert axes.get_yscale() == scale
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("optimizer step", "learning rate")
-    assert legend(figure)[0] == "g0: 0.01"
-    assert not any("$" in name for name in names_on(axes.yaxis))
-
-
-def test_a_second_axis_counts_epochs():
-    (axes,) = build(pictures._draw_rates, {"head": cosine(0.01, 200)}, 50).axes
-    (top,) = axes.child_axes
-    assert top.get_xlabel() == "epoch"
-    assert top.get_xlim()[1] == pytest.approx(axes.get_xlim()[1] / 50)
-
-
-def test_frozen_groups_are_named_and_equal_groups_share_a_line():
-    rates = {"head": cosine(0.01), "head (no decay)": cosine(0.01), "stem": [0.0] * 100, "default": [0.0] * 100}
-    figure = build(pictures._draw_rates, rates, 10)
-    assert legend(figure) == ["head, head (no decay): 0.01", "stem, default: frozen"]
-
-
-def test_rates_that_reach_zero_are_drawn_on_a_logarithmic_axis():
-    rates = {"head": [0.0, 0.01, 0.005, 0.0], "default": [0.0, 1e-4, 5e-5, 0.0], "stem": [0.0] * 4}
-    figure = build(pictures._draw_rates, rates, 2)
-    assert figure.axes[0].get_yscale() == "log"
-    assert figure.axes[0].get_ylim()[0] > 1e-7
-
-
-@pytest.mark.parametrize("groups", [12, 60])
-def test_many_groups_have_a_legend_that_fits(groups):
-    rates = {f"blocks.{i}.a.very.long.name.of.a.group": cosine(0.01 * 0.8**i) for i in range(groups)}
-    figure = build(pictures._draw_rates, rates, 10)
-    assert len(legend(figure)) == min(groups, 20)
-    assert ("... and 40 more" in legend(figure)[-1]) == (groups == 60)
-    assert len({tuple(line.get_color()) for line in figure.axes[0].lines}) == groups
-
-
-def test_long_runs_are_thinned_but_keep_their_ends():
-    (axes,) = build(pictures._draw_rates, {"head": cosine(0.01, 50_000)}, 1000).axes
-    steps = axes.lines[0].get_xdata()
-    assert len(steps) <= pictures.MOST_POINTS
-    assert (steps[0], steps[-1]) == (1, 50_000)
-
-
-@pytest.mark.parametrize("rates", [{}, {"head": []}, {"head": [0.01]}, {"default": [0.0, 0.0]}])
-def test_rates_of_short_runs_are_drawn(rates, tmp_path):
-    assert is_drawn(draw_rates(rates, tmp_path / "rates.png", steps_per_epoch=0))
 
 
 @pytest.mark.parametrize("classes", [1, 2, 10])
@@ -276,8 +142,6 @@ def test_any_name_can_be_drawn_without_warnings(tmp_path):
         assert is_drawn(
             draw_mistakes([Mistake(image, name, name, 0.5, name) for name in names], tmp_path / "sheet.png")
         )
-        rates = {name: [0.1 * i, 0.2] for i, name in enumerate(names)}
-        assert is_drawn(draw_rates(rates, tmp_path / "rates.png", steps_per_epoch=1))
 
 
 def test_dollars_are_not_mathematics():
@@ -293,25 +157,6 @@ def test_a_long_name_keeps_both_ends():
     assert shorten("two\n words\t", 18) == "two words"
     assert shorten("漢字漢字漢字漢字", 10) == "漢字漢…字"
     assert all(columns(shorten("漢a" * 30, width)) <= width for width in range(4, 40))
-
-
-def test_a_picture_is_written_at_once_and_replaces_the_old_one(tmp_path, monkeypatch):
-    path = tmp_path / "curves.png"
-    assert draw_curves(records(2), str(path)) == path
-    old = path.read_bytes()
-    monkeypatch.setattr(pictures.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        draw_curves(records(3), path)
-    assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
-    assert path.read_bytes() == old
-
-
-def test_the_users_own_settings_neither_matter_nor_change(tmp_path):
-    draw_curves(records(2), tmp_path / "plain.png")
-    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "black", "text.usetex": True}):
-        draw_curves(records(2), tmp_path / "dark.png")
-        assert matplotlib.rcParams["font.size"] == 30
-    assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "dark.png").read_bytes()
 
 
 def test_importing_brings_neither_torch_nor_a_window():

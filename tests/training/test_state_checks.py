@@ -6,7 +6,7 @@ import torch
 from tiny_state import CLOCK, make_network, make_optimizer, make_state, mutate
 from zoo.errors import InputError
 from zoo.optim.build import load_optimizer_state
-from zoo.training.run_state import (
+from zoo.training.state_checks import (
     check_clock,
     check_form,
     check_optimizer,

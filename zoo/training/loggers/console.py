@@ -1,0 +1,48 @@
+"""Prints a line per epoch, and the result."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from zoo.training.loggers.base import Logger, RunFacts, RunResult
+
+MOST_ROWS = 30  # of the table of scores
+
+
+class Console(Logger):
+    """Prints what a run does through `Progress`, which owns the terminal."""
+
+    order = 90  # the result is the last thing printed
+
+    def start(self, facts: RunFacts) -> None:
+        """Show the columns of the task's scores from here on."""
+        self.facts, self.show = facts, facts.show
+        self.show.start(facts.preset.epochs, len(facts.records), facts.steps_per_epoch, facts.task.columns)
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        """Print the line of an epoch."""
+        self.show.epoch({**record, "lr": _merge_halves(record["lr"])})
+
+    def finish(self, result: RunResult) -> None:
+        """Print the scores, and where to find the rest."""
+        if result.status != "finished":
+            return
+        folder = self.facts.folder.path
+        lines = {"folder": str(folder), "pictures": str(folder / "pictures")}
+        if result.evaluation is not None:
+            lines = {"result": f"{result.evaluation} (val, {result.weights})"} | lines
+            self.show.table(result.evaluation.rows()[:MOST_ROWS], title="scores per class")
+        if count := len(result.proof.get("digests", ())):
+            lines["proof"] = f"{count} frozen tensors unchanged at {len(result.proof['moments'])} moments"
+        self.show.finish(lines)
+
+
+def _merge_halves(rates: Mapping[str, float]) -> dict[str, float]:
+    """Leave out the half of a group that has no decay where both halves have the same rate."""
+    return {
+        name: rate
+        for name, rate in rates.items()
+        if rates.get(name.removesuffix(" (no decay)")) != rate or not name.endswith(" (no decay)")
+    }
+
+
+LOGGER = Console

@@ -1,0 +1,93 @@
+"""The data of a run: opened with the preset's options when the run begins, and checked when it goes on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from zoo.data import tell_change
+from zoo.errors import DataError, InputError
+from zoo.progress import Progress
+from zoo.settings import Preset, contradictions, opening_options
+from zoo.tasks import Task
+from zoo.training.failures import say_how_to_resume
+from zoo.training.run_folder import RunFolder
+
+
+def open_for_run(
+    data: Any,
+    task: Task,
+    preset: Preset,
+    show: Progress,
+    *,
+    classes: tuple[str, ...] | None = None,
+    like: Sequence[str] = (),
+) -> Any:
+    """Open the data of a run, and say what was found.
+
+    Args:
+        data: What `zoo.finetune` takes.
+        task: The model's.
+        preset: Has the options for opening.
+        show: Where progress and findings are shown.
+        classes: Those the data must have; None: its own.
+        like: Classes whose names and order are kept where the data has them.
+
+    Raises:
+        InputError: There is nothing to train on.
+    """
+    if hasattr(data, "describe"):  # it was opened before
+        opened = task.open_data(data)
+        for line in contradictions(preset, opened):
+            show.say(f"note: {line}")
+    else:
+        options = opening_options(preset) | {"classes": classes, "by_name": True, "like": like}
+        with show.counting("checking images") as count:
+            opened = task.open_data(data, on_progress=count, **options)
+    if opened.train is None and opened.loaders is None:
+        raise InputError(f"{opened.source} has no images to train on. Expected a split 'train', or no splits at all.")
+    counts = ", ".join(f"{len(images):,} {name}" for name in ("train", "val") if (images := getattr(opened, name)))
+    show.say(f"data: {opened.source}: {len(opened.classes)} classes, images: {counts or 'from loaders'}")
+    task.tell(opened, show)
+    if opened.skipped:
+        found = f"{len(opened.skipped):,} error{'s' * (len(opened.skipped) > 1)} in the data"
+        show.say(f"{found}: what they are about is left out; data.json names it")
+    return opened
+
+
+def reopen_data(folder: RunFolder, data: Any, task: Task, preset: Preset, show: Progress) -> Any:
+    """Open the data of a run again, and check that it is the same.
+
+    Args:
+        folder: The run's.
+        data: The same data in another place; None: from where the run found it.
+        task: The model's.
+        preset: The effective preset of the run.
+        show: Where progress and findings are shown.
+
+    Raises:
+        InputError: It is not where it was, or has changed.
+    """
+    before, path = folder.read_json("data.json"), folder.path
+    source = before["source"]
+    if data is None and not Path(source).is_absolute():
+        raise InputError(
+            f"the run in {path} was begun with objects ({source}), which no file holds. "
+            + say_how_to_resume(path, ["data"])
+        )
+    if data is None and not Path(source).exists():
+        raise InputError(
+            f"the data of the run in {path} is not where it was: {source}. Put it back; or, if it has moved, pass its "
+            f"new place: zoo finetune --resume {path} NEW_PLACE, or zoo.resume({str(path)!r}, data=NEW_PLACE)."
+        )
+    try:
+        opened = open_for_run(source if data is None else data, task, preset, show, classes=tuple(before["classes"]))
+    except DataError as error:
+        if not preset.skip_bad:
+            error.args = (f"{error} The run began with all of it: put back what has changed, and resume it again.",)
+        raise
+    if (now := opened.describe())["digest"] != before["digest"]:
+        raise InputError(
+            f"the data has changed since the run in {path} began: {source} ({tell_change(before, now)}). A resumed run "
+            "would be another run; restore the data, or begin a new run from this one's weights with pretrained=."
+        )
+    return opened
