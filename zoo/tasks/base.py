@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # a name is all that it takes to find a task; torch comes wit
     import torch
     from torch import Tensor, nn
 
-    from zoo.data import Feed
+    from zoo.data import Feed, ImageSet, UserLoader
 
 DEFAULT_TASK = "classification"  # of a module that does not say
 
@@ -48,6 +48,89 @@ class CardFacts:
     former: Mapping[str, str] = field(default_factory=dict)
 
 
+class OpenedData(Protocol):
+    """Data that a task has opened and checked; nothing outside the task reads more of it than this."""
+
+    @property
+    def train(self) -> "ImageSet | None":
+        """Images to learn from; None where there are loaders, or only images to score."""
+        ...
+
+    @property
+    def val(self) -> "ImageSet | None":
+        """Images to score."""
+        ...
+
+    @property
+    def test(self) -> "ImageSet | None":
+        """More images to score."""
+        ...
+
+    @property
+    def loaders(self) -> "Mapping[str, UserLoader] | None":
+        """The user's own loaders by split, instead of images."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, in the order of the class numbers."""
+        ...
+
+    @property
+    def named(self) -> bool:
+        """Whether the classes have names; if not, they are called by their numbers."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """Where it came from: the path of a folder, or what kind of object."""
+        ...
+
+    @property
+    def skipped(self) -> Sequence[Any]:
+        """What was left out with `skip_bad`."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The fields of the preset that it was opened with."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return plain values for a file, among them `source`, `classes`, and a `digest` that tells data sets apart."""
+        ...
+
+    def list_labels(self) -> dict[str, dict[str, Any]]:
+        """Return the class of each image by split and name, of images that have one."""
+        ...
+
+
+class Evaluation(Protocol):
+    """Scores over one split; its text is the line at the end of a run."""
+
+    @property
+    def score(self) -> float:
+        """What tells the better of two models; higher is better."""
+        ...
+
+    @property
+    def loss(self) -> float | None:
+        """Mean loss; None if it was not computed."""
+        ...
+
+    def record(self) -> dict[str, float]:
+        """Return what the record of an epoch holds of it: `val_loss`, and the scores that the task has columns for."""
+        ...
+
+    def rows(self) -> list[dict[str, str]]:
+        """Return the table per class as text."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all scores as plain values."""
+        ...
+
+
 class Evaluator(Protocol):
     """Scores one split, batch by batch.
 
@@ -73,7 +156,7 @@ class Evaluator(Protocol):
         """Add the observations of all processes for one batch."""
         ...
 
-    def compute(self) -> Any:
+    def compute(self) -> Evaluation:
         """Return the scores over all that was added."""
         ...
 
@@ -99,7 +182,7 @@ class Task(Protocol):
     scoring_batch: ClassVar[int]
     flags: ClassVar[frozenset[str]]
 
-    def open_data(self, source: Any, **options: Any) -> Any:
+    def open_data(self, source: Any, **options: Any) -> OpenedData:
         """Open data with the options of `zoo.open_data`; return open data as it is."""
         ...
 

@@ -1,7 +1,7 @@
 """Scores of a model on a data set."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from zoo.errors import DataError, InputError
 from zoo.files import to_path
 from zoo.models import take_model
 from zoo.progress import Progress, is_main_process
-from zoo.tasks import Evaluator, Task, task_of
+from zoo.tasks import Evaluation, Evaluator, Task, task_of
 from zoo.training.run_folder import load_model
 from zoo.training.run_stage import read_record
 
@@ -105,7 +105,7 @@ def score_split(
 
 def score_batches(
     evaluator: Evaluator, network: nn.Module, batches: Iterable[Any], accelerator: Accelerator
-) -> tuple[Any, Any]:
+) -> tuple[Evaluation, Sequence[Any]]:
     """Return the scores of a network over batches, and examples to draw.
 
     Args:
