@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.data.prefetch import read_ahead
+from zoo.data.prefetch import read_ahead, submit_ahead
 from zoo.errors import DataError, InputError
 
 ROOT = Path(__file__).parents[2]
@@ -104,3 +104,53 @@ def test_ctrl_c_while_waiting(tmp_path):
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=30)[0] == "stopped\n"
     assert process.returncode == 0
+
+
+def test_calls_are_yielded_in_order_whatever_ends_first():
+    def slow(number):
+        time.sleep(0.002 * (number % 3 == 0))
+        return number
+
+    for ahead in (0, 1, 5, 100):
+        calls = submit_ahead(slow, range(30), threads=4, ahead=ahead)
+        assert [call.result() for call in calls] == list(range(30))
+
+
+def test_calls_run_ahead_but_not_far():
+    taken = []
+    items = (taken.append(number) or number for number in range(100))
+    calls = submit_ahead(abs, items, threads=2, ahead=3)
+    next(calls)
+    assert taken == [0, 1, 2, 3]
+    next(calls)
+    assert taken == [0, 1, 2, 3, 4]
+    calls.close()
+
+
+def test_calls_that_wait_are_cancelled_when_nobody_wants_more():
+    begun, wait = [], threading.Event()
+
+    def block(number):
+        begun.append(number)
+        wait.wait(10)
+
+    calls = submit_ahead(block, range(10), threads=1, ahead=4)
+    first = next(calls)
+    threading.Timer(0.05, wait.set).start()
+    calls.close()
+    assert begun == [0]
+    assert first.done()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("zoo submit_ahead")]
+
+
+def test_an_error_belongs_to_its_call():
+    def fail(number):
+        if number == 1:
+            raise DataError("broken")
+        return number
+
+    first, second, third = submit_ahead(fail, range(3), threads=2, ahead=2)
+    assert first.result() == 0
+    with pytest.raises(DataError, match="broken"):
+        second.result()
+    assert third.result() == 2

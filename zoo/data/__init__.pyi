@@ -59,6 +59,7 @@ from .near_duplicates import find_near_duplicates as find_near_duplicates
 from .near_duplicates import hash_picture as hash_picture
 from .options import DataOptions as DataOptions
 from .prefetch import read_ahead as read_ahead
+from .prefetch import submit_ahead as submit_ahead
 from .preprocessing import Preprocessing as Preprocessing
 from .preprocessing import read_preprocessing as read_preprocessing
 from .random_reads import why_random as why_random

@@ -3,12 +3,11 @@
 import hashlib
 import os
 import stat
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from zoo.data.decode import read_image
+from zoo.data.prefetch import submit_ahead
 from zoo.errors import DataError, InputError
 
 BATCH = 64  # images that a thread hashes at a time
@@ -77,24 +76,13 @@ def digest_sources(images: ImageSet, *, threads: int = THREADS, on_progress: OnP
     count = len(images)
     batches = [range(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
     digests: list[str] = []
-    with ThreadPoolExecutor(threads) as pool:
-        for found in _run(pool, images, batches, threads):
-            digests += found
-            if on_progress:
-                on_progress(len(digests), count)
+    # The reader is asked in this thread only, for it may be anybody's; and files in memory do not pile up there.
+    sources = ([(images.names[index], _read_source(images, index)) for index in batch] for batch in batches)
+    for done in submit_ahead(_digest_batch, sources, threads=threads, ahead=threads):
+        digests += done.result()
+        if on_progress:
+            on_progress(len(digests), count)
     return digests
-
-
-def _run(pool: ThreadPoolExecutor, images: ImageSet, batches: Sequence[range], threads: int) -> Iterator[list[str]]:
-    """Yield the digests of each batch; the reader is asked in this thread only, for it may be anybody's."""
-    running: deque[Future[list[str]]] = deque()
-    for batch in batches:
-        sources = [(images.names[index], _read_source(images, index)) for index in batch]
-        running.append(pool.submit(_digest_batch, sources))
-        if len(running) > threads:  # so that files that are in memory do not pile up there
-            yield running.popleft().result()
-    while running:
-        yield running.popleft().result()
 
 
 def _read_source(images: ImageSet, index: int) -> str | os.PathLike[str] | bytes:

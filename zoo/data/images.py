@@ -4,10 +4,9 @@ import hashlib
 import os
 import warnings
 from array import array
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 from PIL import Image
@@ -16,6 +15,7 @@ from zoo.data.check_cache import SurveyNotes
 from zoo.data.decode import examine, read_image
 from zoo.data.image_store import ImageStore
 from zoo.data.labels import number_labels, plain_labels
+from zoo.data.prefetch import submit_ahead
 from zoo.data.splits import FileReader, Reader, Split
 from zoo.errors import DataError, InputError
 
@@ -230,20 +230,15 @@ def _run(split: Split, batches: list[range], notes: SurveyNotes | None, *, check
 
         for batch in batches:
             with making_sample(0, 0, batch.start, everywhere=True):  # a data set may draw random numbers
-                findings = _examine(split, batch, notes, check=check)
+                findings = _examine(split, batch, notes=notes, check=check)
             yield findings
         return
-    running: deque[Future[list[Finding]]] = deque()
-    with ThreadPoolExecutor(THREADS) as pool:
-        for batch in batches:
-            running.append(pool.submit(_examine, split, batch, notes, check=check))
-            if len(running) > 4 * THREADS:  # so that millions of files do not wait in memory
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
+    examine_some = partial(_examine, split, notes=notes, check=check)
+    for done in submit_ahead(examine_some, batches, threads=THREADS, ahead=4 * THREADS):  # millions do not wait
+        yield done.result()
 
 
-def _examine(split: Split, positions: range, notes: SurveyNotes | None, *, check: bool) -> list[Finding]:
+def _examine(split: Split, positions: range, *, notes: SurveyNotes | None, check: bool) -> list[Finding]:
     results: list[Finding] = []
     for position in positions:
         try:

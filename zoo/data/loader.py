@@ -8,10 +8,8 @@ import os
 import random
 import threading
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from zoo.data.prefetch import submit_ahead
 from zoo.data.stopping import leave_stopping_to_parent
 from zoo.data.worker_guard import check_guard
 from zoo.errors import DataError, InputError
@@ -344,17 +343,11 @@ def _load_in_threads(
     threads: int,
 ) -> Iterator[Any]:
     """Yield batches whose samples are made some batches ahead; the calling thread collates them."""
-    running: deque[list[Future[Any]]] = deque()
-    pool = ThreadPoolExecutor(min(threads, MOST_WORKERS), thread_name_prefix="load")
-    try:
-        for places in batches:
-            running.append([pool.submit(samples.__getitem__, place) for place in places])
-            if len(running) > BATCHES_AHEAD:
-                yield collate([sample.result() for sample in running.popleft()])
-        while running:
-            yield collate([sample.result() for sample in running.popleft()])
-    finally:
-        pool.shutdown(cancel_futures=True)
+    ahead = BATCHES_AHEAD * max(map(len, batches), default=0)
+    places = (place for batch in batches for place in batch)
+    with closing(submit_ahead(samples.__getitem__, places, threads=min(threads, MOST_WORKERS), ahead=ahead)) as made:
+        for batch in batches:
+            yield collate([next(made).result() for _ in batch])
 
 
 def _prepare_workers(num_workers: int) -> None:

@@ -1,13 +1,16 @@
-"""Items made a little ahead of their use, by a thread: batches that are read or decoded while the network computes."""
+"""Items made a little ahead of their use, by threads: read or decoded while the network computes."""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from zoo.errors import InputError
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def read_ahead(items: Iterable[Item], depth: int = 2) -> Iterator[Item]:
@@ -52,3 +55,29 @@ def read_ahead(items: Iterable[Item], depth: int = 2) -> Iterator[Item]:
         stopped.set()
         room.release()
         thread.join()
+
+
+def submit_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int
+) -> Generator[Future[Result]]:
+    """Yield the call of a function with each item, in order; calls run in threads, a bounded number ahead.
+
+    Calls that have not begun are cancelled when this generator ends, and those that have are waited for.
+
+    Args:
+        function: Called in the threads.
+        items: Run through in the calling thread, as calls are needed.
+        threads: Calls that run at once.
+        ahead: Calls that are submitted before the first one is yielded, and stay so many ahead of it.
+    """
+    running: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="zoo submit_ahead")
+    try:
+        for item in items:
+            running.append(pool.submit(function, item))
+            if len(running) > ahead:
+                yield running.popleft()
+        while running:
+            yield running.popleft()
+    finally:
+        pool.shutdown(cancel_futures=True)

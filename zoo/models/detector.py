@@ -2,9 +2,7 @@
 
 import copy
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias, overload
 
@@ -25,6 +23,7 @@ from zoo.data import (
     read_image,
     read_sources,
     skipping,
+    submit_ahead,
 )
 from zoo.errors import InputError, WeightsError
 from zoo.models.hooks import GroupHooks
@@ -259,16 +258,10 @@ class _Prepared(NamedTuple):
 
 def _prepare_all(pictures: Iterable[Picture], letterbox: Letterbox) -> Iterator[Callable[[], _Prepared]]:
     """Yield what gives each picture on a canvas, in order; several are decoded and resized at the same time."""
-    running: deque[Future[_Prepared]] = deque()
-    with ThreadPoolExecutor(THREADS) as pool:
-        for picture in pictures:
-            # An object that was passed twice must not be decoded in two threads at once.
-            known = _read_now(picture) if isinstance(picture.item, Image.Image) else picture
-            running.append(pool.submit(_prepare, known, letterbox))
-            if len(running) > 2 * THREADS:
-                yield running.popleft().result
-        while running:
-            yield running.popleft().result
+    # An object that was passed twice must not be decoded in two threads at once.
+    known = (_read_now(picture) if isinstance(picture.item, Image.Image) else picture for picture in pictures)
+    prepare = partial(_prepare, letterbox=letterbox)
+    yield from (done.result for done in submit_ahead(prepare, known, threads=THREADS, ahead=2 * THREADS))
 
 
 def _read_now(picture: Picture) -> Picture:

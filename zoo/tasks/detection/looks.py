@@ -2,16 +2,15 @@
 
 import hashlib
 import os
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from io import BytesIO
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image
 
-from zoo.data import FORMATS, THREADS, find_fault, hash_picture, read_image, read_picture
+from zoo.data import FORMATS, THREADS, find_fault, hash_picture, read_image, read_picture, submit_ahead
 from zoo.errors import InputError
 from zoo.tasks.detection.annotations import BoxSplit
 
@@ -69,14 +68,9 @@ def _run(split: BoxSplit, batches: list[range], *, check: bool) -> Iterator[list
     if not split.in_threads:
         yield from (_look_at_some(split, batch, check=check) for batch in batches)
         return
-    running: deque[Future[list[Look]]] = deque()
-    with ThreadPoolExecutor(THREADS) as pool:
-        for batch in batches:
-            running.append(pool.submit(_look_at_some, split, batch, check=check))
-            if len(running) > 4 * THREADS:  # so that millions of files do not wait in memory
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
+    look = partial(_look_at_some, split, check=check)
+    for done in submit_ahead(look, batches, threads=THREADS, ahead=4 * THREADS):  # millions of files do not wait
+        yield done.result()
 
 
 def _look_at_some(split: BoxSplit, positions: range, *, check: bool) -> list[Look]:
