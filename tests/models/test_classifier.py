@@ -9,13 +9,13 @@ from torch import nn
 
 import zoo
 from image_files import make_picture, write_picture
+from plan_nets import plan_lrs
 from zoo.data.transforms import Preprocess, eval_transform
 from zoo.engine.frozen.folding import fold_norms
 from zoo.errors import InputError
 from zoo.models.classifier import Classifier, build_timm
 from zoo.models.prediction import Prediction
 from zoo.optim.freeze import apply_plan
-from zoo.rates.assign import plan_lrs
 
 
 class Net(nn.Module):

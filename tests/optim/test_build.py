@@ -9,6 +9,7 @@ from torch import nn
 from torch._dynamo.testing import CompileCounter
 
 import layered_recipe as recipe
+from plan_nets import plan_lrs
 from zoo.errors import InputError
 from zoo.optim import build as optim
 from zoo.optim.build import (
@@ -20,8 +21,8 @@ from zoo.optim.build import (
     tensor_rate_problem,
 )
 from zoo.optim.gradients import centralize_gradients, clip_groups
-from zoo.rates.assign import plan_lrs
-from zoo.rates.plan import Clock, Group, Plan
+from zoo.rates.groups import Group
+from zoo.rates.plan import Clock, Plan
 
 pytestmark = pytest.mark.numbers
 
@@ -43,9 +44,7 @@ class Net(nn.Module):
 def layers(rates=(0.1, 0.1, 0.1, 0.1), **settings):
     """A plan of one group per layer, equal ones not merged."""
     groups = [
-        Group(
-            name=name, names=(f"{name}.weight", f"{name}.bias"), lr=rate, weight_decay=0.0, frozen=False, parameters=9
-        )
+        Group(name=name, names=(f"{name}.weight", f"{name}.bias"), lr=rate, parameters=9)
         for name, rate in zip(NAMES, rates, strict=True)
     ]
     return Plan(tuple(replace(group, **settings) for group in groups))
@@ -134,7 +133,7 @@ def test_schedules_that_have_been_asked_are_still_equal():
 
 def test_161_groups_of_equal_settings_are_one():
     model = nn.ParameterList([nn.Parameter(torch.zeros(1)) for _ in range(161)])
-    groups = [Group(str(index), (str(index),), 0.1, 0.0, False, 1) for index in range(161)]
+    groups = [Group(name=str(index), names=(str(index),), lr=0.1, parameters=1) for index in range(161)]
     optimizer = build_optimizer(model, Plan(tuple(groups)), optimizer="AdamW")
     assert len(optimizer.param_groups) == 1
     assert len(optimizer.param_groups[0]["members"]) == 161

@@ -9,125 +9,17 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from zoo.errors import InputError, PlanError
+from zoo.rates.groups import ONE_STEP, Group, Starts
 from zoo.rates.plot import Part, draw_plan
-from zoo.rates.schedules.parse import Clock, Schedule, parse_schedule
-from zoo.rates.spec import DecayEvery
+from zoo.rates.schedules.parse import Clock
 
-CONSTANT = parse_schedule("constant", {"warmup_steps": 0})
-ONE_STEP = Clock(epochs=1, steps_per_epoch=1)
-NO_DECAY = " (no decay)"
 NUMBERS = ("tensors", "parameters", "lr", "scale", "weight decay")  # columns that are aligned on the right
 MOST_SAMPLES = 2000  # of a group's rate in a picture; more cannot be seen
-
-
-@dataclass(frozen=True)
-class Group:
-    """Parameters that share everything.
-
-    Attributes:
-        name: The key that caught them; ` (no decay)` is added for its biases and norms.
-        names: Parameter names, in the order of `model.named_parameters()`.
-        lr: Base rate.
-        weight_decay: Decay that the optimizer applies.
-        frozen: Whether they never learn.
-        parameters: How many numbers they hold.
-        lr_scale: Factor of the base rate; `lr * lr_scale` is the full rate, which the schedule multiplies.
-        schedule: Curve of the rate over the run.
-        decay_every: Repeated decay of the rate.
-        weight_decay_schedule: Curve that multiplies the weight decay.
-        gradient_centralization: Whether the mean of each gradient of rank 2 or more is taken off.
-        clip_grad_norm: Longest gradient of the group, as 2-norm.
-        unfreeze_at: Epochs that pass before they learn.
-        reason: Where the full rate comes from, in words.
-        options: Further keys for the optimizer's group, such as `momentum`.
-    """
-
-    name: str
-    names: tuple[str, ...]
-    lr: float
-    weight_decay: float
-    frozen: bool
-    parameters: int
-    lr_scale: float = 1.0
-    schedule: Schedule = CONSTANT
-    decay_every: DecayEvery | None = None
-    weight_decay_schedule: Schedule | None = None
-    gradient_centralization: bool = False
-    clip_grad_norm: float | None = None
-    unfreeze_at: int = 0
-    reason: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def key(self) -> str:
-        """The name without the mark of its half."""
-        return self.name.removesuffix(NO_DECAY)
-
-    @property
-    def full_lr(self) -> float:
-        """The rate at full strength."""
-        return self.lr * self.lr_scale
-
-    def waits(self, step: int, clock: Clock) -> bool:
-        """Say whether it is still frozen at an optimizer step, from 0."""
-        return 0 <= step < self.unfreeze_at * clock.steps_per_epoch
-
-    def rate(self, step: int, clock: Clock) -> float:
-        """Return the effective rate at an optimizer step, from 0."""
-        if self.frozen or self.waits(step, clock):
-            return 0.0
-        rate = self.schedule.rate(step, clock, self.full_lr)
-        return rate if self.decay_every is None else rate * self.decay_every.multiplier(step)
-
-    def decay(self, step: int, clock: Clock) -> float:
-        """Return the weight decay at an optimizer step, from 0."""
-        if self.weight_decay_schedule is None:
-            return self.weight_decay
-        return self.weight_decay_schedule.rate(step, clock, self.weight_decay)
-
-    def explain(self, step: int, clock: Clock) -> str:
-        """Return the rate at a step with the factors it is made of, such as `0.003 = 0.01 × 0.3 × warm-up 3/10`."""
-        if self.frozen:
-            return "0: frozen"
-        if self.waits(step, clock):
-            return f"0: frozen until epoch {self.unfreeze_at}"
-        factors = [f"{self.lr:g}"] + [f"{self.lr_scale:g}"] * (self.lr_scale != 1)
-        factors += [f"{label} ({value:.3g})" for label, value in self.schedule.terms(step, clock, self.full_lr)]
-        if self.decay_every is not None and (count := self.decay_every.count(step)):
-            factors.append(f"decay {self.decay_every.factor:g}^{count}")
-        rate = f"{self.rate(step, clock):.4g}"
-        return f"{rate} = {' × '.join(factors)}" if len(factors) > 1 else rate
-
-    def fixed(self, clock: Clock) -> "Group":
-        """Return an equal group whose schedules need no code of the caller's."""
-        decay = self.weight_decay_schedule
-        return replace(
-            self,
-            schedule=self.schedule.fixed(clock, [self.full_lr]),
-            weight_decay_schedule=decay and decay.fixed(clock, [1.0]),
-        )
-
-    @property
-    def state(self) -> str:
-        """When it learns, in words."""
-        return "frozen" if self.frozen else f"from epoch {self.unfreeze_at}" if self.unfreeze_at else "trained"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the group as plain values."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        decay = self.weight_decay_schedule
-        return values | {
-            "names": list(self.names),
-            "schedule": self.schedule.to_dict(),
-            "decay_every": self.decay_every and self.decay_every.model_dump(),
-            "weight_decay_schedule": decay and decay.to_dict(),
-            "options": dict(self.options),
-        }
 
 
 class RateHook(Protocol):
@@ -152,7 +44,7 @@ class Plan:
 
     groups: tuple[Group, ...]
     clock: Clock = ONE_STEP
-    starts: Mapping[str, int | None] = field(default_factory=dict)
+    starts: Starts = field(default_factory=dict)
     steps_are_known: bool = field(default=True, compare=False)
     hook: RateHook | None = field(default=None, compare=False, repr=False)
 
