@@ -15,10 +15,11 @@ from typing import Any, Protocol
 
 from zoo.errors import InputError, PlanError
 from zoo.rates.groups import ONE_STEP, Group, Starts
-from zoo.rates.plot import Part, draw_plan
+from zoo.rates.plot import draw_plan
+from zoo.rates.plot_rows import Part
 from zoo.rates.schedules.parse import Clock
+from zoo.rates.table import as_rich, as_text, list_records, list_rows, sum_up
 
-NUMBERS = ("tensors", "parameters", "lr", "scale", "weight decay")  # columns that are aligned on the right
 MOST_SAMPLES = 2000  # of a group's rate in a picture; more cannot be seen
 
 
@@ -122,49 +123,15 @@ class Plan:
 
     def records(self) -> list[dict[str, Any]]:
         """Return one row of numbers per group, as `pandas.DataFrame` takes them; rates are those of the whole run."""
-        total = sum(group.parameters for group in self.groups)
-        curves = self._curves()
-        return [
-            {
-                "name": group.name,
-                "state": group.state,
-                "tensors": len(group.names),
-                "parameters": group.parameters,
-                "share": group.parameters / total,
-                "lr": group.lr,
-                "lr_scale": group.lr_scale,
-                "weight_decay": group.weight_decay,
-                "schedule": group.schedule.to_dict().get("kind"),
-                "gradient_centralization": group.gradient_centralization,
-                "unfreeze_at": None if group.frozen else group.unfreeze_at,
-                "first_rate": curves[group.name][0],
-                "highest_rate": max(curves[group.name]),
-                "last_rate": curves[group.name][-1],
-                "reason": group.reason,
-            }
-            for group in self.groups
-        ]
+        return list_records(self.groups, self._curves())
 
     def rows(self) -> list[dict[str, str]]:
         """Return the table of groups as text; columns that say nothing new are left out."""
-        options = _differing_options(self.trained)
-        rows = [_row(group, options) for group in self.groups]
-        learning = [row for row, group in zip(rows, self.groups, strict=True) if not group.frozen]
-        usual = dict.fromkeys(("centralized", "clip", "decays", "optimizer"), "-") | {"scale": "1", "why": ""}
-        usual["schedule"] = learning[0]["schedule"] if learning else "-"
-        bare = {name for name, value in usual.items() if all(row[name] == value for row in learning)}
-        return [{name: value for name, value in row.items() if name not in bare} for row in rows]
+        return list_rows(self.groups)
 
     def totals(self) -> dict[str, str]:
         """Return the last line of the table: how much of the model learns."""
-        total = sum(group.parameters for group in self.groups)
-        trained = sum(group.parameters for group in self.trained)
-        return {
-            "prefix": "total",
-            "state": f"{trained / total:.2%} trained",
-            "tensors": f"{sum(len(group.names) for group in self.groups)}",
-            "parameters": f"{total:,}",
-        }
+        return sum_up(self.groups)
 
     def plot(self, path: str | Path, *, title: str = "Learning rates") -> Path:
         """Draw the network's parts with their share of the parameters, and the rate of each over the whole run.
@@ -204,22 +171,11 @@ class Plan:
         return {group.name: made[_alike(group)] for group in self.groups}
 
     def __str__(self) -> str:
-        return _as_text([*self.rows(), self.totals()])
+        return as_text(self.rows(), self.totals())
 
     def __rich__(self) -> Any:
         """Return the table as rich prints it."""
-        from rich import box
-        from rich.markup import escape
-        from rich.table import Table
-
-        rows, totals = self.rows(), self.totals()
-        table = Table(box=box.SIMPLE, show_footer=True)
-        for column in rows[0]:
-            justify: Any = "right" if column in NUMBERS else "left"
-            table.add_column(column, footer=totals.get(column, ""), justify=justify)
-        for row in rows:
-            table.add_row(*map(escape, row.values()))
-        return table
+        return as_rich(self.rows(), self.totals())
 
 
 def _check_schedules(groups: Sequence[Group], clock: Clock) -> None:
@@ -247,50 +203,7 @@ def _alike(group: Group) -> tuple[Any, ...]:
     return (group.full_lr, group.unfreeze_at, group.decay_every, id(group.schedule))
 
 
-def _differing_options(groups: Sequence[Group]) -> list[str]:
-    """Return the options of the optimizer that are not the same in all groups."""
-    names = dict.fromkeys(name for group in groups for name in group.options)
-    return [name for name in names if len({repr(group.options.get(name)) for group in groups}) > 1]
-
-
-def _row(group: Group, options: Sequence[str]) -> dict[str, str]:
-    row = {
-        "prefix": group.name,
-        "state": group.state,
-        "tensors": f"{len(group.names)}",
-        "parameters": f"{group.parameters:,}",
-        "lr": "0",
-    }
-    row |= dict.fromkeys(("scale", "weight decay", "schedule", "centralized", "clip", "decays", "optimizer"), "-")
-    if group.frozen:
-        return row | {"why": ""}
-    scheduled, every = group.weight_decay_schedule, group.decay_every
-    own = [f"{name} {group.options[name]}" for name in options if name in group.options]
-    return row | {
-        "lr": f"{group.lr:g}",
-        "scale": f"{group.lr_scale:.4g}",
-        "weight decay": f"{group.weight_decay:g}" + (f" × {scheduled.to_dict()['kind']}" if scheduled else ""),
-        "schedule": str(group.schedule.to_dict()["kind"]),
-        "centralized": "yes" if group.gradient_centralization else "-",
-        "clip": "-" if group.clip_grad_norm is None else f"{group.clip_grad_norm:g}",
-        "decays": "-" if every is None else f"× {every.factor:g} every {every.steps} steps",
-        "optimizer": ", ".join(own) or "-",
-        "why": group.reason,
-    }
-
-
 def _spread(steps: int) -> Iterator[int]:
     stride = max(1, math.ceil(steps / MOST_SAMPLES))
     yield from range(0, steps - 1, stride)
     yield steps - 1
-
-
-def _as_text(rows: Sequence[Mapping[str, str]]) -> str:
-    columns = list(rows[0])
-    widths = {column: max(len(column), *(len(row.get(column, "")) for row in rows)) for column in columns}
-    lines = []
-    for row in [dict(zip(columns, columns, strict=True)), *rows]:
-        texts = [(column, row.get(column, "")) for column in columns]
-        cells = [text.rjust(widths[c]) if c in NUMBERS else text.ljust(widths[c]) for c, text in texts]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
