@@ -51,9 +51,6 @@ def section(card: str, title: str) -> list[str]:
     return part.strip().splitlines()
 
 
-# ---- the metadata
-
-
 def test_the_metadata_of_a_classifier() -> None:
     card = write_card(trained({"licence": "Apache-2.0", "origin": WEIGHTS}, parents=(PARENT,)))
     scores = [{"type": "accuracy", "value": 0.75, "name": "top-1 accuracy"}]
@@ -129,9 +126,6 @@ def test_licences_as_the_hub_has_them(licence: str | None, facts: dict[str, str]
 )
 def test_the_data_has_the_last_part_of_its_path_as_its_name(source: str | None, name: str | None) -> None:
     assert trained(data=DATA | {"source": source}).dataset == name
-
-
-# ---- the text
 
 
 def test_what_it_is() -> None:

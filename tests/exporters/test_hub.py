@@ -2,7 +2,6 @@ import json
 import re
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -100,9 +99,6 @@ class TestHub(ExporterContract):
         return REPO
 
 
-# ---- there and back
-
-
 def test_a_run_goes_and_comes_back_bit_by_bit(hub: HubServer, trained: Path) -> None:
     lines: list[str] = []
     sent = push(trained, REPO, token="hf_writer", say=lines.append)
@@ -182,17 +178,6 @@ def test_a_dry_run_sends_nothing(hub: HubServer, run: Path) -> None:
     assert not hub.requests
 
 
-def test_a_run_object_and_a_model_go_too(hub: HubServer, run: Path) -> None:
-    send(SimpleNamespace(folder=run), "org/run")  # as a Run has it
-    assert published(hub, "org/run") == FILES
-    model = zoo.get(TINY, classes=["ant", "bee"], seed=3)
-    send(model, "org/model")
-    assert published(hub, "org/model") == {"README.md", "config.json", "model.safetensors"}
-    assert_same(zoo.get("org/model", token="hf_reader"), model)
-    send(run, "org/bare", pictures=False)
-    assert published(hub, "org/bare") == {name for name in FILES if not name.startswith("pictures/")}
-
-
 def test_a_repository_of_everybody(hub: HubServer, run: Path) -> None:
     send(run, private=False)
     assert not hub.private
@@ -237,9 +222,6 @@ def stored(hub: HubServer) -> dict[str, bytes]:
     return {name: entry.local.read_bytes() for name, entry in hub.store.resolve(REPO, "main")[1].items()}
 
 
-# ---- what fails
-
-
 @pytest.mark.parametrize("fault", [{"status": 500}, {"reset": True}], ids=str)
 @pytest.mark.parametrize("request_", REQUESTS)
 def test_a_push_that_breaks_off_leaves_what_was_there(
@@ -275,12 +257,7 @@ def test_an_answer_that_is_lost_is_told(hub: HubServer, run: Path) -> None:
 @pytest.mark.parametrize(
     ("request_", "status", "kind", "words"),
     [
-        (
-            REQUESTS[0],
-            401,
-            WeightsAccessError,
-            r"no token was sent, or none that is accepted \(401\)\. Log in \(hf auth login\)",
-        ),
+        (REQUESTS[0], 401, WeightsAccessError, r"no token was sent, or none that is accepted \(401\)\. Log in \(hf"),
         (
             REQUESTS[1],
             403,

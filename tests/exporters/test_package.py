@@ -39,9 +39,6 @@ def read(package: Package, name: str) -> Any:
     return json.loads((package.folder / name).read_text())
 
 
-# ---- what goes
-
-
 def test_what_goes_of_a_run_and_what_stays(run: RunFolder, tmp_path: Path) -> None:
     package = packed(run.path, tmp_path)
     assert {name for name, _ in package.files} == FILES
@@ -82,9 +79,6 @@ def test_pictures_are_left_out_if_asked(run: RunFolder, tmp_path: Path) -> None:
     assert {name for name, _ in package.files} == {name for name in FILES if "/" not in name}
     assert "pictures/" not in (package.folder / "README.md").read_text()
     assert package.notes == ()
-
-
-# ---- what is made clean
 
 
 def test_weights_from_a_local_file_lose_their_path(run: RunFolder, tmp_path: Path) -> None:
@@ -149,9 +143,6 @@ def test_nor_in_the_header_of_the_weights(run: RunFolder, tmp_path: Path) -> Non
 def test_what_only_looks_like_one(run: RunFolder, tmp_path: Path, text: str) -> None:
     run.write_json("plan.json", {"note": text})
     assert packed(run.path, tmp_path).files
-
-
-# ---- what is refused
 
 
 @pytest.mark.parametrize("how", ["state", "status", "weights"])
@@ -266,9 +257,6 @@ def test_an_empty_plan_and_scores_that_are_none(run: RunFolder, tmp_path: Path) 
     card = (packed(run.path, tmp_path).folder / "README.md").read_text()
     assert "## Scores" not in card
     assert "## How it was trained" not in card
-
-
-# ---- folders that somebody else has made
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import torch
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
-from plan_nets import Net, Stack, groups_of, make_context, make_large, owners, plan_lrs, rates_of
+from plan_nets import Net, Stack, groups_of, make_large, owners, rates_of
 from zoo.errors import PlanError
-from zoo.optim.freeze import apply_plan
-from zoo.rates.assign import choose_rates, plan_layers
-from zoo.rates.schedules.parse import Clock
+from zoo.rates.assign import choose_rates, plan_layers, plan_lrs
+from zoo.rates.groups import Common
+from zoo.rates.schedules.parse import Clock, parse_schedule
 from zoo.rates.spec import MOST_LISTED, Settings
 
 RESNET50 = timm.create_model("resnet50", num_classes=10)
@@ -55,43 +55,12 @@ def test_the_longest_prefix_wins_whatever_the_order_of_keys_and_rates():
     assert inner_frozen["conv1.weight"].lr == 0.5
 
 
-def test_the_documented_example_means_what_its_code_says():
-    """`{"conv": 0.001, "default": 0.}` trains the convolutions and freezes the rest, not the other way round."""
-    group = owners(plan_lrs(Net(), {"conv": 0.001, "default": 0.0}))
-    assert not group["conv1.weight"].frozen
-    assert group["head2.weight"].frozen
-
-
 def test_the_order_of_keys_does_not_matter():
     rates = {"conv": 0.1, "conv2": 0.2, "@norm": {"weight_decay": 0.1}, "head2@bias": 0.3, "default": 0.01}
     plan = plan_lrs(Net(), rates, weight_decay=0.5)
     other = plan_lrs(Net(), dict(reversed(rates.items())), weight_decay=0.5)
     assert other == plan
     assert other.digest == plan.digest
-
-
-def test_no_decay_on_parameters_of_one_dimension():
-    plan = plan_lrs(Net(), {"default": 0.1}, weight_decay=0.01)
-    decays = {name: group.weight_decay for name, group in owners(plan).items()}
-    assert decays["conv1.weight"] == 0.01
-    assert decays["bn1.weight"] == decays["conv1.bias"] == 0
-    assert set(groups_of(plan)) == {"default", "default (no decay)"}
-    everything = plan_lrs(Net(), {"default": 0.1}, weight_decay=0.01, decay_norm_and_bias=True)
-    assert [group.weight_decay for group in everything.groups] == [0.01]
-
-
-def test_without_decay_there_is_nothing_to_split():
-    assert [group.name for group in plan_lrs(Net(), {"default": 0.1}).groups] == ["default"]
-
-
-def test_a_plan_in_which_nothing_learns_is_refused():
-    with pytest.raises(PlanError, match=r"nothing would learn"):
-        plan_lrs(Net(), {"head": 0, "default": 0})
-
-
-def test_a_model_without_parameters_is_refused():
-    with pytest.raises(PlanError, match=r"ReLU has no parameters"):
-        plan_lrs(nn.ReLU(), {"default": 0.1})
 
 
 def test_tied_parameters_are_counted_once_and_known_by_all_their_names():
@@ -111,43 +80,15 @@ def test_the_model_is_not_changed():
     assert [name for name, parameter in model.named_parameters() if not parameter.requires_grad] == ["conv1.weight"]
 
 
-# Keys that catch nothing
-
-
-def test_a_prefix_that_matches_nothing_names_near_ones_and_the_top_level():
-    with pytest.raises(PlanError, match=r"key 'heda' matches no parameter of Net\. Did you mean 'head'.*conv1, bn1"):
-        plan_lrs(Net(), {"heda": 0.1, "default": 0})
-
-
-def test_a_part_without_parameters_is_refused_by_name():
-    """The pooling layer of OneFlow's tutorial: its group was empty, and its rate did nothing."""
-
-    class Mobile(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.features = nn.Conv2d(3, 4, 3)
-            self.adaptive_avg_pool2d = nn.AdaptiveAvgPool2d(1)
-            self.classifier = nn.Linear(4, 2)
-
-    with pytest.raises(
-        PlanError, match=r"'adaptive_avg_pool2d' matches no parameter of Mobile \(that module has no par"
-    ):
-        plan_lrs(Mobile(), {"features": 1e-3, "adaptive_avg_pool2d": 1e-4, "classifier": 1e-5, "default": 0})
-
-
 def test_a_prefix_whose_parameters_longer_ones_take_is_an_error():
-    with pytest.raises(
-        PlanError, match=r"'conv' catches nothing, because longer keys take all.*'conv1', 'conv2'\. Rem"
-    ):
+    with pytest.raises(PlanError, match=r"'conv' catches nothing, because longer keys take all.*'conv1', 'conv2'\."):
         plan_lrs(Net(), {"conv": 0.1, "conv1": 0.2, "conv2": 0.3, "default": 0})
     with pytest.raises(PlanError, match=r"'bn@norm' catches nothing, because longer keys take all.*: 'bn1@norm'\."):
         plan_lrs(Net(), {"bn@norm": 0.1, "bn1@norm": 0.2, "default": 0})
 
 
 def test_a_kind_that_is_not_there_is_told():
-    with pytest.raises(
-        PlanError, match=r"key 'head@norm' matches no parameter: there is no norm under 'head'\. Remove"
-    ):
+    with pytest.raises(PlanError, match=r"key 'head@norm' matches no parameter: there is no norm under 'head'\."):
         plan_lrs(Net(), {"head@norm": 0.1, "default": 0.1})
     with pytest.raises(PlanError, match=r"key '@conv' matches no parameter: there is no conv in Linear\."):
         plan_lrs(nn.Linear(2, 2), {"@conv": 0.1, "default": 0.1})
@@ -178,9 +119,6 @@ def test_the_rate_of_an_unmatched_key_is_not_the_largest():
     options = {"schedule": "constant", "schedule_defaults": {"warmup_start_lr": 0.1, "warmup_steps": 4}}
     plan = plan_lrs(Net(), {"nose": 8, "default": 0.2}, unmatched="ignore", clock=Clock(1, 8), **options)
     assert plan.rates(0) == {"default": 0.1}
-
-
-# Settings
 
 
 def test_settings_of_a_key_are_those_of_its_group():
@@ -234,38 +172,20 @@ def test_a_list_of_rates_is_followed_and_has_to_last():
     assert [plan.rates(step)["head"] for step in range(4)] == [0.1, 0.2, 0.3, 0.4]
     assert plan.rates(3)["default"] == pytest.approx(0.005)
     assert plan.at(Clock(2, 2)) == plan
-    with pytest.raises(
-        PlanError, match=r"^lr plan: 'head': schedule 'rates' has 4 values; the run has 6 optimizer steps"
-    ):
+    with pytest.raises(PlanError, match=r"^lr plan: 'head': schedule 'rates' has 4 values; the run has 6 optimizer"):
         plan.at(Clock(2, 3))
-
-
-def test_the_rate_of_oneflows_eager_loop():
-    """`lr *= lr_scale` where `batch % 10 == 0`: lr0 * scale^(1 + floor((k - 1) / 10)) at batch k."""
-    plan = plan_lrs(
-        Net(), {"head": {"lr": 0.1, "decay_every": {"steps": 10, "factor": 0.9, "start": 1}}, "default": 0.2}
-    )
-    rate = 0.1
-    for step in range(60):
-        assert plan.rates(step)["head"] == pytest.approx(rate, rel=1e-14)
-        rate *= 0.9 if step % 10 == 0 else 1
-    assert plan.rates(59)["default"] == 0.2
-
-
-def test_a_scale_is_another_thing_than_a_decay():
-    plan = plan_lrs(Net(), {"head": {"lr": 0.1, "lr_scale": 0.9}, "default": 0.2})
-    assert {plan.rates(step)["head"] for step in (0, 1, 50)} == {0.1 * 0.9}
 
 
 def test_wrong_schedules_of_several_keys_are_told_at_once():
     rates = {"conv": {"lr": 1, "schedule": "cosin"}, "head": {"lr": 1, "schedule": {"kind": "step"}}, "default": 0}
-    with pytest.raises(
-        PlanError, match=r"(?s)lr plan: 2 errors.*'conv': unknown schedule 'cosin'.*'head': schedule 'ste"
-    ):
+    with pytest.raises(PlanError, match=r"(?s)lr plan: 2 errors.*'conv': unknown schedule 'cosin'.*'head': schedule"):
         plan_lrs(Net(), rates)
 
 
-# Kinds of layer
+def test_common_and_its_fields_can_both_be_given():
+    plan = plan_lrs(Net(), {"default": 0.1}, Common(weight_decay=0.5, schedule="cosine"), weight_decay=0.25)
+    assert plan.groups[0].weight_decay == 0.25
+    assert plan.groups[0].schedule == parse_schedule("cosine")
 
 
 class Kinds(nn.Module):
@@ -339,9 +259,7 @@ def test_a_prefix_and_a_kind_that_say_the_same_thing_agree():
 @pytest.mark.parametrize("frozen", [0, 0.1])
 def test_a_prefix_and_a_kind_that_contradict_each_other_are_an_error(frozen):
     rates = {"a": {"lr": frozen, "weight_decay": 0.5}, "@norm": {"lr": 0.2, "weight_decay": 0.1}, "default": 0.3}
-    with pytest.raises(
-        PlanError, match=r"keys 'a' and '@norm' both give lr and weight_decay to the same parameters, and"
-    ):
+    with pytest.raises(PlanError, match=r"keys 'a' and '@norm' both give lr and weight_decay to the same parameters"):
         plan_lrs(Kinds(), rates)
     decided = plan_lrs(Kinds(), rates | {"a@norm": 0.7})
     assert owners(decided)["a.norm.weight"].lr == 0.7
@@ -386,9 +304,6 @@ def test_a_tied_parameter_has_the_kind_of_its_first_layer():
     assert rates_of(plan_lrs(model, {"@linear": 1, "default": 2}))["0.weight"] == 1
 
 
-# Modes
-
-
 def test_choose_rates_by_mode():
     model = Net()
     assert choose_rates(model, 0.1) == choose_rates(model, 0.1, mode="head") == {"head": 0.1, "default": 0}
@@ -397,10 +312,6 @@ def test_choose_rates_by_mode():
     given = {"conv": 0.1, "default": 0}
     assert choose_rates(model, given) == given
     assert choose_rates(model, given) is not given
-
-
-def test_a_model_without_a_mapping_of_its_own_has_one_rate_for_all():
-    assert choose_rates(nn.Linear(2, 2), 0.1) == choose_rates(nn.Linear(2, 2), 0.1, mode="full") == {"default": 0.1}
 
 
 @pytest.mark.parametrize("mode", ["head", "low_lr", "full"])
@@ -434,13 +345,10 @@ def test_one_rate_is_checked_too(lr):
         choose_rates(Net(), lr)
 
 
-# Rates that fall with depth
-
-
-@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "convnext_atto", "mobilenetv2_100"])
 def test_rates_fall_as_timms_own_groups_have_them(name):
     model = timm.create_model(name)
-    plan = plan_layers(model, {"default": 0.1}, make_context(weight_decay=0.05), layer_decay=0.75)
+    plan = plan_layers(model, {"default": 0.1}, Common(weight_decay=0.05), layer_decay=0.75)
     ours = {inner: (group.lr_scale, group.weight_decay) for group in plan.groups for inner in group.names}
     called = {id(parameter): inner for inner, parameter in model.named_parameters()}
     groups = param_groups_layer_decay(model, weight_decay=0.05, layer_decay=0.75)
@@ -451,7 +359,7 @@ def test_rates_fall_as_timms_own_groups_have_them(name):
 
 
 def test_rates_between_the_first_and_the_last_layer_are_geometric():
-    plan = plan_layers(timm.create_model("resnet18"), {"default": 0.1}, make_context(), first_lr=1e-4)
+    plan = plan_layers(timm.create_model("resnet18"), {"default": 0.1}, Common(), first_lr=1e-4)
     rates = [group.full_lr for group in plan.groups]
     assert len(rates) == 10
     assert rates[0] == pytest.approx(1e-4, rel=1e-15)
@@ -461,19 +369,19 @@ def test_rates_between_the_first_and_the_last_layer_are_geometric():
 
 
 def test_the_reason_stands_beside_the_rate():
-    plan = plan_layers(timm.create_model("resnet18"), {"fc": 0.1, "default": 0.01}, make_context(), layer_decay=0.5)
+    plan = plan_layers(timm.create_model("resnet18"), {"fc": 0.1, "default": 0.01}, Common(), layer_decay=0.5)
     groups = groups_of(plan)
     assert groups["layer4.1"].reason == "0.01 × 0.5^1, layer 9 of 10"
     assert groups["conv1 to bn1"].reason == "0.01 × 0.5^9, layer 1 of 10"
     assert groups["fc"].reason == ""
     assert groups["layer4.1"].full_lr == 0.005
-    first = plan_layers(timm.create_model("resnet18"), {"default": 0.1}, make_context(), first_lr=0.001)
+    first = plan_layers(timm.create_model("resnet18"), {"default": 0.1}, Common(), first_lr=0.001)
     assert groups_of(first)["layer4.1"].reason == "0.1 × (0.001 / 0.1)^(1/9), layer 9 of 10"
 
 
 def test_frozen_layers_stay_frozen_and_keep_their_depth():
     rates = {"conv1": 0, "bn1": 0, "default": 0.1}
-    plan = plan_layers(timm.create_model("resnet18"), rates, make_context(), layer_decay=0.5)
+    plan = plan_layers(timm.create_model("resnet18"), rates, Common(), layer_decay=0.5)
     assert [group.name for group in plan.groups if group.frozen] == ["conv1", "bn1"]
     assert groups_of(plan)["layer1.0"].full_lr == 0.1 * 0.5**8
     assert plan.starts == {"conv1": None, "bn1": None, "default": 0}
@@ -481,10 +389,7 @@ def test_frozen_layers_stay_frozen_and_keep_their_depth():
 
 def test_one_layer_that_learns_cannot_fall():
     with pytest.raises(PlanError, match=r"rates cannot fall with depth, because only one layer learns\. Leave out"):
-        plan_layers(timm.create_model("resnet18"), {"fc": 0.1, "default": 0}, make_context(), layer_decay=0.5)
-
-
-# Size
+        plan_layers(timm.create_model("resnet18"), {"fc": 0.1, "default": 0}, Common(), layer_decay=0.5)
 
 
 def test_a_network_of_161_tensors_is_two_groups_or_as_many_as_are_asked_for():
@@ -515,12 +420,3 @@ def test_many_wrong_keys_are_told_in_no_time():
     with pytest.raises(PlanError, match=rf"(?s)lr plan: 2000 errors.*and {2000 - MOST_LISTED} more\."):
         plan_lrs(Stack(50), {f"c{index:05d}.": 0.1 for index in range(2000)} | {"default": 0.01})
     assert time.process_time() - began < 5
-
-
-def test_a_plan_can_be_applied_again_and_again():
-    model = Net()
-    for rates in ({"head": 0.1, "default": 0}, {"default": 0.1}, {"conv": 0.1, "default": 0}):
-        plan = plan_lrs(model, rates)
-        apply_plan(model, plan)
-        learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-        assert learning == {name for group in plan.trained for name in group.names}

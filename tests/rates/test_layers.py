@@ -1,6 +1,5 @@
 import pytest
 import timm
-from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from zoo.errors import PlanError
@@ -29,21 +28,6 @@ class Net(nn.Module):
 
 def names(model):
     return [layer.name for layer in order_layers(model)]
-
-
-def scales(model, decay):
-    """Factor of every parameter's rate, by our layers and by timm itself."""
-    layers = order_layers(model)
-    ours = {name: decay ** (len(layers) - 1 - i) for i, layer in enumerate(layers) for name in layer.parameters}
-    called = {id(parameter): name for name, parameter in model.named_parameters()}
-    groups = param_groups_layer_decay(model, layer_decay=decay)
-    return ours, {called[id(parameter)]: group["lr_scale"] for group in groups for parameter in group["params"]}
-
-
-@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "convnext_atto", "mobilenetv2_100"])
-def test_layers_of_timms_models_are_timms(name):
-    ours, theirs = scales(timm.create_model(name), 0.75)
-    assert ours == theirs
 
 
 def test_layers_are_called_by_the_modules_that_they_hold():

@@ -1,5 +1,3 @@
-import math
-
 import pytest
 import torch
 from torch import nn
@@ -11,7 +9,6 @@ from zoo.optim.build import build_optimizer
 from zoo.rates.make import ASSUMED_STEPS, make_plan, training_params
 from zoo.rates.options import RateOptions
 from zoo.rates.schedules.parse import Clock
-from zoo.rates.spec import Settings
 from zoo.settings.preset import Preset
 from zoo.settings.resolve import plan_rates
 
@@ -33,9 +30,6 @@ class Plain(nn.Module):
         self.conv, self.bn, self.fc = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2)
 
 
-# Ways to say rates
-
-
 def test_one_rate_is_that_of_the_head(resnet):
     one = plan(resnet)
     assert one == plan(resnet, mode="head")
@@ -53,22 +47,6 @@ def test_low_lr_says_where_the_slower_rate_comes_from(resnet):
     assert (groups["default"].lr, groups["fc"].lr) == (0.05, 0.1)
     assert groups["default"].reason == "0.1 × 0.5 (backbone)"
     assert groups["fc"].reason == ""
-
-
-def test_a_mapping_of_rates_settings_and_kinds_is_taken():
-    rates = {"conv": {"lr": 0.1, "lr_scale": 0.5}, "@bias": Settings(weight_decay=0.25), "fc": 0.3, "default": 0.2}
-    made = plan(Plain(), rates | {"fc@bias": {"unfreeze_at": 2}})
-    expected = {
-        "conv.weight": 0.05,
-        "conv.bias": 0.05,
-        "bn.weight": 0.2,
-        "bn.bias": 0.2,
-        "fc.weight": 0.3,
-        "fc.bias": 0.3,
-    }
-    assert rates_of(made) == expected
-    assert owners(made)["conv.bias"].weight_decay == 0.25
-    assert owners(made)["fc.bias"].unfreeze_at == 2
 
 
 def test_rates_fall_through_the_whole_model_or_its_slower_part(resnet):
@@ -99,15 +77,6 @@ def test_rates_fall_through_the_whole_model_or_its_slower_part(resnet):
 def test_two_ways_to_say_rates_are_refused(resnet, fields):
     with pytest.raises(PresetError, match=r"Remove one of them|Use mode 'full'"):
         zoo.plan(resnet, **fields)
-
-
-def test_rate_0_is_told(resnet):
-    for fields in ({}, {"mode": "full"}, {"mode": "low_lr"}):
-        with pytest.raises(PlanError, match=r"nothing would learn"):
-            plan(resnet, 0.0, **fields)
-
-
-# Unfreezing
 
 
 @pytest.mark.parametrize("mode", [None, "head"])
@@ -144,22 +113,15 @@ def test_unfreezing_with_a_mapping(resnet):
     made = plan(resnet, {"fc": 0.1, "layer4": 0.02, "default": 0.01}, unfreeze={"1": "layer4", "2": "default"})
     points = {group.name: (group.unfreeze_at, group.lr) for group in made.groups if group.name == group.key}
     assert points == {"default": (2, 0.01), "layer4": (1, 0.02), "fc": (0, 0.1)}
-    with pytest.raises(
-        PlanError, match=r"'layer4' is named, but 'default' has rate 0 there\. Give it the rate to learn"
-    ):
+    with pytest.raises(PlanError, match=r"'layer4' is named, but 'default' has rate 0 there\. Give it the rate to"):
         plan(resnet, {"fc": 0.1, "default": 0}, unfreeze={"1": "layer4"})
 
 
 def test_what_would_never_learn_is_told(resnet):
-    with pytest.raises(
-        PlanError, match=r"in a run of 5 epochs 'layer4' \(after 5\) would never learn\. Unfreeze earlier"
-    ):
+    with pytest.raises(PlanError, match=r"in a run of 5 epochs 'layer4' \(after 5\) would never learn\. Unfreeze"):
         plan(resnet, unfreeze={"5": "layer4"}, epochs=5)
     with pytest.raises(PlanError, match=r"in a run of 10 epochs 'fc' \(after 20\) would never learn"):
         plan(resnet, {"fc": {"lr": 0.1, "unfreeze_at": 20}, "default": 0.1})
-
-
-# What holds for all groups
 
 
 def test_the_warm_up_of_the_preset_holds_for_all_groups():
@@ -179,13 +141,6 @@ def test_half_an_epoch_of_warm_up_unless_told():
     assert plan(Plain(), steps_per_epoch=10, compat="super-gradients").rates(0)["default"] == 0.1
 
 
-def test_a_group_may_have_a_schedule_with_a_rise_of_its_own():
-    rates = {"fc": {"lr": 0.1, "schedule": "one_cycle"}, "default": 0.1}
-    made = plan(Plain(), rates, steps_per_epoch=10)
-    assert made.rates(0)["fc"] == pytest.approx(0.1 / 25)
-    assert made.rates(0)["default"] == pytest.approx(0.01)
-
-
 def test_a_run_of_unknown_length_is_taken_to_be_of_100_steps_per_epoch():
     made = plan(Plain(), epochs=3, accumulate=2)
     assert made.clock == Clock(3, ASSUMED_STEPS, 2)
@@ -200,9 +155,7 @@ def test_a_list_of_rates_has_to_last_for_a_run_of_known_length():
     rates = {"fc": {"lr": [0.1] * 20}, "default": 0.1}
     assert not plan(Plain(), rates).steps_are_known
     assert plan(Plain(), rates, epochs=2, steps_per_epoch=10).rates(19)["fc"] == 0.1
-    with pytest.raises(
-        PlanError, match=r"lr plan: schedule 'rates' has 20 values|'fc': schedule 'rates' has 20 values"
-    ):
+    with pytest.raises(PlanError, match=r"lr plan: schedule 'rates' has 20 values|'fc': schedule 'rates' has 20"):
         plan(Plain(), rates, epochs=2, steps_per_epoch=11)
 
 
@@ -214,9 +167,6 @@ def test_order_and_unmatched_and_centralization_reach_the_plan():
     with pytest.raises(PlanError, match=r"order leaves out 'conv.weight'"):
         plan(Plain(), order=order[:-1])
     assert set(rates_of(plan(Plain(), {"nose": 1, "default": 0.1}, unmatched="ignore")).values()) == {0.1}
-
-
-# Hooks of the model
 
 
 class Hooked(Plain):
@@ -246,24 +196,6 @@ def test_hooks_of_a_model_are_used_for_one_rate():
     assert plan(Hooked(), mode="full", **fields).hook is None
 
 
-def test_a_hook_beside_unfreezing():
-    fields = {"training_params": {"multiply_backbone_lr": 0.5}}
-    made = plan(Hooked(), unfreeze={"2": ["bn"]}, **fields)
-    assert {name: group.unfreeze_at for name, group in owners(made).items() if group.unfreeze_at} == {
-        "bn.weight": 2,
-        "bn.bias": 2,
-    }
-
-
-def test_a_model_with_the_second_hook_alone():
-    class Second(Plain):
-        def update_param_groups(self, param_groups, lr, epoch, iter, training_params, total_batch):
-            return [group | {"lr": 0.5 * lr} for group in param_groups]
-
-    made = plan(Second(), steps_per_epoch=4, schedule="constant", warmup_steps=0)
-    assert made.rates(0) == {"default": 0.05, "default (no decay)": 0.05}
-
-
 def test_rates_alone_are_enough_for_a_plan():
     made = make_plan(Plain(), RateOptions(lr=0.1), default_decay=0.25)
     assert {group.name: group.weight_decay for group in made.groups} == {"default": 0.25, "default (no decay)": 0.0}
@@ -285,9 +217,6 @@ def test_the_hooks_of_our_own_models_change_nothing(resnet):
     ]
 
 
-# Optimizers of the user's
-
-
 def test_the_groups_of_an_optimizer_are_the_plan():
     model = Plain()
     optimizer = torch.optim.SGD(model.fc.parameters(), lr=0.25)
@@ -295,12 +224,6 @@ def test_the_groups_of_an_optimizer_are_the_plan():
     assert rates_of(made) | {"fc.weight": 0.25, "fc.bias": 0.25} == rates_of(made)
     assert made.rates(0) == {"default": 0.0, "group 0": 0.25}
     assert build_optimizer(model, made, optimizer=optimizer) is optimizer
-
-
-def test_the_plan_of_a_registry_model_is_planned_quickly_and_drawn(resnet, tmp_path):
-    made = zoo.plan(resnet, 0.1, mode="low_lr", layer_decay=0.75, unfreeze={2: "conv1"}, steps_per_epoch=20, epochs=5)
-    assert made.plot(tmp_path / "plan.png").stat().st_size > 10_000
-    assert math.isclose(sum(row["share"] for row in made.records()), 1)
 
 
 @pytest.mark.parametrize("name", ["initialize_param_groups", "update_param_groups", "get_finetune_lr_dict"])

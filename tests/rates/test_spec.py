@@ -136,15 +136,6 @@ def test_what_is_no_finite_number_of_0_or_more_is_no_rate(rate):
         read_rates({"conv": rate, "default": 0.1})
 
 
-def test_the_mapping_needs_a_default():
-    with pytest.raises(
-        PlanError, match=r"lr plan: the mapping \{'head': 0.1\} has no 'default'\. Add one: the rate of"
-    ):
-        read_rates({"head": 0.1})
-    with pytest.raises(PlanError, match=r"mapping \{\} has no 'default'"):
-        read_rates({})
-
-
 def test_all_bad_rates_are_told_at_once():
     with pytest.raises(PlanError, match=r"'conv' is -1; 'head' is 'x' \(str\); 'default' is nan\. Expected a finite"):
         read_rates({"conv": -1, "head": "x", "default": math.nan})

@@ -30,9 +30,7 @@ def test_in_a_folder_a_single_file_needs_no_usual_name(tmp_path: Path) -> None:
 
 def test_two_files_are_not_guessed_between(tmp_path: Path) -> None:
     fill(tmp_path, "b.safetensors", "a.safetensors")
-    with pytest.raises(
-        WeightsError, match=r"tiny.* 2 safetensors files: a\.safetensors, b\.safetensors\. .* the right one"
-    ):
+    with pytest.raises(WeightsError, match=r"tiny.* 2 safetensors files: a\.safetensors, b\.safetensors\. .* the"):
         find_file(tmp_path, model="tiny")
 
 
@@ -54,13 +52,9 @@ def test_a_pickle_is_refused_with_a_way_to_convert_it(tmp_path: Path, name: str)
 def test_a_reader_of_foreign_files_gets_the_one_that_is_named(tmp_path: Path) -> None:
     fill(tmp_path, "ckpt_best.pth", "ckpt_latest.pth", "a.bin")
     assert find_file(tmp_path / "ckpt_best.pth", model="tiny", foreign=True) == tmp_path / "ckpt_best.pth"
-    with pytest.raises(
-        WeightsError, match=r"It holds ckpt_best\.pth, ckpt_latest\.pth: pass the path of the right one"
-    ):
+    with pytest.raises(WeightsError, match=r"It holds ckpt_best\.pth, ckpt_latest\.pth: pass the path of the right"):
         find_file(tmp_path, model="tiny", foreign=True)
-    with pytest.raises(
-        WeightsError, match=r"a\.bin is refused; expected a \.safetensors or \.pt or \.pth file\. A pickle"
-    ):
+    with pytest.raises(WeightsError, match=r"a\.bin is refused; expected a \.safetensors or \.pt or \.pth file\. A"):
         find_file(tmp_path / "a.bin", model="tiny", foreign=True)
     fill(tmp_path, "model.safetensors")
     assert find_file(tmp_path, model="tiny", foreign=True) == tmp_path / "model.safetensors"

@@ -1,11 +1,9 @@
 import hashlib
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +20,6 @@ from zoo.weights.find import find_weights
 from zoo.weights.licence import is_commercial
 from zoo.weights.load import load_into
 from zoo.weights.spec import ForeignFile, Found, LoadReport, WebWeights, Weights
-
-SHARED = Path(__file__).parents[3] / "shared" / "weights"
 
 
 class Tiny(nn.Module):
@@ -67,9 +63,6 @@ def local(folder: Path, tensors: dict[str, Tensor]) -> Found:
     path = folder / "model.safetensors"
     save_tensors(tensors, path, {})
     return find(path)
-
-
-# ---- what is known of weights
 
 
 def test_pinned_means_commit_and_digest() -> None:
@@ -117,9 +110,6 @@ def test_the_caveat_of_imagenet_stands_beside_the_licence() -> None:
     assert "released for non-commercial research" in weights.caveat
     assert weights.describe()["caveat"] == weights.caveat
     assert replace(weights, source="COCO 2017").caveat == ""
-
-
-# ---- known weights, from the Hub
 
 
 def test_a_cached_file_is_hashed_once(hub: HubServer, known: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,9 +217,7 @@ def test_another_file_than_the_known_one_is_an_error(hub: HubServer, known: Weig
 def test_corruption_without_a_network(hub: HubServer, known: Weights) -> None:
     find(True, known).path.write_bytes(DAMAGED)
     hub.fail(".*", status=503, times=None)
-    with pytest.raises(
-        WeightsError, match=rf"expected {SHA256}\. A new download failed: .* answered 503 .* Three ways out"
-    ):
+    with pytest.raises(WeightsError, match=rf"expected {SHA256}\. A new download failed: .* answered 503 .* Three"):
         find(True, known)
 
 
@@ -253,48 +241,11 @@ def test_errors_of_the_hub_name_the_model(hub: HubServer, known: Weights) -> Non
         find(True, replace(known, revision=None))
 
 
-def test_a_download_that_heals(hub: HubServer, known: Weights) -> None:
-    hub.fail("GET", status=503)
-    hub.fail("GET", reset=True, truncate=100)
-    assert find(True, known).sha256 == SHA256
-
-
 def test_a_gated_repository_needs_a_token(hub: HubServer, known: Weights) -> None:
     hub.tokens, hub.gated = {"hf_friend"}, {"org/tiny": {"hf_friend"}}
     with pytest.raises(WeightsError, match=r"^weights of tiny: org/tiny is gated"):
         find(True, known)
     assert find(True, known, token="hf_friend").pinned
-
-
-def test_offline(hub: HubServer, known: Weights) -> None:
-    find(True, known)
-    hub.requests.clear()
-    code = f"""
-import sys
-from zoo.weights.spec import Weights
-from zoo.weights.find import find_weights
-known = Weights(**{asdict(known)!r})
-print(find_weights(True, known, name="tiny").sha256)
-assert "torch" not in sys.modules
-find_weights("org/other", None, name="tiny")
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.strip() == SHA256, done.stderr
-    message = done.stderr.strip().splitlines()[-1]
-    assert message.startswith(
-        "zoo.errors.WeightsNetworkError: weights of tiny: HF_HUB_OFFLINE is set, and model.safetensors of"
-    )
-    assert "Three ways out" in message
-    assert not hub.requests
-
-
-# ---- any repository
 
 
 def test_any_repository(hub: HubServer, known: Weights) -> None:
@@ -339,16 +290,11 @@ def test_content_is_held_against_the_announced_digest(hub: HubServer, known: Wei
     [
         (b'{"x": "' + b"a" * 1_000_000 + b'"}', "longer than 1,000,000 bytes"),
         (b"[1, 2]", "not an object: list"),
-        (b"<html>", "Expecting value"),
-        (b'{"a": ' * 50_000, "nested too deeply"),
-        (b'{"num_classes": 3, "num_classes": 4}', "stands in it twice"),
     ],
 )
 def test_a_hostile_config(hub: HubServer, tmp_path: Path, config: bytes, reason: str) -> None:
     hub.add("org/tiny", {"model.safetensors": FILE, "config.json": config})
-    with pytest.raises(
-        WeightsError, match=rf"^config\.json of org/tiny cannot be used: .*{reason}.* Repair or remove it"
-    ):
+    with pytest.raises(WeightsError, match=rf"^config\.json of org/tiny cannot be used: .*{reason}.* Repair or remove"):
         find("org/tiny")
     (tmp_path / "model.safetensors").write_bytes(FILE)
     (tmp_path / "config.json").write_bytes(config)
@@ -365,9 +311,6 @@ def test_a_repository_without_safetensors_is_an_error(hub: HubServer) -> None:
 def test_a_missing_repository_may_be_a_missing_folder(hub: HubServer) -> None:
     with pytest.raises(WeightsError, match=r"There is no local file or folder 'runs/best' either\.$"):
         find("runs/best")
-
-
-# ---- this machine
 
 
 def test_a_local_file(tmp_path: Path, hub: HubServer) -> None:
@@ -429,35 +372,6 @@ def test_what_is_no_source_at_all(source: Any) -> None:
         find(source)
 
 
-def test_wrong_local_files(tmp_path: Path) -> None:
-    (tmp_path / "a.pth").write_bytes(b"x")
-    with pytest.raises(WeightsError, match="can run foreign code"):
-        find(tmp_path / "a.pth")
-    (tmp_path / "a.safetensors").write_bytes(FILE)
-    (tmp_path / "b.safetensors").write_bytes(FILE)
-    with pytest.raises(WeightsError, match="holds 2 safetensors files"):
-        find(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("content", "what"),
-    [
-        (b"<html>", "a web page"),
-        (b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer"),
-        (b"PK\x03\x04" + bytes(30), "a zip file"),
-        (FILE[:-1], "cut short"),
-    ],
-)
-def test_wrong_content_is_named_when_it_is_loaded(tmp_path: Path, content: bytes, what: str) -> None:
-    (tmp_path / "model.safetensors").write_bytes(content)
-    found = find(tmp_path)
-    with pytest.raises(WeightsError, match=what):
-        load_into(Tiny(), found, head=("fc.",), keep_head=True)
-
-
-# ---- into a model
-
-
 def test_everything_is_loaded(tmp_path: Path) -> None:
     model, found = Tiny(), local(tmp_path, state())
     report = load_into(model, found, head=("fc.",), keep_head=True)
@@ -509,14 +423,8 @@ def test_the_counter_of_a_batch_norm_may_be_missing(tmp_path: Path) -> None:
             lambda t: t.update({"conv.weight": torch.ones(4, 3, 1, 1)}),
             r"1 of another shape: conv.weight \(file \[4, 3, 1, 1\], model \[4, 3, 3, 3\]\). Expected the weights of",
         ),
-        (
-            lambda t: t.update({"conv.bias": torch.ones(4, dtype=torch.int64)}),
-            r"1 of another type: conv.bias \(file torch.int64, model torch.float32\)",
-        ),
-        (
-            lambda t: t.update({"fc.weight": torch.ones(9, 4)}),
-            "Only the head differs: ask for the file's number of classes",
-        ),
+        (lambda t: t.update({"conv.bias": torch.ones(4, dtype=torch.int64)}), r"1 of another type: conv.bias \(file"),
+        (lambda t: t.update({"fc.weight": torch.ones(9, 4)}), "Only the head differs: ask for the file's number of"),
         (lambda t: (t.pop("fc.weight"), t.pop("conv.bias")), "2 missing: conv.bias, fc.weight. Expected"),
         (
             lambda t: [t.update({f"module.{name}": t.pop(name)}) for name in list(t)],
@@ -623,26 +531,3 @@ def test_what_a_model_calls_dormant_may_be_missing_and_it_takes_the_form_of_the_
 
 
 # ---- a really pretrained model
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the pretrained MobileNetV2 is not beside the project")
-@pytest.mark.parametrize("source", [SHARED, SHARED / "mobilenetv2_100.in1k_coral.safetensors"])
-def test_a_really_pretrained_file(source: Path) -> None:
-    import timm
-
-    found = find_weights(source, None, name="mobilenetv2_100")
-    assert found.config is not None
-    assert found.config["model_args"] == {"pad_type": "same"}
-    assert found.licence == "apache-2.0"
-    assert found.sha256 == sha256_file(found.path)
-    model = timm.create_model("mobilenetv2_100", pad_type="same")
-    report = load_into(model, found, head=("classifier.",), keep_head=True)
-    assert len(report.loaded) == 314
-    ten = timm.create_model("mobilenetv2_100", pad_type="same", num_classes=10)
-    report = load_into(ten, found, head=("classifier.",), keep_head=False)
-    assert len(report.loaded) == 312
-    assert set(report.reinitialised) == set(report.unused) == {"classifier.weight", "classifier.bias"}
-    images = torch.zeros(1, 3, 64, 64)
-    with torch.inference_mode():
-        assert torch.equal(model.eval().forward_features(images), ten.eval().forward_features(images))
-        assert model(images).std() > 0.1

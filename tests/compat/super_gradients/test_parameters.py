@@ -8,10 +8,7 @@ from zoo.compat.super_gradients.parameters import (
     LEFT_OUT,
     READ,
     Book,
-    Line,
-    fuzzy,
     is_number,
-    join_names,
     read_number,
 )
 from zoo.errors import PresetError
@@ -26,40 +23,6 @@ def test_every_parameter_is_read_or_left_out() -> None:
     assert READ.keys() | LEFT_OUT.keys() == KNOWN
     for _, reason in LEFT_OUT.values():
         assert re.fullmatch(r"[a-z].*[^.]", reason), "reasons are clauses, put behind a key and a colon"
-
-
-def test_what_is_not_given_has_their_default() -> None:
-    assert book().get("seed") == book(seed=None).get("seed") == 42
-    assert book(seed=0).get("seed") == 0
-
-
-def test_a_default_gets_a_line_only_if_it_is_not_ours_too() -> None:
-    kept = book()
-    kept.put("batch_accumulate", {"accumulate": 1})
-    assert kept.lines == []
-    kept.put("seed", {"seed": 42})
-    assert kept.lines == [Line("seed", "42 (default)", "seed", "42")]
-    assert kept.fields == {"compat": "super-gradients", "accumulate": 1, "seed": 42}
-
-
-def test_what_is_given_gets_a_line() -> None:
-    kept = book(batch_accumulate=1, optimizer_params={})
-    kept.put("batch_accumulate", {"accumulate": 1}, "why")
-    kept.put("optimizer_params", {"optimizer_params": {}, "weight_decay": 0.5})
-    assert kept.lines == [
-        Line("batch_accumulate", "1", "accumulate", "1", "why"),
-        Line("optimizer_params", "{}", "optimizer_params, weight_decay", "{}, 0.5"),
-    ]
-
-
-def test_has_knows_lines_and_what_is_left_out() -> None:
-    kept = book(seed=1)
-    assert not kept.has("seed")
-    kept.note("seed")
-    kept.leave("sync_bn", "why")
-    assert kept.has("seed")
-    assert kept.has("sync_bn")
-    assert kept.lines == [Line("seed", "1", "-", "-")]
 
 
 @pytest.mark.parametrize("text", ["yes", "on", "On", "YES"])
@@ -89,17 +52,3 @@ def test_numbers() -> None:
         assert not is_number(value) or value == -0.1
         with pytest.raises(PresetError, match=r"^x is .*; expected a finite number, 0 or more\.$"):
             read_number("x", value)
-
-
-def test_mappings_are_copied() -> None:
-    given = {"momentum": 0.9}
-    taken = book(optimizer_params=given).params("optimizer_params")
-    taken.clear()
-    assert given == {"momentum": 0.9}
-    with pytest.raises(PresetError, match=r"^optimizer_params is 3; expected a mapping of names to values\.$"):
-        book(optimizer_params=3).params("optimizer_params")
-
-
-def test_names() -> None:
-    assert fuzzy("RMS-prop_TF ") == "rmsproptf"
-    assert join_names(["a", 1]) == "a, 1"

@@ -96,9 +96,6 @@ def line(translation: Translation, key: str) -> tuple[str, ...]:
     return next(tuple(line)[1:] for line in translation.lines if line.key == key)
 
 
-# A whole recipe
-
-
 def test_a_recipe_with_the_files_that_it_includes(birds: Path) -> None:
     preset = translate_recipe(birds).preset
     assert preset.to_yaml().splitlines() == [
@@ -175,9 +172,6 @@ def test_training_parameters_alone(birds: Path) -> None:
 @pytest.mark.parametrize("section", ["training_hyperparams", "training_params"])
 def test_names_of_the_section(tmp_path: Path, section: str) -> None:
     assert recipe(tmp_path, f"{section}: {{initial_lr: 0.2}}").preset.lr == 0.2
-
-
-# Order and references
 
 
 def test_the_recipe_itself_counts_over_what_it_includes_unless_it_says_otherwise(tmp_path: Path) -> None:
@@ -280,9 +274,6 @@ def test_counts_that_are_none(tmp_path: Path, count: str) -> None:
     assert translation.left_out["dataset_params.batch_size"].endswith("is no whole number, 1 or more")
 
 
-# Models
-
-
 @pytest.mark.parametrize("name", _MODELS)
 def test_models_are_known(name: str) -> None:
     assert find_entry(_MODELS[name][0]).name == _MODELS[name][0]
@@ -309,9 +300,6 @@ def test_a_model_that_is_known_has_no_hooks(tmp_path: Path) -> None:
     assert recipe(tmp_path, f"architecture: resnet18\n{text}").preset.mode is None
 
 
-# Files that are none
-
-
 def test_a_file_that_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "no.yaml"
     assert refusal(path) == f"recipe '{path}' cannot be read: No such file or directory."
@@ -326,10 +314,8 @@ def test_a_file_that_is_missing(tmp_path: Path) -> None:
         (b"- 1\n", "holds [1]; expected"),
         (b"\x80\x04\x95\x00", "is not UTF-8 text (byte 0). Is it a YAML file?"),
         (b"PK\x03\x04rest", "character '\\x03' is not allowed."),
-        (b"a: &x 1\nb: *x\n", "line 1: not readable as 'key: value' lines: anchor '&x'; remove it."),
         (b"a: !!python/object/apply:os.system ['x']\n", "tag 'tag:yaml.org,2002:python/object/apply:os.system'"),
         (b"initial_lr: 1\ninitial_lr: 2\n", "line 2: initial_lr is given again, first on line 1."),
-        (b"[" * 5000, "nested more than 20 deep"),
         (b"a: " + b"x" * MAX_BYTES, f"is larger than {MAX_BYTES:,} bytes. Is it a recipe?"),
         (b"epochs: 3\n", "holds no training_hyperparams."),
         (b"training_hyperparams: 3\n", "training_hyperparams is 3; expected names and values."),

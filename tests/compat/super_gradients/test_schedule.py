@@ -48,9 +48,7 @@ def complaint(**values: Any) -> str:
     return "\n".join(others).strip()
 
 
-# Exact: the sequences that super-gradients ran through
-
-
+@pytest.mark.numbers
 @pytest.mark.parametrize("case", RECORDED, ids=[case["label"] for case in RECORDED])
 def test_recorded_runs(case: dict[str, Any]) -> None:
     preset = translate(case["training_params"] | {"max_epochs": case["epochs"]}).preset
@@ -66,25 +64,6 @@ def test_recorded_runs(case: dict[str, Any]) -> None:
         for group, lr in zip(case["groups"], row["lr"], strict=True):
             for name in group["params"]:
                 assert found[place[name]] == pytest.approx(lr, rel=1e-12)
-
-
-def test_cosine() -> None:
-    found = rates(4, max_epochs=4, lr_mode="CosineLRScheduler")
-    assert found[:8] == near([0.1, 0.1, 0.099157, 0.096657, 0.092586, 0.087081, 0.080330, 0.072564])
-    assert found[8:] == near([0.064046, 0.055067, 0.045933, 0.036954, 0.028436, 0.020670, 0.013919, 0.008414])
-
-
-def test_cosine_after_a_warm_up_by_epoch() -> None:
-    found = rates(4, max_epochs=4, lr_mode="cosine", lr_warmup_epochs=2)
-    assert found[:8] == near([1 / 30] * 4 + [2 / 30] * 4)
-    assert found[8:] == near([0.1, 0.1, 0.097015, 0.088419, 0.07525, 0.059096, 0.041904, 0.02575])
-
-
-def test_cosine_after_a_warm_up_by_batch() -> None:
-    values = {"warmup_mode": "LinearBatchLRWarmup", "lr_warmup_steps": 3, "warmup_initial_lr": 1e-3}
-    found = rates(4, max_epochs=3, lr_mode="CosineLRScheduler", **values)
-    assert found[:6] == near([0.001, 0.0505, 0.1, 0.1, 0.1, 0.097577])
-    assert found[6:] == near([0.090546, 0.079595, 0.065796, 0.0505, 0.035204, 0.021405])
 
 
 def test_warm_up_steps_left_over_beside_a_warm_up_by_epoch() -> None:
@@ -219,9 +198,6 @@ def test_a_plateau_is_never_exact() -> None:
     assert followed.preset.schedule["metric"] == "val_loss"
 
 
-# The start of a warm-up
-
-
 def test_one_start_for_all_lets_slow_groups_warm_downwards() -> None:
     values = {"initial_lr": {"conv": 0.01, "default": 0.1}, "lr_warmup_epochs": 2, "warmup_initial_lr": 0.05}
     translation = course(**values)
@@ -279,9 +255,6 @@ def test_the_usual_start() -> None:
     assert course(exact=False, lr_warmup_epochs=3).preset.warmup_start == 0.25
 
 
-# What is meant
-
-
 def test_meant_lengths() -> None:
     preset = course(exact=False, lr_warmup_epochs=3, lr_warmup_steps=9, lr_mode="cosine").preset
     assert (preset.compat, preset.schedule, preset.warmup_epochs, preset.warmup_steps) == (None, "cosine", 3.0, None)
@@ -311,9 +284,6 @@ def test_meant_steps() -> None:
     assert course(exact=False, **values).preset.schedule["milestones"] == [2.0, 3.0, 5.0, 6.0, 8.0]
 
 
-# What is not read, and what is wrong
-
-
 def test_parameters_of_other_schedules_are_told() -> None:
     translation = course(lr_mode="cosine", lr_updates=[3], lr_decay_factor=0.1, step_lr_update_freq=2)
     for key in ("lr_updates", "lr_decay_factor", "step_lr_update_freq"):
@@ -328,14 +298,8 @@ def test_parameters_of_other_schedules_are_told() -> None:
         ({"lr_mode": {"StepLRR": {}}}, "unknown lr_mode 'StepLRR'. Did you mean 'StepLR'"),
         ({"lr_mode": {}}, "unknown lr_mode None."),
         ({"lr_mode": {"StepLR": 3}}, "lr_mode 'StepLR' is 3; expected a mapping of arguments and 'phase'."),
-        (
-            {"lr_mode": {"StepLR": {"step_size": 3}}},
-            "lr_mode 'StepLR': phase is None; expected one of TRAIN_EPOCH_START",
-        ),
-        (
-            {"lr_mode": {"ReduceLROnPlateau": {"phase": "VALIDATION_EPOCH_END"}}},
-            "lr_mode 'ReduceLROnPlateau': metric_name is missing",
-        ),
+        ({"lr_mode": {"StepLR": {"step_size": 3}}}, "lr_mode 'StepLR': phase is None; expected one of"),
+        ({"lr_mode": {"ReduceLROnPlateau": {"phase": "VALIDATION_EPOCH_END"}}}, "lr_mode 'ReduceLROnPlateau"),
         ({"lr_mode": "step", "lr_decay_factor": 0.1}, "needs one of them, and only one."),
         (
             {"lr_mode": "step", "lr_decay_factor": 0.1, "lr_updates": [3], "step_lr_update_freq": 2},
@@ -343,10 +307,7 @@ def test_parameters_of_other_schedules_are_told() -> None:
         ),
         ({"lr_mode": "step", "lr_updates": [3]}, "lr_decay_factor is None; expected a finite number, 0 or more."),
         ({"lr_mode": "step", "lr_updates": "3"}, "lr_updates is '3'; expected a list of epochs."),
-        (
-            {"lr_mode": "step", "lr_updates": ["x"], "lr_decay_factor": 0.1},
-            "lr_updates is 'x'; expected a finite number",
-        ),
+        ({"lr_mode": "step", "lr_updates": ["x"], "lr_decay_factor": 0.1}, "lr_updates is 'x'; expected a finite"),
         ({"lr_mode": "exp"}, "lr_decay_factor is None"),
         ({"lr_mode": "function"}, "lr_mode function needs a function, which no file can hold."),
         ({"lr_mode": "function", "lr_schedule_function": "f"}, "lr_schedule_function is 'f';"),
@@ -374,9 +335,7 @@ def test_a_distance_that_is_too_long() -> None:
 
 
 def test_what_the_preset_refuses_is_told_too() -> None:
-    with pytest.raises(
-        PresetError, match=r"do not make a preset(.|\n)*warmup_epochs is 10.0; expected less than epochs"
-    ):
+    with pytest.raises(PresetError, match=r"do not make a preset(.|\n)*warmup_epochs is 10.0; expected less than"):
         course(lr_warmup_epochs=10)
     long = translate({"initial_lr": 0.1, "max_epochs": 30, "lr_warmup_epochs": 12})
     assert remark(long, "lr_warmup_epochs") == "more than 10 are refused there"

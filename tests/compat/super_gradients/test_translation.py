@@ -79,9 +79,6 @@ def complaints(**values: Any) -> list[str]:
     return others
 
 
-# Whole sets of parameters
-
-
 def test_a_detector_is_fine_tuned() -> None:
     translation = translate(DETECTOR)
     assert translation.preset == Preset(
@@ -172,9 +169,6 @@ def test_a_preset_of_them_can_be_saved() -> None:
         assert "compat: super-gradients\n" in preset.to_yaml()
 
 
-# training_params
-
-
 def test_one_warning_lists_what_is_left_out() -> None:
     with pytest.warns(UserWarning) as caught:  # noqa: PT030 - the whole text is compared
         preset = training_params({"initial_lr": 0.1, "sync_bn": True, "lr_warmup_epoch": 3})
@@ -191,9 +185,6 @@ def test_no_warning_if_all_is_translated() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert training_params({"initial_lr": 0.1, "sync_bn": False, "max_epochs": 3}).epochs == 3
-
-
-# initial_lr and finetune
 
 
 @pytest.mark.parametrize("rate", [0.1, 1, np.float32(0.5), np.float64(0.25), 0])
@@ -233,10 +224,7 @@ def test_a_mapping_keeps_its_order() -> None:
         ({"initial_lr": {"@norm": 0.1, "default": 0}}, "initial_lr: '@norm' is no prefix; expected letters, digits"),
         ({"initial_lr": {"": 0.1, "default": 0}}, "initial_lr: '' is no prefix"),
         ({"initial_lr": {3: 0.1, "default": 0}}, "initial_lr: 3 is no prefix"),
-        (
-            {"initial_lr": {"default": 0.1}, "finetune": True},
-            "finetune is true and initial_lr is a mapping; expected one",
-        ),
+        ({"initial_lr": {"default": 0.1}, "finetune": True}, "finetune is true and initial_lr is a mapping; expected"),
         ({"finetune": 1}, "finetune is 1; expected true or false."),
     ],
 )
@@ -283,9 +271,6 @@ def test_a_frozen_prefix_freezes_a_longer_one_if_it_has_to_be_exact() -> None:
 def test_default_is_no_prefix() -> None:
     translation = given(initial_lr={"def": 0, "default": 0.1})
     assert translation.preset.lr == {"def": 0.0, "default": 0.1}
-
-
-# Hooks of the model
 
 
 class Hooked(nn.Module):
@@ -349,9 +334,6 @@ def test_a_field_of_a_preset_is_no_parameter_of_theirs() -> None:
     assert translation.preset.warmup_epochs is None
 
 
-# The optimizer
-
-
 @pytest.mark.parametrize(
     ("name", "params", "decay"),
     [
@@ -403,16 +385,10 @@ def test_another_name_is_kept() -> None:
 @pytest.mark.parametrize(
     ("optimizer", "expected"),
     [
-        (
-            "torch.optim.Adadelta",
-            "optimizer is 'torch.optim.Adadelta'; a preset imports no code. Write the name alone: 'Ad",
-        ),
+        ("torch.optim.Adadelta", "optimizer is 'torch.optim.Adadelta'; a preset imports no code. Write the name"),
         ({"SGD": {}}, "optimizer is {'SGD': {}}; expected a name. Its arguments belong in optimizer_params."),
         (torch.optim.SGD([torch.zeros(1)], lr=0.1), "optimizer is a SGD that is made already; expected a name."),
-        (
-            type("Mine", (), {}),
-            "optimizer is the class Mine; a preset holds names. Register it by @register_optimizer()",
-        ),
+        (type("Mine", (), {}), "optimizer is the class Mine; a preset holds names. Register it by"),
         (3, "optimizer is a int that is made already"),
     ],
 )
@@ -429,36 +405,12 @@ def test_a_rate_among_the_arguments_has_no_effect() -> None:
     }
 
 
-# Length and steps
-
-
 def test_accumulation_is_explained() -> None:
     assert remark(given(batch_accumulate=4), "batch_accumulate") == (
         "there the gradients of 4 batches are added up, here averaged: for the same steps SGD needs lr × 4, "
         "weight_decay / 4 and clip_grad_norm / 4"
     )
     assert remark(given(batch_accumulate=1), "batch_accumulate") == ""
-
-
-def test_the_explanation_of_accumulation_holds() -> None:
-    weights, gradients, lr, decay, clip = (
-        torch.tensor([3.0, -2.0]),
-        torch.tensor([[6.0, 2.0], [1.0, 5.0]]),
-        0.1,
-        0.02,
-        4.0,
-    )
-
-    def step(gradient: torch.Tensor, *, lr: float, decay: float, clip: float) -> torch.Tensor:
-        parameter = nn.Parameter(weights.clone())
-        parameter.grad = gradient.clone()
-        nn.utils.clip_grad_norm_([parameter], clip)
-        torch.optim.SGD([parameter], lr=lr, weight_decay=decay).step()
-        return parameter.detach()
-
-    theirs = step(gradients.sum(0), lr=lr, decay=decay, clip=clip)
-    ours = step(gradients.mean(0), lr=lr * 2, decay=decay / 2, clip=clip / 2)
-    assert torch.allclose(theirs, ours, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -497,9 +449,6 @@ def test_clipping() -> None:
     assert complaints(clip_grad_norm=-1) == ["clip_grad_norm is -1; expected a finite number, 0 or more."]
 
 
-# Loss and scores
-
-
 @pytest.mark.parametrize(
     ("values", "smoothing", "left_out"),
     [
@@ -519,14 +468,6 @@ def test_loss(values: dict[str, Any], smoothing: float, left_out: set[str]) -> N
     translation = given(**values)
     assert translation.preset.label_smoothing == smoothing
     assert set(translation.left_out) == left_out
-
-
-def test_their_smoothing_is_ours() -> None:
-    outputs, targets, eps = torch.tensor([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]]), torch.tensor([0, 2]), 0.1
-    logs = outputs.log_softmax(1)
-    theirs = -((1 - eps) * logs.gather(1, targets[:, None]).squeeze(1) + eps * logs.mean(1)).mean()
-    ours = nn.functional.cross_entropy(outputs, targets, label_smoothing=eps)
-    assert float(theirs) == pytest.approx(float(ours), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -549,9 +490,6 @@ def test_metrics() -> None:
     translation = given(train_metrics_list=["Accuracy", "Top5"], valid_metrics_list=[{"DetectionMetrics": {}}])
     assert remark(translation, "train_metrics_list").startswith("a run reports loss, top-1, top-5")
     assert set(translation.left_out) == {"valid_metrics_list"}
-
-
-# What only hydra makes a value of
 
 
 def test_values_that_are_not_there_yet_are_left_out() -> None:
@@ -610,9 +548,6 @@ def test_their_empty_list() -> None:
     assert remark(translation, "lr_updates") == "not read by lr_mode None"
 
 
-# Errors
-
-
 def test_all_errors_at_once() -> None:
     found = complaints(initial_lr="x", optimizer=3, batch_accumulate=0, lr_mode="z", ema="x", seed=-1)
     assert [text.split()[0] for text in found] == [
@@ -623,11 +558,6 @@ def test_all_errors_at_once() -> None:
         "ema",
         "seed",
     ]
-
-
-def test_what_the_preset_itself_refuses() -> None:
-    with pytest.raises(PresetError, match=r"do not make a preset\. preset: 1 error\.\n  ema_decay is 1\.0; expected"):
-        given(ema=True, ema_params={"decay": 1})
 
 
 @pytest.mark.parametrize("values", [None, [], "initial_lr", 3])

@@ -64,10 +64,7 @@ class TestForms:
             ({"kind": "step"}, r"every_epochs or every_steps is missing; expected one of them\."),
             ({"kind": "step", "every_epochs": 1, "every_steps": 1}, r"every_epochs and every_steps are both set;"),
             ({"kind": "multistep"}, r"milestones or milestone_steps is missing; expected one of them\."),
-            (
-                {"kind": "multistep", "milestones": [1, "a"]},
-                r"milestones\.1 is 'a'; expected a list of epochs, 0 or mo",
-            ),
+            ({"kind": "multistep", "milestones": [1, "a"]}, r"milestones\.1 is 'a'; expected a list of epochs, 0 or"),
             ({"kind": "cosine", "warmup_start": 1.5}, r"warmup_start is 1\.5; expected a number, 0 to 1\."),
             ({"kind": "cosine", "warmup_steps": True}, r"warmup_steps is True; expected an integer, 0 or more, or nul"),
             ({"kind": "cosine", "final_ratio": math.nan}, r"final_ratio is nan; expected a number, 0 to 1\."),
@@ -136,9 +133,7 @@ class TestDefaults:
 
     def test_a_start_rate_above_the_largest_is_refused(self):
         defaults = {"warmup_steps": 4, "warmup_start_lr": 0.2, "largest_rate": 0.1}
-        with pytest.raises(
-            InputError, match=r"'constant': warmup_start_lr is 0\.2, above the rate 0\.1: it would warm d"
-        ):
+        with pytest.raises(InputError, match=r"'constant': warmup_start_lr is 0\.2, above the rate 0\.1: it would"):
             parse_schedule("constant", defaults)
         with pytest.raises(InputError, match=r"warmup_start_lr is '1'; expected a number, 0 or more, or null\."):
             parse_schedule({"kind": "constant", "warmup_start_lr": "1"}, {"largest_rate": 0.1})
@@ -266,18 +261,6 @@ class TestTorch:
         assert parse_schedule(functools.partial(theirs.MultiStepLR, milestones=[1])) == parse_schedule(
             {"kind": "torch", "scheduler": "MultiStepLR", "milestones": [1]}
         )
-
-    def test_no_file_can_hold_an_object(self):
-        values = parse_schedule(make_scheduler(0.1)).to_dict()
-        with pytest.raises(
-            InputError, match=r"scheduler 'StepLR \(an object\)' was given in Python, .* Pass it again\."
-        ):
-            parse_schedule(json.loads(json.dumps(values)))
-
-    def test_too_long_a_run_is_told_before_training(self):
-        schedule = parse_schedule({"kind": "torch", "scheduler": "OneCycleLR", "max_lr": 0.1, "total_steps": 10})
-        with pytest.raises(InputError, match=r"OneCycleLR cannot be stepped on: Tried to step"):
-            schedule.check(CLOCK)
 
     def test_rates_that_are_none_are_told(self):
         schedule = parse_schedule(functools.partial(theirs.LambdaLR, lr_lambda=lambda epoch: 1.0 - epoch))

@@ -1,8 +1,6 @@
 """The sequences of super-gradients: worked values, recorded runs, and the reference's faults."""
 
-import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,56 +11,10 @@ from zoo.rates.schedules.super_gradients import REFERENCES, Run, read_rates
 
 pytestmark = pytest.mark.numbers
 
-RECORDED = Path(__file__).parents[2] / "fixtures" / "layered_lr"
-KINDS = {"CosineLRScheduler": "cosine", "StepLRScheduler": "step", "PolyLRScheduler": "polynomial", None: "constant"}
-KEYS = {
-    "cosine_final_lr_ratio": "final_ratio",
-    "lr_warmup_epochs": "warmup_epochs",
-    "lr_warmup_steps": "warmup_steps",
-    "warmup_initial_lr": "warmup_start_lr",
-    "lr_updates": "milestones",
-    "lr_decay_factor": "gamma",
-}
-
 
 def read(base, run, **values):
     """Rates of a run, by epochs if every epoch has as many steps."""
     return [reading.rate for reading in read_rates(REFERENCES[values["kind"]](**values), run, base)]
-
-
-def recorded_groups(name):
-    """Yield the schedule in our keys, the multiplier of the rate, the base rate and the recorded rates of a group."""
-    for case in json.loads((RECORDED / name).read_text())["cases"]:
-        params = case["training_params"]
-        spec = {KEYS[key]: value for key, value in params.items() if key in KEYS}
-        spec |= {"kind": KINDS[params.get("lr_mode")]}
-        clock = Clock(case["epochs"], case["batches_per_epoch"])
-        for index, group in enumerate(case["groups"]):
-            rates = [row["lr"][index] for row in case["table"]]
-            if "multiply_backbone_lr" in params:
-                factor = params["multiply_backbone_lr"] if "backbone.conv1.weight" in group["params"] else 1.0
-                base = params["initial_lr"]
-            else:
-                factor, base = 1.0, group["lr_at_build"]
-            label = f"{case['label']}, group {index}"
-            yield pytest.param(spec, clock, base, [rate / factor for rate in rates], id=label)
-
-
-class TestRecordedRuns:
-    @pytest.mark.parametrize(
-        ("spec", "clock", "base", "expected"),
-        [
-            *recorded_groups("sg_schedules.json"),
-            *recorded_groups("sg_hooks.json"),
-            *recorded_groups("sg_mapping_trajectories.json"),
-        ],
-    )
-    def test_rates_are_the_recorded_ones(self, spec, clock, base, expected):
-        schedule = parse_schedule(spec, compat="super-gradients")
-        schedule.check(clock)
-        seen = [schedule.rate(step, clock, base) for step in range(clock.steps)]
-        assert len(seen) == len(expected) == 30
-        assert seen == pytest.approx(expected, rel=1e-12, abs=0)
 
 
 class TestWorkedValues:

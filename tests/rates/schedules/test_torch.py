@@ -116,9 +116,7 @@ class TestRates:
         make = functools.partial(theirs.LambdaLR, lr_lambda=[lambda epoch: 0.5**epoch, lambda epoch: 0.9**epoch])
         scheduler = read_scheduler(make(make_optimizer(0.1, 0.1)), {})
         assert scheduler.rates(0.1, 1) == [0.1]
-        with pytest.raises(
-            InputError, match=r"LambdaLR: two of its groups have the base rate asked for and then differ"
-        ):
+        with pytest.raises(InputError, match=r"LambdaLR: two of its groups have the base rate asked for and then"):
             scheduler.rates(0.1, 2)
 
     def test_more_steps_than_it_has(self):

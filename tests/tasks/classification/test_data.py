@@ -186,9 +186,7 @@ def test_long_lists_are_cut(tmp_path: Path) -> None:
     write_tree(tmp_path, {"a": 2, "b": 2})
     for number in range(25):
         (tmp_path / f"a/bad\n{number:02}.jpg").touch()
-    with pytest.raises(
-        DataError, match=r"^25 of 29 images .*\n  a/bad\\n00\.jpg: empty(.*\n){20}  \.\.\. and 5 more\nRepair"
-    ):
+    with pytest.raises(DataError, match=r"^25 of 29 images .*\n  a/bad\\n00\.jpg: empty(.*\n){20}  \.\.\. and 5"):
         open_data(tmp_path)
 
 
@@ -206,17 +204,9 @@ def lose_a_class(root: Path) -> None:
         ({"train/a": 2, "train/b": 2, "val/a": 0}, {}, "val has no image that can be used. Add images, or remove val"),
         ({"train/a": 0, "train/b": 0, "val/a": 1}, {}, "train has no image that can be used"),
         ({"a": 1, "b": 1}, {}, "every class has a single image, so none is left for val. Add images, or a folder val/"),
-        (
-            {"train/a": 2, "train/b": 2, "val/x": 2},
-            {},
-            r"val has classes that train lacks: 'x' \(2 images\)\. Expected",
-        ),
+        ({"train/a": 2, "train/b": 2, "val/x": 2}, {}, r"val has classes that train lacks: 'x' \(2 images\)\."),
         ({"a": 2, "b": 2}, {"classes": ["a", "b", "c"]}, "classes without an image in the data that can be used: 'c'"),
-        (
-            {"a": 2, "b": 2},
-            {"classes": ["a", "B"]},
-            r"that the list of classes lacks: 'b' \(2 images\)\. Did you mean 'B'",
-        ),
+        ({"a": 2, "b": 2}, {"classes": ["a", "B"]}, r"that the list of classes lacks: 'b' \(2 images\)\. Did you mean"),
         ({"a": 2, "b": 2}, {"classes": "ab"}, "classes is 'ab'; expected a list of names"),
         ({"a": 2, "b": 2}, {"val_fraction": 1}, "val_fraction is 1; expected a number between 0 and 1"),
         ({"a": 2, "b": 2}, {"val_fraction": "0.2"}, "val_fraction is '0.2'; expected"),
@@ -331,9 +321,7 @@ def test_loaders_without_names_are_not_matched_with_names() -> None:
         open_data((named_loader("p", "q", "r", "s"), loader()))
     with pytest.raises(DataError, match=r"val are 'p', 'q', 'r', 's', and none of them .* loader train: '0', '1'"):
         open_data((loader(), named_loader("p", "q", "r", "s")))
-    with pytest.raises(
-        DataError, match=r"the labels of the loader val .* the classes of the model have names: 'p', 'q'"
-    ):
+    with pytest.raises(DataError, match=r"the labels of the loader val .* the classes of the model have names: 'p"):
         open_data(loader(), classes=["p", "q", "r", "s"], by_name=True, evaluation=True)
     named = open_data((named_loader("p", "q", "r", "s"), loader()), classes=["s", "r", "q", "p"])  # they name numbers
     assert targets_of(named, "val") == NUMBERS.tolist()
@@ -403,17 +391,11 @@ class Broken:
         ("no/such/folder", "there is no folder '.*no/such/folder'"),
         (None, "the data is of the type NoneType; expected a folder, or a data set"),
         (3, "the data is of the type int; expected"),
-        (
-            [1, 2, 3],
-            r"no sample of the data can be used. The first one, data\[0\]: it is of the type int; expected a pair",
-        ),
+        ([1, 2, 3], r"no sample of the data can be used. The first one, data\[0\]: it is of the type int; expected a"),
         ([], "the data has no samples"),
         ((None, None), r"the data is \(None, None\); expected"),
         (("a", "b"), "train is the path 'a'; expected a data set"),
-        (
-            Broken(),
-            r"no sample of the data can be used. The first one, data\[0\]: the data set raised RuntimeError: no disk",
-        ),
+        (Broken(), r"no sample of the data can be used. The first one, data\[0\]: the data set raised RuntimeError"),
         (TensorDataset(PIXELS / 50 - 1, NUMBERS), r"data\[0\]: the tensor has values from .* Leave out Normalize"),
         (TensorDataset(PIXELS, NUMBERS - 1), r"5 labels of the data cannot be used; .*\n  data\[0\]: tensor\(-1\)"),
         (TensorDataset(PIXELS, NUMBERS / 2), "20 labels of the data cannot be used"),
@@ -429,10 +411,7 @@ class Broken:
         ({"train": loader()}, "val is missing, and a loader cannot be split"),
         ((loader(), SET), "train is a loader and val is not; expected all splits as loaders"),
         ((map(list, loader()), loader()), "train is a map, which can be read only once; expected a loader"),
-        (
-            (DataLoader(Endless()), loader()),
-            r"the loader train does not know .* because Endless has no len\(\); expected",
-        ),
+        ((DataLoader(Endless()), loader()), r"the loader train does not know .* because Endless has no len\(\)"),
         ((loader(numbers=NUMBERS + 1), loader()), "the labels of the loader train go from 1 to 4; expected .* from 0"),
         ((loader(PIXELS), loader()), "the images of the loader train are uint8"),
         ((loader(), loader(numbers=NUMBERS + 1)), "the loader val has targets from .* expected 0 to 3"),
@@ -446,9 +425,7 @@ def test_what_cannot_be_used(source: Any, text: str) -> None:
 def test_one_bad_sample_of_a_data_set_can_be_left_out() -> None:
     samples = [(np.zeros((8, 8, 3), np.uint8), number % 2) for number in range(6)]
     samples[2] = (np.zeros((8, 8, 7), np.uint8), 0)
-    with pytest.raises(
-        DataError, match=r"1 of 6 images cannot be used:\n  data\[2\]: the array has the shape \(8, 8, 7\)"
-    ):
+    with pytest.raises(DataError, match=r"1 of 6 images cannot be used:\n  data\[2\]: the array has the shape \(8, 8"):
         open_data(samples)
     data = open_data(samples, skip_bad=True)
     assert [problem.name for problem in data.skipped] == ["data[2]"]

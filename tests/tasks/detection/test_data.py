@@ -138,9 +138,7 @@ def test_classes_are_matched_by_name(tmp_path: Path) -> None:
     assert data.classes == ("elk", "dog", "cat")
     assert data.class_map == ((1, "dog"), (0, "cat"))  # the class without a box may be missing
     assert counts(data) == {"train": [0, 2, 3], "val": [0, 1, 1]}
-    with pytest.raises(
-        DataError, match=r"classes that the list of classes lacks: 'dog' \(3 boxes\)\. Did you mean 'dogs'"
-    ):
+    with pytest.raises(DataError, match=r"classes that the list of classes lacks: 'dog' \(3 boxes\)\. Did you mean"):
         open_box_data(tmp_path, classes=["cat", "dogs"])
     with pytest.raises(InputError, match="names 'cat' twice"):
         open_box_data(tmp_path, classes=["cat", "cat"])

@@ -182,9 +182,7 @@ def test_no_source_is_written_over(photo, monkeypatch):
 
 
 def test_a_picture_needs_a_suffix_that_can_be_written(tmp_path):
-    with pytest.raises(
-        InputError, match=r"cannot write a picture as 'x\.gif'; expected a folder, or a name with \.jpg, "
-    ):
+    with pytest.raises(InputError, match=r"cannot write a picture as 'x\.gif'; expected a folder, or a name with"):
         make().save(tmp_path / "x.gif")
 
 

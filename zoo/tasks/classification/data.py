@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from zoo.data import (
+    SPLIT_NAMES,
     FileReader,
     Images,
     Problem,
@@ -17,8 +18,6 @@ from zoo.data import (
     check_classes,
     check_first_batch,
     check_length,
-    check_val_fraction,
-    choose_split,
     count_classes,
     derive_classes,
     digest_contents,
@@ -36,7 +35,7 @@ from zoo.data import (
     split_of_files,
     survey_splits,
 )
-from zoo.errors import DataError
+from zoo.errors import DataError, InputError
 from zoo.files import to_path
 
 OnProgress: TypeAlias = Callable[[int, int], None]
@@ -134,7 +133,8 @@ def open_data(
             a pair or a mapping of loaders, whose batches are used as they are. A `Data` is returned as it is.
         classes: Class names in the order of the class numbers; None: the data's own, sorted where it has no order.
             Where the data has names, they are matched; numbers without names are places in this list.
-        by_name: `classes` are those of a model: numbers without names stand for the class of these digits.
+        by_name: `classes` are those of a model: numbers without names are no places, but stand for the class of these
+            digits.
         like: Names by whose order the data's own are numbered, those that are not among them after the others.
         val_fraction: Share of each class that is kept for val where the data has no val (nor test) of its own.
         seed: Decides which.
@@ -150,8 +150,10 @@ def open_data(
     """
     if isinstance(source, Data):
         return source
-    numbering = _Numbering(check_classes(classes), by_name, tuple(like))
-    check_val_fraction(val_fraction)
+    given = check_classes(classes)
+    if not isinstance(val_fraction, (int, float)) or not 0 < val_fraction < 1:
+        raise InputError(f"val_fraction is {val_fraction!r}; expected a number between 0 and 1.")
+    numbering = _Numbering(given, by_name, tuple(like))
     if loaders := _find_loaders(source, evaluation=evaluation):
         return _open_loaders(loaders, numbering, check=check, on_progress=on_progress)
     where, splits = _find_splits(source, only)
@@ -165,13 +167,15 @@ def open_data(
     options: dict[str, Any] = {"skip_bad": skip_bad} | numbering.options(names)
     if not evaluation:
         _check_every_class(splits, images, names)
-        images, chosen = _split_off_val(images, val_fraction, seed)
-        options |= chosen
+        if "val" not in images and "test" not in images:
+            images = _split_off_val(images, val_fraction, seed)
+            options |= {"val_fraction": val_fraction, "split_seed": seed}
     if not images:
         raise DataError(f"{where} has no image that can be used. Expected one at least.")
+    val = images.get("val") or images.get("test") or images.get("all")
     remarks = tuple(remark for survey in surveys.values() for remark in survey.remarks)
-    parts = (images.get("train"), images.get("val") or images.get("test") or images.get("all"), images.get("test"))
-    return Data(*parts, names, where, skipped, named=named, options=options, remarks=remarks)
+    train, test = images.get("train"), images.get("test")
+    return Data(train, val, test, names, where, skipped, named=named, options=options, remarks=remarks)
 
 
 @dataclass(frozen=True)
@@ -234,13 +238,18 @@ def _find_splits(source: Any, only: str | None) -> tuple[str, dict[str, Split]]:
 
 def _keep_one(splits: dict[str, Split], only: str, numbering: _Numbering) -> tuple[dict[str, Split], _Numbering]:
     """Return the one split that is wanted, and the classes that train would have given it."""
-    wanted = choose_split(only, splits, undivided="no splits, only classes")
+    if only not in SPLIT_NAMES.values():
+        raise InputError(f"the split {only!r} is unknown; expected train, val or test.")
+    wanted = [name for name in ((only, "test", "all") if only == "val" else (only,)) if name in splits]
+    if not wanted:
+        has = ", ".join(name for name in splits if name != "all") or "no splits, only classes: choose val for all of it"
+        raise DataError(f"the data has no split {only!r}; it has {has}.")
     train = splits.get("train")
     if numbering.given is None and train is not None:
         if train.classes is None:
             return splits, numbering  # the labels of train tell the classes
         numbering = _Numbering(derive_classes((), train.classes, train.name), by_name=True)
-    return {wanted: splits[wanted]}, numbering
+    return {wanted[0]: splits[wanted[0]]}, numbering
 
 
 def _list_problems(splits: Mapping[str, Split], surveys: Mapping[str, Survey]) -> str:
@@ -299,10 +308,8 @@ def _check_every_class(splits: Mapping[str, Split], images: Mapping[str, Images]
         )
 
 
-def _split_off_val(images: dict[str, Images], fraction: float, seed: int) -> tuple[dict[str, Images], dict[str, float]]:
-    """Keep a part of each class for val where the data has none; return by which options, too."""
-    if "val" in images or "test" in images:
-        return images, {}
+def _split_off_val(images: dict[str, Images], fraction: float, seed: int) -> dict[str, Images]:
+    """Keep a part of each class for val."""
     every = images.get("train") or images["all"]
     chosen = set(pick_val(every.names, every.targets, fraction=fraction, seed=seed))
     if not chosen:
@@ -310,8 +317,7 @@ def _split_off_val(images: dict[str, Images], fraction: float, seed: int) -> tup
             "every class has a single image, so none is left for val. Add images, or a folder val/<class>/<images>."
         )
     train = [index for index in range(len(every)) if index not in chosen]
-    parts = {"train": every.subset(train), "val": every.subset(sorted(chosen))}
-    return parts, {"val_fraction": fraction, "split_seed": seed}
+    return {"train": every.subset(train), "val": every.subset(sorted(chosen))}
 
 
 def _find_loaders(source: Any, *, evaluation: bool) -> dict[str, Any] | None:

@@ -1,4 +1,3 @@
-import os
 import pickle
 from pathlib import Path
 
@@ -137,12 +136,6 @@ def test_texts(tmp_path: Path) -> None:
         read_limited(tmp_path, 9)
     with pytest.raises(InputError, match=r"^it cannot be read \(No such file or directory\)$"):
         read_ends(tmp_path / "d.txt", 9)
-
-
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.txt")
-    with pytest.raises(InputError, match="not a regular file"):
-        read_text(tmp_path / "pipe.txt", 100)
 
 
 @pytest.mark.parametrize(

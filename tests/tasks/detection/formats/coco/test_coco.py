@@ -188,10 +188,7 @@ def test_files_without_boxes_are_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "text"),
     [
-        (
-            ["annotations/train2014.json", "annotations/train2017.json"],
-            r"'train2014.json' and 'train2017.json', .* train\.",
-        ),
+        (["annotations/train2014.json", "annotations/train2017.json"], r"'train2014.json' and 'train2017.json"),
         (["a.json", "b.json"], r"holds 'a.json' and 'b.json', and either could be the data\. Move away all but one"),
         (["train/a.json", "train/b.json"], r"/train' holds 'a.json' and 'b.json', and either could be train"),
     ],
@@ -246,14 +243,6 @@ def test_two_names_that_end_alike_are_both_left_out(tmp_path: Path) -> None:
     same = [{"id": number, "file_name": "/mnt/0/a.jpg"} for number in range(2)]
     source = read(write_files(tmp_path, {"train.json": coco(same, [], CATS)}))
     assert names(source) == {"train": ["images/a.jpg"]}
-
-
-@pytest.mark.parametrize("name", ["a" * 300 + ".jpg", "a\x00.jpg", "a\ud800.jpg", "http://x/a.jpg", "."])
-def test_names_that_are_none(tmp_path: Path, name: str) -> None:
-    images = [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": name}]
-    source = read(touch(write_files(tmp_path, {"train.json": coco(images, [], CATS)}), "a.jpg"))
-    assert names(source) == {"train": ["a.jpg"]}
-    assert [kind for level, kind, _, _ in told(source) if level == "error"] == ["missing pictures"]
 
 
 def test_boxes_of_unknown_images_and_images_twice(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from annotated_folders import coco, write_files
-from zoo.errors import DataError
 from zoo.tasks.detection.formats._files import Findings
 from zoo.tasks.detection.formats.coco.files import find_files, find_look_alikes
 
@@ -149,8 +148,3 @@ def test_annotation_files_of_another_place_are_told(tmp_path: Path) -> None:
         ("warning", f"{name!r} is not read: 'annotations/train.json' is")
         for name in ("train/_annotations.coco.json", "all.json")
     ]
-
-
-def test_several_files_for_a_split(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds 'a.json' and 'b.json', and either could be the data"):
-        find(tmp_path, "a.json", "b.json")

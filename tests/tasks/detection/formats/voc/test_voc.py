@@ -150,54 +150,11 @@ def test_lists_make_splits(tmp_path: Path) -> None:
     assert told(source) == [("note", "coordinates", "", "")]
 
 
-def test_trainval_is_train_where_there_is_none(tmp_path: Path) -> None:
-    lists(kit(tmp_path, "1", "2", "3"), trainval="1\n2\n", test="3\n")
-    assert names(read(tmp_path)) == {"train": ["JPEGImages/1.jpg", "JPEGImages/2.jpg"], "test": ["JPEGImages/3.jpg"]}
-
-
-def test_lists_that_are_odd(tmp_path: Path) -> None:
-    kit(tmp_path, "1", "2", "3", "4")
-    lists(tmp_path, train="2\n1\n1\n9 1\n", val="3\n2", test="1 -1\n2  1\n", cat_train="1 1\n", trainval="1\n2\n8\n")
-    source = read(tmp_path)
-    assert names(source) == {"train": ["JPEGImages/1.jpg"], "val": ["JPEGImages/2.jpg", "JPEGImages/3.jpg"]}
-    assert sorted(told(source)[:-1]) == sorted(
-        [
-            ("warning", "images listed twice", "train", "ImageSets/Main/train.txt:3"),
-            ("error", "listed images that are missing", "train", "ImageSets/Main/train.txt:4"),
-            ("warning", "lists that cannot be used", "test", "ImageSets/Main/test.txt"),
-            ("error", "images in two splits", "val", "ImageSets/Main/val.txt"),
-            ("error", "listed images that are missing", "train", "ImageSets/Main/trainval.txt:3"),
-            ("warning", "xml files in no list", "", "Annotations/4.xml"),
-        ]
-    )
-    assert {finding.text for finding in source.findings} >= {
-        "'9 1' is not here; it is left out",
-        "1 xml file is in no list, and not used",
-    }
-
-
-def test_lists_that_cannot_be_used_leave_their_splits_empty(tmp_path: Path) -> None:
-    """No random split takes the place of the one that was meant."""
-    write_files(kit(tmp_path, "1"), {"ImageSets/Main/train.txt": b"\xff", "ImageSets/Main/val.txt": ""})
-    source = read(tmp_path)
-    assert names(source) == {"train": [], "val": []}
-    assert told(source)[:2] == [
-        ("error", "lists that cannot be used", "train", "ImageSets/Main/train.txt"),
-        ("error", "lists that cannot be used", "val", "ImageSets/Main/val.txt"),
-    ]
-
-
-def test_lists_of_cvat_and_of_paddle(tmp_path: Path) -> None:
-    lists(kit(tmp_path / "a", "1", "2", "3"), Train="1\n2\n", Validation="3\n", default="1\n")
-    write_files(kit(tmp_path / "b", "1", "2", "3"), {
-        "train_list.txt": "JPEGImages/1.jpg Annotations/1.xml\nJPEGImages/2.jpg Annotations/2.xml\n",
-        "val_list.txt": "./JPEGImages/3.jpg ./Annotations/3.xml\n",
-        "labels.txt": "cat\n",
-    })  # fmt: skip
-    for root in (tmp_path / "a", tmp_path / "b"):
-        source = read(root)
-        assert names(source) == {"train": ["JPEGImages/1.jpg", "JPEGImages/2.jpg"], "val": ["JPEGImages/3.jpg"]}
-        assert told(source) == [("note", "coordinates", "", "")]
+def test_an_xml_that_is_in_no_list_is_told(tmp_path: Path) -> None:
+    source = read(lists(kit(tmp_path, "1", "2"), train="1"))
+    assert names(source) == {"train": ["JPEGImages/1.jpg"]}
+    assert told(source)[0] == ("warning", "xml files in no list", "", "Annotations/2.xml")
+    assert source.findings[0].text == "1 xml file is in no list, and not used"
 
 
 @pytest.mark.parametrize("folder", ["VOC2007", "VOCdevkit/VOC2012", "data/my set"])
@@ -229,11 +186,6 @@ def test_xml_files_beside_the_pictures(tmp_path: Path) -> None:
         touch(tmp_path, f"{folder}/{split}.jpg")
     assert names(read(tmp_path)) == {"train": ["train/train.jpg"], "val": ["valid/val.jpg"], "test": ["test/test.jpg"]}
     assert names(read(tmp_path / "train")) == {"all": ["train.jpg"]}
-
-
-def test_other_names_of_the_folders(tmp_path: Path) -> None:
-    write_files(tmp_path, {"annotations/1.xml": voc_xml("1.png", ("cat", 1, 1, 2, 2))})
-    assert names(read(touch(tmp_path, "images/1.png"))) == {"all": ["images/1.png"]}
 
 
 @pytest.mark.parametrize(
@@ -354,30 +306,24 @@ def test_xml_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monke
         tmp_path,
         {
             "Annotations/1.xml": "<annotation>\n<object>\n",
-            "Annotations/2.xml": "",
             "Annotations/3.xml": "<svg/>",
-            "Annotations/4.xml": '<!DOCTYPE annotation [<!ENTITY a "b">]><annotation/>',
             "Annotations/5.xml": b"<annotation>\n<filename>\xe9.jpg</filename></annotation>",
-            "Annotations/6.xml": b'<?xml version="1.0" encoding="gb2312"?><annotation>\xff</annotation>',
             "Annotations/7.xml": "<annotation>" + " " * 2000,
             "Annotations/8.xml": '<?xml version="1.0" encoding="nonsense"?><annotation/>',
         },
     )
-    source = read(touch(tmp_path, *(f"JPEGImages/{number}.jpg" for number in range(1, 9))))
+    source = read(touch(tmp_path, *(f"JPEGImages/{number}.jpg" for number in (1, 3, 5, 7, 8))))
     assert names(source) == {"all": ["JPEGImages/ok.jpg"]}
     errors = [(finding.place, finding.text) for finding in source.findings if finding.level == "error"]
     assert {finding.kind for finding in source.findings} == {"xml files that cannot be read", "coordinates"}
     assert errors == [
         ("Annotations/1.xml:3", "it is not XML: no element found; it is left out"),
-        ("Annotations/2.xml:1", "it is not XML: no element found; it is left out"),
         ("Annotations/3.xml", "its first tag is <svg>; expected <annotation>; it is left out"),
-        ("Annotations/4.xml", "it declares the entity 'a', which an annotation has no use for; it is left out"),
         (
             "Annotations/5.xml:2",
             "it is not XML: not well-formed (invalid token); it is left out. It is not UTF-8: save it as UTF-8, or let "
             "it begin with the encoding that it has",
         ),
-        ("Annotations/6.xml", "it is not in gb2312, as it says it is. Save it as UTF-8; it is left out"),
         ("Annotations/7.xml", "it is longer than 2,000 bytes; it is left out"),
         ("Annotations/8.xml", "unknown encoding: nonsense; it is left out"),
     ]

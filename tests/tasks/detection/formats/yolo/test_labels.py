@@ -36,76 +36,34 @@ def test_boxes_of_odd_sizes_are_for_the_check() -> None:
     assert not found
 
 
+COUNT, READ, CLASS = "label lines of the wrong length", "label lines that cannot be read", "class numbers out of range"
+
+
 @pytest.mark.parametrize(
     ("line", "kind", "text"),
     [
-        (
-            "0 0.5 0.5 0.2",
-            "label lines of the wrong length",
-            "4 columns in '0 0.5 0.5 0.2'; expected 5, class cx cy w h. The line is left out",
-        ),
-        (
-            "0,0.5,0.5,0.2,0.2",
-            "label lines of the wrong length",
-            "1 column in '0,0.5,0.5,0.2,0.2'; expected 5, class cx cy w h. The line is left out",
-        ),
-        (
-            "0 0.5 0.5 0.2 0.2 0.97",
-            "label lines of the wrong length",
-            "6 columns in '0 0.5 0.5 0.2 0.2 0.97'; expected 5, class cx cy w h. The line is left out",
-        ),
-        (
-            "cat 0.5 0.5 0.2 0.2",
-            "label lines that cannot be read",
-            "'cat' is no number; expected class cx cy w h. The line is left out",
-        ),
-        (
-            "0 0.5 0.5 wide 0.2",
-            "label lines that cannot be read",
-            "'wide' is no number; expected class cx cy w h. The line is left out",
-        ),
-        (
-            "0 0.5 nan 0.2 0.2",
-            "label lines that cannot be read",
-            "'nan' is no number; expected class cx cy w h. The line is left out",
-        ),
-        (
-            "0 0.5 0.5 inf 0.2",
-            "label lines that cannot be read",
-            "'inf' is no number; expected class cx cy w h. The line is left out",
-        ),
-        (
-            "0.5 0.5 0.5 0.2 0.2",
-            "label lines that cannot be read",
-            "class 0.5 is no whole number. The line is left out",
-        ),
-        (
-            "3 0.5 0.5 0.2 0.2",
-            "class numbers out of range",
-            "class '3'; expected one of the 3 that have names. The line is left out",
-        ),
-        (
-            "-1 0.5 0.5 0.2 0.2",
-            "class numbers out of range",
-            "class '-1'; expected one of the 3 that have names. The line is left out",
-        ),
-        (
-            "1e300 0.5 0.5 0.2 0.2",
-            "class numbers out of range",
-            "class '1e300'; expected one of the 3 that have names. The line is left out",
-        ),
+        ("0 0.5 0.5 0.2", COUNT, "4 columns in '0 0.5 0.5 0.2'; expected 5, class cx cy w h"),
+        ("0,0.5,0.5,0.2,0.2", COUNT, "1 column in '0,0.5,0.5,0.2,0.2'; expected 5, class cx cy w h"),
+        ("0 0.5 0.5 0.2 0.2 0.97", COUNT, "6 columns in '0 0.5 0.5 0.2 0.2 0.97'; expected 5, class cx cy w h"),
+        ("cat 0.5 0.5 0.2 0.2", READ, "'cat' is no number; expected class cx cy w h"),
+        ("0 0.5 0.5 wide 0.2", READ, "'wide' is no number; expected class cx cy w h"),
+        ("0 0.5 nan 0.2 0.2", READ, "'nan' is no number; expected class cx cy w h"),
+        ("0 0.5 0.5 inf 0.2", READ, "'inf' is no number; expected class cx cy w h"),
+        ("0.5 0.5 0.5 0.2 0.2", READ, "class 0.5 is no whole number"),
+        ("3 0.5 0.5 0.2 0.2", CLASS, "class '3'; expected one of the 3 that have names"),
+        ("-1 0.5 0.5 0.2 0.2", CLASS, "class '-1'; expected one of the 3 that have names"),
+        ("1e300 0.5 0.5 0.2 0.2", CLASS, "class '1e300'; expected one of the 3 that have names"),
         (
             "1 320 240 100 80",
             "boxes that are not relative",
-            "'320 240 100 80' are not from 0 to 1, shares of the picture's sides; perhaps they are pixels. "
-            "The line is left out",
+            "'320 240 100 80' are not from 0 to 1, shares of the picture's sides; perhaps they are pixels",
         ),
     ],
 )
 def test_bad_lines_are_left_out(line: str, kind: str, text: str) -> None:
     boxes, found = parse(f"1 0.5 0.5 1 1\n{line}\n2 0.5 0.5 1 1", [0, 1, 2])
     assert [key for key, _ in boxes] == [1, 2]
-    assert found == [("error", kind, 2, text)]
+    assert found == [("error", kind, 2, f"{text}. The line is left out")]
 
 
 def test_without_names_any_class_is_taken_that_is_no_less_than_0() -> None:

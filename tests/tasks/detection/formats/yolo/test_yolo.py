@@ -190,17 +190,6 @@ def test_lists_of_pictures(tmp_path: Path) -> None:
     ]
 
 
-def test_lists_that_cannot_be_used(tmp_path: Path) -> None:
-    pair(tmp_path, "images/val/1.jpg")
-    write_files(tmp_path, {"data.yaml": "train: [a.txt, a.zip]\nval: images/val\nnames: [cat]"})
-    source = read(write_files(tmp_path, {"a.txt": b"\xff", "a.zip": b"PK"}))
-    assert names(source) == {"train": [], "val": ["images/val/1.jpg"]}
-    assert told(source) == [
-        ("error", "lists that cannot be used", "train", "a.txt"),
-        ("error", "splits that are not there", "train", "a.zip"),
-    ]
-
-
 def test_a_box_that_cannot_be_read_counts_as_lost(tmp_path: Path) -> None:
     pair(tmp_path, "images/1.jpg", "images/2.jpg")
     source = read(write_files(tmp_path, {"labels/1.txt": LABEL + "0 .5 .5 x .1\n0 .5\n0 5 5 .1 .1\n"}))
@@ -234,16 +223,6 @@ def test_a_picture_without_labels_has_nothing_in_it(tmp_path: Path) -> None:
     ]
     assert all(image.is_relative for image in source.splits["train"].images)
     assert told(source) == [("warning", "pictures without a label file", "train", "images/train/2.jpg")]
-
-
-def test_labels_beside_the_pictures_are_second(tmp_path: Path) -> None:
-    pair(tmp_path, "images/train/1.jpg", "images/val/1.jpg")
-    write_files(tmp_path, {"data.yaml": YAML, "images/train/1.txt": "1 .5 .5 1 1", "images/train/2.txt": "1 .5 .5 1 1"})
-    source = read(touch(tmp_path, "images/train/2.jpg"))
-    assert [(image.file, image.keys) for image in source.splits["train"].images] == [
-        ("labels/train/1.txt", (0,)),
-        ("images/train/2.txt", (1,)),
-    ]
 
 
 def test_a_split_without_any_labels(tmp_path: Path) -> None:
@@ -298,26 +277,6 @@ def test_bad_labels_are_told_with_file_and_line(tmp_path: Path) -> None:
         ("warning", "polygons", "train", "labels/train/1.txt:3"),
         ("error", "label files that cannot be read", "train", "labels/train/2.txt"),
     ]
-
-
-def test_key_points(tmp_path: Path) -> None:
-    pair(tmp_path, "images/train/1.jpg", "images/val/1.jpg")
-    text = "0 .5 .5 .2 .2 .1 .1 .9 .9\n"
-    source = read(write_files(tmp_path, {"data.yaml": YAML + "kpt_shape: [2, 2]", "labels/train/1.txt": text}))
-    assert contents(source)["train"] == {"images/train/1.jpg": [(0, [0.4, 0.4, 0.6, 0.6])]}
-
-
-def test_data_elsewhere_is_called_by_its_whole_path(tmp_path: Path) -> None:
-    pair(tmp_path / "store", "images/1.jpg")
-    write_files(tmp_path / "set", {"data.yaml": "path: ../store\ntrain: images\nnames: [cat]"})
-    source = read(tmp_path / "set")
-    assert source.splits["train"].reader(0).endswith("/store/images/1.jpg")
-    assert source.splits["train"].images[0].name.endswith("/store/images/1.jpg")
-
-
-def test_a_yaml_of_nothing(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="that are not there"):
-        read_yolo(write_files(tmp_path, {"data.yaml": YAML}))
 
 
 def test_what_supervision_writes(tmp_path: Path) -> None:
