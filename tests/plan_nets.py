@@ -1,9 +1,13 @@
-"""A small network for the tests of plans, and ways to look at a plan by parameter."""
+"""A small network for the tests of plans, ways to make a plan of it, and to look at a plan by parameter."""
 
 import functools
 
 import torch
 from torch import nn
+
+from zoo.rates import assign
+from zoo.rates.context import PlanContext
+from zoo.rates.options import RateOptions
 
 
 class Net(nn.Module):
@@ -37,6 +41,18 @@ class Stack(nn.Module):
             block = nn.Module()
             block.conv, block.norm = nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1)
             self.add_module(f"b{index:05d}", block)
+
+
+def make_context(*, schedule_defaults=(), **values):
+    """What holds for all groups: constant rates, no warm-up and no decay, unless told."""
+    of_context = {name: values.pop(name) for name in PlanContext.__dataclass_fields__.keys() & values.keys()}
+    fields = {"schedule": "constant", **values, **dict(schedule_defaults)}
+    return PlanContext(options=RateOptions(**fields), **of_context)
+
+
+def plan_lrs(model, rates, **values):
+    """The plan of rates by key; `values` are those of `make_context`."""
+    return assign.plan_lrs(model, rates, make_context(**values))
 
 
 @functools.cache

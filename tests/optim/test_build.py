@@ -9,6 +9,7 @@ from torch import nn
 from torch._dynamo.testing import CompileCounter
 
 import layered_recipe as recipe
+from plan_nets import plan_lrs
 from zoo.errors import InputError
 from zoo.optim import build as optim
 from zoo.optim.build import (
@@ -20,8 +21,8 @@ from zoo.optim.build import (
     tensor_rate_problem,
 )
 from zoo.optim.gradients import clip_groups
-from zoo.rates.assign import plan_lrs
-from zoo.rates.plan import Clock, Group, Plan
+from zoo.rates.groups import Group
+from zoo.rates.plan import Clock, Plan
 
 pytestmark = pytest.mark.numbers
 
@@ -43,9 +44,7 @@ class Net(nn.Module):
 def layers(rates=(0.1, 0.1, 0.1, 0.1), **settings):
     """A plan of one group per layer, equal ones not merged."""
     groups = [
-        Group(
-            name=name, names=(f"{name}.weight", f"{name}.bias"), lr=rate, weight_decay=0.0, frozen=False, parameters=9
-        )
+        Group(name=name, names=(f"{name}.weight", f"{name}.bias"), lr=rate, parameters=9)
         for name, rate in zip(NAMES, rates, strict=True)
     ]
     return Plan(tuple(replace(group, **settings) for group in groups))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from plan_nets import Net, backward
+from plan_nets import Net, backward, make_context, plan_lrs
 from zoo.errors import TrainingError
 from zoo.optim.freeze import (
     apply_plan,
@@ -13,10 +13,9 @@ from zoo.optim.freeze import (
     frozen_tensors,
     keep_norm_statistics,
 )
-from zoo.rates.assign import plan_lrs
 from zoo.rates.given_groups import plan_hook_groups
-from zoo.rates.groups import Common
-from zoo.rates.plan import Group, Plan
+from zoo.rates.groups import Group
+from zoo.rates.plan import Plan
 
 HEAD = {"head": 0.1, "default": 0}
 
@@ -102,7 +101,7 @@ def test_dropout_between_parts_goes_by_the_keys():
 def test_dropout_of_a_plan_without_keys_goes_with_its_parent():
     model = Net()
     groups = [{"named_params": [("head2.weight", model.head2.weight)]}]
-    plan = plan_hook_groups(model, groups, Common(), lr=0.1, params={})
+    plan = plan_hook_groups(model, groups, make_context(), lr=0.1, params={})
     assert plan.starts == {}
     assert frozen_modules(model, plan) == {"conv1", "bn1", "conv2", "head", "head.0", "head.1"}  # not drop1: Net learns
 
@@ -216,7 +215,10 @@ def test_what_is_frozen_or_unfrozen_later_is_not_asked():
 
 def test_a_plan_made_by_hand_can_be_applied():
     model = nn.Linear(2, 2)
-    groups = (Group("w", ("weight",), 0.1, 0.0, False, 4), Group("b", ("bias",), 0.0, 0.0, True, 2))
+    groups = (
+        Group(name="w", names=("weight",), lr=0.1, parameters=4),
+        Group(name="b", names=("bias",), lr=0.0, parameters=2),
+    )
     apply_plan(model, Plan(groups))
     assert learning(model) == {"weight"}
     assert set(frozen_tensors(model, Plan(groups))) == {"bias"}

@@ -10,11 +10,10 @@ import torch
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
-from plan_nets import Net, Stack, groups_of, make_large, owners, rates_of
+from plan_nets import Net, Stack, groups_of, make_context, make_large, owners, plan_lrs, rates_of
 from zoo.errors import PlanError
-from zoo.rates.assign import choose_rates, plan_layers, plan_lrs
-from zoo.rates.groups import Common
-from zoo.rates.schedules.parse import Clock, parse_schedule
+from zoo.rates.assign import choose_rates, plan_layers
+from zoo.rates.schedules.parse import Clock
 from zoo.rates.spec import MOST_LISTED, Settings
 
 RESNET50 = timm.create_model("resnet50", num_classes=10)
@@ -182,12 +181,6 @@ def test_wrong_schedules_of_several_keys_are_told_at_once():
         plan_lrs(Net(), rates)
 
 
-def test_common_and_its_fields_can_both_be_given():
-    plan = plan_lrs(Net(), {"default": 0.1}, Common(weight_decay=0.5, schedule="cosine"), weight_decay=0.25)
-    assert plan.groups[0].weight_decay == 0.25
-    assert plan.groups[0].schedule == parse_schedule("cosine")
-
-
 class Kinds(nn.Module):
     """One layer of each kind, in two parts."""
 
@@ -348,7 +341,7 @@ def test_one_rate_is_checked_too(lr):
 @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "convnext_atto", "mobilenetv2_100"])
 def test_rates_fall_as_timms_own_groups_have_them(name):
     model = timm.create_model(name)
-    plan = plan_layers(model, {"default": 0.1}, Common(weight_decay=0.05), layer_decay=0.75)
+    plan = plan_layers(model, {"default": 0.1}, make_context(weight_decay=0.05), layer_decay=0.75)
     ours = {inner: (group.lr_scale, group.weight_decay) for group in plan.groups for inner in group.names}
     called = {id(parameter): inner for inner, parameter in model.named_parameters()}
     groups = param_groups_layer_decay(model, weight_decay=0.05, layer_decay=0.75)
@@ -359,7 +352,7 @@ def test_rates_fall_as_timms_own_groups_have_them(name):
 
 
 def test_rates_between_the_first_and_the_last_layer_are_geometric():
-    plan = plan_layers(timm.create_model("resnet18"), {"default": 0.1}, Common(), first_lr=1e-4)
+    plan = plan_layers(timm.create_model("resnet18"), {"default": 0.1}, make_context(), first_lr=1e-4)
     rates = [group.full_lr for group in plan.groups]
     assert len(rates) == 10
     assert rates[0] == pytest.approx(1e-4, rel=1e-15)
@@ -369,19 +362,19 @@ def test_rates_between_the_first_and_the_last_layer_are_geometric():
 
 
 def test_the_reason_stands_beside_the_rate():
-    plan = plan_layers(timm.create_model("resnet18"), {"fc": 0.1, "default": 0.01}, Common(), layer_decay=0.5)
+    plan = plan_layers(timm.create_model("resnet18"), {"fc": 0.1, "default": 0.01}, make_context(), layer_decay=0.5)
     groups = groups_of(plan)
     assert groups["layer4.1"].reason == "0.01 × 0.5^1, layer 9 of 10"
     assert groups["conv1 to bn1"].reason == "0.01 × 0.5^9, layer 1 of 10"
     assert groups["fc"].reason == ""
     assert groups["layer4.1"].full_lr == 0.005
-    first = plan_layers(timm.create_model("resnet18"), {"default": 0.1}, Common(), first_lr=0.001)
+    first = plan_layers(timm.create_model("resnet18"), {"default": 0.1}, make_context(), first_lr=0.001)
     assert groups_of(first)["layer4.1"].reason == "0.1 × (0.001 / 0.1)^(1/9), layer 9 of 10"
 
 
 def test_frozen_layers_stay_frozen_and_keep_their_depth():
     rates = {"conv1": 0, "bn1": 0, "default": 0.1}
-    plan = plan_layers(timm.create_model("resnet18"), rates, Common(), layer_decay=0.5)
+    plan = plan_layers(timm.create_model("resnet18"), rates, make_context(), layer_decay=0.5)
     assert [group.name for group in plan.groups if group.frozen] == ["conv1", "bn1"]
     assert groups_of(plan)["layer1.0"].full_lr == 0.1 * 0.5**8
     assert plan.starts == {"conv1": None, "bn1": None, "default": 0}
@@ -389,7 +382,7 @@ def test_frozen_layers_stay_frozen_and_keep_their_depth():
 
 def test_one_layer_that_learns_cannot_fall():
     with pytest.raises(PlanError, match=r"rates cannot fall with depth, because only one layer learns\. Leave out"):
-        plan_layers(timm.create_model("resnet18"), {"fc": 0.1, "default": 0}, Common(), layer_decay=0.5)
+        plan_layers(timm.create_model("resnet18"), {"fc": 0.1, "default": 0}, make_context(), layer_decay=0.5)
 
 
 def test_a_network_of_161_tensors_is_two_groups_or_as_many_as_are_asked_for():

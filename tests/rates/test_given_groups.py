@@ -7,16 +7,14 @@ import torch
 from timm.optim import create_optimizer_v2
 from torch import nn
 
-from plan_nets import Net, groups_of, make_large, owners, rates_of
+from plan_nets import Net, groups_of, make_context, make_large, owners, plan_lrs, rates_of
 from zoo.errors import PlanError
-from zoo.rates.assign import plan_lrs
 from zoo.rates.given_groups import (
     TrainingParams,
     plan_hook_groups,
     plan_optimizer_groups,
     with_update_hook,
 )
-from zoo.rates.groups import Common
 from zoo.rates.schedules.parse import Clock, parse_schedule
 
 
@@ -25,7 +23,7 @@ def named(model, *prefixes):
 
 
 def hook_plan(model, groups, *, lr=0.1, params=None, **common):
-    return plan_hook_groups(model, groups, Common(**common), lr=lr, params=TrainingParams(params or {}))
+    return plan_hook_groups(model, groups, make_context(**common), lr=lr, params=TrainingParams(params or {}))
 
 
 def test_training_params_are_read_both_ways():
@@ -206,7 +204,7 @@ def hooked(model, **common):
     params = TrainingParams({"multiply_backbone_lr": 0.1})
     options = {"clock": Clock(2, 2, accumulate=2), "schedule": "cosine", "weight_decay": 0.1} | common
     groups = model.initialize_param_groups(0.1, params)
-    return plan_hook_groups(model, groups, Common(**options), lr=0.1, params=params)
+    return plan_hook_groups(model, groups, make_context(**options), lr=0.1, params=params)
 
 
 def test_hooks_that_count_groups_work_beside_the_half_without_decay():
@@ -258,8 +256,8 @@ def test_only_the_second_hook_sees_the_groups_of_the_plan():
             return [group | {"lr": group["lr"] * training_params.factor} for group in param_groups]
 
     model = Second()
-    common = Common(weight_decay=0.1, clock=Clock(1, 4))
-    plan = plan_lrs(model, {"conv": 0.1, "bn": 0, "default": 0.2}, common)
+    common = make_context(weight_decay=0.1, clock=Clock(1, 4))
+    plan = plan_lrs(model, {"conv": 0.1, "bn": 0, "default": 0.2}, weight_decay=0.1, clock=Clock(1, 4))
     plan = with_update_hook(model, plan, common, lr=0.2, params=TrainingParams({"factor": 0.5}))
     assert plan.rates(0) == {
         "conv": 0.05, "conv (no decay)": 0.05, "bn": 0, "default": 0.1, "default (no decay)": 0.1
@@ -302,8 +300,10 @@ def test_a_hook_cannot_wake_what_began_frozen():
     model = Hooked()
     params = TrainingParams({"multiply_backbone_lr": 0.1})
     backbone, head = model.initialize_param_groups(0.1, params)
-    plan = plan_hook_groups(model, [backbone | {"lr": 0}, head], Common(), lr=0.1, params=params)
-    with pytest.raises(PlanError, match=r"gives 'group 0' the rate 0\.01, but it began at 0 and is frozen\. Begin"):
+    plan = plan_hook_groups(model, [backbone | {"lr": 0}, head], make_context(), lr=0.1, params=params)
+    with pytest.raises(
+        PlanError, match=r"gives 'group 0' the rate 0\.01, but it began at 0 and is frozen\. Begin with"
+    ):
         plan.rates(0)
 
 
@@ -318,7 +318,7 @@ def test_groups_of_an_optimizer_are_the_plan_as_they_are():
         momentum=0.9,
         weight_decay=0.5,
     )
-    plan = plan_optimizer_groups(model, optimizer, Common(weight_decay=9.0, schedule="cosine"))
+    plan = plan_optimizer_groups(model, optimizer, make_context(weight_decay=9.0, schedule="cosine"))
     by_name = groups_of(plan)
     assert set(by_name) == {"second", "group 1", "default"}
     assert by_name["second"].names == ("head2.weight", "head2.bias")  # not halved
@@ -332,7 +332,7 @@ def test_groups_of_an_optimizer_are_the_plan_as_they_are():
 def test_the_scale_of_timms_own_layer_decay_is_a_scale():
     model = timm.create_model("test_resnet")
     optimizer = create_optimizer_v2(model, opt="sgd", lr=0.1, weight_decay=0.05, layer_decay=0.5)
-    plan = plan_optimizer_groups(model, optimizer, Common())
+    plan = plan_optimizer_groups(model, optimizer, make_context())
     assert owners(plan)["fc.weight"].full_lr == 0.1
     assert owners(plan)["layer4.0.conv1.weight"].full_lr == 0.05
     assert not any(group.frozen for group in plan.groups)
@@ -340,19 +340,21 @@ def test_the_scale_of_timms_own_layer_decay_is_a_scale():
 
 def test_an_optimizer_without_decay_has_none():
     model = nn.Linear(2, 2)
-    (group,) = plan_optimizer_groups(model, torch.optim.Rprop(model.parameters(), lr=0.1), Common()).groups
+    (group,) = plan_optimizer_groups(model, torch.optim.Rprop(model.parameters(), lr=0.1), make_context()).groups
     assert (group.lr, group.weight_decay) == (0.1, 0.0)
 
 
 def test_an_optimizer_of_something_else_is_refused():
     optimizer = torch.optim.SGD(nn.Linear(3, 5).parameters(), lr=0.1)
-    with pytest.raises(PlanError, match=r"optimizer: 'group 0' holds a parameter of shape \(5, 3\) that is not one of"):
-        plan_optimizer_groups(Net(), optimizer, Common())
+    with pytest.raises(
+        PlanError, match=r"optimizer: 'group 0' holds a parameter of shape \(5, 3\) that is not one of Net"
+    ):
+        plan_optimizer_groups(Net(), optimizer, make_context())
 
 
 def test_2000_groups_of_20_000_parameters_are_planned_in_no_time():
     model = make_large()
     groups = [{"params": getattr(model, f"b{index:05d}").parameters(), "lr": 1 + index} for index in range(2000)]
-    plan = plan_optimizer_groups(model, torch.optim.SGD(groups, lr=0.1), Common())
+    plan = plan_optimizer_groups(model, torch.optim.SGD(groups, lr=0.1), make_context())
     assert len(plan.groups) == 2001
     assert owners(plan)["b01999.conv.weight"].lr == 2000

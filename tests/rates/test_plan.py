@@ -14,11 +14,11 @@ import timm
 from PIL import Image
 from rich.console import Console
 
-from plan_nets import Net, groups_of
+from plan_nets import Net, groups_of, make_context, plan_lrs
 from zoo.errors import InputError, PlanError
-from zoo.rates.assign import plan_layers, plan_lrs
-from zoo.rates.groups import Common
-from zoo.rates.plan import CONSTANT, Group, Plan, RateHook
+from zoo.rates.assign import plan_layers
+from zoo.rates.groups import CONSTANT, Group
+from zoo.rates.plan import Plan, RateHook
 from zoo.rates.schedules.parse import Clock, parse_schedule
 from zoo.rates.spec import DecayEvery
 
@@ -38,7 +38,7 @@ def layered(**options):
 
 
 def group(name="a", lr=0.1, **values):
-    return Group(name, (f"{name}.weight",), lr, 0.01, lr == 0, 10, **values)
+    return Group(name=name, names=(f"{name}.weight",), lr=lr, weight_decay=0.01, parameters=10, **values)
 
 
 def rich_lines(plan):
@@ -188,7 +188,8 @@ def test_the_plan_is_data():
     assert first["names"] == ["conv1.weight"]
     assert first["schedule"]["kind"] == "cosine"
     assert first["decay_every"] == {"steps": 4, "factor": 0.9, "start": 1}
-    assert set(first) == {field for field in Group.__dataclass_fields__}
+    assert list(first)[:6] == ["name", "names", "lr", "weight_decay", "frozen", "parameters"]
+    assert set(first) == {"frozen", *Group.__dataclass_fields__}
 
 
 def test_records_are_rows_of_numbers():
@@ -234,8 +235,7 @@ def test_the_digest_is_of_everything_that_decides_on_rates():
 
 
 DIGEST = """
-from plan_nets import Net
-from zoo.rates.assign import plan_lrs
+from plan_nets import Net, plan_lrs
 rates = {"conv": .1, "head.": .2, "head2": .3, "@norm": {"weight_decay": 0.1}, "conv2@bias": .5, "default": 0.4}
 plan = plan_lrs(Net(), rates, schedule="cosine", unfreeze={1: ["conv", "head2.bias"], 2: ["bn", "head."]})
 print(plan.digest, [group.name for group in plan.groups])
@@ -344,7 +344,7 @@ def test_the_picture_is_a_png(tmp_path):
 
 def test_pictures_of_long_runs_and_many_groups(tmp_path):
     model = timm.create_model("resnet10t")
-    common = Common(clock=Clock(100, 5000), schedule="cosine", weight_decay=0.1, unfreeze={50: ["conv1"]})
+    common = make_context(clock=Clock(100, 5000), schedule="cosine", weight_decay=0.1, unfreeze={50: ["conv1"]})
     plan = plan_layers(model, {"default": 0.1}, common, layer_decay=0.75)
     curves = plan._curves()
     assert {len(curve) for curve in curves.values()} == {2001}

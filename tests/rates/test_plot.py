@@ -11,7 +11,9 @@ from PIL import Image
 from zoo._figures import LINES, MOST_POINTS, look
 from zoo.errors import InputError
 from zoo.rates import plot as plan_picture
-from zoo.rates.plot import Part, draw_plan
+from zoo.rates import plot_rows
+from zoo.rates.plot import draw_plan
+from zoo.rates.plot_rows import Part
 
 TITLE = "Which part learns when"
 
@@ -270,8 +272,8 @@ def test_parts_that_alternate_are_merged_and_it_is_said():
 
 def test_a_merged_row_shows_the_highest_rate_at_each_time():
     up, down = [1.0, 2.0, 3.0], [3.0, 2.0, 1.0]
-    rows = [plan_picture._to_row(Part("x", 1, 1, rates, "from the start"), 3) for rates in (up, down)]
-    merged = plan_picture._merge(rows)
+    rows = [plot_rows._to_row(Part("x", 1, 1, rates, "from the start"), 3) for rates in (up, down)]
+    merged = plot_rows._merge(rows)
     assert merged.rates[[0, 1000, 1999]].tolist() == [3, 2, 3]
     assert merged.peaks == (3, 3)
     assert merged.parameters == 2
@@ -279,7 +281,7 @@ def test_a_merged_row_shows_the_highest_rate_at_each_time():
 
 @pytest.mark.parametrize("samples", [1, 2, 7, 120, 9999])
 def test_any_number_of_samples_spans_the_run(samples):
-    row = plan_picture._to_row(Part("x", 1, 1, [i + 1.0 for i in range(samples)], "from the start"), 3)
+    row = plot_rows._to_row(Part("x", 1, 1, [i + 1.0 for i in range(samples)], "from the start"), 3)
     assert len(row.rates) == MOST_POINTS
     assert row.rates[0] == 1
     assert row.rates[-1] == pytest.approx(samples, abs=samples / MOST_POINTS)

@@ -9,6 +9,7 @@ from .digests import ImageSet as ImageSet
 from .digests import digest_images as digest_images
 from .folders import NOT_DATA as NOT_DATA
 from .folders import SPLIT_NAMES as SPLIT_NAMES
+from .folders import choose_split as choose_split
 from .folders import rename_splits as rename_splits
 from .folders import scan_folder as scan_folder
 from .image_store import ImageStore as ImageStore
@@ -17,6 +18,7 @@ from .images import THREADS as THREADS
 from .images import Images as Images
 from .images import Problem as Problem
 from .images import Survey as Survey
+from .images import check_val_fraction as check_val_fraction
 from .images import number_images as number_images
 from .images import pick_val as pick_val
 from .images import survey_splits as survey_splits

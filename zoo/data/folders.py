@@ -1,11 +1,11 @@
 """Folders of images: which splits, which classes, which files. Nothing is opened here."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from zoo.errors import DataError
+from zoo.errors import DataError, InputError
 
 SPLIT_NAMES = {
     "train": "train",
@@ -74,6 +74,27 @@ def rename_splits(source: Mapping[Any, Any]) -> dict[str, Any]:
             "or test. Pass one of them alone, as data['...'], or rename them."
         )
     return datasets
+
+
+def choose_split(only: str, present: Collection[str], *, undivided: str) -> str:
+    """Return which split of some data is the one to score.
+
+    Args:
+        only: What is wanted: `train`, `val` or `test`. Where there is no val, test is taken for it, or all of the data.
+        present: Splits of the data; `all` where it has none.
+        undivided: What data without splits has, for an error.
+
+    Raises:
+        InputError: `only` is no split.
+        DataError: The data does not have it.
+    """
+    if only not in SPLIT_NAMES.values():
+        raise InputError(f"the split {only!r} is unknown; expected train, val or test.")
+    for name in (only, "test", "all") if only == "val" else (only,):
+        if name in present:
+            return name
+    has = ", ".join(name for name in present if name != "all") or f"{undivided}: choose val for all of it"
+    raise DataError(f"the data has no split {only!r}; it has {has}.")
 
 
 def _check_root(root: Path) -> None:

@@ -183,6 +183,12 @@ def number_images(
     return Images(split.reader, names, targets, survey.good, in_threads=split.in_threads)
 
 
+def check_val_fraction(fraction: object) -> None:
+    """Refuse what is no share of the data to keep for val: a number above 0 and below 1."""
+    if not isinstance(fraction, (int, float)) or not 0 < fraction < 1:
+        raise InputError(f"val_fraction is {fraction!r}; expected a number between 0 and 1.")
+
+
 def pick_val(names: Sequence[str], targets: Sequence[int], *, fraction: float, seed: int) -> list[int]:
     """Choose images for validation: the same share of every class, and never the last image of one.
 

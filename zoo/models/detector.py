@@ -62,8 +62,12 @@ class FusedCopy:
 class Detector(GroupHooks, nn.Module):
     """What a network needs to be a detector of this package; put it before the network among the bases.
 
-    The class has to set the attributes, to write `decode` and to have `num_classes`. If it has `fuse`, a fused copy is
-    used to predict.
+    The class has to write `decode` and to have `num_classes`; the attributes have defaults. If it has `fuse`, a fused
+    copy is used to predict.
+
+    Args:
+        args: Of the network.
+        options: Of the network.
 
     Attributes:
         preprocess: How pictures come onto the network's canvas.
@@ -85,6 +89,13 @@ class Detector(GroupHooks, nn.Module):
     load_report: LoadReport | None
     config: dict[str, Any]
     fused_copy: FusedCopy
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)  # of the network, which comes after this class among the bases
+        self.preprocess, self.postprocess = Letterbox(), Postprocess()
+        self.classes, self.load_report, self.config = (), None, {}
+        self.licence = Licence("Apache-2.0")
+        self.fused_copy = FusedCopy()
 
     def decode(self, outputs: Any) -> Predictions:
         """Return the boxes and scores of all places, of what `forward` gave."""

@@ -1,11 +1,11 @@
 from .assign import Mode as Mode
 from .checks import rates_for_file as rates_for_file
 from .checks import schedule_for_file as schedule_for_file
+from .context import schedule_defaults as schedule_defaults
+from .groups import NO_DECAY as NO_DECAY
+from .groups import Group as Group
 from .make import make_plan as make_plan
-from .make import schedule_defaults as schedule_defaults
 from .options import RateOptions as RateOptions
-from .plan import NO_DECAY as NO_DECAY
-from .plan import Group as Group
 from .plan import Plan as Plan
 from .spec import DEFAULT as DEFAULT
 from .spec import Prefixes as Prefixes

@@ -18,20 +18,24 @@ from torch import nn
 
 from zoo._model import check_call, find_method
 from zoo.errors import PlanError
-from zoo.rates.groups import (
-    Common,
-    Share,
-    Starts,
-    build_plan,
-    full_rate,
-    make_share,
-    name_parameters,
-    no_match,
-    top_level,
-)
+from zoo.rates.collect import build_plan
+from zoo.rates.context import PlanContext
+from zoo.rates.groups import Assignment, Starts
 from zoo.rates.layers import is_norm, order_layers
+from zoo.rates.names import name_parameters, no_match, top_level
 from zoo.rates.plan import Plan
-from zoo.rates.spec import DEFAULT, MOST_LISTED, Key, Prefixes, Settings, is_rate, parse_key, raise_all, read_rates
+from zoo.rates.spec import (
+    DEFAULT,
+    MOST_LISTED,
+    Key,
+    Prefixes,
+    Settings,
+    full_rate,
+    is_rate,
+    parse_key,
+    raise_all,
+    read_rates,
+)
 
 Mode = Literal["head", "low_lr", "full"]
 
@@ -72,27 +76,26 @@ def choose_rates(
     return {key: rate or lr * backbone_lr_factor for key, rate in rates.items()} if mode == "low_lr" else rates
 
 
-def plan_lrs(model: nn.Module, rates: Mapping[str, Any], common: Common | None = None, **options: Any) -> Plan:
+def plan_lrs(model: nn.Module, rates: Mapping[str, Any], context: PlanContext) -> Plan:
     """Assign every parameter of a model to one group.
 
     Args:
         model: Any module; it is not changed.
         rates: Key → rate or settings, with a `"default"` for the rest; 0 freezes.
-        common: What holds for all groups.
-        options: Or its fields one by one, such as `weight_decay=0.01`; they come first.
+        context: What holds for all groups.
 
     Raises:
         PlanError: Listing every wrong rate and setting; for a missing `default`, for keys that catch nothing, for
             settings that contradict each other, and if nothing would learn.
     """
-    shares, starts, common = _assign(model, rates, replace(common or Common(), **options))
-    return build_plan(model, shares, common, starts)
+    shares, starts, context = _assign(model, rates, context)
+    return build_plan(model, shares, context, starts)
 
 
 def plan_layers(
     model: nn.Module,
     rates: Mapping[str, float],
-    common: Common,
+    context: PlanContext,
     *,
     layer_decay: float | None = None,
     first_lr: float | None = None,
@@ -102,14 +105,14 @@ def plan_layers(
     Args:
         model: Any module; `order_layers` finds its layers.
         rates: Prefix → rate at the last layer.
-        common: What holds for all groups.
+        context: What holds for all groups.
         layer_decay: Factor from each layer to the one before it, 0 to 1.
         first_lr: Or the rate of the first layer; those in between are geometric.
 
     Raises:
         PlanError: As `plan_lrs`, and if fewer than two layers learn.
     """
-    shares, starts, common = _assign(model, rates, common)
+    shares, starts, context = _assign(model, rates, context)
     layers = order_layers(model)
     if sum(any(not shares[name].frozen for name in layer.parameters) for layer in layers) < 2:
         raise PlanError(
@@ -119,7 +122,7 @@ def plan_layers(
     last = len(layers) - 1
     for depth, layer in enumerate(layers):
         place = f"layer {depth + 1} of {len(layers)}"
-        made: dict[int, Share] = {}
+        made: dict[int, Assignment] = {}
         for name in layer.parameters:
             share = shares[name]
             if share.frozen:
@@ -129,7 +132,7 @@ def plan_layers(
                 reason = f"{share.lr:g} × {why}, {place}" if depth < last else share.reason
                 made[id(share)] = replace(share, label=layer.name, lr_scale=scale, reason=reason)
             shares[name] = made[id(share)]
-    return build_plan(model, shares, common, starts)
+    return build_plan(model, shares, context, starts)
 
 
 def _fall(lr: float, below: int, last: int, layer_decay: float | None, first_lr: float | None) -> tuple[float, str]:
@@ -149,12 +152,14 @@ class _Claim(NamedTuple):
     decays_surely: bool
 
 
-def _assign(model: nn.Module, rates: Mapping[str, Any], common: Common) -> tuple[dict[str, Share], Starts, Common]:
+def _assign(
+    model: nn.Module, rates: Mapping[str, Any], context: PlanContext
+) -> tuple[dict[str, Assignment], Starts, PlanContext]:
     """Return what every parameter gets, by name, and what modules without parameters go by."""
     spec = read_rates(rates)
     names, kinds = name_parameters(model), _find_kinds(model)
     caught = _catch(spec, names, kinds)
-    _check_keys(model, spec, names, kinds, caught, common)
+    _check_keys(model, spec, names, kinds, caught, context)
     claims: dict[tuple[str, str | None], _Claim] = {}
     problems = []
     pairs = dict.fromkeys(caught.values())
@@ -165,15 +170,15 @@ def _assign(model: nn.Module, rates: Mapping[str, Any], common: Common) -> tuple
         except PlanError as error:
             problems.append(str(error))
     raise_all("lr plan", problems)
-    common = common.with_largest(full_rate(claim.said) for claim in claims.values())
-    made: dict[tuple[str, str | None], Share] = {}
+    context = context.with_largest(full_rate(claim.said) for claim in claims.values())
+    made: dict[tuple[str, str | None], Assignment] = {}
     for pair, claim in claims.items():
         try:
-            made[pair] = make_share(claim.label, claim.said, common, key=claim.key, decays_surely=claim.decays_surely)
+            made[pair] = context.assign(claim.label, claim.said, key=claim.key, decays_surely=claim.decays_surely)
         except PlanError as error:
             problems.append(str(error))
     raise_all("lr plan", problems)
-    return {name: made[pair] for name, pair in caught.items()}, _find_starts(spec), common
+    return {name: made[pair] for name, pair in caught.items()}, _find_starts(spec), context
 
 
 def _catch(
@@ -267,7 +272,7 @@ def _check_keys(
     names: Mapping[str, tuple[str, ...]],
     kinds: Mapping[str, str | None],
     caught: Mapping[str, tuple[str, str | None]],
-    common: Common,
+    context: PlanContext,
 ) -> None:
     """Refuse keys that catch nothing, all at once."""
     used = {DEFAULT, *(key for pair in caught.values() for key in pair)}
@@ -284,13 +289,13 @@ def _check_keys(
         (covered if _any_begins(ordered[key.kind], key.prefix) else strange).append(key)
     problems = [_covered_text(key, names, kinds, caught) for key in covered[:MOST_LISTED]]
     problems += ["more keys catch nothing."] * len(covered[MOST_LISTED:])
-    if common.unmatched == "error":
+    if context.options.unmatched == "error":
         problems += [
             _unmatched_text(model, key, names, _any_begins(ordered[None], key.prefix)) for key in strange[:MOST_LISTED]
         ]
         problems += ["more keys match no parameter."] * len(strange[MOST_LISTED:])
     raise_all("lr plan", problems)
-    if common.unmatched == "warn":
+    if context.options.unmatched == "warn":
         listed = ", ".join(repr(key.text) for key in strange[:MOST_LISTED])
         warnings.warn(f"lr plan: no parameter matches {listed}; left out.", stacklevel=4)
 

@@ -13,10 +13,13 @@ from torch import nn
 from zoo._fields import shown
 from zoo._model import check_call, find_method
 from zoo.errors import PlanError, did_you_mean
-from zoo.rates.groups import Common, Share, Starts, build_plan, full_rate, make_share, name_parameters
-from zoo.rates.plan import NO_DECAY, Group, Plan, RateHook
+from zoo.rates.collect import build_plan
+from zoo.rates.context import PlanContext
+from zoo.rates.groups import NO_DECAY, Assignment, Group, Starts
+from zoo.rates.names import name_parameters
+from zoo.rates.plan import Plan, RateHook
 from zoo.rates.schedules.parse import Clock, Schedule
-from zoo.rates.spec import DEFAULT, MOST_LISTED, Prefixes, Settings, is_rate, raise_all, read_settings
+from zoo.rates.spec import DEFAULT, MOST_LISTED, Prefixes, Settings, full_rate, is_rate, raise_all, read_settings
 
 REST = "the rest"  # name of the frozen group where one of the given groups is called `default`
 UPDATE = "update_param_groups(param_groups, lr, epoch, iter, training_params, total_batch)"
@@ -51,7 +54,9 @@ class _Given:
     values: Mapping[str, Any]
 
 
-def plan_hook_groups(model: nn.Module, groups: Any, common: Common, *, lr: float, params: Mapping[str, Any]) -> Plan:
+def plan_hook_groups(
+    model: nn.Module, groups: Any, context: PlanContext, *, lr: float, params: Mapping[str, Any]
+) -> Plan:
     """Make a plan of what a model's `initialize_param_groups` returned.
 
     Args:
@@ -59,7 +64,7 @@ def plan_hook_groups(model: nn.Module, groups: Any, common: Common, *, lr: float
         groups: Dictionaries with `named_params` (pairs of name and parameter, as `named_parameters()` of the model or
             a part of it yields them) or `params` and, if wanted, `name`, `lr`, any other of `zoo.rates.spec.Settings`
             and any option of the optimizer. Parameters in none of them are frozen.
-        common: What holds for all groups.
+        context: What holds for all groups.
         lr: Rate of groups that name none, and base rate of `update_param_groups`.
         params: What that hook may read.
 
@@ -79,11 +84,11 @@ def plan_hook_groups(model: nn.Module, groups: Any, common: Common, *, lr: float
         else:
             given.append(_Given(name, members, {"lr": lr, **_without(group, NOT_OPTIONS)}))
     raise_all(origin, problems)
-    plan = _plan_given(model, given, common, origin)
-    return _with_update_hook(model, plan, {group.name: group.members for group in given}, common, lr, params)
+    plan = _plan_given(model, given, context, origin)
+    return _with_update_hook(model, plan, {group.name: group.members for group in given}, context, lr, params)
 
 
-def plan_optimizer_groups(model: nn.Module, optimizer: torch.optim.Optimizer, common: Common) -> Plan:
+def plan_optimizer_groups(model: nn.Module, optimizer: torch.optim.Optimizer, context: PlanContext) -> Plan:
     """Make a plan of the groups of an optimizer that the user brought; what is in none of them is frozen.
 
     Raises:
@@ -102,16 +107,19 @@ def plan_optimizer_groups(model: nn.Module, optimizer: torch.optim.Optimizer, co
         values = _without(group, NOT_OPTIONS) | {"weight_decay": float(group.get("weight_decay") or 0.0)}
         values |= {"lr": float(group["lr"])}
         given.append(_Given(label, [names[id(parameter)] for parameter in group["params"]], values))
-    common = replace(common, decay_norm_and_bias=True)  # an optimizer's own groups are kept as they are
-    return _plan_given(model, given, common, "optimizer")
+    as_they_are = context.options.model_copy(update={"decay_norm_and_bias": True})
+    context = replace(context, options=as_they_are)
+    return _plan_given(model, given, context, "optimizer")
 
 
-def with_update_hook(model: nn.Module, plan: Plan, common: Common, *, lr: float, params: Mapping[str, Any]) -> Plan:
+def with_update_hook(
+    model: nn.Module, plan: Plan, context: PlanContext, *, lr: float, params: Mapping[str, Any]
+) -> Plan:
     """Let a model's own `update_param_groups`, if it has one, change the rates of a plan before every step."""
     members: dict[str, list[str]] = {}
     for group in plan.trained:
         members.setdefault(group.key, []).extend(group.names)
-    return _with_update_hook(model, plan, members, common, lr, params)
+    return _with_update_hook(model, plan, members, context, lr, params)
 
 
 class UpdateHook(RateHook):
@@ -207,28 +215,28 @@ class UpdateHook(RateHook):
             )
 
 
-def _plan_given(model: nn.Module, given: Sequence[_Given], common: Common, origin: str) -> Plan:
+def _plan_given(model: nn.Module, given: Sequence[_Given], context: PlanContext, origin: str) -> Plan:
     """Make a plan of explicit lists of parameter names."""
     known = name_parameters(model)
     primary = {alias: name for name, aliases in known.items() for alias in aliases}
     said = {group.name: _read_values(group) for group in given}
     problems = [problem for _, found in said.values() for problem in found]
     problems += _find_problems(given, primary, type(model).__name__)
-    if not common.decay_norm_and_bias:
+    if not context.options.decay_norm_and_bias:
         marked = [group.name for group in given if group.name.endswith(NO_DECAY)]
         problems += [f"{name!r} has the name of a half without decay. Call it something else." for name in marked]
     raise_all(origin, problems)
-    common = common.with_largest(full_rate(values) for values, _ in said.values())
-    shares: dict[str, Share] = {}
+    context = context.with_largest(full_rate(values) for values, _ in said.values())
+    shares: dict[str, Assignment] = {}
     for group in given:
-        share = make_share(group.name, said[group.name][0], common)
+        share = context.assign(group.name, said[group.name][0])
         shares.update((primary[name], share) for name in group.members)
-    rest = Share(REST if DEFAULT in said else DEFAULT, 0.0, key=DEFAULT)
+    rest = Assignment(label=REST if DEFAULT in said else DEFAULT, lr=0.0, key=DEFAULT)
     ordered = {name: shares.get(name, rest) for name in known}
-    return build_plan(model, ordered, common, _find_starts(ordered, {group.name for group in given}))
+    return build_plan(model, ordered, context, _find_starts(ordered, {group.name for group in given}))
 
 
-def _find_starts(shares: Mapping[str, Share], labels: set[str]) -> Starts:
+def _find_starts(shares: Mapping[str, Assignment], labels: set[str]) -> Starts:
     """Return the groups' names as prefixes, if that is what they are, for modules without parameters."""
     starts: dict[str, int | None] = {
         share.label: None if share.frozen else share.unfreeze_at for share in shares.values()
@@ -274,7 +282,7 @@ def _with_update_hook(
     model: nn.Module,
     plan: Plan,
     sets: Mapping[str, Sequence[str]],
-    common: Common,
+    context: PlanContext,
     lr: float,
     params: Mapping[str, Any],
 ) -> Plan:
@@ -282,7 +290,7 @@ def _with_update_hook(
     if hook is None:
         return plan
     check_call(hook, UPDATE, [], lr, 0, 0, params, 1)
-    largest = common.with_largest(group.full_lr for group in plan.trained)
+    largest = context.with_largest(group.full_lr for group in plan.trained)
     return replace(plan, hook=UpdateHook(hook, sets, plan, model, largest.curve, lr, params))
 
 

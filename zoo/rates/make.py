@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import nn
@@ -10,8 +9,8 @@ from torch import nn
 from zoo._model import check_call, find_method
 from zoo.errors import PlanError
 from zoo.rates.assign import choose_rates, plan_layers, plan_lrs
+from zoo.rates.context import PlanContext
 from zoo.rates.given_groups import TrainingParams, plan_hook_groups, plan_optimizer_groups, with_update_hook
-from zoo.rates.groups import Common
 from zoo.rates.options import RateOptions
 from zoo.rates.plan import Plan
 from zoo.rates.schedules.parse import Clock
@@ -41,8 +40,8 @@ def make_plan(
     Raises:
         PlanError: The rates contradict each other or the model, or something would never learn.
     """
-    common = _common(options, default_decay, steps_per_epoch)
-    plan = _plan(model, options, common) if optimizer is None else plan_optimizer_groups(model, optimizer, common)
+    context = _context(options, default_decay, steps_per_epoch)
+    plan = _plan(model, options, context) if optimizer is None else plan_optimizer_groups(model, optimizer, context)
     _check_in_time(plan)
     return replace(plan, steps_are_known=False) if steps_per_epoch is None else plan.at(plan.clock)
 
@@ -52,25 +51,25 @@ def training_params(options: RateOptions) -> TrainingParams:
     return TrainingParams(options.model_dump() | options.training_params)
 
 
-def _plan(model: nn.Module, options: RateOptions, common: Common) -> Plan:
+def _plan(model: nn.Module, options: RateOptions, context: PlanContext) -> Plan:
     lr, falls = options.lr, options.layer_decay is not None or options.first_lr is not None
     if isinstance(lr, Mapping):
-        return plan_lrs(model, lr, common)
+        return plan_lrs(model, lr, context)
     factor = options.backbone_lr_factor
     slower = f"{lr:g} × {factor:g} (backbone)"
-    common = replace(common, unfrozen_lr=lr * factor, unfrozen_reason=slower)
+    context = replace(context, unfrozen_lr=lr * factor, unfrozen_reason=slower)
     if not falls and options.mode is None and (hook := find_method(model, "initialize_param_groups")):
         params = training_params(options)
         check_call(hook, "initialize_param_groups(lr, training_params)", lr, params)
-        return plan_hook_groups(model, hook(lr, params), common, lr=lr, params=params)
+        return plan_hook_groups(model, hook(lr, params), context, lr=lr, params=params)
     mode = options.mode or ("full" if falls else None)
     rates = choose_rates(model, lr, mode=mode, backbone_lr_factor=factor)
     if mode == "low_lr":
-        common = replace(common, reasons={key: slower for key, rate in rates.items() if rate != lr})
+        context = replace(context, reasons={key: slower for key, rate in rates.items() if rate != lr})
     if falls:
-        return plan_layers(model, rates, common, layer_decay=options.layer_decay, first_lr=options.first_lr)
-    plan = plan_lrs(model, rates, common)
-    return plan if mode else with_update_hook(model, plan, common, lr=lr, params=training_params(options))
+        return plan_layers(model, rates, context, layer_decay=options.layer_decay, first_lr=options.first_lr)
+    plan = plan_lrs(model, rates, context)
+    return plan if mode else with_update_hook(model, plan, context, lr=lr, params=training_params(options))
 
 
 def _check_in_time(plan: Plan) -> None:
@@ -83,31 +82,10 @@ def _check_in_time(plan: Plan) -> None:
         )
 
 
-def _common(options: RateOptions, default_decay: float, steps_per_epoch: int | None) -> Common:
-    steps = ASSUMED_STEPS if steps_per_epoch is None else steps_per_epoch
-    return Common(
-        clock=Clock(options.epochs, steps, options.accumulate),
-        schedule=options.schedule,
-        schedule_defaults=schedule_defaults(options),
+def _context(options: RateOptions, default_decay: float, steps_per_epoch: int | None) -> PlanContext:
+    return PlanContext(
+        options=options,
+        clock=Clock(options.epochs, ASSUMED_STEPS if steps_per_epoch is None else steps_per_epoch, options.accumulate),
         usual_warmup=min(WARMUP_EPOCHS, options.epochs / 2),
-        compat=options.compat,
         weight_decay=default_decay if options.weight_decay is None else options.weight_decay,
-        decay_norm_and_bias=options.decay_norm_and_bias,
-        gradient_centralization=options.gradient_centralization,
-        unfreeze=_unfreeze(options),
-        order=options.order,
-        unmatched=options.unmatched,
     )
-
-
-def schedule_defaults(options: RateOptions) -> dict[str, Any]:
-    """Return what a schedule takes from the preset where it says nothing itself."""
-    names = ("warmup_epochs", "warmup_steps", "warmup_start_lr", "cooldown_epochs", "final_lr_ratio")
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    given["warmup_start"] = options.warmup_start
-    return given
-
-
-def _unfreeze(options: RateOptions) -> dict[int, list[str]]:
-    points = options.unfreeze.items()
-    return {int(epoch): [prefixes] if isinstance(prefixes, str) else prefixes for epoch, prefixes in points}

@@ -9,125 +9,18 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from zoo.errors import InputError, PlanError
-from zoo.rates.plot import Part, draw_plan
-from zoo.rates.schedules.parse import Clock, Schedule, parse_schedule
-from zoo.rates.spec import DecayEvery
+from zoo.rates.groups import ONE_STEP, Group, Starts
+from zoo.rates.plot import draw_plan
+from zoo.rates.plot_rows import Part
+from zoo.rates.schedules.parse import Clock
+from zoo.rates.table import as_rich, as_text, list_records, list_rows, sum_up
 
-CONSTANT = parse_schedule("constant", {"warmup_steps": 0})
-ONE_STEP = Clock(epochs=1, steps_per_epoch=1)
-NO_DECAY = " (no decay)"
-NUMBERS = ("tensors", "parameters", "lr", "scale", "weight decay")  # columns that are aligned on the right
 MOST_SAMPLES = 2000  # of a group's rate in a picture; more cannot be seen
-
-
-@dataclass(frozen=True)
-class Group:
-    """Parameters that share everything.
-
-    Attributes:
-        name: The key that caught them; ` (no decay)` is added for its biases and norms.
-        names: Parameter names, in the order of `model.named_parameters()`.
-        lr: Base rate.
-        weight_decay: Decay that the optimizer applies.
-        frozen: Whether they never learn.
-        parameters: How many numbers they hold.
-        lr_scale: Factor of the base rate; `lr * lr_scale` is the full rate, which the schedule multiplies.
-        schedule: Curve of the rate over the run.
-        decay_every: Repeated decay of the rate.
-        weight_decay_schedule: Curve that multiplies the weight decay.
-        gradient_centralization: Whether the mean of each gradient of rank 2 or more is taken off.
-        clip_grad_norm: Longest gradient of the group, as 2-norm.
-        unfreeze_at: Epochs that pass before they learn.
-        reason: Where the full rate comes from, in words.
-        options: Further keys for the optimizer's group, such as `momentum`.
-    """
-
-    name: str
-    names: tuple[str, ...]
-    lr: float
-    weight_decay: float
-    frozen: bool
-    parameters: int
-    lr_scale: float = 1.0
-    schedule: Schedule = CONSTANT
-    decay_every: DecayEvery | None = None
-    weight_decay_schedule: Schedule | None = None
-    gradient_centralization: bool = False
-    clip_grad_norm: float | None = None
-    unfreeze_at: int = 0
-    reason: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def key(self) -> str:
-        """The name without the mark of its half."""
-        return self.name.removesuffix(NO_DECAY)
-
-    @property
-    def full_lr(self) -> float:
-        """The rate at full strength."""
-        return self.lr * self.lr_scale
-
-    def waits(self, step: int, clock: Clock) -> bool:
-        """Say whether it is still frozen at an optimizer step, from 0."""
-        return 0 <= step < self.unfreeze_at * clock.steps_per_epoch
-
-    def rate(self, step: int, clock: Clock) -> float:
-        """Return the effective rate at an optimizer step, from 0."""
-        if self.frozen or self.waits(step, clock):
-            return 0.0
-        rate = self.schedule.rate(step, clock, self.full_lr)
-        return rate if self.decay_every is None else rate * self.decay_every.multiplier(step)
-
-    def decay(self, step: int, clock: Clock) -> float:
-        """Return the weight decay at an optimizer step, from 0."""
-        if self.weight_decay_schedule is None:
-            return self.weight_decay
-        return self.weight_decay_schedule.rate(step, clock, self.weight_decay)
-
-    def explain(self, step: int, clock: Clock) -> str:
-        """Return the rate at a step with the factors it is made of, such as `0.003 = 0.01 × 0.3 × warm-up 3/10`."""
-        if self.frozen:
-            return "0: frozen"
-        if self.waits(step, clock):
-            return f"0: frozen until epoch {self.unfreeze_at}"
-        factors = [f"{self.lr:g}"] + [f"{self.lr_scale:g}"] * (self.lr_scale != 1)
-        factors += [f"{label} ({value:.3g})" for label, value in self.schedule.terms(step, clock, self.full_lr)]
-        if self.decay_every is not None and (count := self.decay_every.count(step)):
-            factors.append(f"decay {self.decay_every.factor:g}^{count}")
-        rate = f"{self.rate(step, clock):.4g}"
-        return f"{rate} = {' × '.join(factors)}" if len(factors) > 1 else rate
-
-    def fixed(self, clock: Clock) -> "Group":
-        """Return an equal group whose schedules need no code of the caller's."""
-        decay = self.weight_decay_schedule
-        return replace(
-            self,
-            schedule=self.schedule.fixed(clock, [self.full_lr]),
-            weight_decay_schedule=decay and decay.fixed(clock, [1.0]),
-        )
-
-    @property
-    def state(self) -> str:
-        """When it learns, in words."""
-        return "frozen" if self.frozen else f"from epoch {self.unfreeze_at}" if self.unfreeze_at else "trained"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the group as plain values."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        decay = self.weight_decay_schedule
-        return values | {
-            "names": list(self.names),
-            "schedule": self.schedule.to_dict(),
-            "decay_every": self.decay_every and self.decay_every.model_dump(),
-            "weight_decay_schedule": decay and decay.to_dict(),
-            "options": dict(self.options),
-        }
 
 
 class RateHook(Protocol):
@@ -152,7 +45,7 @@ class Plan:
 
     groups: tuple[Group, ...]
     clock: Clock = ONE_STEP
-    starts: Mapping[str, int | None] = field(default_factory=dict)
+    starts: Starts = field(default_factory=dict)
     steps_are_known: bool = field(default=True, compare=False)
     hook: RateHook | None = field(default=None, compare=False, repr=False)
 
@@ -230,49 +123,15 @@ class Plan:
 
     def records(self) -> list[dict[str, Any]]:
         """Return one row of numbers per group, as `pandas.DataFrame` takes them; rates are those of the whole run."""
-        total = sum(group.parameters for group in self.groups)
-        curves = self._curves()
-        return [
-            {
-                "name": group.name,
-                "state": group.state,
-                "tensors": len(group.names),
-                "parameters": group.parameters,
-                "share": group.parameters / total,
-                "lr": group.lr,
-                "lr_scale": group.lr_scale,
-                "weight_decay": group.weight_decay,
-                "schedule": group.schedule.to_dict().get("kind"),
-                "gradient_centralization": group.gradient_centralization,
-                "unfreeze_at": None if group.frozen else group.unfreeze_at,
-                "first_rate": curves[group.name][0],
-                "highest_rate": max(curves[group.name]),
-                "last_rate": curves[group.name][-1],
-                "reason": group.reason,
-            }
-            for group in self.groups
-        ]
+        return list_records(self.groups, self._curves())
 
     def rows(self) -> list[dict[str, str]]:
         """Return the table of groups as text; columns that say nothing new are left out."""
-        options = _differing_options(self.trained)
-        rows = [_row(group, options) for group in self.groups]
-        learning = [row for row, group in zip(rows, self.groups, strict=True) if not group.frozen]
-        usual = dict.fromkeys(("centralized", "clip", "decays", "optimizer"), "-") | {"scale": "1", "why": ""}
-        usual["schedule"] = learning[0]["schedule"] if learning else "-"
-        bare = {name for name, value in usual.items() if all(row[name] == value for row in learning)}
-        return [{name: value for name, value in row.items() if name not in bare} for row in rows]
+        return list_rows(self.groups)
 
     def totals(self) -> dict[str, str]:
         """Return the last line of the table: how much of the model learns."""
-        total = sum(group.parameters for group in self.groups)
-        trained = sum(group.parameters for group in self.trained)
-        return {
-            "prefix": "total",
-            "state": f"{trained / total:.2%} trained",
-            "tensors": f"{sum(len(group.names) for group in self.groups)}",
-            "parameters": f"{total:,}",
-        }
+        return sum_up(self.groups)
 
     def plot(self, path: str | Path, *, title: str = "Learning rates") -> Path:
         """Draw the network's parts with their share of the parameters, and the rate of each over the whole run.
@@ -312,22 +171,11 @@ class Plan:
         return {group.name: made[_alike(group)] for group in self.groups}
 
     def __str__(self) -> str:
-        return _as_text([*self.rows(), self.totals()])
+        return as_text(self.rows(), self.totals())
 
     def __rich__(self) -> Any:
         """Return the table as rich prints it."""
-        from rich import box
-        from rich.markup import escape
-        from rich.table import Table
-
-        rows, totals = self.rows(), self.totals()
-        table = Table(box=box.SIMPLE, show_footer=True)
-        for column in rows[0]:
-            justify: Any = "right" if column in NUMBERS else "left"
-            table.add_column(column, footer=totals.get(column, ""), justify=justify)
-        for row in rows:
-            table.add_row(*map(escape, row.values()))
-        return table
+        return as_rich(self.rows(), self.totals())
 
 
 def _check_schedules(groups: Sequence[Group], clock: Clock) -> None:
@@ -355,50 +203,7 @@ def _alike(group: Group) -> tuple[Any, ...]:
     return (group.full_lr, group.unfreeze_at, group.decay_every, id(group.schedule))
 
 
-def _differing_options(groups: Sequence[Group]) -> list[str]:
-    """Return the options of the optimizer that are not the same in all groups."""
-    names = dict.fromkeys(name for group in groups for name in group.options)
-    return [name for name in names if len({repr(group.options.get(name)) for group in groups}) > 1]
-
-
-def _row(group: Group, options: Sequence[str]) -> dict[str, str]:
-    row = {
-        "prefix": group.name,
-        "state": group.state,
-        "tensors": f"{len(group.names)}",
-        "parameters": f"{group.parameters:,}",
-        "lr": "0",
-    }
-    row |= dict.fromkeys(("scale", "weight decay", "schedule", "centralized", "clip", "decays", "optimizer"), "-")
-    if group.frozen:
-        return row | {"why": ""}
-    scheduled, every = group.weight_decay_schedule, group.decay_every
-    own = [f"{name} {group.options[name]}" for name in options if name in group.options]
-    return row | {
-        "lr": f"{group.lr:g}",
-        "scale": f"{group.lr_scale:.4g}",
-        "weight decay": f"{group.weight_decay:g}" + (f" × {scheduled.to_dict()['kind']}" if scheduled else ""),
-        "schedule": str(group.schedule.to_dict()["kind"]),
-        "centralized": "yes" if group.gradient_centralization else "-",
-        "clip": "-" if group.clip_grad_norm is None else f"{group.clip_grad_norm:g}",
-        "decays": "-" if every is None else f"× {every.factor:g} every {every.steps} steps",
-        "optimizer": ", ".join(own) or "-",
-        "why": group.reason,
-    }
-
-
 def _spread(steps: int) -> Iterator[int]:
     stride = max(1, math.ceil(steps / MOST_SAMPLES))
     yield from range(0, steps - 1, stride)
     yield steps - 1
-
-
-def _as_text(rows: Sequence[Mapping[str, str]]) -> str:
-    columns = list(rows[0])
-    widths = {column: max(len(column), *(len(row.get(column, "")) for row in rows)) for column in columns}
-    lines = []
-    for row in [dict(zip(columns, columns, strict=True)), *rows]:
-        texts = [(column, row.get(column, "")) for column in columns]
-        cells = [text.rjust(widths[c]) if c in NUMBERS else text.ljust(widths[c]) for c, text in texts]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)

@@ -6,13 +6,11 @@ colour is the rate, hatched while the part is frozen. Below, the same rates as l
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
@@ -43,16 +41,10 @@ from zoo._figures import (
 )
 from zoo.errors import InputError
 from zoo.files import to_path
-
-Rates = npt.NDArray[np.float64]
-
-FROZEN, FROM_THE_START = "frozen", "from the start"
-NO_DECAY = " (no decay)"
+from zoo.rates.plot_rows import FROZEN, MOST_ROWS_APART, Part, PlotRow, check_part, find_rows
 
 DEPTHS = ListedColormap(SHADES(np.linspace(0.14, 1, 256)))  # the palest still differs from the ground
 HATCHED: dict[str, Any] = {"facecolor": "#F4F4F4", "edgecolor": "#C8C8C8", "hatch": "/////", "linewidth": 0.0}
-MOST_ROWS_APART = 24  # beyond, neighbours with equal rates share a row
-MOST_ROWS = 60  # beyond, neighbours share a row whatever their rates
 MOST_NAMED_LINES = 8
 
 # Lengths in inches.
@@ -60,62 +52,6 @@ WIDTH, EDGE = 10.0, 0.12
 HEAD, BETWEEN, CHART, FOOT = 1.1, 0.3, 2.1, 0.5
 LOWEST_ROW, HIGHEST_ROW, ALL_ROWS = 0.155, 0.36, 7.5
 LONGEST_NAME, LONGEST_NOTE, LONGEST_LINE_NAME, BAR = 2.0, 1.6, 1.2, 0.6
-
-
-@dataclass(frozen=True)
-class Part:
-    """A group of parameters and its rates over the whole run.
-
-    Attributes:
-        name: As the plan calls it. The halves `x` and `x (no decay)` share a row if their rates are equal.
-        parameters: How many numbers it holds.
-        tensors: In how many tensors.
-        rates: Effective rates, any number of samples evenly spread over the run: sample i of n holds from i/n to
-            (i + 1)/n of it; so one per optimizer step, or fewer.
-        state: `frozen`; `from the start`; anything else, for example `from epoch 3`, is a part that is frozen until
-            its first rate above 0.
-        note: Why it has this rate, for example `0.01 × 0.3`.
-    """
-
-    name: str
-    parameters: int
-    tensors: int
-    rates: Sequence[float]
-    state: str
-    note: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class _Row:
-    """Parts that are drawn as one: `rates` are MOST_POINTS values, NaN while frozen; `start` is in epochs."""
-
-    names: tuple[str, ...]
-    parameters: int
-    rates: Rates
-    state: str
-    note: str
-    peaks: tuple[float, float]  # lowest and highest of its parts
-    start: float
-
-    @property
-    def label(self) -> str:
-        """Its name, or from where to where it goes."""
-        return " … ".join(dict.fromkeys([self.names[0], self.names[-1]]))
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """Rows with the same key look the same."""
-        return (self.curve, self.state, self.peaks)
-
-    @property
-    def curve(self) -> bytes:
-        """The rates as something to compare."""
-        return self.rates.tobytes()
-
-    @property
-    def learns(self) -> bool:
-        """Whether any rate is above 0."""
-        return self.peaks[1] > 0
 
 
 def draw_plan(
@@ -153,21 +89,13 @@ def draw_plan(
     if epochs < 1 or steps_per_epoch < 1:
         raise InputError(f"the run has {epochs} epochs of {steps_per_epoch} steps; expected 1 or more of both.")
     for part in parts:
-        _check(part)
+        check_part(part)
     with look():
         return save(_draw_plan(parts, epochs, steps_per_epoch, title), path)
 
 
-def _check(part: Part) -> None:
-    rates = np.asarray(part.rates, dtype=np.float64)
-    if rates.ndim != 1 or not rates.size or not (np.isfinite(rates) & (rates >= 0)).all():
-        raise InputError(f"part {part.name!r} has rates that cannot be; expected one or more numbers, 0 or above.")
-    if part.state == FROZEN and rates.any():
-        raise InputError(f"part {part.name!r} is frozen, but has rates above 0; expected zeros, or another state.")
-
-
 def _draw_plan(parts: Sequence[Part], epochs: int, steps_per_epoch: int, title: str) -> Figure:
-    rows = _find_rows(parts, epochs)
+    rows = find_rows(parts, epochs)
     step = min(HIGHEST_ROW, max(LOWEST_ROW, ALL_ROWS / max(len(rows), 1)))
     height = HEAD + step * len(rows) + BETWEEN + CHART + FOOT
     figure = make_figure(WIDTH, height, dpi=DOTS_PER_INCH)  # so that texts are measured as they are drawn
@@ -191,56 +119,7 @@ def _draw_plan(parts: Sequence[Part], epochs: int, steps_per_epoch: int, title: 
     return figure
 
 
-def _find_rows(parts: Sequence[Part], epochs: int) -> list[_Row]:
-    """One row for the two halves of a key, and for neighbours if there are too many."""
-    halves: dict[Any, _Row] = {}
-    for part in parts:
-        row, whole = _to_row(part, epochs), part.name.removesuffix(NO_DECAY)
-        key = (whole, row.key)
-        halves[key] = replace(_merge([halves[key], row]), names=(whole,)) if key in halves else row
-    rows = list(halves.values())
-    if len(rows) > MOST_ROWS_APART:
-        rows = [_merge(list(alike)) for _, alike in groupby(rows, key=lambda row: row.key)]
-    if len(rows) > MOST_ROWS:
-        rows = _thin([list(alike) for _, alike in groupby(rows, key=lambda row: row.state)])
-    return _thin([rows]) if len(rows) > MOST_ROWS else rows
-
-
-def _thin(runs: Sequence[Sequence[_Row]]) -> list[_Row]:
-    """Merge neighbours of one run, so many at a time that not too many rows are left."""
-    number = -(-sum(map(len, runs)) // max(MOST_ROWS - len(runs) + 1, 1))
-    return [_merge(run[i : i + number]) for run in runs for i in range(0, len(run), number)]
-
-
-def _to_row(part: Part, epochs: int) -> _Row:
-    given = np.asarray(part.rates, dtype=np.float64)
-    number, peak = len(given), float(given.max())
-    frozen = int((given > 0).argmax()) if peak else number
-    if part.state == FROM_THE_START:
-        frozen = 0
-    rates = given[np.arange(MOST_POINTS) * number // MOST_POINTS]
-    rates[: -(-frozen * MOST_POINTS // number)] = np.nan
-    start = epochs * frozen / number
-    return _Row((part.name,), part.parameters, rates, part.state, part.note, (peak, peak), start)
-
-
-def _merge(rows: Sequence[_Row]) -> _Row:
-    states, notes = {row.state for row in rows}, {row.note for row in rows}
-    peaks = [peak for row in rows for peak in row.peaks]
-    if max(peaks) > 0 and min(peaks) == 0:
-        notes = {"some are frozen"}
-    return _Row(
-        names=tuple(name for row in rows for name in row.names),
-        parameters=sum(row.parameters for row in rows),
-        rates=np.fmax.reduce([row.rates for row in rows]),
-        state=states.pop() if len(states) == 1 else "",
-        note=notes.pop() if len(notes) == 1 else "",
-        peaks=(min(peaks), max(peaks)),
-        start=min(row.start for row in rows),
-    )
-
-
-def _sum_up(parts: Sequence[Part], rows: Sequence[_Row], epochs: int, steps_per_epoch: int) -> str:
+def _sum_up(parts: Sequence[Part], rows: Sequence[PlotRow], epochs: int, steps_per_epoch: int) -> str:
     total = sum(part.parameters for part in parts)
     learning = sum(part.parameters for part in parts if any(part.rates))
     length = f"{_count(epochs, 'epoch')} of {_count(steps_per_epoch, 'optimizer step')}"
@@ -268,13 +147,13 @@ def _abbreviate(number: int) -> str:
     return f"{number}"
 
 
-def _find_colours(rows: Sequence[_Row]) -> dict[bytes, Any]:
+def _find_colours(rows: Sequence[PlotRow]) -> dict[bytes, Any]:
     """A colour for each different curve, in the order of the network."""
     curves = dict.fromkeys(row.curve for row in rows if row.learns)
     return dict(zip(curves, line_colours(len(curves)), strict=True))
 
 
-def _find_names(figure: Figure, rows: Sequence[_Row], colours: Mapping[bytes, Any]) -> dict[bytes, str]:
+def _find_names(figure: Figure, rows: Sequence[PlotRow], colours: Mapping[bytes, Any]) -> dict[bytes, str]:
     """Whose curve it is, unless there is but one, or there are many."""
     if not 2 <= len(colours) <= MOST_NAMED_LINES:
         return {}
@@ -300,7 +179,7 @@ class _Table:
     note: float
 
 
-def _lay_table(figure: Figure, rows: Sequence[_Row], step: float, beside: float) -> _Table:
+def _lay_table(figure: Figure, rows: Sequence[PlotRow], step: float, beside: float) -> _Table:
     """Columns are as wide as what stands in them; the strips get the rest, but leave so much beside them."""
     size, total = min(9.0, 46 * step), sum(row.parameters for row in rows)
     labels = [_label(figure, row.names, row.label, LONGEST_NAME, size) for row in rows]
@@ -335,14 +214,14 @@ def _fit(figure: Figure, name: str, longest: float, size: float, *, front: bool 
     return cut(bisect_left(range(len(name)), True, key=lambda lost: measure(figure, [cut(lost)], size) <= longest))
 
 
-def _say_rate(row: _Row) -> str:
+def _say_rate(row: PlotRow) -> str:
     low, high = (format_rate(peak) for peak in row.peaks)
     if row.state == FROZEN:
         return ""
     return high if low == high else f"{low} … {high}"
 
 
-def _write_table(sheet: Axes, table: _Table, rows: Sequence[_Row], colours: dict[bytes, Any], step: float) -> None:
+def _write_table(sheet: Axes, table: _Table, rows: Sequence[PlotRow], colours: dict[bytes, Any], step: float) -> None:
     """All that is left and right of the strips."""
     top = sheet.get_ylim()[1] - HEAD
     bottom = top - step * len(rows)
@@ -386,7 +265,7 @@ def _write_heads(sheet: Axes, table: _Table, y: float) -> None:
             sheet.text(x, y, text, ha=side, va="bottom", size=8, color=GREY)
 
 
-def _draw_strips(axes: Axes, rows: Sequence[_Row], norm: LogNorm, epochs: int, step: float) -> None:
+def _draw_strips(axes: Axes, rows: Sequence[PlotRow], norm: LogNorm, epochs: int, step: float) -> None:
     axes.set(xlim=(0, epochs), ylim=(len(rows), 0))
     axes.add_patch(Rectangle((0, 0), epochs, len(rows), **HATCHED))
     shown = np.stack([row.rates for row in rows])
@@ -407,7 +286,7 @@ def _draw_strips(axes: Axes, rows: Sequence[_Row], norm: LogNorm, epochs: int, s
     axes.xaxis.set_label_position("top")
 
 
-def _find_norm(rows: Sequence[_Row]) -> LogNorm:
+def _find_norm(rows: Sequence[PlotRow]) -> LogNorm:
     """From a thirtieth of the lowest peak to the highest: what is lower still is as pale as that."""
     peaks = [peak for row in rows for peak in row.peaks if peak] or [1.0]
     drawn = np.concatenate([row.rates for row in rows])
@@ -415,7 +294,7 @@ def _find_norm(rows: Sequence[_Row]) -> LogNorm:
     return LogNorm(min(max(lowest, min(peaks) / 30), max(peaks) / 30), max(peaks), clip=True)
 
 
-def _mark_start(axes: Axes, line: int, row: _Row, norm: LogNorm, step: float) -> None:
+def _mark_start(axes: Axes, line: int, row: PlotRow, norm: LogNorm, step: float) -> None:
     """Write what a strip cannot tell: from when its part learns, or that it never does."""
     epochs, middle = axes.get_xlim()[1], line + 0.5
     letters: dict[str, Any] = {"size": min(8.0, 42 * step), "va": "center_baseline", "color": INK}
@@ -437,7 +316,7 @@ def _number_epochs(axis: Axis) -> None:
     axis.set_major_formatter(FuncFormatter(lambda epoch, _: f"{epoch:,.0f}"))
 
 
-def _draw_lines(axes: Axes, rows: Sequence[_Row], colours: dict[bytes, Any], epochs: int) -> None:
+def _draw_lines(axes: Axes, rows: Sequence[PlotRow], colours: dict[bytes, Any], epochs: int) -> None:
     axes.set(xlim=(0, epochs), xlabel="epoch", ylabel="learning rate")
     _number_epochs(axes.xaxis)
     curves = {row.curve: row for row in rows if row.learns}
@@ -463,7 +342,7 @@ def _draw_lines(axes: Axes, rows: Sequence[_Row], colours: dict[bytes, Any], epo
         axes.yaxis.set_major_formatter(FuncFormatter(format_rate))
 
 
-def _draw_line(axes: Axes, row: _Row, colour: Any, epochs: int, width: float, *, logarithmic: bool) -> None:
+def _draw_line(axes: Axes, row: PlotRow, colour: Any, epochs: int, width: float, *, logarithmic: bool) -> None:
     rates = np.where(row.rates > 0, row.rates, np.nan) if logarithmic else row.rates
     edges = np.linspace(0, epochs, MOST_POINTS + 1)
     axes.plot(edges, np.append(rates, rates[-1]), drawstyle="steps-post", color=colour, linewidth=width)
@@ -480,7 +359,7 @@ def _number_rates(axis: Axis) -> None:
     axis.set_major_formatter(FuncFormatter(format_rate))
 
 
-def _draw_key(figure: Figure, sheet: Axes, rows: Sequence[_Row], norm: LogNorm, across: float) -> None:
+def _draw_key(figure: Figure, sheet: Axes, rows: Sequence[PlotRow], norm: LogNorm, across: float) -> None:
     """What colour, hatching and marks mean, left of the lines."""
     x, y = EDGE + 0.15, FOOT + CHART - 0.6
     letters: dict[str, Any] = {"va": "center_baseline", "size": 8, "color": GREY}

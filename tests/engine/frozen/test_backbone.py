@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import zoo
+from plan_nets import plan_lrs
 from zoo._model import ModelInterface
 from zoo.data.loader import lay_channels_last
 from zoo.engine.frozen.backbone import TrunkEngine, choose_dtype, digest_trunk, find_patch
@@ -14,7 +15,6 @@ from zoo.engine.frozen.code_digest import UnreadableCodeError
 from zoo.errors import InputError
 from zoo.models.classifier import Classifier
 from zoo.optim.freeze import apply_plan
-from zoo.rates.assign import plan_lrs
 
 pytestmark = pytest.mark.numbers
 

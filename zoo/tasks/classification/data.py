@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from zoo.data import (
-    SPLIT_NAMES,
     FileReader,
     Images,
     Problem,
@@ -18,6 +17,8 @@ from zoo.data import (
     check_classes,
     check_first_batch,
     check_length,
+    check_val_fraction,
+    choose_split,
     count_classes,
     derive_classes,
     digest_contents,
@@ -35,7 +36,7 @@ from zoo.data import (
     split_of_files,
     survey_splits,
 )
-from zoo.errors import DataError, InputError
+from zoo.errors import DataError
 from zoo.files import to_path
 
 OnProgress: TypeAlias = Callable[[int, int], None]
@@ -133,8 +134,7 @@ def open_data(
             a pair or a mapping of loaders, whose batches are used as they are. A `Data` is returned as it is.
         classes: Class names in the order of the class numbers; None: the data's own, sorted where it has no order.
             Where the data has names, they are matched; numbers without names are places in this list.
-        by_name: `classes` are those of a model: numbers without names are no places, but stand for the class of these
-            digits.
+        by_name: `classes` are those of a model: numbers without names stand for the class of these digits.
         like: Names by whose order the data's own are numbered, those that are not among them after the others.
         val_fraction: Share of each class that is kept for val where the data has no val (nor test) of its own.
         seed: Decides which.
@@ -150,10 +150,8 @@ def open_data(
     """
     if isinstance(source, Data):
         return source
-    given = check_classes(classes)
-    if not isinstance(val_fraction, (int, float)) or not 0 < val_fraction < 1:
-        raise InputError(f"val_fraction is {val_fraction!r}; expected a number between 0 and 1.")
-    numbering = _Numbering(given, by_name, tuple(like))
+    numbering = _Numbering(check_classes(classes), by_name, tuple(like))
+    check_val_fraction(val_fraction)
     if loaders := _find_loaders(source, evaluation=evaluation):
         return _open_loaders(loaders, numbering, check=check, on_progress=on_progress)
     where, splits = _find_splits(source, only)
@@ -167,15 +165,13 @@ def open_data(
     options: dict[str, Any] = {"skip_bad": skip_bad} | numbering.options(names)
     if not evaluation:
         _check_every_class(splits, images, names)
-        if "val" not in images and "test" not in images:
-            images = _split_off_val(images, val_fraction, seed)
-            options |= {"val_fraction": val_fraction, "split_seed": seed}
+        images, chosen = _split_off_val(images, val_fraction, seed)
+        options |= chosen
     if not images:
         raise DataError(f"{where} has no image that can be used. Expected one at least.")
-    val = images.get("val") or images.get("test") or images.get("all")
     remarks = tuple(remark for survey in surveys.values() for remark in survey.remarks)
-    train, test = images.get("train"), images.get("test")
-    return Data(train, val, test, names, where, skipped, named=named, options=options, remarks=remarks)
+    parts = (images.get("train"), images.get("val") or images.get("test") or images.get("all"), images.get("test"))
+    return Data(*parts, names, where, skipped, named=named, options=options, remarks=remarks)
 
 
 @dataclass(frozen=True)
@@ -238,18 +234,13 @@ def _find_splits(source: Any, only: str | None) -> tuple[str, dict[str, Split]]:
 
 def _keep_one(splits: dict[str, Split], only: str, numbering: _Numbering) -> tuple[dict[str, Split], _Numbering]:
     """Return the one split that is wanted, and the classes that train would have given it."""
-    if only not in SPLIT_NAMES.values():
-        raise InputError(f"the split {only!r} is unknown; expected train, val or test.")
-    wanted = [name for name in ((only, "test", "all") if only == "val" else (only,)) if name in splits]
-    if not wanted:
-        has = ", ".join(name for name in splits if name != "all") or "no splits, only classes: choose val for all of it"
-        raise DataError(f"the data has no split {only!r}; it has {has}.")
+    wanted = choose_split(only, splits, undivided="no splits, only classes")
     train = splits.get("train")
     if numbering.given is None and train is not None:
         if train.classes is None:
             return splits, numbering  # the labels of train tell the classes
         numbering = _Numbering(derive_classes((), train.classes, train.name), by_name=True)
-    return {wanted[0]: splits[wanted[0]]}, numbering
+    return {wanted: splits[wanted]}, numbering
 
 
 def _list_problems(splits: Mapping[str, Split], surveys: Mapping[str, Survey]) -> str:
@@ -308,8 +299,10 @@ def _check_every_class(splits: Mapping[str, Split], images: Mapping[str, Images]
         )
 
 
-def _split_off_val(images: dict[str, Images], fraction: float, seed: int) -> dict[str, Images]:
-    """Keep a part of each class for val."""
+def _split_off_val(images: dict[str, Images], fraction: float, seed: int) -> tuple[dict[str, Images], dict[str, float]]:
+    """Keep a part of each class for val where the data has none; return by which options, too."""
+    if "val" in images or "test" in images:
+        return images, {}
     every = images.get("train") or images["all"]
     chosen = set(pick_val(every.names, every.targets, fraction=fraction, seed=seed))
     if not chosen:
@@ -317,7 +310,8 @@ def _split_off_val(images: dict[str, Images], fraction: float, seed: int) -> dic
             "every class has a single image, so none is left for val. Add images, or a folder val/<class>/<images>."
         )
     train = [index for index in range(len(every)) if index not in chosen]
-    return {"train": every.subset(train), "val": every.subset(sorted(chosen))}
+    parts = {"train": every.subset(train), "val": every.subset(sorted(chosen))}
+    return parts, {"val_fraction": fraction, "split_seed": seed}
 
 
 def _find_loaders(source: Any, *, evaluation: bool) -> dict[str, Any] | None:

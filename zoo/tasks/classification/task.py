@@ -34,23 +34,24 @@ from zoo.tasks.classification.plots import Mistake, draw_confusion, draw_mistake
 from zoo.tasks.classification.predict import print_names
 
 MOST_MISTAKES = 24
+CARD = CardFacts(
+    noun="classifier",
+    pipeline="image-classification",
+    dataset="imagefolder",
+    scores={"top1": ("accuracy", "top-1 accuracy"), "top5": ("accuracy", "top-5 accuracy")},
+    columns={"class": "class", "images": "images", "precision": "precision", "recall": "recall", "f1": "F1"},
+    captions={
+        "confusion": "Confusion matrix",
+        "mistakes": "Images that were named wrongly with the most confidence",
+    },
+)
 
 
 class Classification:
     """The task of saying which of several classes an image is of; see `zoo.tasks.base.Task`."""
 
     name: ClassVar[str] = "classification"
-    card: ClassVar[CardFacts] = CardFacts(
-        noun="classifier",
-        pipeline="image-classification",
-        dataset="imagefolder",
-        scores={"top1": ("accuracy", "top-1 accuracy"), "top5": ("accuracy", "top-5 accuracy")},
-        columns={"class": "class", "images": "images", "precision": "precision", "recall": "recall", "f1": "F1"},
-        captions={
-            "confusion": "Confusion matrix",
-            "mistakes": "Images that were named wrongly with the most confidence",
-        },
-    )
+    card: ClassVar[CardFacts] = CARD
     columns: ClassVar[Mapping[str, str]] = {"top1": "top-1"}
     curves: ClassVar[Mapping[str, str]] = {"top1": "top-1", "top5": "top-5"}
     defaults: ClassVar[Mapping[str, Any]] = {}

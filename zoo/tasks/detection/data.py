@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from zoo.data import (
-    SPLIT_NAMES,
     check_classes,
+    check_val_fraction,
+    choose_split,
     digest_contents,
     list_files,
     order_names,
@@ -17,7 +18,7 @@ from zoo.data import (
     plain_name,
     say_nameless,
 )
-from zoo.errors import DataError, InputError, did_you_mean
+from zoo.errors import DataError, did_you_mean
 from zoo.tasks.detection.annotations import BoxSource, BoxSplit, Finding, Key, PictureReader
 from zoo.tasks.detection.check import check_boxes
 from zoo.tasks.detection.formats import UNREAD_SPLITS, read_box_datasets, read_box_folder
@@ -145,8 +146,7 @@ def open_box_data(
     if isinstance(source, BoxData):
         return source
     given = check_classes(classes)
-    if not isinstance(val_fraction, (int, float)) or not 0 < val_fraction < 1:
-        raise InputError(f"val_fraction is {val_fraction!r}; expected a number between 0 and 1.")
+    check_val_fraction(val_fraction)
     found = find_box_source(source)
     if only and evaluation:
         found = _keep_one(found, only)
@@ -164,8 +164,7 @@ def open_box_data(
     if report.errors and not skip_bad:
         raise DataError(_list_errors(found, report.findings))
     _check_enough(found, images, report, evaluation=evaluation)
-    val = images.get("val") or images.get("test") or images.get("all")
-    splits = (images.get("train"), val, images.get("test"))
+    splits = (images.get("train"), images.get("val") or images.get("test") or images.get("all"), images.get("test"))
     return BoxData(*splits, names, found.where, found.form, class_map, report, report.errors, options=options)
 
 
@@ -243,13 +242,7 @@ def _is_unnamed(names: Mapping[Key, str]) -> bool:
 
 def _keep_one(source: BoxSource, only: str) -> BoxSource:
     """Return the one split that is wanted, and what was found in it or in none."""
-    if only not in SPLIT_NAMES.values():
-        raise InputError(f"the split {only!r} is unknown; expected train, val or test.")
-    wanted = [name for name in ((only, "test", "all") if only == "val" else (only,)) if name in source.splits]
-    if not wanted:
-        has = ", ".join(name for name in source.splits if name != "all") or "no splits: choose val for all of it"
-        raise DataError(f"the data has no split {only!r}; it has {has}.")
-    name = wanted[0]
+    name = choose_split(only, source.splits, undivided="no splits")
     findings = [finding for finding in source.findings if finding.split in ("", name)]
     if name == only:  # it is there, so what may be another split loses nothing of it
         findings = [replace(found, level="warning") if found.kind == UNREAD_SPLITS else found for found in findings]

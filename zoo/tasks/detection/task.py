@@ -26,32 +26,33 @@ from zoo.tasks.detection.predict import print_boxes
 
 MOSAIC_PICTURES = 4
 MOST_CLASSES_TOLD = 20
+CARD = CardFacts(
+    noun="detector",
+    pipeline="object-detection",
+    dataset="objectfolder",
+    scores={"map": ("mean_average_precision", "mAP@[.5:.95]"), "map50": ("mean_average_precision", "mAP@.5")},
+    columns={
+        "class": "class",
+        "boxes": "boxes",
+        "ar100": "AR@100",
+        "ap": "AP@[.5:.95]",
+        "ap50": "AP@.5",
+    },
+    captions={
+        "class_ap": "Average precision per class",
+        "precision_recall": "Precision and recall",
+        "predictions": "Boxes that were found and boxes that are there",
+        "first_batch": "The first batch, as the network saw it",
+    },
+    former={"recall": "ar100"},  # COCO's average recall
+)
 
 
 class Detection:
     """The task of finding things of several classes in an image; see `zoo.tasks.base.Task`."""
 
     name: ClassVar[str] = "detection"
-    card: ClassVar[CardFacts] = CardFacts(
-        noun="detector",
-        pipeline="object-detection",
-        dataset="objectfolder",
-        scores={"map": ("mean_average_precision", "mAP@[.5:.95]"), "map50": ("mean_average_precision", "mAP@.5")},
-        columns={
-            "class": "class",
-            "boxes": "boxes",
-            "ar100": "AR@100",
-            "ap": "AP@[.5:.95]",
-            "ap50": "AP@.5",
-        },
-        captions={
-            "class_ap": "Average precision per class",
-            "precision_recall": "Precision and recall",
-            "predictions": "Boxes that were found and boxes that are there",
-            "first_batch": "The first batch, as the network saw it",
-        },
-        former={"recall": "ar100"},  # COCO's average recall
-    )
+    card: ClassVar[CardFacts] = CARD
     columns: ClassVar[Mapping[str, str]] = {"map": "mAP", "map50": "mAP50"}
     curves: ClassVar[Mapping[str, str]] = {"map": "mAP@[.5:.95]", "map50": "mAP@.5"}
     defaults: ClassVar[Mapping[str, Any]] = {"batch_size": 16}

@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import box_convert
 
-from zoo.data import Letterbox
 from zoo.errors import InputError, did_you_mean
-from zoo.models.detector import Detector, FusedCopy, check_loss_weight
+from zoo.models.detector import Detector, check_loss_weight
 from zoo.models.families._detr.library import Architecture, import_transformers
 from zoo.tasks.detection import VALIDATION, Postprocess, Predictions
-from zoo.weights import Licence
 
 COLUMNS = ("image", "class", "centre x", "centre y", "width", "height")
 
@@ -70,10 +69,7 @@ class DetrDetector(Detector):
         for name, child in network.named_children():
             if not f"{name}.".startswith(architecture.second_names):
                 self.add_module(name, child)
-        self.preprocess, self.postprocess = Letterbox(), Postprocess(iou=1.0, nms_top_k=300)
-        self.classes, self.load_report, self.config = (), None, {}
-        self.licence = Licence("Apache-2.0")
-        self.fused_copy = FusedCopy()
+        self.postprocess = Postprocess(iou=1.0, nms_top_k=300)
 
     @property
     def num_classes(self) -> int:
@@ -102,8 +98,7 @@ class DetrDetector(Detector):
         counting = slice(-count, None) if self.takes_targets else slice(count)  # true boxes come first, groups later
         logits, boxes = outputs.logits[:, counting].float(), outputs.boxes[:, counting].float()
         height, width = outputs.size
-        centres, halves = boxes[..., :2], boxes[..., 2:] / 2
-        corners = torch.cat([centres - halves, centres + halves], dim=-1)
+        corners = box_convert(boxes, "cxcywh", "xyxy")
         return Predictions(corners * corners.new_tensor([width, height, width, height]), logits.sigmoid())
 
     def loss(self, outputs: DetrOutputs, rows: Tensor, **settings: float) -> Tensor:

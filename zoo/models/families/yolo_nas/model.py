@@ -5,15 +5,13 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from torch import Tensor
 
-from zoo.data import Letterbox
 from zoo.errors import InputError, did_you_mean
-from zoo.models.detector import Detector, FusedCopy
+from zoo.models.detector import Detector
 from zoo.models.families.yolo_nas.assigners import Assigner, StaticAssigner, TaskAlignedAssigner
 from zoo.models.families.yolo_nas.heads import Outputs
 from zoo.models.families.yolo_nas.loss import YoloNasLoss
 from zoo.models.families.yolo_nas.network import Size, YoloNASNetwork
-from zoo.tasks.detection import Postprocess, Predictions
-from zoo.weights import Licence
+from zoo.tasks.detection import Predictions
 
 AssignerName: TypeAlias = Literal["task-aligned", "static"]
 
@@ -37,10 +35,6 @@ class YoloNAS(Detector, YoloNASNetwork):
 
     def __init__(self, size: Size, *, num_classes: int = 80, in_channels: int = 3) -> None:
         super().__init__(size, num_classes=num_classes, in_channels=in_channels)
-        self.preprocess, self.postprocess = Letterbox(), Postprocess()
-        self.classes, self.load_report, self.config = (), None, {}
-        self.licence = Licence("Apache-2.0")
-        self.fused_copy = FusedCopy()
 
     def decode(self, outputs: Any) -> Predictions:
         """Return the boxes and scores of all places, of what `forward` gave."""

@@ -1,0 +1,91 @@
+"""Unfreeze points: the epoch from which each parameter learns."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from torch import nn
+
+from zoo.rates.context import PlanContext
+from zoo.rates.groups import Assignment, Starts
+from zoo.rates.names import name_parameters, no_match
+from zoo.rates.spec import DEFAULT, Prefixes, raise_all
+
+
+def unfreeze(
+    model: nn.Module, shares: Mapping[str, Assignment], context: PlanContext, starts: Starts
+) -> tuple[Mapping[str, Assignment], Starts]:
+    """Set the unfreeze point of every parameter that one of the prefixes of `unfreeze` catches."""
+    points = {prefix: epoch for epoch, prefixes in context.unfreeze.items() for prefix in prefixes}
+    if not points:
+        return shares, starts
+    prefixes = Prefixes(points.keys() - {DEFAULT})
+    names = name_parameters(model)
+    caught: dict[str, str] = {}
+    for name, share in shares.items():
+        prefix = prefixes.longest(*names[name]) or (DEFAULT if share.key == DEFAULT else None)
+        if prefix is not None and prefix in points:
+            caught[name] = prefix
+    problems = _named_twice(context.unfreeze)
+    problems += [_no_point(model, prefix, names, points) for prefix in points.keys() - set(caught.values())]
+    changed = dict(shares)
+    made: dict[tuple[int, str], Assignment] = {}
+    for name, prefix in caught.items():
+        share = shares[name]
+        if (id(share), prefix) not in made:
+            made[id(share), prefix], problem = _delay(share, prefix, points[prefix], context)
+            problems += [problem] * bool(problem)
+        changed[name] = made[id(share), prefix]
+    raise_all("unfreeze", sorted(problems))
+    return changed, _delay_starts(starts, prefixes, points, context)
+
+
+def _delay(share: Assignment, prefix: str, epoch: int, context: PlanContext) -> tuple[Assignment, str]:
+    """Return the share that learns from an epoch on, and what is wrong with that."""
+    is_closer = prefix != DEFAULT and (share.label == DEFAULT or prefix.startswith(share.label))
+    label = prefix if is_closer else share.label
+    if share.frozen:
+        if context.unfrozen_lr is None:
+            return share, f"{prefix!r} is named, but {share.label!r} has rate 0 there. Give it the rate to learn at."
+        share = context.assign(label, {"lr": context.unfrozen_lr}, key=share.key)
+        share = replace(share, reason=context.unfrozen_reason)
+    if share.unfreeze_at not in (0, epoch):
+        return share, (
+            f"epoch {epoch} is said for {prefix!r}, and {share.label!r} has unfreeze_at {share.unfreeze_at}. Say it "
+            "once."
+        )
+    return replace(share, label=label, unfreeze_at=epoch), ""
+
+
+def _delay_starts(starts: Starts, prefixes: Prefixes, points: Mapping[str, int], context: PlanContext) -> Starts:
+    """Return when modules without parameters begin, now that some parts begin later."""
+    if not starts:
+        return starts
+    delayed = dict(starts)
+    for key, start in starts.items():
+        prefix = prefixes.longest(key) if key != DEFAULT else None
+        if prefix is not None and (start is not None or context.unfrozen_lr is not None):
+            delayed[key] = points[prefix]
+    return {**delayed, **points}
+
+
+def _named_twice(unfreeze: Mapping[int, Sequence[str]]) -> list[str]:
+    epochs: dict[str, list[int]] = {}
+    for epoch, prefixes in unfreeze.items():
+        for prefix in prefixes:
+            epochs.setdefault(prefix, []).append(epoch)
+    return [
+        f"{prefix!r} is named twice, for the epochs {' and '.join(map(str, found))}. Name it once."
+        for prefix, found in epochs.items()
+        if len(found) > 1
+    ]
+
+
+def _no_point(model: nn.Module, prefix: str, names: Mapping[str, tuple[str, ...]], points: Mapping[str, int]) -> str:
+    if "@" in prefix:
+        return f"{prefix!r} is a kind of layer. Expected prefixes of parameter names, or 'default'."
+    if prefix == DEFAULT:
+        return "'default' stands for what no key of lr names, and nothing is left of that. Leave it out."
+    if any(alias.startswith(prefix) for aliases in names.values() for alias in aliases):
+        longer = sorted(other for other in points if other.startswith(prefix) and other != prefix)
+        return f"longer prefixes take all that {prefix!r} matches: {', '.join(map(repr, longer))}. Remove it."
+    return no_match(model, prefix, names)
