@@ -7,6 +7,7 @@ from PIL import Image
 
 import zoo
 from zoo.settings.preset import Preset
+from zoo.training.run_claim import create_folder
 from zoo.training.run_folder import RunFolder
 
 TINY = "timm/test_resnet"
@@ -37,7 +38,7 @@ DATA = {
 
 def write_run(path: Path, **preset: Any) -> RunFolder:
     """Write a run of a tiny classifier of two classes; `preset` are fields of its preset."""
-    run = RunFolder.create(path, "unused")
+    run = create_folder(path, "unused")
     model = zoo.get(TINY, classes=["ant", "bee"], seed=1)
     run.save_model(model, model.state_dict())
     run.write_text("preset.yaml", Preset(**({"model": TINY, "epochs": 2} | preset)).to_yaml(full=True))

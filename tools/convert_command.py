@@ -36,7 +36,7 @@ def convert(
       zoo finetune yolo_nas_s my-data --weights my-detector
     """  # noqa: D301
     from zoo.models import from_weights
-    from zoo.training import RunFolder
+    from zoo.training import create_folder
 
     name, found = _read(file, model, weights_only)
     if licence:
@@ -44,7 +44,7 @@ def convert(
     network = from_weights(name, found)
     if classes:
         network.classes = _split_names(classes, network.num_classes)
-    folder = RunFolder.create(out, "")
+    folder = create_folder(out, "")
     folder.save_model(network, network.state_dict())
     folder.seal()
     _report(network, folder.path)

@@ -30,6 +30,7 @@ from zoo.training import (
     load_model,
     load_start,
     new_folder,
+    open_folder,
     open_for_run,
     redraw,
     reopen_data,
@@ -161,7 +162,7 @@ def resume(
         InputError: If the run is finished, the data has changed, or the folder is not a run.
     """
     refuse_in_worker()
-    place, listeners = RunFolder.open(folder), check_callbacks(callbacks)
+    place, listeners = open_folder(folder), check_callbacks(callbacks)
     with (
         stopping_at_once(),
         Progress(enabled=progress and is_main_process()) as show,

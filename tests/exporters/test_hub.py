@@ -18,7 +18,7 @@ from tools.cli import main
 from zoo.errors import InputError, WeightsAccessError, WeightsError, WeightsNetworkError, WeightsNotFoundError
 from zoo.exporters.hub import Push, push
 from zoo.files.safetensors import sha256_file
-from zoo.training.run_folder import load_model
+from zoo.training.run_model import load_model
 
 REPO = "org/colours"
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))

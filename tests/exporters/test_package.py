@@ -17,7 +17,8 @@ from zoo.files.safetensors import save_tensors, sha256_file
 from zoo.models import registry
 from zoo.models.registry import entries
 from zoo.settings.files import load_preset
-from zoo.training.run_folder import RunFolder, load_model
+from zoo.training.run_folder import RunFolder
+from zoo.training.run_model import load_model
 from zoo.weights.hub import get_endpoint
 
 FILES = {

@@ -8,7 +8,8 @@ import torch
 
 import zoo
 from zoo.optim.freeze import apply_plan, frozen_tensors
-from zoo.training.run_folder import RunFolder, load_model
+from zoo.training.run_folder import RunFolder
+from zoo.training.run_model import load_model
 
 
 @functools.cache

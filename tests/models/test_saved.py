@@ -13,7 +13,7 @@ from hub_server import HubServer
 from small_run import TINY, write_run
 from zoo.errors import InputError, LicenceError, WeightsError, ZooError
 from zoo.models.saved import names_repository, open_saved
-from zoo.training.run_folder import load_model
+from zoo.training.run_model import load_model
 
 REPO = "org/garden"
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -10,37 +10,39 @@ import torch
 from tiny_state import make_state
 from zoo.errors import InputError
 from zoo.training import run_folder as checkpoint
-from zoo.training.run_folder import RunFolder, describe_environment
+from zoo.training.run_claim import create_folder, open_folder
+from zoo.training.run_folder import RunFolder
+from zoo.training.run_identity import describe_environment
 
 
 @pytest.fixture
 def run(tmp_path):
-    return RunFolder.create(tmp_path / "run", "unused")
+    return create_folder(tmp_path / "run", "unused")
 
 
 # ---- folders
 
 
 def test_a_new_folder_is_made_with_its_parents(tmp_path):
-    folder = RunFolder.create(tmp_path / "a" / "b", "unused")
+    folder = create_folder(tmp_path / "a" / "b", "unused")
     assert folder.path == tmp_path / "a" / "b"
     assert folder.path.is_dir()
-    assert RunFolder.create(str(folder.path), "unused").path == folder.path  # still empty
+    assert create_folder(str(folder.path), "unused").path == folder.path  # still empty
 
 
 def test_nothing_is_written_over(tmp_path):
     (tmp_path / "file").write_text("mine")
     for wanted in (tmp_path, tmp_path / "file"):
         with pytest.raises(InputError, match=r"exists and is not empty; a run is never written over\. Choose another"):
-            RunFolder.create(wanted, "unused")
+            create_folder(wanted, "unused")
     with pytest.raises(InputError, match=r"the run folder .* cannot be made: Not a directory\. Choose another"):
-        RunFolder.create(tmp_path / "file" / "run", "unused")
+        create_folder(tmp_path / "file" / "run", "unused")
     assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_default_names_get_numbers(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    made = [RunFolder.create(None, "tiny").path.as_posix() for _ in range(3)]
+    made = [create_folder(None, "tiny").path.as_posix() for _ in range(3)]
     assert made == ["runs/tiny", "runs/tiny-2", "runs/tiny-3"]
     assert sorted(os.listdir("runs")) == ["tiny", "tiny-2", "tiny-3"]
 
@@ -51,20 +53,20 @@ def test_a_default_folder_that_cannot_be_made(tmp_path, monkeypatch, kind):
     runs = tmp_path / "runs"
     runs.touch() if kind == "file" else runs.symlink_to("gone")
     with pytest.raises(InputError, match=r"the run folder runs/tiny cannot be made: .*\. Pass out="):
-        RunFolder.create(None, "tiny")
+        create_folder(None, "tiny")
 
 
 def test_only_runs_are_opened(tmp_path):
     with pytest.raises(InputError, match=r"gone is not a folder\. Expected the folder of a run"):
-        RunFolder.open(tmp_path / "gone")
+        open_folder(tmp_path / "gone")
     with pytest.raises(InputError, match=r"is not a run: it has no config\.json \(there is: nothing\)"):
-        RunFolder.open(tmp_path)
+        open_folder(tmp_path)
     for name in "ba":
         (tmp_path / name).touch()
     with pytest.raises(InputError, match=r"\(there is: a, b\)"):
-        RunFolder.open(tmp_path)
+        open_folder(tmp_path)
     (tmp_path / "config.json").touch()
-    assert RunFolder.open(str(tmp_path)).path == tmp_path
+    assert open_folder(str(tmp_path)).path == tmp_path
 
 
 # ---- files

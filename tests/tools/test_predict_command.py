@@ -8,7 +8,7 @@ import zoo
 from tools.cli import main
 from zoo.data.letterbox import Letterbox
 from zoo.data.video import read_frames, write_video
-from zoo.training.run_folder import RunFolder
+from zoo.training.run_claim import create_folder
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def detector(tmp_path_factory):
     """A run's folder; the scores of its model begin at 0.01, so all of them are above a smaller threshold."""
     model = zoo.get("yolo_nas_s", classes=("cat", "dog"))
     model.preprocess = Letterbox().resized(64)
-    folder = RunFolder.create(tmp_path_factory.mktemp("runs") / "detector", "run")
+    folder = create_folder(tmp_path_factory.mktemp("runs") / "detector", "run")
     folder.save_model(model, model.state_dict())
     return folder.path
 
@@ -82,7 +82,7 @@ def test_a_file_of_weights_is_not_a_model_yet(tmp_path, capsys):
 
 def test_a_classifier_draws_no_boxes(tmp_path, photos, capsys):
     model = zoo.get("timm/test_resnet", num_classes=2)
-    folder = RunFolder.create(tmp_path / "classifier", "run")
+    folder = create_folder(tmp_path / "classifier", "run")
     folder.save_model(model, model.state_dict())
     assert main(["predict", str(folder.path), str(photos), "--top", "1", "--device", "cpu"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
@@ -93,7 +93,7 @@ def test_a_classifier_draws_no_boxes(tmp_path, photos, capsys):
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory):
     model = zoo.get("timm/test_resnet", num_classes=2)
-    folder = RunFolder.create(tmp_path_factory.mktemp("runs") / "classifier", "run")
+    folder = create_folder(tmp_path_factory.mktemp("runs") / "classifier", "run")
     folder.save_model(model, model.state_dict())
     return folder.path
 
@@ -172,7 +172,7 @@ def test_nothing_is_written_over(detector, photos, tmp_path, capsys):
 
 def test_names_in_files_are_cleaned(tmp_path, photos, capsys):
     model = zoo.get("timm/test_resnet", classes=("cat\nerror: fake", "\x1b]0;title\x07dog"))
-    folder = RunFolder.create(tmp_path / "hostile", "run")
+    folder = create_folder(tmp_path / "hostile", "run")
     folder.save_model(model, model.state_dict())
     (photos / "1.png").rename(photos / "\x1b[2J\n1.png")
     assert main(["predict", str(folder.path), str(photos), "--device", "cpu"]) == 0

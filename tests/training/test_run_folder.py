@@ -9,7 +9,9 @@ import zoo
 from zoo.data.transforms import Preprocess
 from zoo.errors import InputError, WeightsError
 from zoo.files.safetensors import sha256_file
-from zoo.training.run_folder import RunFolder, build_network, load_model, model_config
+from zoo.models.config import describe_model
+from zoo.training.run_claim import create_folder
+from zoo.training.run_model import build_network, load_model
 
 TINY = "timm/test_efficientnet"
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -22,7 +24,7 @@ def model():
 
 @pytest.fixture
 def run(tmp_path):
-    return RunFolder.create(tmp_path / "run", "unused")
+    return create_folder(tmp_path / "run", "unused")
 
 
 def test_a_saved_model_comes_back_bit_by_bit(run, model):
@@ -39,7 +41,7 @@ def test_a_saved_model_comes_back_bit_by_bit(run, model):
     origin = model.config["origin"] | place
     assert loaded.config == model.config | {"origin": origin}
     assert (loaded.preprocess, loaded.training) == (model.preprocess, False)
-    assert model_config(loaded) == model_config(model).model_copy(update={"origin": origin})
+    assert describe_model(loaded) == describe_model(model).model_copy(update={"origin": origin})
     with safe_open(run.file("model.safetensors"), "pt") as file:
         assert file.metadata() == {"format": "pt", "library": "zoo", "licence": "", "model": TINY}
 
@@ -57,13 +59,13 @@ def test_options_and_preprocessing_come_back(run, model, change):
     assert first.licence.commercial is False
     with torch.no_grad():
         assert torch.equal(first(IMAGES), model(IMAGES)) is not bool(change)
-        other = RunFolder.create(run.path.parent / "other", "unused")
+        other = create_folder(run.path.parent / "other", "unused")
         other.save_model(first, first.state_dict())
         assert torch.equal(load_model(other.path)(IMAGES), first(IMAGES))
 
 
 def test_a_run_without_weights(run, model):
-    run.write_json("config.json", model_config(model).model_dump())
+    run.write_json("config.json", describe_model(model).model_dump())
     with pytest.raises(WeightsError, match=r"has no model\.safetensors: the folder is not whole"):
         load_model(run.path)
     run.save_state({})
@@ -90,7 +92,7 @@ def test_a_class_of_ones_own_has_to_be_brought(run):
     assert torch.equal(other(IMAGES), own(IMAGES))
     config = build_network(run, other)[1]
     assert (config.names, config.preprocess_value, config.model) == (own.classes, own.preprocess, None)
-    assert model_config(nn.Linear(2, 2)).classes is None
+    assert describe_model(nn.Linear(2, 2)).classes is None
 
 
 @pytest.mark.parametrize(

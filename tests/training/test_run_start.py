@@ -6,6 +6,7 @@ from torch import nn
 
 from zoo.errors import InputError
 from zoo.settings.preset import Preset
+from zoo.training.run_claim import claimed, create_folder
 from zoo.training.run_folder import RunFolder
 from zoo.training.run_stage import RECORD, START, find_stage
 from zoo.training.run_start import load_start, write_preset, write_start
@@ -20,8 +21,8 @@ def net(seed):
 
 @pytest.fixture
 def folder(tmp_path):
-    made = RunFolder.create(tmp_path / "run", "unused")
-    with made.claimed(print, is_new=True):
+    made = create_folder(tmp_path / "run", "unused")
+    with claimed(made, print, is_new=True):
         yield made
 
 

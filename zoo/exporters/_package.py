@@ -18,8 +18,8 @@ from zoo._model import known_config
 from zoo.errors import InputError, LicenceError, WeightsError
 from zoo.exporters._card import Trained, write_card
 from zoo.files import check_checksum, write_file
-from zoo.models import Entry, ModelConfig, find_entry, names_repository, take_model
-from zoo.training import RunFolder, check_inside, load_model, read_run_file
+from zoo.models import Entry, ModelConfig, describe_model, find_entry, names_repository, take_model
+from zoo.training import RunFolder, check_inside, load_model, open_folder, read_run_file
 from zoo.weights import find_terms, get_endpoint
 
 RECORDS = ("metrics.jsonl", "evaluation.json", "plan.json", "proof.json")
@@ -95,7 +95,7 @@ def find_run(source: Any) -> RunFolder | None:
     path = getattr(source, "folder", source)
     if not isinstance(path, (str, os.PathLike)):
         return None
-    run = RunFolder.open(path)
+    run = open_folder(path)
     for name in ("model.safetensors", "config.json", "preset.yaml", *LOCAL):
         check_inside(run.path, name)
     status = run.read_json("run.json") if run.file("run.json").is_file() else {}
@@ -106,13 +106,11 @@ def find_run(source: Any) -> RunFolder | None:
 
 
 def _describe(model: Any) -> ModelConfig:
-    from zoo.training import model_config
-
     if not callable(getattr(model, "state_dict", None)):
         raise InputError(
             f"a {type(model).__name__} cannot be pushed; expected a run, its folder, or a model of zoo.get."
         )
-    return model_config(model) if known_config(model) else ModelConfig(model=None)
+    return describe_model(model) if known_config(model) else ModelConfig(model=None)
 
 
 def _find_entry(config: ModelConfig, run: RunFolder | None) -> Entry:

@@ -17,7 +17,7 @@ from zoo.files import to_path
 from zoo.models import take_model
 from zoo.progress import Progress, is_main_process
 from zoo.tasks import Evaluation, Evaluator, Task, task_of
-from zoo.training.run_folder import load_model
+from zoo.training.run_model import load_model
 from zoo.training.run_stage import read_record
 
 

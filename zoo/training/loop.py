@@ -130,7 +130,7 @@ def _finish_epoch(position: Position, step: TrainingStep) -> EpochResult:
         step=position.step,
         loss=loss_sum / images,
         images_per_second=images / max(position.seconds, 1e-9),
-        waiting=min(1.0, position.waiting / max(position.seconds, 1e-9)),
+        waiting=position.waiting_share,
         seconds=position.seconds,
     )
     check_finite(result.loss, position, step.network)

@@ -29,6 +29,16 @@ class Position:
     first_loss: float | None = field(default=None, compare=False)
     highest_loss: float | None = field(default=None, compare=False)
 
+    @property
+    def images_per_second(self) -> float:
+        """Speed in the unfinished epoch, of this process."""
+        return self.images / max(self.seconds, 1e-9)
+
+    @property
+    def waiting_share(self) -> float:
+        """Share of the time of the unfinished epoch spent waiting for data, 0 to 1."""
+        return min(1.0, self.waiting / max(self.seconds, 1e-9))
+
     def note(self, loss: float) -> None:
         """Remember the loss of a step."""
         self.first_loss = loss if self.first_loss is None else self.first_loss

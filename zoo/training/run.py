@@ -11,11 +11,10 @@ from torch import nn
 
 from zoo.data import StopRequest
 from zoo.engine import restore_norms, synchronize_norms
-from zoo.errors import Interrupted
 from zoo.optim import release_modes
 from zoo.progress import Progress
 from zoo.rates import Plan
-from zoo.settings import Preset, notes_on
+from zoo.settings import Preset
 from zoo.training.callbacks import Callback, Moment, RunHandle, call
 from zoo.training.ending import Ending
 from zoo.training.failures import going_on
@@ -24,7 +23,8 @@ from zoo.training.loggers import Loggers, RunFacts, RunResult, find_loggers
 from zoo.training.loop import EpochResult, fit
 from zoo.training.position import Position
 from zoo.training.result import Run
-from zoo.training.run_folder import RunFolder, adopt_weights
+from zoo.training.run_folder import RunFolder
+from zoo.training.run_model import adopt_weights
 from zoo.training.run_stage import find_stage
 from zoo.training.setup import build_parts
 from zoo.training.state import RunState, StateSaver
@@ -64,17 +64,11 @@ class TrainingRun:
             check_tensors(saved, model)
             model.load_state_dict(saved["model"])
         position = Position(**saved["position"]) if saved else Position()
-        is_between = position.batch == 0 and position.epoch > 0  # what is next to learn is unfrozen later
-        epoch = position.epoch - is_between
+        epoch = max(0, position.epoch - (position.batch == 0))  # what is next to learn is unfrozen later
         freeze(model, plan, epoch, norm_statistics=preset.freeze_norm_stats)
         self.parts = parts = build_parts(model, data, preset, plan, folder, show, optimizer=optimizer, saved=saved)
-        if saved is None:
-            names = (name for name, _ in model.named_parameters())
-            for line in notes_on(preset, parts.plan.clock.steps, names, optimizer):
-                show.say(f"note: {line}")
-        self.state = RunState(
-            parts, position, FrozenParts(parts, epoch), RateSetter(parts, show.say), Scores(parts, show.say)
-        )
+        rates, scores = RateSetter(parts, show.say), Scores(parts, show.say)
+        self.state = RunState(parts, position, FrozenParts(parts, epoch), rates, scores)
         if saved:
             self.state.load_state_dict(saved, str(folder.path))
         on_disk = replace(position) if saved else None
@@ -94,15 +88,8 @@ class TrainingRun:
             release_modes(parts.model)
             if parts.is_main and state.position.step:
                 adopt_weights(parts.model, self.folder)
-        return Run(
-            folder=self.folder.path,
-            model=parts.model,
-            plan=parts.plan,
-            preset=parts.preset,
-            metrics=state.records,
-            evaluation=result.evaluation,
-            proof=dict(result.proof),
-        )
+        results = (state.records, result.evaluation, dict(result.proof))
+        return Run(self.folder.path, parts.model, parts.plan, parts.preset, *results)
 
     def _run(self) -> RunResult:
         parts, position, epochs = self.parts, self.state.position, self.parts.preset.epochs
@@ -117,15 +104,12 @@ class TrainingRun:
             if position.epoch < epochs and not self.handle.stopped:
                 self.saver.save()
                 ending.interrupt()
-                raise Interrupted(f"stopped {self.saver.where(position)}; everything is saved. {self.saver.advise()}")
+                raise self.saver.tell_stopped()
             ending.score()
             self._call("on_end")
             result = ending.finish()
             if parts.is_main and request.asked and find_stage(self.folder.path) == "undrawn":
-                raise Interrupted(
-                    "the run is finished and saved; it was stopped while its pictures were drawn. To draw them: "
-                    + self.saver.advise().removeprefix("Go on with: ")
-                )
+                raise self.saver.tell_undrawn()
             parts.accelerator.wait_for_everyone()
         if parts.supply.store is not None:
             images, size = parts.supply.store.total()
@@ -135,19 +119,7 @@ class TrainingRun:
     def _start(self, request: StopRequest) -> None:
         """Start the loggers, and save the state before the first step."""
         parts = self.parts
-        self.loggers.start(
-            RunFacts(
-                folder=self.folder,
-                show=self.show,
-                preset=parts.preset,
-                plan=parts.plan,
-                task=parts.task,
-                steps_per_epoch=parts.plan.clock.steps_per_epoch,
-                images=parts.data.val,
-                records=self.state.records,
-                is_stopping=lambda: request.asked,
-            )
-        )
+        self.loggers.start(_collect_facts(self.folder, self.show, self.state, request))
         self.saver.save()
         if parts.is_main and self.state.position.step == 0:
             self.folder.drop_start()
@@ -179,15 +151,10 @@ class TrainingRun:
         return position.epoch == last
 
     def _unfreeze(self, epoch: int) -> None:
-        """Let the groups learn whose epoch has come."""
-        parts = self.parts
         groups = self.state.frozen.unfreeze(epoch)
-        self.state.rates.watch_gradients()
         self.show.say(f"epoch {epoch + 1}: {', '.join(groups)} learn from now on")
-        if parts.compiler is not None:
-            parts.compiler.renew_network()
-        if parts.accelerator.num_processes > 1:  # gradients are gathered only for what learnt when it was wrapped
-            parts.network = parts.accelerator.prepare(parts.accelerator.unwrap_model(parts.network))
+        self.state.rates.watch_gradients()
+        self.parts.renew_network()
 
     def _after_step(self, vote: StopVote, position: Position, loss: float | None) -> bool:
         """Check the proof once, call back, move the bar; return whether to stop in the middle of the epoch."""
@@ -197,8 +164,7 @@ class TrainingRun:
         self.handle.loss = loss
         self._call("on_step_end")
         step = position.step - position.epoch * self.parts.plan.clock.steps_per_epoch
-        seconds = max(position.seconds, 1e-9)
-        self.show.step(step, loss, position.images / seconds, min(1.0, position.waiting / seconds))
+        self.show.step(step, loss, position.images_per_second, position.waiting_share)
         is_last = position.batch == len(self.parts.supply.train)
         return not is_last and (self.handle.stopped or vote.agree_after(position.step))
 
@@ -216,3 +182,18 @@ class TrainingRun:
             handle.epoch, handle.step = state.position.epoch, state.position.step
             handle.metrics, handle.rates = state.records, state.rates.current
             call(self.callbacks, moment, handle)
+
+
+def _collect_facts(folder: RunFolder, show: Progress, state: RunState, request: StopRequest) -> RunFacts:
+    parts = state.parts
+    return RunFacts(
+        folder=folder,
+        show=show,
+        preset=parts.preset,
+        plan=parts.plan,
+        task=parts.task,
+        steps_per_epoch=parts.plan.clock.steps_per_epoch,
+        images=parts.data.val,
+        records=state.records,
+        is_stopping=lambda: request.asked,
+    )

@@ -1,7 +1,9 @@
 """The folder of a new run is claimed before its data is opened and its weights are downloaded, which may take hours."""
 
+import contextlib
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -12,13 +14,26 @@ from torch import nn
 
 from zoo._model import known_config
 from zoo.data import stopping_at_once, sweep_stores
-from zoo.errors import Interrupted
+from zoo.errors import InputError, Interrupted
 from zoo.files import sweep_cache, to_path
 from zoo.progress import is_main_process
 from zoo.training.failures import going_on
 from zoo.training.run_folder import RunFolder
-from zoo.training.run_stage import find_stage
+from zoo.training.run_lock import LOCK, RunLock, refuse_if_held
+from zoo.training.run_stage import RECORD, START, STATE, find_stage, sweep_left_over
 
+BEGINNING = (  # what is there before the first step
+    "preset.yaml",
+    "config.json",
+    "plan.json",
+    "data.json",
+    "features.json",
+    "environment.json",
+    "pictures/first_batch.png",
+    START,
+    STATE,
+    RECORD,  # the last to be removed: without it the others are somebody's files
+)
 NOTHING_LEFT = "stopped before the first step: nothing was trained, and no run is left."
 
 
@@ -47,7 +62,7 @@ def claiming(out: str | os.PathLike[str] | None, say: Callable[[str], None]) -> 
                     yield folder
                 except BaseException:
                     if is_main_process() and folder.path.is_dir() and find_stage(folder.path) == "claimed":
-                        folder.discard()
+                        discard(folder)
                     raise
         except Interrupted:  # a KeyboardInterrupt, too, of a run that has said where it stands
             raise
@@ -57,14 +72,39 @@ def claiming(out: str | os.PathLike[str] | None, say: Callable[[str], None]) -> 
 
 @contextmanager
 def claimed(folder: RunFolder, say: Callable[[str], None], *, is_new: bool) -> Iterator[RunFolder]:
-    """Keep other processes out of a run's folder; of those that a launcher started, the main one stands for all."""
-    if not is_main_process():
+    """Keep every other process out of a run's folder, and remove what killed ones have left half written.
+
+    Of the processes that a launcher started, the main one stands for all.
+
+    Args:
+        folder: The run's.
+        say: Called with what was found there.
+        is_new: A run is to begin here: what one that was stopped before its first step has left is removed.
+
+    Raises:
+        InputError: Another process works in it, or it is not free for a new run.
+        StorageError: It cannot be written to.
+    """
+    if folder.is_claimed or not is_main_process():  # claimed by the caller, before there were data and a model
         yield folder
         return
     sweep_stores()
     sweep_cache()
-    with folder.claimed(say, is_new=is_new):
+    lock, path = RunLock.take(folder.path, say), folder.path
+    folder.is_claimed = True
+    try:
+        for place in (path, path / "pictures"):
+            sweep_left_over(place)
+        if is_new:
+            _refuse_used(path)
+            if find_stage(path) != "empty":
+                say(f"note: the run in {path} was stopped before its first step; it begins anew")
+                _remove_beginning(folder)
+            folder.write_json(RECORD, {"status": "beginning"})
         yield folder
+    finally:
+        folder.is_claimed = False
+        lock.release()
 
 
 @contextmanager
@@ -77,10 +117,70 @@ def leaving_nothing(folder: RunFolder) -> Iterator[None]:
         if folder.has_steps:
             raise
         if is_main_process():
-            folder.discard()
+            discard(folder)
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted(NOTHING_LEFT) from None
         raise
+
+
+def create_folder(path: str | os.PathLike[str] | None, default_name: str) -> RunFolder:
+    """Make a new, empty folder; nothing that exists is ever written over.
+
+    A folder in which a run was stopped before its first step may be used again: `claimed` empties it.
+
+    Args:
+        path: Where; None: `runs/<default_name>`, with a number if that exists.
+        default_name: Name of the folder if no path is given.
+    """
+    if path is not None:
+        folder = RunFolder(path)
+        if folder.path.is_dir():
+            refuse_if_held(folder.path)
+        _refuse_used(folder.path)
+        _make(folder, exist_ok=True, advice="Choose another.")
+        return folder
+    number = 1
+    while True:
+        folder = RunFolder(Path("runs") / (default_name if number == 1 else f"{default_name}-{number}"))
+        try:
+            _make(folder, exist_ok=False, advice="Pass out=.")
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def open_folder(path: str | os.PathLike[str]) -> RunFolder:
+    """Return an existing run's folder.
+
+    Raises:
+        InputError: If it is not one.
+    """
+    folder = RunFolder(path)
+    if not folder.path.is_dir():
+        raise InputError(f"{folder.path} is not a folder. Expected the folder of a run.")
+    if find_stage(folder.path) == "claimed":
+        raise InputError(
+            f"the run in {folder.path} was stopped before anything was trained. Give the same finetune command "
+            "again: it may use this folder."
+        )
+    if not (folder.path / "config.json").is_file():
+        present = ", ".join(sorted(file.name for file in folder.path.iterdir())[:8]) or "nothing"
+        raise InputError(f"{folder.path} is not a run: it has no config.json (there is: {present}).")
+    return folder
+
+
+def discard(folder: RunFolder) -> None:
+    """Remove the folder of a run that took no step; what is not one of a run's own files stays, and so does it."""
+    if not folder.path.is_dir():
+        return
+    _remove_beginning(folder)
+    if all(path.name == LOCK for path in folder.path.iterdir()):
+        with contextlib.suppress(OSError):  # somebody else may be quick to use it
+            folder.file(LOCK).unlink(missing_ok=True)
+            folder.path.rmdir()
+            for path in reversed(folder.made):
+                path.rmdir()
 
 
 def new_folder(
@@ -92,7 +192,7 @@ def new_folder(
     if not is_main_process():  # the other processes write nothing
         return RunFolder(out or "runs")
     words = [name_model(model), _name_data(data), datetime.now().strftime("%Y%m%d-%H%M%S")]
-    return RunFolder.create(out, re.sub(r"[^\w.-]+", "-", "-".join(words)))
+    return create_folder(out, re.sub(r"[^\w.-]+", "-", "-".join(words)))
 
 
 def name_model(model: Any) -> str:
@@ -108,3 +208,39 @@ def _name_data(data: Any) -> str:
         return Path(data.source).name
     parts = list(data.values()) if isinstance(data, Mapping) else data if isinstance(data, (tuple, list)) else [data]
     return type(parts[0]).__name__ if parts else "data"
+
+
+def _refuse_used(path: Path) -> None:
+    """Refuse what is not free for a new run."""
+    stage = find_stage(path) if path.is_dir() else "foreign" if os.path.lexists(path) else "empty"
+    if stage in ("empty", "claimed", "begun"):
+        return
+    if stage == "training":
+        raise InputError(
+            f"{path} holds a run that is not finished, and a run is never written over. Go on with it: zoo "
+            f"finetune --resume {shlex.quote(str(path))}; or choose another folder."
+        )
+    raise InputError(
+        f"{path} exists and is not empty; a run is never written over. Choose another folder"
+        + (", or go on with that run by resuming it." if stage == "undrawn" else ".")
+    )
+
+
+def _make(folder: RunFolder, *, exist_ok: bool, advice: str) -> None:
+    """Make the folder, and those it is in."""
+    path = folder.path
+    missing = [parent for parent in path.parents if not parent.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=exist_ok)
+    except OSError as error:
+        if not exist_ok and isinstance(error, FileExistsError) and path.parent.is_dir():
+            raise
+        raise InputError(f"the run folder {path} cannot be made: {error.strerror}. {advice}") from error
+    folder.made = missing[::-1]
+
+
+def _remove_beginning(folder: RunFolder) -> None:
+    for name in BEGINNING:
+        if name == RECORD and folder.file("pictures").is_dir() and not any(folder.pictures.iterdir()):
+            folder.pictures.rmdir()
+        folder.file(name).unlink(missing_ok=True)

@@ -5,10 +5,15 @@ with as if nothing had happened.
 """
 
 import json
+import platform
+import sys
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from zoo._version import VERSION
 from zoo.errors import InputError, PresetError
@@ -66,6 +71,21 @@ def tell_versions(identity: Mapping[str, Any]) -> str | None:
 def read_versions() -> dict[str, str | None]:
     """Return the versions of what computes."""
     return {"zoo": VERSION, **{name: _version(name) for name in ("torch", "timm")}}
+
+
+def describe_environment(device: str) -> dict[str, Any]:
+    """Return what the result may depend on: versions, processor, device, threads, command."""
+    packages = ("torch", "torchvision", "timm", "accelerate", "safetensors", "numpy", "pillow", "zoo-finetune")
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "versions": {name: _version(name) for name in packages},
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def _compare(folder: Path, name: str, before: Mapping[str, Any]) -> Iterator[str]:

@@ -14,13 +14,15 @@ from torch import nn
 from zoo._model import known_config
 from zoo.errors import InputError
 from zoo.files import digest_file, read_tensors, save_tensors
+from zoo.models import describe_model
 from zoo.optim import release_modes
 from zoo.progress import Progress, is_main_process
 from zoo.rates import Plan, Settings
-from zoo.settings import Preset, notes_on_copies, without_code
+from zoo.settings import Preset, notes_on, notes_on_copies, without_code
 from zoo.training.callbacks import Callback
 from zoo.training.run import TrainingRun
-from zoo.training.run_folder import RunFolder, describe_environment, model_config, to_text
+from zoo.training.run_folder import RunFolder, to_text
+from zoo.training.run_identity import describe_environment
 from zoo.training.run_stage import NEEDED_TO_BEGIN, RECORD, START, read_record
 
 
@@ -46,6 +48,9 @@ def begin_run(
     except BaseException:
         release_modes(model)
         raise
+    names = (name for name, _ in model.named_parameters())
+    for line in notes_on(preset, run.parts.plan.clock.steps, names, optimizer):
+        show.say(f"note: {line}")
     if is_main_process():
         _write_beginning(run, described)
     return run
@@ -98,7 +103,7 @@ def write_preset(folder: RunFolder, model: nn.Module, preset: Preset, described:
     )
     texts = {
         "preset.yaml": known.to_yaml(full=True),
-        "config.json": to_text(model_config(model).model_dump()),
+        "config.json": to_text(describe_model(model).model_dump()),
         "data.json": to_text(described),
     }
     _accept(folder, {name: _digest(text) for name, text in texts.items()})

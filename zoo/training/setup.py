@@ -82,6 +82,13 @@ class RunParts:
         shows: bool = ask(self.model, "takes_targets", False)
         return shows
 
+    def renew_network(self) -> None:
+        """Prepare the network again after more of it was unfrozen."""
+        if self.compiler is not None:
+            self.compiler.renew_network()
+        if self.accelerator.num_processes > 1:  # gradients are gathered only for what learnt when it was wrapped
+            self.network = self.accelerator.prepare(self.accelerator.unwrap_model(self.network))
+
     def make_step(self, set_rates: Callable[[Position], None]) -> TrainingStep:
         """Return what takes the steps until more is unfrozen."""
         return TrainingStep(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo._model import known_config
-from zoo.errors import InputError
+from zoo.errors import InputError, Interrupted
 from zoo.optim import load_optimizer_state
 from zoo.training.failures import say_how_to_resume
 from zoo.training.hooks import FrozenParts, RateSetter, Scores
@@ -180,6 +180,17 @@ class StateSaver:
             "optimizer": self.needs_optimizer,
         }
         return say_how_to_resume(self.folder.path, [name for name, is_needed in needed.items() if is_needed])
+
+    def tell_stopped(self) -> Interrupted:
+        """Return how a run ends that is stopped between two steps."""
+        return Interrupted(f"stopped {self.where(self.state.position)}; everything is saved. {self.advise()}")
+
+    def tell_undrawn(self) -> Interrupted:
+        """Return how a run ends that is stopped while its plots are drawn."""
+        how = self.advise().removeprefix("Go on with: ")
+        return Interrupted(
+            f"the run is finished and saved; it was stopped while its pictures were drawn. To draw them: {how}"
+        )
 
     def describe(self) -> str:
         """Say what is safe and how to go on, for a run that something has ended; nothing if it took no step."""

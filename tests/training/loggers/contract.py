@@ -10,6 +10,7 @@ from zoo.progress import Progress
 from zoo.settings.preset import Preset
 from zoo.tasks.base import task_of
 from zoo.training.loggers.base import Logger, Loggers, RunFacts, RunResult
+from zoo.training.run_claim import create_folder
 from zoo.training.run_folder import RunFolder
 
 RATES = {"head": [0.01, 0.1, 0.05, 0.0], "trunk": [0.0, 0.0, 0.0, 0.0]}
@@ -25,7 +26,7 @@ def make_records(*, scored: bool = True) -> list[dict[str, Any]]:
 
 def make_facts(path: Path, output: StringIO | None = None, **options: Any) -> RunFacts:
     """Return what a run of two epochs says when it starts, in a folder that is made if need be."""
-    folder = RunFolder(path) if path.is_dir() else RunFolder.create(path, "run")
+    folder = RunFolder(path) if path.is_dir() else create_folder(path, "run")
     show = Progress(console=RichConsole(file=output or StringIO(), width=200))
     known = {"preset": Preset(epochs=2), "plan": None, "task": task_of("classification"), "steps_per_epoch": 2}
     return RunFacts(**known | {"folder": folder, "show": show} | options)

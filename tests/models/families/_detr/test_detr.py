@@ -10,7 +10,8 @@ from zoo.models.catalog import find_entry
 from zoo.models.families._coco import COCO_CLASSES
 from zoo.models.families._detr import POSTPROCESS, STRETCHED
 from zoo.tasks.detection.postprocess import Postprocess
-from zoo.training.run_folder import RunFolder, load_model
+from zoo.training.run_folder import RunFolder
+from zoo.training.run_model import load_model
 
 ALL = [
     *("dfine_n", "dfine_s", "dfine_m", "dfine_l", "dfine_x"),

@@ -22,7 +22,9 @@ from zoo.models.families.yolo_nas.model import YoloNAS
 from zoo.models.families.yolo_nas.network import SIZES
 from zoo.optim.freeze import apply_plan, frozen_tensors
 from zoo.tasks.detection.postprocess import Postprocess
-from zoo.training.run_folder import RunFolder, load_model
+from zoo.training.run_claim import create_folder
+from zoo.training.run_folder import RunFolder
+from zoo.training.run_model import load_model
 from zoo.weights.load import load_into
 from zoo.weights.spec import Found
 from zoo.weights.web import UNVERIFIED
@@ -400,7 +402,7 @@ def test_published_weights_are_downloaded_and_their_terms_told_once(published, i
     assert again.licence.weights == LICENCE
     assert capsys.readouterr().err == ""
     assert site.requests == ["/gone/yolo_nas_s_coco.pth", "/models/yolo_nas_s_coco.pth"]
-    folder = RunFolder.create(tmp_path / "run", "")
+    folder = create_folder(tmp_path / "run", "")
     folder.save_model(again, again.state_dict())
     assert folder.read_json("config.json")["licence"] == LICENCE
     header = (tmp_path / "run" / "model.safetensors").read_bytes()[8:400].decode()
@@ -464,7 +466,7 @@ def test_the_user_s_repository_is_asked_first(published, hub, images, monkeypatc
     network = zoo.get(NAME, pretrained=True, cache_dir=cache)
     assert same(network, build(), images)
     assert (network.load_report.origin, network.load_report.revision) == (f"{hub.endpoint}/me/mine", commit)
-    folder = RunFolder.create(tmp_path / "run", "")
+    folder = create_folder(tmp_path / "run", "")
     network.config["licence"] = "apache-2.0"  # as a wrong card may say
     folder.save_model(network, network.state_dict())
     files = {name: (tmp_path / "run" / name).read_bytes() for name in ("model.safetensors", "config.json")}
