@@ -42,9 +42,9 @@ def record(epoch, epochs=10, **changes):
 
 def print_epochs(console, records):
     with Progress(console=console) as progress:
-        progress.start(len(records))
+        run = progress.start(len(records))
         for each in records:
-            progress.epoch(each)
+            run.epoch(each)
     return text_of(console).splitlines()
 
 
@@ -138,9 +138,9 @@ def test_the_best_epoch_is_marked():
 def test_the_bar_says_where_the_run_is(clock):
     console = terminal(100)
     with Progress(console=console) as progress:
-        progress.start(4, start_epoch=2, steps_per_epoch=100)
+        run = progress.start(4, start_epoch=2, steps_per_epoch=100)
         clock.now += 10
-        progress.step(50, 0.5, 1234.0, 0.034)
+        run.step(50, 0.5, 1234.0, 0.034)
         text = text_of(console)
     assert "epoch 3/4" in text
     assert " 50/100  loss 0.500   1234 img/s  wait   3 %  left 0:30" in text
@@ -151,50 +151,50 @@ def test_the_bar_says_where_the_run_is(clock):
 def test_the_bar_fits_a_narrow_terminal(clock):
     console = terminal(44)
     with Progress(console=console) as progress:
-        progress.start(4, steps_per_epoch=100)
-        progress.step(50, None, 1234.0, 0.034)
+        run = progress.start(4, steps_per_epoch=100)
+        run.step(50, None, 1234.0, 0.034)
     assert "epoch 1/4" in text_of(console)
     assert "…" in text_of(console)
 
 
 def test_the_bar_is_drawn_at_most_five_times_a_second(clock, monkeypatch):
     draws = []
-    monkeypatch.setattr(Progress, "_draw", lambda self, *args: draws.append(clock.now))
+    monkeypatch.setattr(Progress, "draw", lambda self, *args: draws.append(clock.now))
     with Progress(console=terminal()) as progress:
-        progress.start(1, steps_per_epoch=2000)
+        run = progress.start(1, steps_per_epoch=2000)
         for step in range(2000):
             clock.now += 0.001
-            progress.step(step + 1, 0.1, 1.0, 0.0)
+            run.step(step + 1, 0.1, 1.0, 0.0)
     assert 9 <= len(draws) <= 10
 
 
 def test_a_step_costs_less_than_twenty_microseconds():
     steps = 50_000
     with Progress(console=terminal()) as progress:
-        progress.start(1, steps_per_epoch=steps)
+        run = progress.start(1, steps_per_epoch=steps)
         start = perf_counter()
         for step in range(steps):
-            progress.step(step + 1, 0.1, 1000.0, 0.01)
+            run.step(step + 1, 0.1, 1000.0, 0.01)
         assert (perf_counter() - start) / steps < 20e-6
 
 
 def test_no_bar_and_no_control_codes_in_a_pipe():
     console = pipe()
     with Progress(console=console) as progress:
-        progress.start(1, steps_per_epoch=10)
-        progress.step(1, 0.1, 1000.0, 0.01)
+        run = progress.start(1, steps_per_epoch=10)
+        run.step(1, 0.1, 1000.0, 0.01)
     assert text_of(console) == ""
 
 
 def test_lines_go_above_the_bar_and_no_thread_is_left(clock):
     console, threads = terminal(120), threading.active_count()
     with Progress(console=console) as progress:
-        progress.start(2, steps_per_epoch=10)
-        progress.step(1, 0.1, 1000.0, 0.01)
+        run = progress.start(2, steps_per_epoch=10)
+        run.step(1, 0.1, 1000.0, 0.01)
         assert threading.active_count() == threads
-        progress.epoch(record(1, 2))
+        run.epoch(record(1, 2))
         assert "\x1b[2Kepoch 1/2  loss 2.300  val 2.000" in text_of(console)
-        progress.epoch(record(2, 2))
+        run.epoch(record(2, 2))
         assert (
             text_of(console).splitlines()[-1].startswith("\x1b[1A\x1b[2Kepoch 2/2")
         )  # the last line: the bar has gone
@@ -205,8 +205,8 @@ def test_a_failing_run_leaves_no_bar():
 
     def fail():
         with Progress(console=console) as progress:
-            progress.start(1, steps_per_epoch=10)
-            progress.step(1, 0.1, 1.0, 0.0)
+            run = progress.start(1, steps_per_epoch=10)
+            run.step(1, 0.1, 1.0, 0.0)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -219,19 +219,19 @@ def test_disabled_says_nothing():
         with Progress(enabled=False, console=console) as progress:
             progress.say("hello")
             progress.table(PLAN, title="Plan")
-            progress.start(1, steps_per_epoch=10)
+            run = progress.start(1, steps_per_epoch=10)
             with progress.counting("checking", 3) as count:
                 count(1, 3)
-            progress.step(1, 0.1, 1.0, 0.0)
-            progress.epoch(record(1, 1))
+            run.step(1, 0.1, 1.0, 0.0)
+            run.epoch(record(1, 1))
             progress.finish({"folder": "runs/1"})
         assert text_of(console) == ""
 
 
 def test_the_default_output_is_standard_output(capsys):
     with Progress() as progress:
-        progress.start(1, steps_per_epoch=1)
-        progress.step(1, 0.1, 1.0, 0.0)
+        run = progress.start(1, steps_per_epoch=1)
+        run.step(1, 0.1, 1.0, 0.0)
         progress.say("done")
     assert capsys.readouterr().out == "done\n"
 
@@ -385,8 +385,7 @@ class Full(io.StringIO):
 def test_a_run_bears_the_loss_of_its_output(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdout", Full())
     with Progress() as show:
-        show.start(1)
-        show.epoch(record(1, 1))
+        show.start(1).epoch(record(1, 1))
         show.finish({"folder": "runs/1"})
     assert capsys.readouterr().err == (
         "note: some of the output could not be written (No space left on device); that did not stop the work\n"

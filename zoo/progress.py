@@ -49,17 +49,12 @@ class Progress:
 
     def __init__(self, *, enabled: bool = True, console: Console | None = None) -> None:
         self._output = Output(sys.stdout)
-        self._console = console or _standard_output(self._output)
-        self._enabled = enabled
-        self._bars = enabled and self._console.is_interactive
+        self.console = console or _standard_output(self._output)
+        self.enabled = enabled
+        self._bars = enabled and self.console.is_interactive
         self._live: Live | None = None
         self._next_draw = 0.0
-        self._epochs = self._epoch = self._steps_per_epoch = self._steps_before = 0
-        self._started = 0.0
-        self._groups: dict[str, None] = {}  # names of the groups that have ever moved, in order
-        self._widths: list[int] | None = None  # widths, once the lines have proved too long for the terminal
-        self._best = float("-inf")
-        self._columns = ACCURACY
+        self._has_run = False
 
     def __enter__(self) -> Self:
         self._output.may_be_lost = True
@@ -68,15 +63,15 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._clear()
+        self.clear()
         lost, self._output.lost = self._output.lost, None
-        if lost is not None and (self._epochs or not isinstance(lost, BrokenPipeError)):
+        if lost is not None and (self._has_run or not isinstance(lost, BrokenPipeError)):
             reason = lost.strerror or lost
             warn(f"note: some of the output could not be written ({reason}); that did not stop the work")
 
     def say(self, text: str) -> None:
         """Print one line: no markup, no wrapping, and a line break in a name does not make a second one."""
-        self._print(Text(self._clean(text)))
+        self.print(Text(self.clean(text)))
 
     def table(self, rows: Sequence[Mapping[str, str]], *, title: str, totals: Mapping[str, str] | None = None) -> None:
         """Print rows of texts as a table; its columns are the keys, in the order in which they appear.
@@ -86,16 +81,16 @@ class Progress:
             title: A line above the table.
             totals: A last row, set apart.
         """
-        if not self._enabled:
+        if not self.enabled:
             return
-        table = _build_table(rows, totals, self._clean)
-        self._print(Text(self._clean(title), style="bold"))
-        if self._console.is_interactive:
-            self._console.print(table)
+        table = _build_table(rows, totals, self.clean)
+        self.print(Text(self.clean(title), style="bold"))
+        if self.console.is_interactive:
+            self.console.print(table)
             return
-        width = Measurement.get(self._console, self._console.options.update(max_width=10_000), table).maximum
-        for line in self._console.render_lines(table, self._console.options.update(width=width), pad=False):
-            self._print(Text("".join(segment.text for segment in line).rstrip()))
+        width = Measurement.get(self.console, self.console.options.update(max_width=10_000), table).maximum
+        for line in self.console.render_lines(table, self.console.options.update(width=width), pad=False):
+            self.print(Text("".join(segment.text for segment in line).rstrip()))
 
     @contextmanager
     def counting(self, description: str, total: int = 0) -> Iterator[Callable[[int, int], None]]:
@@ -113,17 +108,17 @@ class Progress:
         started = monotonic()
 
         def count(done: int, total: int) -> None:
-            if self._is_due():
+            if self.is_due():
                 left = (monotonic() - started) / max(done, 1) * (total - done)
                 facts = [_Cell("", f"{done:,}/{total:,}"), _Cell("left", format_seconds(left))]
-                self._draw(Text(self._clean(description)), done, total, facts)
+                self.draw(Text(self.clean(description)), done, total, facts)
 
         try:
             if total:
                 count(0, total)
             yield count
         finally:
-            self._clear()
+            self.clear()
 
     def start(
         self,
@@ -131,20 +126,87 @@ class Progress:
         start_epoch: int = 0,
         steps_per_epoch: int = 0,
         columns: Mapping[str, str] = ACCURACY,
-    ) -> None:
-        """Begin a run.
+    ) -> "EpochLines":
+        """Return what shows the epochs of a run; the arguments are those of `EpochLines`."""
+        self._has_run = True
+        return EpochLines(self, epochs, start_epoch, steps_per_epoch, columns)
+
+    def finish(self, facts: Mapping[str, str] | None = None) -> None:
+        """End the run: take the bar away and print what came of it.
 
         Args:
-            epochs: Epochs of the whole run.
-            start_epoch: Epochs that were done before, when a run is resumed.
-            steps_per_epoch: Calls of `step` in one epoch; 0 draws no bar.
-            columns: Scores in the line of an epoch: label by key of the record; the best of the first is marked.
+            facts: Lines of a name and a text, for example `{"best": "epoch 8, top-1 87.3 %", "folder": "runs/3"}`.
         """
-        self._columns = columns
+        self.clear()
+        names = {name: self.clean(name) for name in facts or {}}
+        width = max(map(len, names.values()), default=0)
+        for name, text in (facts or {}).items():
+            self.print(Text.assemble((f"{names[name]:<{width}}", "dim"), GAP, self.clean(text)))
+
+    def is_due(self) -> bool:
+        """Return whether to draw the bar now: there is a terminal, and the last drawing is a moment ago."""
+        if not self._bars:
+            return False
+        now = monotonic()
+        if now < self._next_draw:
+            return False
+        self._next_draw = now + REDRAW_SECONDS
+        return True
+
+    def draw(self, name: Text, done: int, total: int, facts: Sequence["_Cell"]) -> None:
+        """Draw a bar with its name before it and facts behind it."""
+        text = Text(GAP).join(fact.sentence() for fact in facts)
+        room = self.console.width - name.cell_len - text.cell_len - 2 * len(GAP)
+        line = Table.grid(padding=(0, len(GAP), 0, 0))
+        if room >= BAR_COLUMNS[0]:
+            width = min(room, BAR_COLUMNS[1])
+            bar = ProgressBar(total or None, done, width=width, complete_style="cyan", finished_style="cyan")
+            line.add_row(name, bar, text)
+        else:
+            line.add_row(Text.assemble(name, GAP, text, no_wrap=True, overflow="ellipsis"))
+        if self._live is None:
+            self._live = Live(console=self.console, auto_refresh=False, transient=True)
+            self._live.start()
+        self._live.update(line, refresh=True)
+
+    def clear(self) -> None:
+        """Take the bar away."""
+        live, self._live = self._live, None
+        self._next_draw = 0.0
+        if live is not None:
+            live.stop()
+
+    def clean(self, text: str) -> str:
+        """Return a name with `?` for letters that the output cannot carry, or that would steer the terminal."""
+        return clean(text).encode(self.console.encoding, "replace").decode(self.console.encoding)
+
+    def print(self, line: Text) -> None:
+        """Print a line above the bar."""
+        if self.enabled:
+            self.console.print(line, soft_wrap=True, highlight=False)
+
+
+class EpochLines:
+    """Shows the epochs of a run: a bar in each, and a line after it.
+
+    Args:
+        show: The terminal.
+        epochs: Epochs of the whole run.
+        start_epoch: Epochs that were done before, when a run is resumed.
+        steps_per_epoch: Calls of `step` in one epoch; 0 draws no bar.
+        columns: Scores in the line of an epoch: label by key of the record; the best of the first is marked.
+    """
+
+    def __init__(
+        self, show: Progress, epochs: int, start_epoch: int, steps_per_epoch: int, columns: Mapping[str, str]
+    ) -> None:
+        self._show, self._columns = show, columns
         self._epochs, self._epoch, self._steps_per_epoch = epochs, start_epoch + 1, steps_per_epoch
         self._steps_before = start_epoch * steps_per_epoch
         self._started = monotonic()
-        self._groups, self._widths, self._best = {}, None, float("-inf")
+        self._groups: dict[str, None] = {}  # names of the groups that have ever moved, in order
+        self._widths: list[int] | None = None  # widths, once the lines have proved too long for the terminal
+        self._best = float("-inf")
 
     def step(self, step: int, loss: float | None, images_per_second: float, waiting: float) -> None:
         """Move the bar of the epoch; nearly free, as it seldom draws.
@@ -155,7 +217,7 @@ class Progress:
             images_per_second: Speed of late.
             waiting: Share of the time spent waiting for data, from 0 to 1.
         """
-        if not self._steps_per_epoch or not self._is_due():
+        if not self._steps_per_epoch or not self._show.is_due():
             return
         done = (self._epoch - 1) * self._steps_per_epoch + step - self._steps_before
         still = self._epochs * self._steps_per_epoch - self._steps_before - done
@@ -167,7 +229,7 @@ class Progress:
             _Cell("left", format_seconds((monotonic() - self._started) / max(done, 1) * still)),
         ]
         name = _Cell("epoch", f"{self._epoch:>{len(str(self._epochs))}}/{self._epochs}")
-        self._draw(name.sentence(), step, self._steps_per_epoch, facts)
+        self._show.draw(name.sentence(), step, self._steps_per_epoch, facts)
 
     def epoch(self, record: Mapping[str, Any]) -> None:
         """Print the line of an epoch that is over.
@@ -177,34 +239,22 @@ class Progress:
                 (0 to 1), `seconds_left`, and, if the epoch was evaluated, `val_loss` and the scores (0 to 1).
         """
         self._epoch = record["epoch"] + 1
-        if not self._enabled:
+        if not self._show.enabled:
             return
         if record["epoch"] >= record["epochs"]:
-            self._clear()
+            self._show.clear()
         self._best = max(self._best, record.get(next(iter(self._columns)), None) or 0.0)
         self._groups |= dict.fromkeys(name for name, rate in record["lr"].items() if rate)
         rates = {name: record["lr"].get(name, 0.0) for name in self._groups}
         cells = self._describe(record, rates)
-        if self._widths is None and self._console.is_interactive and _length(cells) > self._console.width:
+        if self._widths is None and self._show.console.is_interactive and _length(cells) > self._show.console.width:
             self._widths = []
         if self._widths is None:
-            self._print(Text(GAP).join(cell.sentence() for cell in cells))
+            self._show.print(Text(GAP).join(cell.sentence() for cell in cells))
             return
-        if sum(len(GAP) + cell.width for cell in cells) > self._console.width:
+        if sum(len(GAP) + cell.width for cell in cells) > self._show.console.width:
             cells = self._describe(record, rates, short=True)
         self._print_columns(cells)
-
-    def finish(self, facts: Mapping[str, str] | None = None) -> None:
-        """End the run: take the bar away and print what came of it.
-
-        Args:
-            facts: Lines of a name and a text, for example `{"best": "epoch 8, top-1 87.3 %", "folder": "runs/3"}`.
-        """
-        self._clear()
-        names = {name: self._clean(name) for name in facts or {}}
-        width = max(map(len, names.values()), default=0)
-        for name, text in (facts or {}).items():
-            self._print(Text.assemble((f"{names[name]:<{width}}", "dim"), GAP, self._clean(text)))
 
     def _describe(self, record: Mapping[str, Any], rates: Mapping[str, float], *, short: bool = False) -> list["_Cell"]:
         """The cells of an epoch's line, each as wide in every epoch."""
@@ -229,47 +279,9 @@ class Progress:
         if self._widths is None or len(widths) != len(self._widths):
             self._widths = widths
             headings = (f"{cell.heading:>{width}}" for cell, width in zip(cells, widths, strict=True))
-            self._print(Text(GAP.join(headings), style="dim"))
+            self._show.print(Text(GAP.join(headings), style="dim"))
         values = (Text(f"{cell.value:>{width}}", cell.style) for cell, width in zip(cells, self._widths, strict=True))
-        self._print(Text(GAP).join(values))
-
-    def _is_due(self) -> bool:
-        if not self._bars:
-            return False
-        now = monotonic()
-        if now < self._next_draw:
-            return False
-        self._next_draw = now + REDRAW_SECONDS
-        return True
-
-    def _draw(self, name: Text, done: int, total: int, facts: Sequence["_Cell"]) -> None:
-        text = Text(GAP).join(fact.sentence() for fact in facts)
-        room = self._console.width - name.cell_len - text.cell_len - 2 * len(GAP)
-        line = Table.grid(padding=(0, len(GAP), 0, 0))
-        if room >= BAR_COLUMNS[0]:
-            width = min(room, BAR_COLUMNS[1])
-            bar = ProgressBar(total or None, done, width=width, complete_style="cyan", finished_style="cyan")
-            line.add_row(name, bar, text)
-        else:
-            line.add_row(Text.assemble(name, GAP, text, no_wrap=True, overflow="ellipsis"))
-        if self._live is None:
-            self._live = Live(console=self._console, auto_refresh=False, transient=True)
-            self._live.start()
-        self._live.update(line, refresh=True)
-
-    def _clear(self) -> None:
-        live, self._live = self._live, None
-        self._next_draw = 0.0
-        if live is not None:
-            live.stop()
-
-    def _clean(self, text: str) -> str:
-        """Names come from files: letters that the output cannot carry, or that would steer the terminal, become `?`."""
-        return clean(text).encode(self._console.encoding, "replace").decode(self._console.encoding)
-
-    def _print(self, line: Text) -> None:
-        if self._enabled:
-            self._console.print(line, soft_wrap=True, highlight=False)
+        self._show.print(Text(GAP).join(values))
 
 
 @dataclass(frozen=True)

@@ -151,20 +151,20 @@ class TrainingRun:
         return position.epoch == last
 
     def _unfreeze(self, epoch: int) -> None:
+        """Let the groups learn whose epoch has come."""
         groups = self.state.frozen.unfreeze(epoch)
         self.show.say(f"epoch {epoch + 1}: {', '.join(groups)} learn from now on")
         self.state.rates.watch_gradients()
         self.parts.renew_network()
 
     def _after_step(self, vote: StopVote, position: Position, loss: float | None) -> bool:
-        """Check the proof once, call back, move the bar; return whether to stop in the middle of the epoch."""
+        """Check the proof once, call back, log; return whether to stop in the middle of the epoch."""
         self.folder.has_steps = True
         if position.step == 1:
             self.state.frozen.proof.check("after the first step")
         self.handle.loss = loss
         self._call("on_step_end")
-        step = position.step - position.epoch * self.parts.plan.clock.steps_per_epoch
-        self.show.step(step, loss, position.images_per_second, position.waiting_share)
+        self.loggers.step(position, loss)
         is_last = position.batch == len(self.parts.supply.train)
         return not is_last and (self.handle.stopped or vote.agree_after(position.step))
 

@@ -98,7 +98,7 @@ class _Proof(_Form):
     moments: list[dict[str, str]]
 
 
-class _State(_Form):
+class _State(_Form):  # as many fields as `state.pt` has keys
     model: Tensors
     ema: Tensors | None
     optimizer: _Optimizer

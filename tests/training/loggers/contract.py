@@ -11,6 +11,7 @@ from zoo.settings.preset import Preset
 from zoo.tasks.base import task_of
 from zoo.training.loggers.base import Logger, Loggers, RunFacts, RunResult
 from zoo.training.run_claim import create_folder
+from zoo.training.position import Position
 from zoo.training.run_folder import RunFolder
 
 RATES = {"head": [0.01, 0.1, 0.05, 0.0], "trunk": [0.0, 0.0, 0.0, 0.0]}
@@ -46,6 +47,8 @@ def follow(kind: type[Logger], path: Path, records: list[dict[str, Any]], *, don
     loggers = Loggers([kind], said.append)
     loggers.start(make_facts(path, output, records=grown, **options))
     for record in records[done:]:
+        for loss in (None, record["loss"]):
+            loggers.step(Position(epoch=record["epoch"] - 1, step=record["step"] - 1, images=4, seconds=0.5), loss)
         grown.append(record)
         loggers.epoch(record)
     for required in (True, False):

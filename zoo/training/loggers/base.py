@@ -12,6 +12,7 @@ from zoo.progress import Progress
 from zoo.rates import Plan
 from zoo.settings import Preset
 from zoo.tasks import Task
+from zoo.training.position import Position
 from zoo.training.run_folder import RunFolder
 
 
@@ -87,6 +88,9 @@ class Logger:
     def start(self, facts: RunFacts) -> None:
         """Prepare, before the first step of a new or resumed run."""
 
+    def step(self, position: Position, loss: float | None) -> None:
+        """Log an optimizer step, at next to no cost; the loss is None if it was not fetched from the device."""
+
     def epoch(self, record: Mapping[str, Any]) -> None:
         """Log the record of a finished epoch."""
 
@@ -115,15 +119,22 @@ class Loggers:
                     logger.start(facts)
                     self._loggers.append(logger)
 
+    def step(self, position: Position, loss: float | None) -> None:
+        """Log a step, with those loggers that log steps."""
+        for logger in self._loggers:
+            if type(logger).step is not Logger.step:
+                with self._surviving(type(logger)):
+                    logger.step(position, loss)
+
     def epoch(self, record: Mapping[str, Any]) -> None:
         """Log the record of an epoch."""
-        for logger in tuple(self._loggers):
+        for logger in self._loggers:
             with self._surviving(type(logger)):
                 logger.epoch(record)
 
     def finish(self, result: RunResult, *, required: bool) -> None:
         """Finish the loggers that a run is not complete without, or the others."""
-        for logger in tuple(self._loggers):
+        for logger in self._loggers:
             if logger.is_required is required:
                 with self._surviving(type(logger)):
                     logger.finish(result)

@@ -1,9 +1,10 @@
-"""Prints a line per epoch, and the result."""
+"""Shows a bar in each epoch, a line after it, and the result."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from zoo.training.loggers.base import Logger, RunFacts, RunResult
+from zoo.training.position import Position
 
 MOST_ROWS = 30  # of the table of scores
 
@@ -15,12 +16,17 @@ class Console(Logger):
 
     def start(self, facts: RunFacts) -> None:
         """Show the columns of the task's scores from here on."""
-        self.facts, self.show = facts, facts.show
-        self.show.start(facts.preset.epochs, len(facts.records), facts.steps_per_epoch, facts.task.columns)
+        self.facts, steps, columns = facts, facts.steps_per_epoch, facts.task.columns
+        self.lines = facts.show.start(facts.preset.epochs, len(facts.records), steps, columns)
+
+    def step(self, position: Position, loss: float | None) -> None:
+        """Move the bar of the epoch."""
+        step = position.step - position.epoch * self.facts.steps_per_epoch
+        self.lines.step(step, loss, position.images_per_second, position.waiting_share)
 
     def epoch(self, record: Mapping[str, Any]) -> None:
         """Print the line of an epoch."""
-        self.show.epoch({**record, "lr": _merge_halves(record["lr"])})
+        self.lines.epoch({**record, "lr": _merge_halves(record["lr"])})
 
     def finish(self, result: RunResult) -> None:
         """Print the scores, and where to find the rest."""
@@ -30,10 +36,10 @@ class Console(Logger):
         lines = {"folder": str(folder), "pictures": str(folder / "pictures")}
         if result.evaluation is not None:
             lines = {"result": f"{result.evaluation} (val, {result.weights})"} | lines
-            self.show.table(result.evaluation.rows()[:MOST_ROWS], title="scores per class")
+            self.facts.show.table(result.evaluation.rows()[:MOST_ROWS], title="scores per class")
         if count := len(result.proof.get("digests", ())):
             lines["proof"] = f"{count} frozen tensors unchanged at {len(result.proof['moments'])} moments"
-        self.show.finish(lines)
+        self.facts.show.finish(lines)
 
 
 def _merge_halves(rates: Mapping[str, float]) -> dict[str, float]:
