@@ -10,8 +10,8 @@ from zoo.progress import Progress
 from zoo.settings.preset import Preset
 from zoo.tasks.base import task_of
 from zoo.training.loggers.base import Logger, Loggers, RunFacts, RunResult
-from zoo.training.run_claim import create_folder
 from zoo.training.position import Position
+from zoo.training.run_claim import create_folder
 from zoo.training.run_folder import RunFolder
 
 RATES = {"head": [0.01, 0.1, 0.05, 0.0], "trunk": [0.0, 0.0, 0.0, 0.0]}

@@ -4,6 +4,7 @@ import zoo
 from coloured_folder import write_coloured
 from training.loggers.contract import make_facts, make_records, make_result
 from zoo.training.loggers.base import Logger, Loggers
+from zoo.training.position import Position
 
 TINY = {"epochs": 2, "batch_size": 4, "image_size": 32, "num_workers": 0, "device": "cpu"}
 
@@ -36,7 +37,7 @@ def _forget():
 def broken(moment):
     """Return a logger that fails at one moment."""
 
-    def fail(self, value):
+    def fail(self, *values):
         self.told.append(moment)
         raise RuntimeError("the server is gone\nmore")
 
@@ -48,13 +49,14 @@ def run(kinds, path):
     loggers = Loggers(kinds, said.append)
     loggers.start(make_facts(path))
     for record in make_records():
+        loggers.step(Position(step=record["step"]), 0.5)
         loggers.epoch(record)
     for required in (True, False):
         loggers.finish(make_result(make_records()), required=required)
     return said
 
 
-@pytest.mark.parametrize("moment", ["start", "epoch", "finish"])
+@pytest.mark.parametrize("moment", ["start", "step", "epoch", "finish"])
 def test_a_logger_that_fails_is_dropped_and_the_others_go_on(tmp_path, moment):
     said = run([broken(moment), Listing], tmp_path / "run")
     assert said == ["note: the logger Broken failed and is off now: RuntimeError: the server is gone"]
