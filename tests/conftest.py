@@ -4,6 +4,8 @@ The Hub's client reads its environment once, when it is imported, so all of this
 Under pytest-xdist each worker imports it and gets a server and folders of its own.
 """
 
+import ctypes
+import gc
 import os
 import shutil
 import sys
@@ -11,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from hub_server import HubServer
@@ -37,6 +40,33 @@ os.environ |= {
     "NO_PROXY": "127.0.0.1,localhost",
     "TORCH_HOME": str(HOME / "torch"),
 }
+
+
+MORE = 1 << 28  # bytes: whenever a worker has grown by so many, it gives back what it does not use
+_seen = [1 << 30]
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # what is loaded now stays: nobody who collects garbage has to go through it again
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Leave out the plots of runs, which take longer than the training of a tiny network, unless a test is of them."""
+    from PIL import Image
+
+    from zoo.training.run_folder import RunFolder
+
+    with pytest.MonkeyPatch.context() as patch:
+        if not item.get_closest_marker("plots"):
+            patch.setattr(RunFolder, "draw", lambda run, name, draw: Image.new("RGB", (2, 2)).save(run.pictures / name))
+        result = yield
+    if psutil.Process().memory_info().rss > _seen[0] + MORE:
+        gc.collect()
+        getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # glibc keeps what is free otherwise
+        _seen[0] = max(_seen[0], psutil.Process().memory_info().rss)
+    return result
 
 
 def pytest_unconfigure() -> None:

@@ -15,7 +15,7 @@ from zoo.errors import FrozenError, InputError, Interrupted, PlanError, PresetEr
 from zoo.files.safetensors import read_tensors
 
 TINY = {"epochs": 2, "batch_size": 4, "image_size": 32, "num_workers": 0, "progress": False, "device": "cpu"}
-NAME = "timm/resnet10t"
+NAME = "timm/test_resnet"
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,7 @@ def equal(first, second):
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.plots
 def test_a_run_has_all_its_files_and_says_what_it_did(model, images, tmp_path):
     run = zoo.finetune(model, images, lr=0.05, out=tmp_path / "run", **TINY)
     names = {path.relative_to(run.folder).as_posix() for path in run.folder.rglob("*") if path.is_file()}
@@ -131,30 +132,32 @@ def test_a_preset_exported_from_a_run_repeats_it_bit_for_bit(images, tmp_path):
     assert not equal(weights(first), weights(other))
 
 
-STOPPED = """
-import os, signal, sys, zoo, zoo.training.run
-after = zoo.training.run.TrainingRun._after_step
-def stop(self, vote, position, loss):
-    if position.step == {step}:
-        os.kill(os.getpid(), signal.SIG{signal})
-    return after(self, vote, position, loss)
-zoo.training.run.TrainingRun._after_step = stop
-model = zoo.get("{name}", num_classes=3, drop_rate=0.3)
-zoo.finetune(model, {images!r}, lr=0.05, mode="full", out={out!r}, ema_decay=0.9, keep="best", **{options!r})
-"""
+LONGER = TINY | {"epochs": 3, "mode": "full", "lr": 0.05, "ema_decay": 0.9, "keep": "best"}
+
+
+@pytest.fixture(scope="module")
+def whole(images, tmp_path_factory):
+    """A run that nothing stopped."""
+    model = zoo.get(NAME, num_classes=3, drop_rate=0.3)
+    return zoo.finetune(model, images, out=tmp_path_factory.mktemp("runs") / "whole", **LONGER)
+
+
+class Stop(zoo.Callback):
+    """Send this process a signal after a step."""
+
+    def __init__(self, step, name):
+        self.step, self.signal = step, getattr(signal, f"SIG{name}")
+
+    def on_step_end(self, run):
+        if run.step == self.step:
+            os.kill(os.getpid(), self.signal)
 
 
 @pytest.mark.parametrize(("step", "name"), [(3, "INT"), (5, "TERM"), (8, "INT")])
-def test_a_run_that_was_stopped_goes_on_as_the_same_run(images, tmp_path, step, name):
-    options = TINY | {"epochs": 3}
-    whole = zoo.finetune(
-        zoo.get(NAME, num_classes=3, drop_rate=0.3), images, lr=0.05, mode="full", out=tmp_path / "whole",
-        ema_decay=0.9, keep="best", **options,
-    )  # fmt: skip
+def test_a_run_that_was_stopped_goes_on_as_the_same_run(images, whole, tmp_path, step, name):
     out = tmp_path / "stopped"
-    code = STOPPED.format(step=step, signal=name, name=NAME, images=str(images), out=str(out), options=options)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "everything is saved. Go on with: zoo finetune --resume" in done.stderr
+    with pytest.raises(Interrupted, match=r"everything is saved\. Go on with: zoo finetune --resume"):
+        zoo.finetune(zoo.get(NAME, num_classes=3, drop_rate=0.3), images, out=out, callbacks=Stop(step, name), **LONGER)
     assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
     assert json.loads((out / "run.json").read_text())["step"] == step
     assert zoo.load(out).num_classes == 3
@@ -163,12 +166,6 @@ def test_a_run_that_was_stopped_goes_on_as_the_same_run(images, tmp_path, step, 
     assert (out / "rates.csv").read_text() == (whole.folder / "rates.csv").read_text()
     keys = ("epoch", "step", "val_loss", "top1", "lr")
     assert [[r[k] for k in keys] for r in resumed.metrics] == [[r[k] for k in keys] for r in whole.metrics]
-
-
-class StopAfterStep3(zoo.Callback):
-    def on_step_end(self, run):
-        if run.step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_run_with_a_function_of_super_gradients_is_resumed_and_repeated(images, tmp_path):
@@ -188,35 +185,39 @@ def test_a_run_with_a_function_of_super_gradients_is_resumed_and_repeated(images
     assert len(set(rates.splitlines())) > 4
     repeated = train("repeated", preset=whole.folder / "preset.yaml", progress=False)
     with pytest.raises(Interrupted):
-        train("stopped", preset=preset, mode="low_lr", callbacks=StopAfterStep3(), progress=False)
+        train("stopped", preset=preset, mode="low_lr", callbacks=Stop(3, "INT"), progress=False)
     for run in (repeated, zoo.resume(tmp_path / "stopped", progress=False)):
         assert equal(weights(whole), weights(run))
         assert (run.folder / "rates.csv").read_text() == rates
 
 
-def test_a_run_that_was_killed_goes_on_from_what_it_saved_last(images, tmp_path):
-    options = TINY | {"epochs": 3}
+KILLED = """
+import os, signal, zoo
+class Kill(zoo.Callback):
+    def on_step_end(self, run):
+        if run.step == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+model = zoo.get("{name}", num_classes=3, drop_rate=0.3)
+zoo.finetune(model, {images!r}, out={out!r}, callbacks=Kill(), **{options!r})
+"""
+
+
+def test_a_run_that_was_killed_goes_on_from_what_it_saved_last(images, whole, tmp_path):
     out = tmp_path / "killed"
-    code = STOPPED.format(step=7, signal="KILL", name=NAME, images=str(images), out=str(out), options=options)
+    code = KILLED.format(name=NAME, images=str(images), out=str(out), options=LONGER)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL
     with pytest.raises(OSError, match=r"has no model.safetensors: it was interrupted; resume it"):
         zoo.load(out)
-    whole = zoo.finetune(
-        zoo.get(NAME, num_classes=3, drop_rate=0.3), images, lr=0.05, mode="full", out=tmp_path / "whole",
-        ema_decay=0.9, keep="best", **options,
-    )  # fmt: skip
     assert equal(weights(whole), weights(zoo.resume(out, progress=False)))
 
 
-def test_a_finished_run_and_changed_data_are_not_resumed(model, tmp_path):
-    images = write_coloured(tmp_path / "images", train=6, val=3)
-    run = zoo.finetune(model, images, lr=0.05, out=tmp_path / "run", **TINY)
+def test_a_finished_run_and_changed_data_are_not_resumed(model, whole, tmp_path):
     with pytest.raises(InputError, match=r"has no state.pt: the run is finished"):
-        zoo.resume(run.folder)
-    out = tmp_path / "stopped"
-    code = STOPPED.format(step=3, signal="INT", name=NAME, images=str(images), out=str(out), options=TINY)
-    subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+        zoo.resume(whole.folder)
+    images, out = write_coloured(tmp_path / "images", train=6, val=3), tmp_path / "stopped"
+    with pytest.raises(Interrupted):
+        zoo.finetune(model, images, lr=0.05, out=out, callbacks=Stop(3, "INT"), **TINY)
     os.remove(images / "train" / "red" / "00.png")
     with pytest.raises(InputError, match="the data has changed since the run"):
         zoo.resume(out, progress=False)
@@ -296,7 +297,7 @@ def test_keep_best_and_evaluate_every(model, images, tmp_path):
 def test_the_plan_is_shown_before_training(model, images, tmp_path, capsys):
     zoo.finetune(model, images, lr=0.05, out=tmp_path / "run", **TINY | {"progress": True, "epochs": 1})
     out = capsys.readouterr().out
-    assert out.index("lr plan of timm/resnet10t") < out.index("epoch 1/1")
+    assert out.index("lr plan of timm/test_resnet") < out.index("epoch 1/1")
     assert "frozen tensors unchanged at 4 moments" in out
     assert "\x1b" not in out
 

@@ -11,9 +11,6 @@ def test_every_error_is_one_family_and_also_the_builtin_that_fits():
     kinds = [errors.InputError, errors.WeightsError, errors.FrozenError, errors.LicenceError, errors.TrainingError]
     assert all(issubclass(kind, errors.ZooError) for kind in kinds)
     assert issubclass(errors.Interrupted, KeyboardInterrupt)
-
-
-def test_the_kinds_of_weights_errors_are_one_family():
     names = ("NotFound", "Access", "Network", "Content", "Storage")
     assert all(issubclass(getattr(errors, f"Weights{name}Error"), errors.WeightsError) for name in names)
 

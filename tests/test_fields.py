@@ -92,30 +92,30 @@ def test_all_errors_are_explained_by_where_they_are() -> None:
         ("dish",): "dish is 'pie'; expected 'bread' or 'cake'.",
         ("timer",): "unknown key 'timer'. Not timer?",
     }
+    assert shown("short") == "'short'"
+    assert len(shown("x" * 1000)) == 60
 
 
-def test_a_validator_speaks_for_itself() -> None:
+def test_a_validator_speaks_for_itself_beside_what_pydantic_finds() -> None:
     assert explained(dish="cake") == {("dish",): "dish is 'cake', which is a lie."}
+    assert complaints(rules={"a": 1, "bb": 2}) == [(("rules", "a"), "a is odd.")]
+    assert complaints(rules={"a": "x", "bbb": 1}) == [
+        (("rules", "a"), "rules.a is 'x'; expected an integer."),
+        (("rules", "a"), "a is odd."),
+        (("rules", "bbb"), "bbb is odd."),
+        (("rules",), "rules are wrong."),
+    ]
 
 
-def test_of_a_mapping_only_the_wrong_entries_are_told() -> None:
+def test_wrong_parts_are_told_by_their_place() -> None:
+    words = "zones is [1]; expected a number, 0 or more, or a mapping of names to a number, 0 or more."
+    assert explained(zones=[1]) == {("zones",): words}
+    assert list(explained(racks={1: []})) == [("racks",)]
+    assert list(explained(racks={"a": [1, "x"]})) == [("racks", "a", 1)]
     assert explained(zones={"top": -1.0, "bottom": 1.0, "side": "x"}) == {
         ("zones", "top"): "zones.top is -1.0; expected a number, 0 or more.",
         ("zones", "side"): "zones.side is 'x'; expected a number, 0 or more.",
     }
-
-
-def test_a_wrong_type_of_a_union_is_told_once() -> None:
-    words = "zones is [1]; expected a number, 0 or more, or a mapping of names to a number, 0 or more."
-    assert explained(zones=[1]) == {("zones",): words}
-
-
-def test_a_wrong_key_is_told_by_its_mapping() -> None:
-    assert list(explained(racks={1: []})) == [("racks",)]
-
-
-def test_an_item_of_a_list_has_its_index() -> None:
-    assert list(explained(racks={"a": [1, "x"]})) == [("racks", "a", 1)]
 
 
 def test_what_is_wrong_inside_of_settings_is_told_by_the_whole_path() -> None:
@@ -127,18 +127,3 @@ def test_what_is_wrong_inside_of_settings_is_told_by_the_whole_path() -> None:
         ("timers", "b"): "timers.b.minutes is missing; expected an integer, 1 or more.",
         ("timers", "c"): "timers.c is 0; expected an integer, above 0, or settings (minutes, bells, name, ...).",
     }
-
-
-def test_a_validator_may_tell_several_things_beside_those_that_pydantic_finds() -> None:
-    assert complaints(rules={"a": 1, "bb": 2}) == [(("rules", "a"), "a is odd.")]
-    assert complaints(rules={"a": "x", "bbb": 1}) == [
-        (("rules", "a"), "rules.a is 'x'; expected an integer."),
-        (("rules", "a"), "a is odd."),
-        (("rules", "bbb"), "bbb is odd."),
-        (("rules",), "rules are wrong."),
-    ]
-
-
-def test_long_values_are_cut() -> None:
-    assert shown("short") == "'short'"
-    assert len(shown("x" * 1000)) == 60

@@ -151,19 +151,17 @@ def test_who_sets_a_preprocessing_of_this_package_knows_the_names():
     assert get_fact(net, "preprocess").image_size == 16
 
 
-def test_a_class_that_derives_from_the_interface_is_asked():
+def test_a_hook_is_a_method_and_a_class_that_derives_is_asked():
+    assert find_method(with_methods("step"), "step") is not None
+    for make in MAKERS[1:]:
+        assert find_method(make("get_finetune_lr_dict"), "get_finetune_lr_dict") is None
+
     class Own(ModelInterface, Net):
         num_classes = 3
 
     assert ask(Own(), "num_classes") == 3
     assert ask(type("Other", (Net,), {"num_classes": 3})(), "num_classes", 0) == 0
     assert ask(Own(), "nothing", "default") == "default"
-
-
-def test_a_hook_is_a_method_and_nothing_else():
-    assert find_method(with_methods("step"), "step") is not None
-    for make in MAKERS[1:]:
-        assert find_method(make("get_finetune_lr_dict"), "get_finetune_lr_dict") is None
 
 
 class Cut(Net):

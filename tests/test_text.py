@@ -27,18 +27,14 @@ def test_what_would_steer_a_terminal_is_replaced(text, expected):
     assert clean(text) == expected
 
 
-def test_a_name_with_a_line_break_makes_no_line(capsys):
+def test_line_breaks_of_names_make_no_lines_and_those_of_the_program_do(capsys):
     echo("class a\nerror: fake")
     assert capsys.readouterr().out == "class a error: fake\n"
-
-
-def test_lines_of_the_program_stay_lines(capsys):
     echo("one\n\ttwo\x1b[2J", lines=True)
     assert capsys.readouterr().out == "one\n\ttwo?[2J\n"
-
-
-def test_lines_after_the_first_are_indented():
     assert indent("error: a\nerror: fake\n  line 2: b") == "error: a\n  error: fake\n  line 2: b"
+    echo("wrong", err=True)
+    assert capsys.readouterr() == ("", "wrong\n")
 
 
 @pytest.mark.parametrize("tty", [True, False])
@@ -65,11 +61,6 @@ def test_a_program_without_a_console(monkeypatch):
     monkeypatch.setattr("sys.stdout", None)
     echo("nobody reads this")
     drop_unwritten()
-
-
-def test_standard_error(capsys):
-    echo("wrong", err=True)
-    assert capsys.readouterr() == ("", "wrong\n")
 
 
 ROOT = Path(__file__).parents[1]

@@ -45,13 +45,10 @@ def test_later_notes_add_to_earlier_ones(root: Path) -> None:
     assert notes.is_good("a", notes.look("a"))
 
 
-def test_what_changed_just_now_is_not_noted(root: Path) -> None:
+def test_what_is_not_known(root: Path) -> None:
     os.utime(root / "a", (time.time(), time.time()))
     notes = noted(root, "a")
     assert not notes.is_good("a", notes.look("a"))
-
-
-def test_a_missing_file_is_never_known(root: Path) -> None:
     notes = noted(root, "gone", "nu\0ll")
     assert notes.look("gone") is None
     assert not notes.is_good("gone", None)

@@ -40,26 +40,23 @@ def test_lossless_files_keep_their_pixels(tmp_path: Path, kind: str) -> None:
         assert find_fault(source) is None
 
 
-def test_an_rgb_picture_is_returned_as_it_is() -> None:
+def test_pictures_are_read_as_pillow_reads_them(tmp_path: Path) -> None:
     image = make_picture()
     assert read_image(image) is image
-
-
-def test_jpeg_reads_as_pillow_reads_it(tmp_path: Path) -> None:
     path = write_picture(tmp_path / "a.jpg", (40, 30))
     with Image.open(path) as image:
         assert (pixels(read_image(path)) == pixels(image.convert("RGB"))).all()
+    assert read_image(write_picture(tmp_path / "1.png", (1, 1))).size == (1, 1)
+    data = encode(Image.new("RGB", (8, 8), RED).convert("CMYK"), "JPEG", quality=100)
+    assert np.abs(pixels(read_image(data)) - RED).max() <= 3
+    first, second = Image.new("RGB", (4, 3), RED), Image.new("RGB", (4, 3), (0, 255, 0))
+    assert (pixels(read_image(encode(first, "GIF", save_all=True, append_images=[second]))) == RED).all()
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "CMYK", "P", "YCbCr"])
 def test_other_modes_become_rgb(mode: str) -> None:
     image = Image.new("RGB", (4, 3), RED).convert(mode)
     assert np.abs(pixels(read_image(image)) - pixels(image.convert("RGB"))).max() == 0
-
-
-def test_cmyk_jpeg() -> None:
-    data = encode(Image.new("RGB", (8, 8), RED).convert("CMYK"), "JPEG", quality=100)
-    assert np.abs(pixels(read_image(data)) - RED).max() <= 3
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
@@ -77,18 +74,12 @@ def test_transparent_parts_become_white() -> None:
     assert (pixels(read_image(encode(clear, "WEBP"))) == WHITE).all()
     assert np.abs(pixels(read_image(half)) - 127).max() <= 1
     assert (pixels(read_image(Image.new("LA", (4, 3), (7, 0)))) == WHITE).all()
-
-
-def test_palette_with_transparency() -> None:
     image = Image.new("P", (2, 1))
     image.putpalette([*RED, 0, 0, 255])
     image.putdata([0, 1])
     for transparency in (1, bytes([255, 0])):
         read = read_image(encode(image, "PNG", transparency=transparency))
         assert [read.getpixel((x, 0)) for x in (0, 1)] == [RED, WHITE]
-
-
-def test_transparent_colour_of_an_rgb_png() -> None:
     read = read_image(encode(Image.new("RGB", (2, 2), RED), "PNG", transparency=RED))
     assert (pixels(read) == WHITE).all()
 
@@ -108,15 +99,6 @@ def test_exif_orientation(orientation: int) -> None:
 def test_damaged_exif_does_not_matter() -> None:
     data = encode(make_picture(), "JPEG", exif=b"Exif\0\0II*\0" + b"\xff" * 20)
     assert read_image(data).size == (9, 7)
-
-
-def test_of_an_animation_the_first_picture_is_read() -> None:
-    first, second = Image.new("RGB", (4, 3), RED), Image.new("RGB", (4, 3), (0, 255, 0))
-    assert (pixels(read_image(encode(first, "GIF", save_all=True, append_images=[second]))) == RED).all()
-
-
-def test_one_pixel_is_fine(tmp_path: Path) -> None:
-    assert read_image(write_picture(tmp_path / "1.png", (1, 1))).size == (1, 1)
 
 
 def test_arrays_and_tensors() -> None:
@@ -326,9 +308,6 @@ def test_every_picture_is_decoded_within_the_budget(monkeypatch: pytest.MonkeyPa
         read_image(source)
         assert find_fault(source) is None
     assert spent == [63, 63, 20, 20, 6, 6]
-
-
-def test_what_fails_gives_its_pixels_back() -> None:
     for _ in range(3):
         assert find_fault(png_header(13_000, 13_000)) is not None
     assert decode._budget._spent == 0

@@ -45,6 +45,10 @@ def test_every_value_is_rounded_to_the_nearest() -> None:
     values = np.arange(65_536, dtype=np.uint16)
     np.testing.assert_array_equal(spread(values), np.rint(values / 257).astype(np.uint8))
     np.testing.assert_array_equal(spread(values[:4096], 4095), np.rint(values[:4096] * (255 / 4095)).astype(np.uint8))
+    assert np.abs(pixels(tiff(GRAY, tag262=0)) - truth(65_535 - GRAY.astype(int))).max() <= 0.5
+    small = (GRAY >> 8).astype(np.uint8)
+    assert np.abs(pixels(tiff(small, tag262=0)) - truth(255 - small.astype(int), 255)).max() == 0
+    assert np.abs(pixels(tiff(GRAY, tag262=1)) - truth(GRAY)).max() <= 0.5
 
 
 @pytest.mark.parametrize("values", [GRAY, GRAY[::-1], np.asfortranarray(GRAY)])
@@ -52,13 +56,6 @@ def test_gray(values: Any) -> None:
     copy = np.ascontiguousarray(values)
     for source in (tiff(copy), png_of(big_endian(copy), 10, 16), values, values[..., None]):
         assert np.abs(pixels(source) - truth(values)).max() <= 0.5
-
-
-def test_white_is_zero_is_a_negative_as_it_is_with_8_bits() -> None:
-    assert np.abs(pixels(tiff(GRAY, tag262=0)) - truth(65_535 - GRAY.astype(int))).max() <= 0.5
-    small = (GRAY >> 8).astype(np.uint8)
-    assert np.abs(pixels(tiff(small, tag262=0)) - truth(255 - small.astype(int), 255)).max() == 0
-    assert np.abs(pixels(tiff(GRAY, tag262=1)) - truth(GRAY)).max() <= 0.5
 
 
 @pytest.mark.parametrize("clear", [0, 300, 65_535])

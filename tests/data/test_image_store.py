@@ -176,15 +176,6 @@ def test_a_full_disk_ends_the_keeping_but_nothing_else(monkeypatch: pytest.Monke
     assert lines == ["no more decoded images are kept (No space left on device); the others are decoded in each epoch"]
 
 
-def test_the_main_process_says_what_stopped_another(store: ImageStore) -> None:
-    lines: list[str] = []
-    with ImageStore("disk", MANY, say=lines.append) as store:
-        worker = pickle.loads(pickle.dumps(store))
-        worker._stop(OSError(28, "No space left on device"))
-        assert lines == []
-    assert lines == ["a process that loads had no room for more decoded images; those were decoded in each epoch"]
-
-
 def test_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
     monkeypatch.setattr(image_store.shutil, "disk_usage", lambda path: SimpleNamespace(free=8 * BLOCK))
@@ -193,6 +184,15 @@ def test_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
             store.put(str(number), make_picture(SIZE, seed=number))
         assert store.total()[1] == 4 * BLOCK
     assert lines == ["decoded images take 0.0 GB at most: half of what is free"]
+
+
+def test_the_main_process_says_what_stopped_another(store: ImageStore) -> None:
+    lines: list[str] = []
+    with ImageStore("disk", MANY, say=lines.append) as store:
+        worker = pickle.loads(pickle.dumps(store))
+        worker._stop(OSError(28, "No space left on device"))
+        assert lines == []
+    assert lines == ["a process that loads had no room for more decoded images; those were decoded in each epoch"]
 
 
 KILLED = """

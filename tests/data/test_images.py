@@ -91,13 +91,10 @@ def test_many_files_are_surveyed_in_order(tmp_path: Path) -> None:
     assert seen == sorted(seen)
 
 
-def test_without_a_check_files_are_not_opened(tmp_path: Path) -> None:
+def test_labels_are_read_even_without_a_check_and_files_are_not(tmp_path: Path) -> None:
     split = split_of_files(tmp_path, {"cat": ["missing.png"]}, "train")
     survey = survey_splits({"train": split}, check=False, on_progress=lambda done, total: pytest.fail("read"))["train"]
     assert (survey.good, survey.labels, survey.problems) == ((0,), ("cat",), ())
-
-
-def test_labels_of_a_data_set_are_read_even_without_a_check() -> None:
     split = split_of_dataset([(make_picture(), 1), (None, 0), 7], "train")
     survey = survey_splits({"train": split}, check=False)["train"]
     assert (survey.good, survey.labels) == ((0, 1), (1, 0))
@@ -122,16 +119,13 @@ def numbered(root: Path) -> Images:
     return number_images(split, survey_splits({"train": split}, check=True)["train"], ("dog", "cat"), "train")
 
 
-def test_images(tmp_path: Path) -> None:
+def test_a_part_of_the_images_may_be_taken(tmp_path: Path) -> None:
     images = numbered(tmp_path)
     assert (len(images), images.names, images.targets) == (3, ("1.png", "33.png", "444.png"), (1, 1, 0))
     for each in (images, pickle.loads(pickle.dumps(images))):
         picture, target = each.read(1)
         assert target == 1
         assert np.array_equal(np.asarray(picture), np.asarray(make_picture(seed=6)))
-
-
-def test_a_part_of_the_images(tmp_path: Path) -> None:
     part = numbered(tmp_path).subset([2, 0])
     assert (part.names, part.targets) == (("444.png", "1.png"), (0, 1))
     picture, target = part.subset([0]).read(0)
@@ -170,16 +164,13 @@ def test_an_image_that_has_gone_bad_is_named(tmp_path: Path) -> None:
         images.read(1)
 
 
-def test_val_is_the_same_share_of_every_class() -> None:
+def test_val_is_the_same_share_of_every_class_and_depends_on_seed_and_names_alone() -> None:
     targets = [0] * 10 + [1] * 100 + [2] * 2 + [3]
     names = [f"{number}.jpg" for number in range(len(targets))]
     chosen = pick_val(names, targets, fraction=0.2, seed=0)
     assert chosen == sorted(set(chosen))
     assert Counter(targets[index] for index in chosen) == {0: 2, 1: 20, 2: 1}  # none of the class with one image
     assert Counter(targets[index] for index in pick_val(names, targets, fraction=0.99, seed=0))[0] == 9
-
-
-def test_val_depends_on_seed_and_names_alone() -> None:
     names, targets = [f"{number}.jpg" for number in range(100)], [0] * 100
 
     def pick(order: Any, seed: int) -> set[str]:

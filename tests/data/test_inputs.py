@@ -48,9 +48,18 @@ def test_a_folder_stands_for_the_pictures_in_it(kind, photos):
     assert files(kind(photos)) == ["a/1.JPG", "a/2.png", "a/deep/3.webp", "b.png"]
 
 
-def test_a_path_stands_for_itself(photos):
+def test_places_are_called_by_their_names(photos):
     assert find_sources("photos/a/2.png") == [("photos/a/2.png", Path("photos/a/2.png"), "2.png")]
     assert labels("gone.png") == ["gone.png"]  # reading it will say so
+    assert labels([["photos/b.png"], [["photos/a"]]]) == [
+        "photos/b.png",
+        "photos/a/1.JPG",
+        "photos/a/2.png",
+        "photos/a/deep/3.webp",
+    ]
+    assert labels(np.array(["photos/b.png"])) == ["photos/b.png"]
+    found = find_sources("photos")
+    assert find_sources(found) == found
 
 
 @pytest.mark.parametrize(
@@ -107,21 +116,6 @@ def test_no_two_files_are_drawn_over_one_another(photos):
     assert files(["x.avi", "x.mp4"]) == ["x.mp4", "x-2.mp4"]
 
 
-def test_names_in_nested_lists_and_arrays_stay(photos):
-    assert labels([["photos/b.png"], [["photos/a"]]]) == [
-        "photos/b.png",
-        "photos/a/1.JPG",
-        "photos/a/2.png",
-        "photos/a/deep/3.webp",
-    ]
-    assert labels(np.array(["photos/b.png"])) == ["photos/b.png"]
-
-
-def test_sources_that_were_found_before_are_taken_as_they_are(photos):
-    found = find_sources("photos")
-    assert find_sources(found) == found
-
-
 def test_what_training_takes_is_taken(photos):
     """A file is a picture whatever its name is; others are told."""
     make_picture().save("photos/scan", "PNG")
@@ -147,13 +141,10 @@ def test_what_was_read_before_a_fault_comes_first():
         next(batches)
 
 
-def test_faults_are_left_out():
+def test_faults_are_left_out_and_told_once():
     bad = []
     assert list(gather([refuse, lambda: 1, refuse, lambda: 2, lambda: 3], 2, bad.append)) == [[1, 2], [3]]
     assert [str(error) for error in bad] == ["damaged", "damaged"]
-
-
-def test_faults_are_told_once():
     told = r"left out 2 that cannot be read\. The first: damaged"
     with pytest.warns(UserWarning, match=told), skipping(True) as on_bad:
         assert list(gather([refuse, lambda: 1, refuse], 2, on_bad)) == [[1]]
@@ -190,7 +181,7 @@ def test_places_without_pictures(given, text, photos):
         find_sources(given)
 
 
-def test_videos_are_read_frame_by_frame(photos):
+def test_videos_are_read_frame_by_frame_when_they_are_reached(photos):
     pictures = list(read_sources(find_sources(["photos/b.png", "photos/clip.mp4"])))
     assert pictures[0] == ("photos/b.png", "b.png", Path("photos/b.png"), None, None, None)
     assert [picture.label for picture in pictures[1:]] == ["photos/clip.mp4"] * 2
@@ -199,9 +190,6 @@ def test_videos_are_read_frame_by_frame(photos):
     assert [picture.place[:2] for picture in pictures[1:]] == [("photos/clip.mp4", 0), ("photos/clip.mp4", 1)]
     for picture in pictures[1:]:
         assert np.array_equal(read_again(picture.place), picture.item)
-
-
-def test_a_video_is_opened_when_it_is_reached(photos):
     pictures = read_sources(find_sources(["photos/b.png", "gone.mp4"]))
     assert next(pictures).label == "photos/b.png"
     assert "cannot read 'gone.mp4': there is no such file; expected a video" in str(next(pictures).fault)

@@ -26,10 +26,14 @@ def number(
     return number_labels(labels, known, classes, names=names(len(labels)), split="val", origin="train", **options)
 
 
-def test_numbers_of_any_kind_and_names_are_labels() -> None:
+def test_numbers_and_names_are_labels_and_give_the_classes() -> None:
     labels = [1, np.int64(2), np.uint8(3), torch.tensor(4), torch.tensor([5]), np.array(6), np.array([7])]
     assert plain_labels(labels, names(7), "train") == [1, 2, 3, 4, 5, 6, 7]
     assert plain_labels(["b", np.str_("a")], names(2), "train") == ["b", "a"]
+    assert derive_classes([1, 0], ("x", "y", "z"), "train") == ("x", "y", "z")
+    assert derive_classes(["b", "a", "b"], None, "train") == ("a", "b")
+    assert derive_classes([0, 3, 1], None, "train") == ("0", "1", "2", "3")
+    assert derive_classes([], None, "train") == ()
 
 
 @pytest.mark.parametrize(
@@ -56,37 +60,30 @@ def test_anything_else_is_named_with_its_place(label: Any) -> None:
         plain_labels([0, label, 2], names(3), "train")
 
 
-def test_long_lists_are_cut() -> None:
+def test_labels_that_cannot_be_used_are_told() -> None:
     with pytest.raises(DataError, match=r"^15 labels .*\n(.*\n){10}  \.\.\. and 5 more\n"):
         plain_labels([None] * 15, names(15), "train")
-
-
-def test_numbers_and_names_are_not_mixed() -> None:
     with pytest.raises(DataError, match="are numbers and names mixed; expected one kind"):
         plain_labels([0, "a"], names(2), "train")
+    with pytest.raises(DataError, match=r"Turn True and False into 1 and 0, int\(label\), or into names\."):
+        plain_labels([True, np.False_], names(2), "train")
 
 
-def test_classes_come_from_what_is_known() -> None:
-    assert derive_classes([1, 0], ("x", "y", "z"), "train") == ("x", "y", "z")
-    assert derive_classes(["b", "a", "b"], None, "train") == ("a", "b")
-    assert derive_classes([0, 3, 1], None, "train") == ("0", "1", "2", "3")
-    assert derive_classes([], None, "train") == ()
-
-
-def test_identifiers_are_not_taken_for_class_numbers() -> None:
+def test_numbers_that_are_no_class_numbers_are_refused() -> None:
     with pytest.raises(
         DataError, match=r"go up to 5,000,001, but only 2 of them differ; expected .*open_data\(..., classes=\["
     ):
         derive_classes([5_000_001, 4_000_001], None, "train")
+    with pytest.raises(
+        DataError, match=r"go from 1 to 3; expected class numbers from 0\. Subtract 1 from each, or .*\["
+    ):
+        derive_classes([1, 2, 3, 3], None, "train")
 
 
-def test_labels_become_class_numbers() -> None:
+def test_labels_become_class_numbers_in_their_range() -> None:
     assert number([0, 2], ("a", "b", "c"), by_name=False) == (0, 2)
     assert number(["c", "a"], ("a", "b", "c")) == (2, 0)
     assert number([0, 1], ("a", "b", "c"), known=("c", "a")) == (2, 0)  # by name, not by number
-
-
-def test_labels_out_of_range() -> None:
     text = r"^2 labels of val out of range; expected 0 to 1 for 2 classes:\n  train\[1\]: 2\n"
     with pytest.raises(DataError, match=text):
         number([0, 2, 9], ("a", "b"), by_name=False)
@@ -100,18 +97,17 @@ def test_classes_that_are_not_there() -> None:
         number(["dogs", "cat", "elk", "dogs"], ("cat", "dog"))
     with pytest.raises(DataError, match=r"'c10' .* and 3 more\. Expected some of 'd0', .* and 2 more\."):
         number([f"c{i}" for i in range(13)], tuple(f"d{i}" for i in range(12)))
+    with pytest.raises(DataError, match=r"Did you mean 'cat'\? The letters of val are 'c\\u0430t'\."):
+        number(["c\u0430t"], ("cat", "dog"))
 
 
-def test_a_number_without_a_name_is_the_class_of_its_digits() -> None:
+def test_numbers_without_names_are_the_classes_of_their_digits() -> None:
     assert number([2, 10, 0], ("0", "1", "10", "2")) == (3, 2, 0)
     assert number([2, 0], ("0", "1", "2")) == (2, 0)  # its place as well
     with pytest.raises(
         DataError, match=r"^val has classes that train lacks: '3' \(2 images\)\. .*Expected some of '0'"
     ):
         number([3, 3, 0], ("0", "1", "10", "2"))
-
-
-def test_numbers_are_no_places_among_names() -> None:
     text = (
         r"^the labels of val are numbers without names, and the classes of train have names: 'a', 'b'\. .*classes = \["
     )
@@ -134,23 +130,6 @@ def test_names_are_compared_as_they_are_read() -> None:
     assert number([0, 1], (composed, "b"), known=("b", decomposed)) == (1, 0)
     assert derive_classes([decomposed, composed, " b"], None, "train") == ("b", composed)
     assert derive_classes([], (decomposed, composed), "train") == (composed,)
-
-
-def test_letters_that_look_the_same_are_told() -> None:
-    with pytest.raises(DataError, match=r"Did you mean 'cat'\? The letters of val are 'c\\u0430t'\."):
-        number(["c\u0430t"], ("cat", "dog"))
-
-
-def test_numbers_that_begin_above_0_are_refused() -> None:
-    with pytest.raises(
-        DataError, match=r"go from 1 to 3; expected class numbers from 0\. Subtract 1 from each, or .*\["
-    ):
-        derive_classes([1, 2, 3, 3], None, "train")
-
-
-def test_true_and_false_are_no_classes() -> None:
-    with pytest.raises(DataError, match=r"Turn True and False into 1 and 0, int\(label\), or into names\."):
-        plain_labels([True, np.False_], names(2), "train")
 
 
 def test_names_in_the_order_of_others() -> None:

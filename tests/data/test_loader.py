@@ -115,9 +115,12 @@ def test_samples_leave_the_generators_alone(monkeypatch: pytest.MonkeyPatch) -> 
     before = torch.get_rng_state()
     Samples(Pictures(3), RANDOM)[2, 5]
     assert torch.equal(torch.get_rng_state(), before)
+    before = torch.get_rng_state()
+    targets(make_loader(Pictures(5), RANDOM, batch_size=2, shuffle=True))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_order_of_an_epoch() -> None:
+def test_an_epoch_has_an_order_and_may_start_in_its_middle() -> None:
     sampler = EpochSampler(50, shuffle=True, seed=3)
     orders = []
     for epoch in (0, 1, 0):
@@ -128,9 +131,6 @@ def test_order_of_an_epoch() -> None:
     assert orders[0] == orders[2] != orders[1]
     assert sorted(orders[0]) == list(range(50))
     assert list(EpochSampler(3)) == [(0, 0), (1, 0), (2, 0)]
-
-
-def test_an_epoch_may_start_in_its_middle() -> None:
     sampler = EpochSampler(10, shuffle=True, leave_out=1)
     whole = list(sampler)
     assert len(whole) == len(sampler) == 9
@@ -139,11 +139,16 @@ def test_an_epoch_may_start_in_its_middle() -> None:
     assert len(sampler) == 9
 
 
-def test_batches() -> None:
+def test_batches_are_laid_channels_last_and_features_are_left_alone() -> None:
     images, numbers = next(iter(make_loader(Pictures(5), STILL, batch_size=4)))
     assert (images.shape, images.dtype) == ((4, 3, 8, 8), torch.float32)
     assert (numbers.tolist(), numbers.dtype) == ([0, 1, 2, 3], torch.int64)
     assert torch.equal(images[2], STILL(make_picture((20, 16), seed=2)))
+    images, features = torch.randn(2, 3, 4, 4), torch.randn(2, 5)
+    laid = lay_channels_last(images)
+    assert torch.equal(laid, images)
+    assert laid.is_contiguous(memory_format=torch.channels_last)
+    assert lay_channels_last(features) is features
 
 
 @pytest.mark.parametrize(
@@ -220,17 +225,13 @@ def test_what_threads_must_not_read_is_read_by_the_main_one(threads: int | None)
     assert images.readers == {threading.get_ident()}
 
 
-def test_threads_name_an_image_that_cannot_be_read_and_end() -> None:
+def test_threads_end_after_a_fault_and_when_no_more_is_wanted() -> None:
     before = threading.active_count()
     samples = Samples(Files(5, bad=2), STILL, draws=False)
     batches = load_places(samples, PLACES, collate, num_workers=0, pin_memory=False)
     with pytest.raises(DataError, match=r"^image 'cat/2\.jpg': cut off\. Repair it\.$"):
         next(batches)
     assert threading.active_count() == before
-
-
-def test_threads_end_when_no_more_is_wanted() -> None:
-    before = threading.active_count()
     batches = load_places(Samples(Files(5), STILL), PLACES, collate, num_workers=0, pin_memory=False)
     next(batches)
     batches.close()  # type: ignore[attr-defined]
@@ -246,12 +247,6 @@ def test_batches_lie_channels_last(workers: int) -> None:
         assert torch.equal(images[2], transform(make_picture((20, 16), seed=2)))
 
 
-def test_loading_leaves_the_generator_alone() -> None:
-    before = torch.get_rng_state()
-    targets(make_loader(Pictures(5), RANDOM, batch_size=2, shuffle=True))
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_cannot_be_read_is_named(workers: int) -> None:
     loader = make_loader(Pictures(3, bad=1), STILL, batch_size=2, num_workers=workers)
@@ -260,11 +255,6 @@ def test_an_image_that_cannot_be_read_is_named(workers: int) -> None:
     assert str(caught.value) == "image 'cat/1.jpg': cut off. Repair it."
     traceback.clear_frames(caught.value.__traceback__)
     del caught  # a loader that is left to the garbage collector takes 5 s to end
-
-
-def test_a_read_error_travels_between_processes() -> None:
-    error = pickle.loads(pickle.dumps(ReadError("image 'a': gone.")))
-    assert (type(error), str(error)) == (ReadError, "image 'a': gone.")
 
 
 class Interrupting(Pictures):
@@ -322,6 +312,8 @@ def test_wrong_arguments() -> None:
         make_loader(Pictures(0), STILL, batch_size=2)
     with pytest.raises(InputError, match="batch_size is 0, num_workers 0; expected 1 or more"):
         make_loader(Pictures(2), STILL, batch_size=0)
+    error = pickle.loads(pickle.dumps(ReadError("image 'a': gone.")))
+    assert (type(error), str(error)) == (ReadError, "image 'a': gone.")
 
 
 def test_how_many_workers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,11 +329,3 @@ def test_how_many_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert count_cores() == 4
     assert default_workers(10_000, accelerator=True) == 4
     assert default_workers(10_000) in (1, 4)
-
-
-def test_images_are_laid_channels_last_and_features_are_left_alone():
-    images, features = torch.randn(2, 3, 4, 4), torch.randn(2, 5)
-    laid = lay_channels_last(images)
-    assert torch.equal(laid, images)
-    assert laid.is_contiguous(memory_format=torch.channels_last)
-    assert lay_channels_last(features) is features

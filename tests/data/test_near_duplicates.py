@@ -47,13 +47,13 @@ def test_small_changes_are_found(change) -> None:
         assert bits(hash_picture(make_scene(seed)), hash_picture(change(make_scene(seed)))) <= LIMIT
 
 
-def test_other_pictures_are_not() -> None:
+def test_other_pictures_and_none_are_not_alike_and_tiny_ones_have_a_hash() -> None:
     hashes = np.array([hash_picture(make_scene(seed)) for seed in range(60)], np.uint64)
     assert find_near_duplicates(hashes) == []
     assert bits(int(hashes[0]), hash_picture(make_scene(0).rotate(90))) > 2 * LIMIT
-
-
-def test_tiny_pictures_have_a_hash() -> None:
+    none, one = np.zeros(0, np.uint64), np.zeros(1, np.uint64)
+    assert find_near_duplicates(none) == find_near_duplicates(none, one) == find_near_duplicates(one, none) == []
+    assert find_near_duplicates(one) == []
     assert hash_picture(Image.new("RGB", (1, 1))) == hash_picture(Image.new("RGB", (1, 1)))
     assert 0 <= hash_picture(make_scene(0, (3, 500))) < 2**64
 
@@ -64,19 +64,10 @@ def test_the_closest_other_is_named() -> None:
     assert found == [(0, 2, 1)]
     assert find_near_duplicates(np.array([0], np.uint64), pool[:1], limit=7) == [(0, 0, 7)]
     assert find_near_duplicates(np.array([0], np.uint64), pool[:1]) == []
-
-
-def test_among_themselves_each_pair_is_named_once() -> None:
     hashes = np.array([0, 2**64 - 1, 1, 2**64 - 2], np.uint64)
     assert find_near_duplicates(hashes) == [(2, 0, 1), (3, 1, 1)]
     chain = np.array([0b0, 0b111, 0b111111], np.uint64)  # the ends have one neighbour, the middle names the first
     assert find_near_duplicates(chain) == [(1, 0, 3), (2, 1, 3)]
-
-
-def test_nothing_is_like_nothing() -> None:
-    none, one = np.zeros(0, np.uint64), np.zeros(1, np.uint64)
-    assert find_near_duplicates(none) == find_near_duplicates(none, one) == find_near_duplicates(one, none) == []
-    assert find_near_duplicates(one) == []
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])

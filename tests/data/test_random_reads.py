@@ -70,9 +70,20 @@ def test_random_changes_are_found(change, said):
     assert re.fullmatch(rf"the data set changes its images at random \({said}\)", reason)
 
 
-def test_a_transform_deep_inside_is_found():
+def test_changes_deep_inside_are_found_and_nothing_is_disturbed():
     dataset = Subset(Subset(Pictures(transforms.RandomCrop(12)), range(10)), range(8))
     assert why_random(images_of(dataset)) == "the data set changes its images at random (RandomCrop)"
+    dataset = Pictures(Held())
+    images = images_of(dataset)
+    random.seed(1), np.random.seed(2), torch.manual_seed(3)
+    expected = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
+    held = dataset.transform.generator.bit_generator.state
+    assert why_random(images)
+    assert random.getstate() == expected[0]
+    assert np.array_equal(np.random.get_state()[1], expected[1])
+    assert torch.equal(torch.get_rng_state(), expected[2])
+    assert dataset.transform.generator.bit_generator.state == held
+    assert why_random(replace(make_images(4), in_threads=True, reader=None)) is None
 
 
 @pytest.mark.parametrize("count", [3, 5, 24, 60])
@@ -87,20 +98,3 @@ def test_a_rare_change_is_found_in_small_and_large_sets(count):
 )
 def test_what_does_not_draw_is_not_accused(change):
     assert why_random(images_of(Pictures(change))) is None
-
-
-def test_files_are_not_read():
-    assert why_random(replace(make_images(4), in_threads=True, reader=None)) is None
-
-
-def test_nothing_is_disturbed():
-    dataset = Pictures(Held())
-    images = images_of(dataset)
-    random.seed(1), np.random.seed(2), torch.manual_seed(3)
-    expected = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
-    held = dataset.transform.generator.bit_generator.state
-    assert why_random(images)
-    assert random.getstate() == expected[0]
-    assert np.array_equal(np.random.get_state()[1], expected[1])
-    assert torch.equal(torch.get_rng_state(), expected[2])
-    assert dataset.transform.generator.bit_generator.state == held

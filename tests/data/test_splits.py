@@ -65,26 +65,23 @@ def test_torch_data_sets() -> None:
     assert len(split_of_dataset([(make_picture(), 0)] * 3, "train").names) == 3
 
 
-def test_class_names_of_torchvision_are_found_also_in_a_subset() -> None:
+def test_class_names_are_found_in_subsets_and_nests() -> None:
     dataset = TensorDataset(PIXELS, NUMBERS)
     dataset.classes = ["x", "y"]  # type: ignore[attr-defined]
     assert known_classes(Subset(Subset(dataset, [0, 1]), [0])) == ("x", "y")
     assert known_classes(TensorDataset(PIXELS)) is None
     dataset.classes = 2  # type: ignore[attr-defined]
     assert known_classes(dataset) is None
+    joined = ConcatDataset([Subset(named("x", "y"), [0]), named("x", "y")])
+    assert known_classes(DataLoader(Subset(joined, [0, 1]))) == ("x", "y")
+    assert known_classes(DataLoader(hugging_face())) == ("x", "y")
+    assert known_classes(ConcatDataset([TensorDataset(PIXELS, NUMBERS)] * 2)) is None
 
 
 def named(*classes: str) -> Any:
     dataset = TensorDataset(PIXELS, NUMBERS)
     dataset.classes = list(classes)  # type: ignore[attr-defined]
     return dataset
-
-
-def test_class_names_are_found_in_nests() -> None:
-    joined = ConcatDataset([Subset(named("x", "y"), [0]), named("x", "y")])
-    assert known_classes(DataLoader(Subset(joined, [0, 1]))) == ("x", "y")
-    assert known_classes(DataLoader(hugging_face())) == ("x", "y")
-    assert known_classes(ConcatDataset([TensorDataset(PIXELS, NUMBERS)] * 2)) is None
 
 
 def test_parts_that_number_their_classes_differently_are_refused() -> None:
@@ -147,9 +144,6 @@ def test_hugging_face_data_sets() -> None:
     assert isinstance(source, bytes)
     assert (np.asarray(read_image(source)) == np.asarray(make_picture(seed=2))).all()
     assert pickle.loads(pickle.dumps(split.reader))(2)[0] == source
-
-
-def test_a_format_for_tensors_does_not_matter() -> None:
     split = split_of_dataset(hugging_face().with_format("torch"), "train")
     assert split.labels == (0, 1, 0, 1)
     assert isinstance(split.reader(0)[0], bytes)
@@ -181,11 +175,8 @@ def test_columns_of_other_names() -> None:
         split_of_dataset(hugging_face().remove_columns("image"), "train")
 
 
-def test_a_transform_of_its_own_is_refused() -> None:
+def test_data_sets_that_are_read_otherwise_are_refused() -> None:
     with pytest.raises(DataError, match=r"has a transform of its own .* Pass dataset\.with_format\(None\)"):
         split_of_dataset(hugging_face().with_transform(lambda rows: rows), "train")
-
-
-def test_a_streaming_data_set_is_refused() -> None:
     with pytest.raises(DataError, match=r"IterableDataset; expected .* Read a streaming"):
         split_of_dataset(hugging_face().to_iterable_dataset(), "train")

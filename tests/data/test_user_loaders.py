@@ -32,13 +32,10 @@ def user(batches: Any, name: str = "train", **options: Any) -> UserLoader:
     return UserLoader(batches, name, ("a", "b", "c"), **options)
 
 
-def test_what_is_a_loader() -> None:
+def test_good_loaders_are_known_and_left_alone() -> None:
     assert is_loader(loader())
     assert is_loader(Batches())
     assert not any(map(is_loader, (TensorDataset(IMAGES), [1], (1, 2), {}, "a", None, iter([]))))
-
-
-def test_good_loaders_pass_and_leave_the_generator_alone() -> None:
     before = torch.get_rng_state()
     check_first_batch(user(loader(shuffle=True)))
     seen: list[int] = []
@@ -71,13 +68,6 @@ def test_wrong_batches(batch: Any, text: str) -> None:
         check_first_batch(user(Batches(batch)))
 
 
-def test_empty_loaders() -> None:
-    with pytest.raises(DataError, match="the loader val gives no batch; expected"):
-        check_first_batch(user(Batches(), "val"))
-    with pytest.raises(DataError, match="the loader val gives no batch; expected"):
-        count_classes(Batches(), "val", print)
-
-
 def test_every_batch_is_held_against_the_classes() -> None:
     plain = user(loader())
     assert plain.prepare(IMAGES, NUMBERS, 0, 0) == (IMAGES, NUMBERS)
@@ -87,6 +77,10 @@ def test_every_batch_is_held_against_the_classes() -> None:
         plain.prepare(IMAGES, torch.tensor([0, 3]), 1, 7)
     with pytest.raises(DataError, match=r"has targets from -1 to 1 in batch 1; expected 0 to 2"):
         plain.prepare(IMAGES, torch.tensor([1, -1]), 0, 0)
+    with pytest.raises(DataError, match="the loader val gives no batch; expected"):
+        check_first_batch(user(Batches(), "val"))
+    with pytest.raises(DataError, match="the loader val gives no batch; expected"):
+        count_classes(Batches(), "val", print)
 
 
 def test_numbers_of_a_loader_become_those_of_the_classes() -> None:

@@ -130,7 +130,7 @@ def test_an_installation_without_encoder(tmp_path, monkeypatch):
         write_video(tmp_path / "clip.webm", [(shade(0), 0.0)])
 
 
-def test_what_is_no_video(tmp_path):
+def test_what_is_no_whole_video(tmp_path):
     text, sound, cut = tmp_path / "text.mp4", tmp_path / "sound.avi", tmp_path / "cut.mp4"
     text.write_text("no video")
     with wave.open(str(sound), "wb") as file:
@@ -148,9 +148,6 @@ def test_what_is_no_video(tmp_path):
     ):
         with pytest.raises(InputError, match=rf"cannot read '.*{path.name}': {reason}"):
             list(read_frames(path))
-
-
-def test_a_video_without_frames(tmp_path):
     path = record(tmp_path / "clip.avi", "mpeg4", count=0)
     with pytest.raises(InputError, match=r"clip\.avi' holds no frames\. Expected at least one"):
         list(read_frames(path))

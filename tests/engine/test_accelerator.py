@@ -34,10 +34,14 @@ def test_runs_of_different_precision_follow_each_other():
     assert 1e-4 < difference < 0.05
 
 
-def test_a_precision_that_the_device_cannot_do_is_told():
+def test_what_the_device_or_the_launcher_cannot_do_is_told():
     with pytest.raises(InputError, match=r"precision 'fp16' does not work on this device: .* Try 'no' or 'bf16'\."):
         make_accelerator("cpu", "fp16")
     assert make_accelerator("cpu").mixed_precision == "no"
+    with pytest.raises(InputError, match=r"2 processes were started, but on this device \(mps\) each would"):
+        _check_processes(2, 1, "mps", "NO")
+    _check_processes(2, 2, "cuda", "MULTI_GPU")
+    _check_processes(1, 1, "cuda", "NO")
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -62,13 +66,6 @@ def test_where_there_is_no_gpu_processes_still_work_together(monkeypatch):
 def test_a_launcher_that_splits_the_model_is_refused(kind):
     with pytest.raises(InputError, match=rf"accelerate was told to use {kind}, which splits the model"):
         _check_processes(2, 2, "cuda", kind)
-
-
-def test_processes_that_would_each_train_alone_are_refused():
-    with pytest.raises(InputError, match=r"2 processes were started, but on this device \(mps\) each would"):
-        _check_processes(2, 1, "mps", "NO")
-    _check_processes(2, 2, "cuda", "MULTI_GPU")
-    _check_processes(1, 1, "cuda", "NO")
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4])

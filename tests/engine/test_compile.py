@@ -281,13 +281,6 @@ def test_the_network_itself_stays_uncompiled_for_evaluation():
     assert [id(value) for value in train.parameters()] == [id(value) for value in network.parameters()]
 
 
-def test_a_network_wrapped_for_several_processes_can_still_hold_its_gradients_back():
-    network = make_network()
-    network.no_sync = lambda: "held back"
-    assert CompiledNetwork(network, None).no_sync() == "held back"
-    assert not hasattr(CompiledNetwork(make_network(), None), "no_sync")
-
-
 def assert_falls_back(tmp_path, capsys, text):
     """Check that a run says why it goes on uncompiled, once, and that it is the plain run then, bit for bit."""
     options = {"epochs": 3, "optimizer": "AdamW"}
@@ -398,16 +391,15 @@ def test_an_optimizer_of_the_users_own_keeps_its_numbers(tmp_path, compilers, ca
     assert_close(*results, 1e-7)
 
 
-def test_fused_steps_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"fused=True and a compiled step exclude each other"):
-        finetune(tmp_path / "run", compile=True, optimizer_params={"fused": True})
-
-
 def test_an_optimizer_that_counts_its_steps_in_numbers_is_compiled_twice_and_then_no_more():
     compiler = StepCompiler(print, backend="eager")
     _, counts = take_steps(10, "lamb", compiler=compiler)
     assert counts[-1]["optimizer"] == counts[3]["optimizer"] <= 3
     assert compiler.problem is None
+    network = make_network()
+    network.no_sync = lambda: "held back"
+    assert CompiledNetwork(network, None).no_sync() == "held back"
+    assert not hasattr(CompiledNetwork(make_network(), None), "no_sync")
 
 
 def test_an_optimizer_that_would_compute_something_else_is_found_out():

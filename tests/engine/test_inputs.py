@@ -30,19 +30,13 @@ def supply(data, mode="head", show=None, **fields):
     return model, make_inputs(task_of(model), model, data, preset, plan, make_accelerator("cpu"), show, None)
 
 
-def test_a_loader_of_the_users_own_is_started_anew_or_from_a_batch_on():
+def test_loaders_are_taken_as_they_come_and_started_anew_or_from_a_batch_on():
     batches = LoaderBatches([("a", 1), ("b", 2), ("c", 3)])
     assert len(batches) == 3
     assert list(batches.epoch(0)) == list(batches) == [("a", 1), ("b", 2), ("c", 3)]
     assert list(batches.epoch(1, start_batch=2)) == [("c", 3)]
-
-
-def test_batches_are_prepared_with_their_numbers():
     batches = LoaderBatches([("a", 1), ("b", 2)], prepare=lambda *facts: (facts, None))
     assert [facts for facts, _ in batches.epoch(7, start_batch=1)] == [("b", 2, 7, 1)]
-
-
-def test_loaders_are_taken_as_they_come():
     pairs = torch.utils.data.TensorDataset(torch.zeros(4, 3), torch.tensor([0, 1, 1, 0]))
     loader, model = torch.utils.data.DataLoader(pairs, batch_size=2), torch.nn.Linear(3, 1)
     made = supply_loaders(model, {"train": UserLoader(loader, "train", ("a", "b"))}, make_accelerator("cpu"))

@@ -156,29 +156,20 @@ def test_on_the_cpu_a_line_through_two_small_sizes_decides():
     assert found.text.endswith("; 0.20 GiB are free")
 
 
-def test_what_is_taken_later_is_set_aside():
-    found = find_chunk_size(hold(8, 24), 24, device=CPU, free_memory=260 * MIB, reserve=60 * MIB)
-    assert found.size == 12  # (234 - 60 - 24) / 8 = 18.75; without the 60 all 24 fit
-    assert " + 0.06 GiB later for the optimizer; " in found.text
-
-
 def test_a_batch_that_fits_stays_whole():
     found = find_chunk_size(hold(1), 16, device=CPU)
     assert found.size == 16
     assert found.text.startswith("the whole batch of 16 images: ")
     assert find_chunk_size(hold(1), 1, device=CPU).size == 1
     assert find_chunk_size(lambda count: None, 3, device=CPU).size == 3
-
-
-def test_the_second_size_is_not_tried_where_it_would_not_fit():
     log = []
     assert find_chunk_size(hold(16, log=log), 32, device=CPU, free_memory=80 * MIB).size == 4
     assert set(log) == {2}
-
-
-def test_too_little_memory_is_told():
     with pytest.raises(TrainingError, match=r"not even one image fits into memory \(.* GiB each; 0\.01 GiB are free\)"):
         find_chunk_size(hold(30), 8, device=CPU, free_memory=10 * MIB)
+    found = find_chunk_size(hold(8, 24), 24, device=CPU, free_memory=260 * MIB, reserve=60 * MIB)
+    assert found.size == 12  # (234 - 60 - 24) / 8 = 18.75; without the 60 all 24 fit
+    assert " + 0.06 GiB later for the optimizer; " in found.text
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 0}, {"margin": 1.0}, {"margin": -0.1}, {"reserve": -1}])
@@ -220,12 +211,9 @@ def test_on_a_gpu_sizes_are_tried(monkeypatch, batch, size):
     assert found.text.endswith("0.00 GiB are free")
 
 
-def test_a_gpu_too_small_for_one_image_is_told(monkeypatch):
+def test_a_gpu_too_small_or_with_room_kept_for_the_optimizer(monkeypatch):
     with pytest.raises(TrainingError, match=r"not even one image fits .*Make images smaller"):
         find_chunk_size(Card(monkeypatch, size=3000, each=5000).step, 16, device=CUDA)
-
-
-def test_a_gpu_that_has_to_keep_room_for_the_optimizer(monkeypatch):
     card = Card(monkeypatch, size=3000, each=100)
     assert find_chunk_size(card.step, 32, device=CUDA, reserve=1500).size == 8
     assert find_chunk_size(card.step, 32, device=CUDA, free_memory=500, margin=0).size == 4
@@ -285,14 +273,11 @@ def test_a_control_group_limits_free_memory(groups, limit, free):
     assert measure_free_memory(CPU) == free
 
 
-def test_an_older_control_group_limits_it_too(groups):
+def test_control_groups_limit_free_memory(groups):
     stat = "inactive_file 1\ntotal_inactive_file 100"
     files = {"memory__limit_in_bytes": "700", "memory__usage_in_bytes": "500", "memory__stat": stat}
     write_group(groups / "memory", **files)
     assert measure_free_memory(CPU) == 300
-
-
-def test_the_groups_of_this_process_are_folders_or_absent():
     for folder in memory._own_groups():
         left = memory._left_in_group(folder)
         assert left is None or left >= 0

@@ -29,7 +29,7 @@ def test_a_batch_that_fits_is_passed_on_as_it_is(size):
     assert chunk.share == 1.0
 
 
-def test_feature_maps_and_boxes_are_cut_together():
+def test_batches_of_every_form_are_cut_together():
     maps = (torch.arange(4.0).reshape(4, 1, 1, 1), torch.arange(4.0).reshape(4, 1))
     rows = torch.tensor([[0, 7, 1, 2, 3, 4], [2, 8, 1, 2, 3, 4], [3, 9, 1, 2, 3, 4], [2, 6, 1, 2, 3, 4.0]])
     first, second = split_batch(maps, BoxTargets(rows, torch.tensor([40, 41, 42, 43])), 2)
@@ -37,11 +37,11 @@ def test_feature_maps_and_boxes_are_cut_together():
     assert first.targets.rows[:, :2].tolist() == [[0, 7]]
     assert second.targets.rows[:, :2].tolist() == [[0, 8], [1, 9], [0, 6]]
     assert second.targets.indices.tolist() == [42, 43]
-
-
-def test_lists_are_cut():
     first, second = split_batch(torch.zeros(3, 1), ["a", "b", "c"], 2)
     assert (first.targets, second.targets) == (["a", "b"], ["c"])
+    assert count_images(torch.zeros(5, 2)) == 5
+    assert count_images((torch.zeros(7, 2), torch.zeros(7, 3), torch.zeros(7, 4))) == 7
+    assert count_images([1, 2]) == 2
 
 
 @pytest.mark.parametrize(
@@ -57,12 +57,6 @@ def test_lists_are_cut():
 def test_targets_that_cannot_be_told_apart_are_told(targets, found):
     with pytest.raises(TrainingError, match=rf"a batch of 4 images cannot be cut .* it holds {found}\. Expected"):
         split_batch(torch.zeros(4, 2), targets, 2)
-
-
-def test_images_are_counted_in_the_first_of_several_tensors():
-    assert count_images(torch.zeros(5, 2)) == 5
-    assert count_images((torch.zeros(7, 2), torch.zeros(7, 3), torch.zeros(7, 4))) == 7
-    assert count_images([1, 2]) == 2
 
 
 def test_halving_tells_the_new_size_and_ends_at_one_image():

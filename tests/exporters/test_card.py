@@ -78,20 +78,14 @@ def test_the_metadata_of_a_classifier() -> None:
     }
 
 
-def test_the_metadata_of_a_detector() -> None:
+def test_the_metadata_of_a_detector_and_of_a_model_alone() -> None:
     found = metadata(write_card(trained(DETECTOR, evaluation=BOXES)))
     assert found["pipeline_tag"] == "object-detection"
     metrics = found["model-index"][0]["results"][0]["metrics"]
     assert [(metric["name"], metric["value"]) for metric in metrics] == [("mAP@[.5:.95]", 0.5), ("mAP@.5", 0.75)]
-
-
-def test_the_metadata_of_a_model_alone() -> None:
     nothing: dict[str, Any] = {"plan": {}, "proof": {}, "data": {}, "evaluation": {}, "preset": None}
     found = metadata(write_card(trained(**nothing)))
     assert found.keys() == {"library_name", "pipeline_tag", "tags"}
-
-
-def test_top_5_is_told_where_it_means_something() -> None:
     names = [str(number) for number in range(6)]
     card = write_card(trained({"num_classes": 6, "classes": names}))
     metrics = metadata(card)["model-index"][0]["results"][0]["metrics"]
@@ -128,18 +122,17 @@ def test_the_data_has_the_last_part_of_its_path_as_its_name(source: str | None, 
     assert trained(data=DATA | {"source": source}).dataset == name
 
 
-def test_what_it_is() -> None:
+def test_what_it_is_and_how_it_is_used() -> None:
     card = write_card(trained({"origin": WEIGHTS}, parents=(PARENT,)))
     assert "# garden\n\n`timm/test_resnet`, a classifier of 2 classes, fine-tuned on garden with zoo 0.9.0." in card
     assert "Classes: ant, bee." in card
     assert "trained from random weights on garden" in write_card(trained())
-
-
-def test_how_it_is_used() -> None:
     lines = section(write_card(trained()), "Use it")
     assert 'model = zoo.get("org/garden")  # or "org/garden@<commit>", which never changes' in lines
     assert "zoo finetune timm/test_resnet path/to/images --weights org/garden  # goes on from here" in lines
     assert not any("import the module" in line for line in lines)
+    lines = section(write_card(trained(pictures=("pictures/curves.png", "pictures/other.png"))), "Pictures")
+    assert lines[2::2] == ["![Loss and scores over the epochs](pictures/curves.png)", "![other](pictures/other.png)"]
 
 
 def test_scores() -> None:
@@ -150,6 +143,18 @@ def test_scores() -> None:
     lines = section(write_card(trained(DETECTOR, evaluation=BOXES)), "Scores on 4 validation images")
     assert "| class | boxes | AR@100 | AP@[.5:.95] | AP@.5 |" in lines
     assert "| ant | 3 | 100.0% | - | 50.0% |" in lines
+    for key in ("recall", "ar100"):  # older files have the former
+        scores = BOXES | {"per_class": [{"class": "ant", "boxes": 3, "ap": None, "ap50": 0.5, key: 1.0}]}
+        card = write_card(trained(DETECTOR, evaluation=scores))
+        assert "| class | boxes | AR@100 | AP@[.5:.95] | AP@.5 |" in card
+        assert "| ant | 3 | 100.0% | - | 50.0% |" in card
+    data = {"source": "/x/cells", "counts": {"train": {"RBC": 2381}}, "images": {"train": 205}}
+    lines = section(write_card(trained(data=data)), "How it was trained")
+    assert [line for line in lines if line.startswith(("| boxes", "| RBC", "| images"))] == [
+        "| boxes | train |",
+        "| RBC | 2,381 |",
+        "| images | 205 |",
+    ]
 
 
 def test_how_it_was_trained() -> None:
@@ -167,16 +172,6 @@ def test_how_it_was_trained() -> None:
     )
     free = {"groups": [{"name": "default", "lr": 0.1, "frozen": False, "parameters": 5}]}
     assert section(write_card(trained(plan=free)), "How it was trained")[-1] == "Nothing was frozen."
-
-
-def test_boxes_are_counted_with_their_pictures() -> None:
-    data = {"source": "/x/cells", "counts": {"train": {"RBC": 2381}}, "images": {"train": 205}}
-    lines = section(write_card(trained(data=data)), "How it was trained")
-    assert [line for line in lines if line.startswith(("| boxes", "| RBC", "| images"))] == [
-        "| boxes | train |",
-        "| RBC | 2,381 |",
-        "| images | 205 |",
-    ]
 
 
 def test_origin_and_licence_in_words() -> None:
@@ -224,12 +219,7 @@ def test_what_it_takes(preprocess: Preprocess | Letterbox, text: str) -> None:
     assert text in section(write_card(trained({"preprocess": preprocess.to_dict()})), "Input")[2]
 
 
-def test_pictures_are_shown() -> None:
-    lines = section(write_card(trained(pictures=("pictures/curves.png", "pictures/other.png"))), "Pictures")
-    assert lines[2::2] == ["![Loss and scores over the epochs](pictures/curves.png)", "![other](pictures/other.png)"]
-
-
-def test_names_of_classes_stay_names() -> None:
+def test_names_of_classes_stay_names_and_many_are_cut_short() -> None:
     names = ["a|b", "<script>", "[x](http://y)", "two\nlines", "*stars*"]
     rows = [{"class": name, "images": 1} for name in names]
     data = DATA | {"counts": {"train": dict.fromkeys(names, 1)}}
@@ -240,9 +230,6 @@ def test_names_of_classes_stay_names() -> None:
     assert "(http://y)" not in card.replace(r"\[x\](http://y)", "")
     assert "two lines" in card
     assert metadata(card)["model-index"]
-
-
-def test_many_classes_are_cut_short() -> None:
     names = [f"kind {number}" for number in range(60)]
     card = write_card(trained({"num_classes": 60, "classes": names}))
     assert "kind 49, …." in card
@@ -270,11 +257,3 @@ def test_names_steer_no_terminal_and_make_no_lines() -> None:
     assert not [letter for letter in card if not (letter.isprintable() or letter == "\n")]
     assert not [line for line in card.splitlines() if line.startswith("# fake")]
     assert metadata(card)["tags"][1] == "classification", "what the registry says"
-
-
-def test_the_average_recall_of_a_detector_is_called_so() -> None:
-    for key in ("recall", "ar100"):  # older files have the former
-        scores = BOXES | {"per_class": [{"class": "ant", "boxes": 3, "ap": None, "ap50": 0.5, key: 1.0}]}
-        card = write_card(trained(DETECTOR, evaluation=scores))
-        assert "| class | boxes | AR@100 | AP@[.5:.95] | AP@.5 |" in card
-        assert "| ant | 3 | 100.0% | - | 50.0% |" in card

@@ -172,13 +172,10 @@ def test_what_goes_is_told_before_the_first_request(hub: HubServer, run: Path) -
     assert str(made) == f"nothing was sent to {hub.endpoint}/{REPO}"
 
 
-def test_a_dry_run_sends_nothing(hub: HubServer, run: Path) -> None:
+def test_a_dry_run_sends_nothing_and_everybody_may_be_meant(hub: HubServer, run: Path) -> None:
     made = send(run, dry_run=True, private=False, revision="dev")
     assert (made.commit, {name for name, _ in made.files}, made.revision) == (None, FILES, "dev")
     assert not hub.requests
-
-
-def test_a_repository_of_everybody(hub: HubServer, run: Path) -> None:
     send(run, private=False)
     assert not hub.private
     assert_same(zoo.load(REPO), zoo.load(run))

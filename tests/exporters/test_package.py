@@ -40,7 +40,7 @@ def read(package: Package, name: str) -> Any:
     return json.loads((package.folder / name).read_text())
 
 
-def test_what_goes_of_a_run_and_what_stays(run: RunFolder, tmp_path: Path) -> None:
+def test_what_goes_is_a_folder_of_its_own(run: RunFolder, tmp_path: Path) -> None:
     package = packed(run.path, tmp_path)
     assert {name for name, _ in package.files} == FILES
     assert all((package.folder / name).stat().st_size == size for name, size in package.files)
@@ -52,9 +52,6 @@ def test_what_goes_of_a_run_and_what_stays(run: RunFolder, tmp_path: Path) -> No
     text = b"".join((package.folder / name).read_bytes() for name, _ in package.files)
     assert b"somebody" not in text
     assert b"garden" in text, "the card names the data, without where it is"
-
-
-def test_what_goes_is_a_folder_of_its_own(run: RunFolder, tmp_path: Path) -> None:
     before = sha256_file(run.file("model.safetensors"))
     package = packed(run.path, tmp_path)
     ours, theirs = load_model(run.path).state_dict(), load_model(package.folder).state_dict()
@@ -290,16 +287,13 @@ def test_only_files_of_the_folder_itself_go(run: RunFolder, tmp_path: Path, key:
         packed(run.path, tmp_path)
 
 
-def test_a_folder_of_pictures_that_is_a_link(run: RunFolder, tmp_path: Path) -> None:
+def test_links_to_folders(run: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "latest").symlink_to(run.path)
+    assert packed(tmp_path / "latest", tmp_path).files
     run.pictures.rename(tmp_path / "elsewhere")
     run.file("pictures").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match=r"curves\.png' is not sent: it is a link, or in a folder that is one"):
         packed(run.path, tmp_path)
-
-
-def test_the_folder_itself_may_be_a_link(run: RunFolder, tmp_path: Path) -> None:
-    (tmp_path / "latest").symlink_to(run.path)
-    assert packed(tmp_path / "latest", tmp_path).files
 
 
 @pytest.mark.parametrize(

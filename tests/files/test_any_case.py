@@ -4,16 +4,13 @@ from annotated_folders import touch
 from zoo.files.any_case import AnyCase
 
 
-def test_files_and_folders_are_found_whatever_the_case(tmp_path: Path) -> None:
+def test_names_are_found_whatever_their_case_but_as_written_first(tmp_path: Path) -> None:
     touch(tmp_path, "Images/Train/A.JPG", "labels/a.TXT")
     found = AnyCase()
     assert found.find_file(tmp_path / "images/TRAIN/a.jpg") == tmp_path / "Images/Train/A.JPG"
     assert found.find_file(tmp_path / "Labels/a.txt") == tmp_path / "labels/a.TXT"
     assert found.find_folder(tmp_path / "images/train") == tmp_path / "Images/Train"
     assert found.list_names(tmp_path / "labels") == ["a.TXT"]
-
-
-def test_what_is_there_as_written_comes_first(tmp_path: Path) -> None:
     touch(tmp_path, "A/1.txt", "a/1.txt", "a/1.TXT")
     found = AnyCase()
     assert found.find_file(tmp_path / "a/1.txt") == tmp_path / "a/1.txt"

@@ -48,15 +48,12 @@ def test_an_error_in_the_block_leaves_what_was_there(tmp_path):
     assert names(tmp_path) == ["a"]
 
 
-def test_a_full_disk_is_told_with_what_is_needed(tmp_path):
+def test_what_cannot_be_written_is_told(tmp_path):
     full = OSError(errno.ENOSPC, "No space left on device")
     expected = r"a cannot be written: No space left on device \(2.0 MB are needed, [\d.,]+ MB are free\)"
     with pytest.raises(StorageError, match=expected):
         write_and_fail(tmp_path / "a", full, needed=2_000_000)
     assert names(tmp_path) == []
-
-
-def test_a_folder_that_is_gone(tmp_path):
     with pytest.raises(StorageError, match="No such file or directory"):
         write_file(tmp_path / "gone" / "a", "")
 
@@ -75,8 +72,5 @@ def test_drafts_of_killed_writers_are_swept(tmp_path):
         (tmp_path / name).touch()
     sweep_drafts(tmp_path)
     assert names(tmp_path) == [".a.0123456.tmp", ".mine", "a.tmp"]
-
-
-def test_sweeping_a_folder_that_is_not_there(tmp_path):
     sweep_drafts(tmp_path / "none")
     assert not (tmp_path / "none").exists()

@@ -160,7 +160,7 @@ def test_processes_at_once_agree(path: Path, folder: Path) -> None:
     assert json.loads(note.read_text())["sha256"] == SHA256
 
 
-def test_only_old_drafts_are_swept(tmp_path, monkeypatch):
+def test_only_old_drafts_are_swept(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for place in ("", "hashed", "features/0123"):
         folder = cache_folder() / place

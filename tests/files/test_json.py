@@ -7,9 +7,15 @@ import pytest
 from zoo.files.json import dump_json, parse_object, read_object
 
 
-def test_an_object_is_read(tmp_path: Path) -> None:
+def test_files_are_read_up_to_a_size(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"classes": ["Katze", "Ü"], "size": 224, "inner": {"size": 1}}', "utf8")
     assert read_object(tmp_path / "a.json") == {"classes": ["Katze", "Ü"], "size": 224, "inner": {"size": 1}}
+    (tmp_path / "a.json").write_bytes(b'{"a": "' + b"x" * 100 + b'"}')
+    assert read_object(tmp_path / "a.json", max_bytes=109)
+    with pytest.raises(ValueError, match="longer than 108 bytes"):
+        read_object(tmp_path / "a.json", max_bytes=108)
+    with pytest.raises(FileNotFoundError):
+        read_object(tmp_path / "gone.json")
 
 
 @pytest.mark.parametrize(
@@ -29,18 +35,6 @@ def test_an_object_is_read(tmp_path: Path) -> None:
 def test_anything_else_is_refused(text: bytes, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         parse_object(text)
-
-
-def test_a_long_file_is_refused_unread(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_bytes(b'{"a": "' + b"x" * 100 + b'"}')
-    assert read_object(tmp_path / "a.json", max_bytes=109)
-    with pytest.raises(ValueError, match="longer than 108 bytes"):
-        read_object(tmp_path / "a.json", max_bytes=108)
-
-
-def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        read_object(tmp_path / "a.json")
 
 
 def test_what_is_written_is_json_for_every_reader() -> None:

@@ -22,6 +22,9 @@ def test_entries_come_in_order_with_their_lines() -> None:
         ("empty", 8, [], None),
         ("n", 9, None, None),
     ]
+    assert entries(" { } ") == []
+    with pytest.raises(RecursionError):
+        entries('{"a": [' + "[" * 100_000)
 
 
 @pytest.mark.parametrize("indent", [None, 0, 2])
@@ -35,10 +38,6 @@ def test_it_reads_what_json_reads(indent: int | None) -> None:
         else:
             found[entry.key] = entry.value
     assert found == value
-
-
-def test_an_empty_object_has_no_entries() -> None:
-    assert entries(" { } ") == []
 
 
 @pytest.mark.parametrize(
@@ -66,8 +65,3 @@ def test_what_is_not_json_has_a_line(text: str, line: int, problem: str) -> None
 def test_what_is_not_an_object(text: str) -> None:
     with pytest.raises(ValueError, match="not a JSON object"):
         entries(text)
-
-
-def test_deep_nesting_is_refused() -> None:
-    with pytest.raises(RecursionError):
-        entries('{"a": [' + "[" * 100_000)

@@ -43,15 +43,12 @@ def test_what_is_saved_is_read_here_and_elsewhere(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.safetensors"], "no draft stays behind"
 
 
-def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
+def test_saved_bytes_depend_on_the_content_alone_and_are_aligned(tmp_path: Path) -> None:
     metadata = {f"key{number}": "x" * number for number in range(10)}  # the library itself shuffles them
     digests = {save_tensors(TENSORS, tmp_path / "a.safetensors", metadata) for _ in range(5)}
     backwards = dict(reversed(TENSORS.items()))
     digests.add(save_tensors(backwards, tmp_path / "b.safetensors", dict(reversed(metadata.items()))))
     assert len(digests) == 1
-
-
-def test_data_is_aligned_whatever_the_metadata(tmp_path: Path) -> None:
     for length in range(9):
         save_tensors(TENSORS, tmp_path / "a.safetensors", {"k": "ü" * length})
         assert int.from_bytes((tmp_path / "a.safetensors").read_bytes()[:8], "little") % 8 == 0
@@ -89,9 +86,11 @@ def test_a_file_is_replaced_in_one_step_or_not_at_all(tmp_path: Path, monkeypatc
     assert os.listdir(tmp_path) == ["a.safetensors"]
 
 
-def test_saving_into_no_folder(tmp_path: Path) -> None:
+def test_there_has_to_be_a_file_and_a_folder(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="cannot be written: No such file"):
         save_tensors(TENSORS, tmp_path / "absent" / "a.safetensors", {})
+    with pytest.raises(WeightsError, match="cannot be read: No such file"):
+        read_tensors(tmp_path / "a.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +125,7 @@ def test_a_header_of_640_bytes_is_not_taken_for_a_pickle(tmp_path: Path) -> None
     assert_equal(read_tensors(tmp_path / "a.safetensors"), {"a": torch.zeros(1)})
 
 
-def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
+def test_files_cut_or_with_more_bytes_are_refused(tmp_path: Path) -> None:
     content = save(TENSORS)
     path = tmp_path / "a.safetensors"
     path.write_bytes(content[:-1])
@@ -136,6 +135,10 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
         path.write_bytes(content[:length])
         with pytest.raises(WeightsError, match=r"cut short|empty|something else"):
             read_tensors(path)
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(save(TENSORS) + b"more")
+    with pytest.raises(WeightsError, match=r"a\.safetensors has 4 bytes too many: they belong to no tensor"):
+        read_shapes(path)
 
 
 FOUR = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
@@ -200,13 +203,6 @@ def test_a_header_that_would_be_too_long_is_not_read(tmp_path: Path, length: int
         read_tensors(path)
 
 
-def test_bytes_after_the_last_tensor_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.safetensors"
-    path.write_bytes(save(TENSORS) + b"more")
-    with pytest.raises(WeightsError, match=r"a\.safetensors has 4 bytes too many: they belong to no tensor"):
-        read_shapes(path)
-
-
 def test_metadata_that_the_format_does_not_allow_is_refused_by_its_own_reader(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(with_header(json.dumps({"__metadata__": {"k": 1}, "a": FOUR}).encode(), bytes(4)))
@@ -238,8 +234,3 @@ def test_a_large_file_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.Monke
     assert_equal({name: tensor for part in parts for name, tensor in part.items()}, tensors)
     save_tensors({}, tmp_path / "empty.safetensors", {})
     assert list(read_in_parts(tmp_path / "empty.safetensors")) == []
-
-
-def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="cannot be read: No such file"):
-        read_tensors(tmp_path / "a.safetensors")

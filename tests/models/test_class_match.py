@@ -229,16 +229,13 @@ def test_numbers_without_names_are_refused_by_names(data: Any) -> None:
     assert zoo.evaluate(model, named, **OPTIONS).top1 == 1
 
 
-def test_a_new_model_takes_the_names_of_the_data() -> None:
+def test_a_new_model_takes_the_names_of_the_data_in_its_own_order() -> None:
     model = zoo.get("nearest_colour", num_classes=3)
     before = model.head.weight.detach().clone()
     told: list[str] = []
     match_classes(model, zoo.open_data((Pictures("red", "green", "blue"),) * 2), told.append)
     assert (model.classes, told) == (("red", "green", "blue"), [])
     assert torch.equal(model.head.weight, before)
-
-
-def test_the_order_that_a_new_model_was_given_holds() -> None:
     model = zoo.get("nearest_colour", classes=["green", "red", "blue"])
     opened = zoo.open_data((Pictures("red", "green", "blue"),) * 2, like=names_of(model))
     match_classes(model, opened, print)

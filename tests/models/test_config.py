@@ -96,6 +96,9 @@ def test_preprocessing_of_another_kind_is_refused():
     config = parse({"preprocess": Letterbox().to_dict()})
     with pytest.raises(WeightsError, match=r"preprocessing of the kind Letterbox; tinynet takes Preprocess\."):
         config.fitting(ENTRY)
+    config = parse({})
+    assert (config.model, config.names, config.preprocess_value, config.init_seed) == (None, None, None, 0)
+    assert config.zoo == VERSION
 
 
 def test_a_module_of_somebody_elses_is_described_by_what_it_has():
@@ -107,12 +110,6 @@ def test_a_module_of_somebody_elses_is_described_by_what_it_has():
     assert found.postprocess == asdict(Postprocess(conf=0.5))
     module.postprocess = "something else"
     assert describe_model(module).postprocess is None
-
-
-def test_nothing_has_to_be_said():
-    config = parse({})
-    assert (config.model, config.names, config.preprocess_value, config.init_seed) == (None, None, None, 0)
-    assert config.zoo == VERSION
 
 
 def test_the_form_of_timm():
@@ -139,9 +136,6 @@ def test_an_old_file_of_timm_has_its_facts_at_the_top():
     config = parse({"architecture": "tinynet", "input_size": [3, 96, 96], "mean": [0, 0, 0], "license": "mit"})
     assert config.preprocess_value == Preprocess(image_size=96, mean=(0.0, 0.0, 0.0))
     assert (config.licence, config.num_classes, config.options) == ("mit", None, {})
-
-
-def test_the_number_of_classes_may_be_left_to_their_names():
     assert parse({"classes": ["ant", "bee"]}).num_classes == 2
 
 
@@ -153,7 +147,6 @@ def test_the_number_of_classes_may_be_left_to_their_names():
     [
         ({"clases": [], "path": "x"}, "unknown key 'clases'; unknown key 'path'"),
         ({"num_classes": 10**30}, "num_classes: Input should be less than or equal to 100000"),
-        ({"num_classes": 0}, "num_classes: Input should be greater than or equal to 1"),
         ({"num_classes": "2"}, "num_classes: Input should be a valid integer"),
         ({"num_classes": True}, "num_classes: Input should be a valid integer"),
         ({"num_classes": 3}, "num_classes is 3 and there are 2 classes"),
@@ -169,15 +162,10 @@ def test_the_number_of_classes_may_be_left_to_their_names():
         ({"preprocess": [224]}, "preprocess: Input should be a valid dictionary"),
         ({"preprocess": {"image_size": 64}}, "preprocess: mean, std, interpolation, crop_pct, crop_mode missing"),
         (
-            {"preprocess": OWN["preprocess"] | {"image_size": 10**6}},
-            "image_size is 1000000; expected an integer from 8",
-        ),
-        (
             {"preprocess": OWN["preprocess"] | {"crop_pct": 1e-6}},
             "crop_pct is 1e-06 with an image_size of 64; expected pictures resized to at most 8192 pixels",
         ),
         ({"preprocess": OWN["preprocess"] | {"mean": [0, 0, 10**400]}}, "mean is .*; expected three numbers"),
-        ({"preprocess": OWN["preprocess"] | {"std": [1, 1, float("nan")]}}, "std is .*; expected three numbers"),
         ({"licence": 5}, "licence: Input should be a valid string"),
     ],
 )
@@ -203,12 +191,7 @@ def test_hostile_files_of_the_own_form(change, text):
         ({"pretrained_cfg": {"input_size": [3, 224, 192]}}, "input_size is .*expected"),
         ({"pretrained_cfg": {"input_size": {"a": 3, "b": 9, "c": 9}}}, "input_size is .*expected"),
         ({"pretrained_cfg": {"input_size": [3, "9", "9"]}}, "image_size is '9'; expected an integer from 8 to 4096"),
-        ({"pretrained_cfg": {"input_size": [3, 4, 4]}}, "image_size is 4; expected an integer from 8 to 4096"),
-        ({"pretrained_cfg": {"mean": 0.5}}, "mean is 0.5; expected three numbers"),
-        ({"pretrained_cfg": {"std": [0, 1, 1]}}, "std is .*; expected three numbers above 0"),
         ({"pretrained_cfg": {"crop_pct": 10**400}}, "crop_pct is .*; expected a number above 0, at most 1"),
-        ({"pretrained_cfg": {"interpolation": ["bicubic"]}}, "interpolation is .*; expected nearest, bilinear"),
-        ({"pretrained_cfg": {"crop_mode": "border"}}, "crop_mode is 'border'; expected center, squash"),
         ({"pretrained_cfg": {"license": ["mit"]}}, "licence: Input should be a valid string"),
     ],
 )

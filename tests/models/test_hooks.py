@@ -12,15 +12,12 @@ class Net(GroupHooks, nn.Module):
         return {"head": lr, "default": 0.0}
 
 
-def test_the_groups_are_those_of_the_models_own_rates():
+def test_the_groups_are_those_of_the_models_own_rates_and_stay_as_scheduled():
     model = Net()
     (group,) = model.initialize_param_groups(0.5, {})
     assert (group["name"], group["lr"]) == ("head", 0.5)
     assert [name for name, _ in group["named_params"]] == ["head.weight", "head.bias"]
     assert all(parameter is dict(model.named_parameters())[name] for name, parameter in group["named_params"])
-
-
-def test_rates_are_left_as_the_schedule_has_set_them():
     groups = [{"name": "head", "lr": 0.1, "initial_lr": 0.5}]
     assert Net().update_param_groups(groups, 0.1, 0, 0, {}, 10) is groups
     assert groups == [{"name": "head", "lr": 0.1, "initial_lr": 0.5}]

@@ -56,6 +56,25 @@ def test_a_name_is_registered_once():
     assert entries()["tinynet"].build is first
 
 
+def test_an_entry_that_is_added_takes_the_place_of_its_name():
+    own = Entry(name="net", build=print, summary="", is_own=True, **FACTS)
+    add_entry(own)
+    add_entry(own)
+    assert entries() == {"net": own}
+    assert "is_own" not in own.describe()
+    assert not make_entry(None).is_own
+
+
+def test_what_entries_returns_is_a_copy():
+    @register(**FACTS)
+    def tinynet(**options):
+        return options
+
+    found = entries()
+    found.clear()
+    assert list(entries()) == ["tinynet"]
+
+
 @pytest.mark.parametrize("facts", [{"tasks": "x"}, {"name": "other"}, {"task": "x"}])
 def test_facts_are_the_fields_of_an_entry(facts):
     def tinynet(**options):
@@ -64,15 +83,6 @@ def test_facts_are_the_fields_of_an_entry(facts):
     with pytest.raises(TypeError, match=r"Entry|keyword argument"):
         register(**facts)(tinynet)
     assert entries() == {}
-
-
-def test_an_entry_that_is_added_takes_the_place_of_its_name():
-    own = Entry(name="net", build=print, summary="", is_own=True, **FACTS)
-    add_entry(own)
-    add_entry(own)
-    assert entries() == {"net": own}
-    assert "is_own" not in own.describe()
-    assert not make_entry(None).is_own
 
 
 @pytest.mark.parametrize(
@@ -85,16 +95,6 @@ def test_the_summary_is_the_first_line(text, summary):
 
     build.__doc__ = text
     assert summarise(build) == summary
-
-
-def test_what_entries_returns_is_a_copy():
-    @register(**FACTS)
-    def tinynet(**options):
-        return options
-
-    found = entries()
-    found.clear()
-    assert list(entries()) == ["tinynet"]
 
 
 def make_entry(weights):
@@ -138,6 +138,12 @@ def test_it_is_described_in_plain_values():
             "caveat": "",
         },
     }
+    assert make_entry(None).describe()["weights"] is None
+    entry = make_entry(None)
+    entry.describe()["preprocess"]["mean"].append(1)
+    entry.describe()["aliases"].clear()
+    assert entry.preprocess == FACTS["preprocess"]
+    assert entry.aliases == ("small", "tiny")
 
 
 def test_what_only_some_models_have_is_described_if_it_is_there():
@@ -151,15 +157,3 @@ def test_what_only_some_models_have_is_described_if_it_is_there():
     assert facts["preprocess"] == Letterbox().to_dict()
     assert facts["weights"]["locations"] == ["https://a.example/a.pth"]
     assert facts["weights"]["pinned"]
-
-
-def test_a_model_without_weights_says_so():
-    assert make_entry(None).describe()["weights"] is None
-
-
-def test_a_description_is_not_the_entry_itself():
-    entry = make_entry(None)
-    entry.describe()["preprocess"]["mean"].append(1)
-    entry.describe()["aliases"].clear()
-    assert entry.preprocess == FACTS["preprocess"]
-    assert entry.aliases == ("small", "tiny")

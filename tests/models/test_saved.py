@@ -75,18 +75,18 @@ def test_a_pinned_repository_is_asked_once(hub: HubServer, commit: str) -> None:
     assert not hub.requests
 
 
+def test_other_classes_make_a_new_head(hub: HubServer, commit: str) -> None:
+    model = zoo.get(REPO, classes=["x", "y", "z"], seed=2)
+    assert model.num_classes == 3
+    assert set(model.load_report.reinitialised) == {"fc.weight", "fc.bias"}
+
+
 def test_weights_and_configuration_are_of_one_commit(hub: HubServer, commit: str, files: dict[str, bytes]) -> None:
     saved = open_saved(REPO)
     hub.add(REPO, changed(files, classes=["cat", "dog"]))
     assert saved.source == f"{REPO}@{commit}"
     assert zoo.get(REPO).classes == ("cat", "dog")
     assert saved.config.classes == ["ant", "bee"]
-
-
-def test_other_classes_make_a_new_head(hub: HubServer, commit: str) -> None:
-    model = zoo.get(REPO, classes=["x", "y", "z"], seed=2)
-    assert model.num_classes == 3
-    assert set(model.load_report.reinitialised) == {"fc.weight", "fc.bias"}
 
 
 def test_a_folder_says_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub: HubServer) -> None:
@@ -109,37 +109,28 @@ def test_a_repository_in_timms_form(hub: HubServer) -> None:
             assert torch.equal(model(IMAGES), network(IMAGES))
 
 
-def test_names_of_models_are_not_taken_for_repositories(hub: HubServer) -> None:
+def test_names_of_models_and_two_sources_are_no_repositories(hub: HubServer) -> None:
     assert zoo.get(TINY).config["model"] == TINY
     with pytest.raises(InputError, match=r"unknown model 'resnet/resnet50'"):
         zoo.get("resnet/resnet50")
     with pytest.raises(InputError, match=r"timm has no model 'garden'"):
         zoo.get("timm/garden")
     assert not hub.requests
-
-
-def test_two_sources_are_one_too_many(hub: HubServer) -> None:
     with pytest.raises(InputError, match=r"^'org/garden' names a model with its weights, and pretrained='org/x' names"):
         zoo.get(REPO, pretrained="org/x")
     assert not hub.requests
-
-
-# ---- what cannot be had
-
-
-def test_no_such_repository(hub: HubServer) -> None:
     for open_ in (zoo.get, load_model):
         with pytest.raises(WeightsError, match=r"has no repository org/garden, .* There is no folder 'org/garden'"):
             open_(REPO)
 
 
-def test_no_configuration(hub: HubServer, files: dict[str, bytes]) -> None:
+# ---- what cannot be had
+
+
+def test_what_a_repository_lacks_is_told(hub: HubServer, files: dict[str, bytes]) -> None:
     hub.add(REPO, {"model.safetensors": files["model.safetensors"]})
     with pytest.raises(WeightsError, match=r"has no config\.json in revision 'main', .*pretrained='org/garden'\)\.$"):
         zoo.get(REPO)
-
-
-def test_no_weights_and_no_pickles_instead(hub: HubServer, files: dict[str, bytes]) -> None:
     hub.add(REPO, {"config.json": files["config.json"], "pytorch_model.bin": b"\x80pickle"})
     with pytest.raises(WeightsError, match=r"has no file 'model\.safetensors' .*a \.bin or \.pth file is never taken"):
         zoo.get(REPO)
@@ -184,12 +175,8 @@ def test_no_folder_and_no_repository(tmp_path: Path) -> None:
         ({"auto_map": {"AutoModel": "evil--code.Model"}}, r"unknown key 'auto_map'"),
         ({"backbone": "evil/weights", "use_pretrained_backbone": True}, r"unknown key 'backbone'"),
         ({"_attn_implementation": "evil/kernel"}, r"unknown key '_attn_implementation'"),
-        ({"quantization_config": {}}, r"unknown key 'quantization_config'"),
-        ({"num_classes": 10**9, "classes": None}, r"num_classes: Input should be less than"),
         ({"options": {"width": 1_000_000_000}}, r"sets the option width=1000000000"),
         ({"options": {"pretrained_cfg": "evil"}}, r"sets the option pretrained_cfg='evil'"),
-        ({"options": {"drop_rate": float("nan")}}, r"sets the option drop_rate=nan"),
-        ({"preprocess": {"image_size": 10**9}}, r"preprocess: mean, std"),
     ],
 )
 def test_hostile_configurations(hub: HubServer, files: dict[str, bytes], changes: dict[str, Any], text: str) -> None:
@@ -203,12 +190,9 @@ def test_hostile_configurations(hub: HubServer, files: dict[str, bytes], changes
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (b"[1]", r"it is JSON, but not an object: list"),
         (b"{", r"Expecting property name"),
         (b"[" * 100_000, r"nested too deeply|Expecting value"),
-        (b'{"a": 1, "a": 2}', r"key 'a' stands in it twice"),
         (b" " * 1_000_001, r"longer than 1,000,000 bytes"),
-        (b"\xff", r"invalid start byte"),
     ],
 )
 def test_files_that_are_no_configuration(hub: HubServer, files: dict[str, bytes], content: bytes, text: str) -> None:

@@ -51,6 +51,9 @@ def test_the_recipe_is_the_recorded_one():
         gradients = {key: recipe.checksum(value.grad) for key, value in net.named_parameters()}
         found = recipe.differences(gradients, expected["prescribed_gradients_step_1"])
         assert found == (0, pytest.approx(0, abs=1e-14))
+    assert default_params("SGD") == {"momentum": 0.9}
+    assert default_params(torch.optim.SGD) == {"momentum": 0.9}
+    assert default_params("RMSprop") == default_params("nesterov") == {}
 
 
 @pytest.mark.parametrize(
@@ -222,12 +225,6 @@ def test_registrations_that_are_refused(no_registrations):
 def test_the_decay_if_nobody_says_anything(name, decay):
     assert default_weight_decay(name) == decay
     assert default_weight_decay(find_optimizer(name)) == decay
-
-
-def test_sgd_alone_has_further_defaults():
-    assert default_params("SGD") == {"momentum": 0.9}
-    assert default_params(torch.optim.SGD) == {"momentum": 0.9}
-    assert default_params("RMSprop") == default_params("nesterov") == {}
 
 
 @pytest.mark.parametrize(

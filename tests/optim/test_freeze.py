@@ -24,7 +24,7 @@ def learning(model):
     return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def test_frozen_parts_have_no_gradient_and_stay_in_eval_through_train():
+def test_frozen_parts_have_no_gradient_and_stay_in_eval_however_they_are_asked():
     model = Net()
     plan = plan_lrs(model, HEAD)
     apply_plan(model, plan)
@@ -39,17 +39,11 @@ def test_frozen_parts_have_no_gradient_and_stay_in_eval_through_train():
     assert model.head2.weight.grad is not None
     assert {"bn1.running_mean", "bn2.running_var", "bn1.num_batches_tracked"} <= set(before)
     assert all(torch.equal(before[name], tensor) for name, tensor in frozen_tensors(model, plan).items())
-
-
-def test_an_old_gradient_of_what_is_frozen_is_dropped():
     model = Net()
     backward(model)
     apply_plan(model, plan_lrs(model, HEAD))
     assert model.conv1.weight.grad is None
     assert model.head2.weight.grad is not None
-
-
-def test_a_frozen_module_stays_in_eval_when_it_is_asked_alone():
     model = Net()
     apply_plan(model, plan_lrs(model, HEAD))
     assert model.bn1.train() is model.bn1
@@ -87,7 +81,7 @@ def test_a_copy_of_a_frozen_model_is_frozen_by_itself():
     assert model.bn1.training
 
 
-def test_dropout_between_parts_goes_by_the_keys():
+def test_dropout_between_parts_goes_by_the_keys_else_with_its_parent():
     model = Net()
     names = frozen_modules(model, plan_lrs(model, {"conv": 0.1, "head": 0.1, "default": 0}))
     assert {"bn1", "drop1", "bn2"} <= names
@@ -96,9 +90,6 @@ def test_dropout_between_parts_goes_by_the_keys():
     assert "drop1" not in names
     names = frozen_modules(model, plan_lrs(model, {"conv": {"lr": 0.1, "lr_scale": 0.0}, "default": 0.1}))
     assert names == {"conv1", "conv2"}
-
-
-def test_dropout_of_a_plan_without_keys_goes_with_its_parent():
     model = Net()
     groups = [{"named_params": [("head2.weight", model.head2.weight)]}]
     plan = plan_hook_groups(model, groups, make_context(), lr=0.1, params={})
@@ -170,17 +161,14 @@ def reach(model, rates, epoch=0, **options):
     return said
 
 
-def test_a_model_all_of_which_is_used_passes():
-    assert reach(Net(), HEAD) == []
-    assert reach(Net(), {"default": 0.1}) == []
-
-
 def test_a_new_head_on_a_misspelt_attribute_is_found():
     """OneFlow's tutorial assigns it to `classifer`: it is registered, never called, and the old head learns."""
     model = Net()
     model.haed = nn.Linear(4, 2)
     with pytest.raises(TrainingError, match=r"'haed' is to learn, but none of its parameters \(haed\.weight"):
         reach(model, {"haed": 0.1, "head": 0.1, "default": 0}, weight_decay=0.1)
+    assert reach(Net(), HEAD) == []
+    assert reach(Net(), {"default": 0.1}) == []
 
 
 def test_all_parts_that_are_not_used_are_told_at_once():

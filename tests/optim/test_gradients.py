@@ -76,7 +76,7 @@ def test_decay_that_passes_the_gradient_by_keeps_its_mean():
     assert parameters[1].detach().numpy() == pytest.approx(before * (1 - 0.1 * 0.3) - first, abs=1e-9)
 
 
-def test_each_group_is_clipped_by_its_own_norm():
+def test_each_group_with_a_limit_is_clipped_by_its_own_norm():
     parameters = parts()
     before = [parameter.grad.numpy().copy() for parameter in parameters]
     lengths = [np.linalg.norm(gradient) for gradient in before]
@@ -90,9 +90,6 @@ def test_each_group_is_clipped_by_its_own_norm():
         assert length > 1
         assert parameter.grad.numpy() == pytest.approx(gradient / length, rel=1e-5)
     assert (parameters[2].grad.numpy() == before[2]).all()
-
-
-def test_groups_without_a_limit_are_not_clipped():
     parameters = parts()
     before = parameters[0].grad.clone()
     assert clip_groups(torch.optim.SGD([{"params": parameters}], lr=0.1)) == {}

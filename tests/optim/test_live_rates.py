@@ -30,6 +30,11 @@ def test_without_news_the_rates_are_the_plans_and_are_kept():
     assert taken == [live.plan.rates(step) for step in range(10)]
     assert live.history["head"] == [rates["head"] for rates in taken]
     assert set(live.history) == {group.name for group in live.plan.trained}
+    live = make({"head": 0.1, "default": 0.01}, schedule="constant", warmup_steps=3)
+    with pytest.raises(InputError, match=r"'head' follows a schedule from here on"):
+        live.assign("head", 0.02, 2)
+    live.assign("head", 0.02, 3)
+    assert live.take(3)["head"] == 0.02
 
 
 def test_a_rate_that_is_set_holds_from_that_step_on_for_both_halves():
@@ -45,14 +50,6 @@ def test_a_rate_that_is_set_holds_from_that_step_on_for_both_halves():
     assert (rates["head"], rates["head (no decay)"]) == (0.02, 0.5)
     live.assign("default", 0, 3)
     assert live.take(3)["default"] == 0
-
-
-def test_it_may_be_set_when_the_warm_up_is_over():
-    live = make({"head": 0.1, "default": 0.01}, schedule="constant", warmup_steps=3)
-    with pytest.raises(InputError, match=r"'head' follows a schedule from here on"):
-        live.assign("head", 0.02, 2)
-    live.assign("head", 0.02, 3)
-    assert live.take(3)["head"] == 0.02
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,10 @@ def test_groups_of_a_hook_become_a_plan():
     assert by_name["default"].frozen
     assert "conv1.bias" in by_name["default"].names
     assert plan.starts == {}  # a prefix `heads` would say something else
+    model = Net()
+    plan = hook_plan(model, [{"name": "default", "named_params": named(model, "head")}])
+    assert [(group.name, group.frozen) for group in plan.groups] == [("the rest", True), ("default", False)]
+    assert plan.starts == {}
 
 
 def test_parameters_count_not_what_a_part_calls_them():
@@ -105,13 +109,6 @@ def test_settings_of_a_plan_work_in_a_hooks_groups_too():
     made = groups_of(plan)["group 0"]
     assert (made.full_lr, made.clip_grad_norm, made.options) == (0.05, 1.0, {"eps": 1e-6})
     assert plan.rates(1)["group 0"] == 0.025
-
-
-def test_a_group_called_default_is_not_the_frozen_rest():
-    model = Net()
-    plan = hook_plan(model, [{"name": "default", "named_params": named(model, "head")}])
-    assert [(group.name, group.frozen) for group in plan.groups] == [("the rest", True), ("default", False)]
-    assert plan.starts == {}
 
 
 def test_a_warm_up_from_an_absolute_rate_is_one_ratio_for_a_hooks_groups():
@@ -165,14 +162,11 @@ def test_wrong_hook_groups_are_told(groups, text):
         hook_plan(Net(), groups)
 
 
-def test_all_wrong_hook_groups_are_told_at_once():
+def test_all_wrong_hook_groups_are_told_at_once_with_tied_parameters():
     groups = [{"named_params": [("nose", None)], "lr": -1}, {"named_params": [], "name": "b"}]
     with pytest.raises(PlanError) as caught:
         hook_plan(Net(), groups)
     assert [line.split(" ")[2] for line in str(caught.value).splitlines()] == ["errors.", "'group", "'group", "'b'"]
-
-
-def test_a_tied_parameter_in_two_groups_is_told():
     model = Net()
     model.head2.weight = model.head[1].weight
     groups = [{"named_params": [(name, None)]} for name in ("head.1.weight", "head2.weight")]
@@ -236,14 +230,11 @@ def test_a_hook_sees_the_groups_as_an_optimizer_has_them():
     assert [id(p) for p in head["params"]] == [id(p) for _, p in named(model, "head")]
 
 
-def test_what_a_hook_returns_is_matched_by_name():
+def test_what_a_hook_returns_is_matched_by_name_and_explained():
     model = Hooked()
     model.update_param_groups = lambda groups, lr, *rest: [group | {"lr": i} for i, group in enumerate(groups)][::-1]
     rates = hooked(model).rates(0)
     assert (rates["group 0"], rates["group 1"]) == (0, 1)
-
-
-def test_rates_that_a_hook_sets_are_explained_as_such():
     plan = hooked(Hooked())
     assert plan.explain(0)["group 1"] == "0.1 = 0.1 × cosine 0/3 (1)"
     assert plan.explain(2)["group 1"] == "0.01288, set by update_param_groups"
@@ -327,6 +318,9 @@ def test_groups_of_an_optimizer_are_the_plan_as_they_are():
     assert by_name["group 1"].options["momentum"] == 0.9
     assert by_name["group 1"].schedule == parse_schedule("cosine")
     assert by_name["default"].frozen
+    model = nn.Linear(2, 2)
+    (group,) = plan_optimizer_groups(model, torch.optim.Rprop(model.parameters(), lr=0.1), make_context()).groups
+    assert (group.lr, group.weight_decay) == (0.1, 0.0)
 
 
 def test_the_scale_of_timms_own_layer_decay_is_a_scale():
@@ -336,12 +330,6 @@ def test_the_scale_of_timms_own_layer_decay_is_a_scale():
     assert owners(plan)["fc.weight"].full_lr == 0.1
     assert owners(plan)["layer4.0.conv1.weight"].full_lr == 0.05
     assert not any(group.frozen for group in plan.groups)
-
-
-def test_an_optimizer_without_decay_has_none():
-    model = nn.Linear(2, 2)
-    (group,) = plan_optimizer_groups(model, torch.optim.Rprop(model.parameters(), lr=0.1), make_context()).groups
-    assert (group.lr, group.weight_decay) == (0.1, 0.0)
 
 
 def test_an_optimizer_of_something_else_is_refused():

@@ -38,7 +38,7 @@ def test_layers_are_called_by_the_modules_that_they_hold():
     assert "stages.1.downsample to stages.1.blocks.0" in convnext  # not `stages.1`, which holds more
 
 
-def test_children_are_layers_and_sequences_are_taken_apart():
+def test_children_are_layers_sequences_are_taken_apart_and_a_lone_wrapper_off():
     assert order_layers(Net()) == (
         Layer("token", ("token",)),
         Layer("stem to norm", ("stem.weight", "stem.bias", "norm.weight", "norm.bias")),
@@ -48,8 +48,6 @@ def test_children_are_layers_and_sequences_are_taken_apart():
         Layer("head", ("head.weight", "head.bias")),
     )
 
-
-def test_a_lone_wrapper_is_taken_off():
     class Wrapper(nn.Module):
         def __init__(self):
             super().__init__()

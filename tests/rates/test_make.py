@@ -30,14 +30,11 @@ class Plain(nn.Module):
         self.conv, self.bn, self.fc = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2)
 
 
-def test_one_rate_is_that_of_the_head(resnet):
+def test_one_rate_is_that_of_the_head_or_of_all_in_a_module_of_ones_own(resnet):
     one = plan(resnet)
     assert one == plan(resnet, mode="head")
     assert {name for name, group in owners(one).items() if not group.frozen} == {"fc.weight", "fc.bias"}
     assert one.digest == plan(resnet, mode="head").digest
-
-
-def test_one_rate_is_that_of_all_in_a_module_of_ones_own():
     assert set(rates_of(plan(Plain())).values()) == {0.1}
     assert plan(Plain()) == plan(Plain(), mode="full")
 
@@ -124,16 +121,13 @@ def test_what_would_never_learn_is_told(resnet):
         plan(resnet, {"fc": {"lr": 0.1, "unfreeze_at": 20}, "default": 0.1})
 
 
-def test_the_warm_up_of_the_preset_holds_for_all_groups():
+def test_the_warm_up_of_the_preset_holds_for_all_groups_and_is_half_an_epoch_unless_told():
     made = plan(Plain(), {"fc": 0.1, "default": 0.01}, steps_per_epoch=10, warmup_epochs=1.0, warmup_start=0.5)
     assert made.rates(0) == pytest.approx(
         {"default": 0.005, "default (no decay)": 0.005, "fc": 0.05, "fc (no decay)": 0.05}
     )
     absolute = plan(Plain(), {"fc": 0.1, "default": 0.01}, steps_per_epoch=10, warmup_epochs=1.0, warmup_start_lr=0.05)
     assert absolute.rates(0) == pytest.approx(made.rates(0))  # no group warms downwards
-
-
-def test_half_an_epoch_of_warm_up_unless_told():
     assert plan(Plain(), steps_per_epoch=10).explain(0)["default"] == "0.01 = 0.1 × warm-up 0/5 (0.1)"
     assert plan(Plain(), steps_per_epoch=10, warmup_epochs=0.0).rates(0)["default"] == 0.1
     assert plan(Plain(), steps_per_epoch=10, warmup_steps=2).explain(0)["default"] == "0.01 = 0.1 × warm-up 0/2 (0.1)"
@@ -185,7 +179,7 @@ class Hooked(Plain):
         return param_groups
 
 
-def test_hooks_of_a_model_are_used_for_one_rate():
+def test_hooks_of_a_model_are_used_for_one_rate_and_of_our_own_change_nothing(resnet):
     fields = {"training_params": {"multiply_backbone_lr": 0.5}, "schedule": "constant", "warmup_steps": 0, "epochs": 3}
     made = plan(Hooked(), steps_per_epoch=4, **fields)
     assert [group.name for group in made.groups] == ["group 0", "group 0 (no decay)", "group 1", "group 1 (no decay)"]
@@ -194,6 +188,11 @@ def test_hooks_of_a_model_are_used_for_one_rate():
     assert made.rates(0) == pytest.approx(rates)
     assert set(rates_of(plan(Hooked(), mode="full", **fields)).values()) == {0.1}
     assert plan(Hooked(), mode="full", **fields).hook is None
+    made = plan(resnet, steps_per_epoch=10)
+    assert made.hook is not None
+    assert [made.rates(step) for step in range(0, 100, 7)] == [
+        plan(resnet, mode="head", steps_per_epoch=10).rates(step) for step in range(0, 100, 7)
+    ]
 
 
 def test_rates_alone_are_enough_for_a_plan():
@@ -207,14 +206,6 @@ def test_rates_alone_are_enough_for_a_plan():
 def test_training_params_are_the_presets_and_the_users():
     params = training_params(Preset(epochs=7, training_params={"multiply_backbone_lr": 0.1, "epochs": 8}))
     assert (params.epochs, params["multiply_backbone_lr"], params.batch_size) == (8, 0.1, 32)
-
-
-def test_the_hooks_of_our_own_models_change_nothing(resnet):
-    made = plan(resnet, steps_per_epoch=10)
-    assert made.hook is not None
-    assert [made.rates(step) for step in range(0, 100, 7)] == [
-        plan(resnet, mode="head", steps_per_epoch=10).rates(step) for step in range(0, 100, 7)
-    ]
 
 
 def test_the_groups_of_an_optimizer_are_the_plan():

@@ -59,30 +59,6 @@ def test_rates_are_base_times_scale_times_schedule_times_decay():
         assert rates["bn"] == 0
         assert rates["head"] == 0.01 * step
     assert list(plan.rates(0)) == [group.name for group in plan.groups]
-
-
-def test_explanations_say_which_factors_there_are():
-    plan = layered()
-    assert plan.explain(3) == {
-        "conv1": "0.02475 = 0.1 × 0.5 × warm-up 3/6 (0.55) × decay 0.9^1",
-        "bn": "0: frozen",
-        "conv2": "0: frozen until epoch 2",
-        "head": "0.03 = 0.19 × rates [3] (0.158)",
-    }
-    assert plan.explain(10)["conv2"] == "0.07862 = 0.1 × cosine 4/13 (0.786)"
-    assert plan_lrs(Net(), {"default": 0.1}).explain(0) == {"default": "0.1"}
-
-
-def test_a_group_knows_its_rate_and_decay():
-    one = group(lr_scale=0.5, decay_every=DecayEvery(steps=2, factor=0.5), unfreeze_at=1)
-    assert one.full_lr == 0.05
-    assert [one.rate(step, Clock(3, 2)) for step in range(6)] == [0, 0, 0.025, 0.025, 0.0125, 0.0125]
-    assert one.decay(3, Clock(3, 2)) == 0.01
-    assert group("fc (no decay)").key == "fc"
-    assert [one.state, group().state, group(lr=0.0).state] == ["from epoch 1", "trained", "frozen"]
-
-
-def test_weight_decays_follow_their_own_schedule():
     rates = {"head": {"lr": 0.1, "weight_decay": 0.4, "weight_decay_schedule": "cosine"}, "bn1": 0, "default": 0.2}
     plan = plan_lrs(Net(), rates, clock=Clock(1, 3), weight_decay=0.3)
     expected = parse_schedule("cosine")
@@ -97,9 +73,22 @@ def test_weight_decays_follow_their_own_schedule():
         )
 
 
-def test_a_step_before_the_first_is_refused():
-    with pytest.raises(InputError, match=r"step is -1; expected 0 or more"):
-        plan_lrs(Net(), {"default": 0.1}, schedule="cosine").rates(-1)
+def test_explanations_say_which_factors_there_are():
+    plan = layered()
+    assert plan.explain(3) == {
+        "conv1": "0.02475 = 0.1 × 0.5 × warm-up 3/6 (0.55) × decay 0.9^1",
+        "bn": "0: frozen",
+        "conv2": "0: frozen until epoch 2",
+        "head": "0.03 = 0.19 × rates [3] (0.158)",
+    }
+    assert plan.explain(10)["conv2"] == "0.07862 = 0.1 × cosine 4/13 (0.786)"
+    assert plan_lrs(Net(), {"default": 0.1}).explain(0) == {"default": "0.1"}
+    one = group(lr_scale=0.5, decay_every=DecayEvery(steps=2, factor=0.5), unfreeze_at=1)
+    assert one.full_lr == 0.05
+    assert [one.rate(step, Clock(3, 2)) for step in range(6)] == [0, 0, 0.025, 0.025, 0.0125, 0.0125]
+    assert one.decay(3, Clock(3, 2)) == 0.01
+    assert group("fc (no decay)").key == "fc"
+    assert [one.state, group().state, group(lr=0.0).state] == ["from epoch 1", "trained", "frozen"]
 
 
 def test_a_plan_is_a_value():
@@ -144,9 +133,6 @@ def test_what_is_too_short_for_a_run_is_told_with_its_group_all_at_once():
     assert first == "lr plan:"
     assert second.startswith("  'conv': schedule 'rates' has 5 values; the run has 6 optimizer steps")
     assert third.startswith("  'head': schedule 'list' has 1 values; the run has 6")
-
-
-def test_what_is_too_long_for_all_groups_is_told_once():
     plan = plan_lrs(Net(), {"conv": 0.1, "default": 0.2}, schedule={"kind": "cosine", "warmup_steps": 10})
     with pytest.raises(PlanError, match=r"^lr plan: schedule 'cosine': 10 steps of warm-up and 0 of cool-down do not"):
         plan.at(Clock(1, 5))
@@ -272,6 +258,19 @@ def test_the_table_has_a_row_per_group_and_a_total():
     assert "0.01" in text[2]
     assert text[-1].split()[-1] == f"{sum(p.numel() for p in Net().parameters())}"
     assert plan.totals() == {"prefix": "total", "state": "6.94% trained", "tensors": "10", "parameters": "288"}
+    lines = str(plan_lrs(Net(), {"head": 0.012345, "default": 0.1}, weight_decay=0.1)).splitlines()
+    ends = {
+        line.index(number) + len(number) for line, number in zip(lines, ["lr", "0.1", "0.1", "0.012345"], strict=False)
+    }
+    assert len(ends) == 1
+    assert [line.split("  ")[0] for line in lines] == [
+        "prefix",
+        "default",
+        "default (no decay)",
+        "head",
+        "head (no decay)",
+        "total",
+    ]
 
 
 def test_columns_that_say_something_are_shown():
@@ -309,22 +308,6 @@ def test_options_that_are_not_those_of_all_groups_are_shown():
     assert "schedule" not in Plan((group(lr=0.0),)).rows()[0]
 
 
-def test_numbers_are_aligned_on_the_right():
-    lines = str(plan_lrs(Net(), {"head": 0.012345, "default": 0.1}, weight_decay=0.1)).splitlines()
-    ends = {
-        line.index(number) + len(number) for line, number in zip(lines, ["lr", "0.1", "0.1", "0.012345"], strict=False)
-    }
-    assert len(ends) == 1
-    assert [line.split("  ")[0] for line in lines] == [
-        "prefix",
-        "default",
-        "default (no decay)",
-        "head",
-        "head (no decay)",
-        "total",
-    ]
-
-
 def test_rich_prints_the_same_table():
     plan = layered(weight_decay=0.1)
     lines = rich_lines(plan)
@@ -342,7 +325,7 @@ def test_the_picture_is_a_png(tmp_path):
         assert min(image.size) > 500
 
 
-def test_pictures_of_long_runs_and_many_groups(tmp_path):
+def test_pictures_of_long_runs_many_groups_and_one_step(tmp_path):
     model = timm.create_model("resnet10t")
     common = make_context(clock=Clock(100, 5000), schedule="cosine", weight_decay=0.1, unfreeze={50: ["conv1"]})
     plan = plan_layers(model, {"default": 0.1}, common, layer_decay=0.75)
@@ -354,8 +337,5 @@ def test_pictures_of_long_runs_and_many_groups(tmp_path):
     assert plan.plot(str(tmp_path / "plan.png")).is_file()
     with pytest.raises(InputError, match=r"expected the name of a file that ends in \.png"):
         plan.plot(tmp_path / "plan.jpg")
-
-
-def test_a_plan_of_one_step_has_one_point():
     assert plan_lrs(Net(), {"default": 0.1})._curves() == {"default": [0.1]}
     assert groups_of(plan_lrs(Net(), {"default": 0.1}))["default"].schedule == CONSTANT

@@ -47,33 +47,27 @@ def test_an_unknown_kind_is_refused_with_those_that_are_known(text):
         parse_key(text)
 
 
-def test_the_default_has_no_kinds_because_kinds_without_a_prefix_are_everywhere():
+def test_the_default_has_no_kinds_and_settings_know_what_was_said():
     with pytest.raises(PlanError, match=r"key 'default@norm' says no more than '@norm'.* Use that\."):
         parse_key("default@norm")
+    settings = Settings(lr=0.1, lr_scale=1.0, schedule=None)
+    assert settings.said == {"lr": 0.1, "lr_scale": 1.0}
+    assert settings.model_dump() == {"lr": 0.1, "lr_scale": 1.0, "schedule": None}
+    assert Settings().said == Settings().model_dump() == {}
 
 
-def test_the_decay_of_oneflows_eager_loop():
+def test_the_decay_of_oneflows_eager_loop_and_ours():
     """It multiplies after the batches 0, 10, 20: the rate of batch k is lr0 * factor^(1 + floor((k - 1) / 10))."""
     decay = DecayEvery(steps=10, factor=0.9, start=1)
     assert decay.multiplier(0) == 1
     for step in range(1, 100):
         assert decay.multiplier(step) == pytest.approx(0.9 ** (1 + (step - 1) // 10), rel=1e-15)
-
-
-def test_a_decay_begins_after_its_first_period_unless_told():
     decay = DecayEvery(steps=3, factor=0.5)
     assert [decay.count(step) for step in range(8)] == [0, 0, 0, 1, 1, 1, 2, 2]
     assert [decay.multiplier(step) for step in (0, 3, 6)] == [1, 0.5, 0.25]
     assert DecayEvery(steps=3, factor=0.5, start=0).count(0) == 1
     assert DecayEvery(steps=3, factor=0, start=2).multiplier(1) == 1
     assert DecayEvery(steps=3, factor=0, start=2).multiplier(2) == 0
-
-
-def test_settings_know_what_was_said():
-    settings = Settings(lr=0.1, lr_scale=1.0, schedule=None)
-    assert settings.said == {"lr": 0.1, "lr_scale": 1.0}
-    assert settings.model_dump() == {"lr": 0.1, "lr_scale": 1.0, "schedule": None}
-    assert Settings().said == Settings().model_dump() == {}
 
 
 @pytest.mark.parametrize(
@@ -157,6 +151,15 @@ def test_everything_that_is_wrong_is_told_at_once():
         "  the mapping {'': 1, 'a@nrm': 1, 'b': -1, 'c': {'lr': -1, 'decay_every... has no 'default'. Add one: the "
         "rate of every other parameter, 0 to freeze them.",
     ]
+    raise_all("lr plan", [])
+    with pytest.raises(PlanError, match=r"^lr plan: one\.$"):
+        raise_all("lr plan", ["one."])
+    with pytest.raises(PlanError) as caught:
+        raise_all("lr plan", [f"{index}." for index in range(MOST_LISTED + 5)])
+    first, *lines, last = str(caught.value).splitlines()
+    assert first == f"lr plan: {MOST_LISTED + 5} errors."
+    assert lines == [f"  {index}." for index in range(MOST_LISTED)]
+    assert last == "  and 5 more."
 
 
 @pytest.mark.parametrize(
@@ -185,15 +188,3 @@ def test_wrong_settings_are_told(values, text):
     settings, problems = read_settings(values)
     assert settings == Settings()
     assert len(problems) == 1
-
-
-def test_a_list_of_problems_ends_somewhere():
-    raise_all("lr plan", [])
-    with pytest.raises(PlanError, match=r"^lr plan: one\.$"):
-        raise_all("lr plan", ["one."])
-    with pytest.raises(PlanError) as caught:
-        raise_all("lr plan", [f"{index}." for index in range(MOST_LISTED + 5)])
-    first, *lines, last = str(caught.value).splitlines()
-    assert first == f"lr plan: {MOST_LISTED + 5} errors."
-    assert lines == [f"  {index}." for index in range(MOST_LISTED)]
-    assert last == "  and 5 more."

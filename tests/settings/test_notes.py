@@ -8,13 +8,10 @@ from zoo.settings.preset import Preset
 NAMES = [f"blocks.{number}.weight" for number in range(12)] + ["head.weight"]
 
 
-def test_nothing_is_said_of_usual_settings() -> None:
+def test_usual_settings_need_no_word_and_too_long_an_average_one() -> None:
     assert list(notes_on(Preset(), 10, NAMES, None)) == []
     assert list(notes_on(Preset(ema_decay=0.999, ema_warmup=True), 36, NAMES, None)) == []
     assert list(notes_on(Preset(ema_decay=0.9), 36, NAMES, None)) == []
-
-
-def test_an_average_that_is_longer_than_the_run_is_told() -> None:
     (told,) = notes_on(Preset(ema_decay=0.999), 36, NAMES, None)
     assert told.startswith("ema_decay is 0.999 and the run has 36 steps: the average that is kept still holds 96% of")
 
@@ -49,7 +46,7 @@ def test_an_optimizer_that_was_used_before_is_told() -> None:
     assert told.startswith("the optimizer was used before: its rate is 0.0001 and was 0.01 at the start")
 
 
-def test_copies_of_images_are_told() -> None:
+def test_copies_of_images_that_are_read_are_told() -> None:
     files = {
         "train": {"a/1": "x", "a/2": "y", "b/3": "z", "b/4": "w", "b/5": "w"},
         "val": {"a/6": "x", "b/7": "y", "b/8": "z", "b/9": "v"},
@@ -62,9 +59,6 @@ def test_copies_of_images_are_told() -> None:
         "images in more than one class: 1 ('a/2' and 'b/7'). Remove those that are wrong.",
     ]
     assert len(list(notes_on_copies(files, {}))) == 1
-
-
-def test_images_that_are_not_read_are_no_copies() -> None:
     assert list(notes_on_copies({"train": {"1": "", "2": ""}, "val": {"3": ""}}, {})) == []
     assert list(notes_on_copies({"train": {"1": "x", "2": "x"}}, {"train": {"1": 0, "2": 0}})) == []
     assert list(notes_on_copies({}, {})) == []

@@ -80,13 +80,10 @@ def test_for_other_classes_the_heads_are_new(name, publish):
     assert model.classes == ("red", "white")
 
 
-def test_weights_of_another_size_are_refused(publish):
+def test_weights_of_another_size_or_family_are_refused(publish):
     publish("dfine_n", "org/cells", num_classes=3, decoder_layers=6)
     with pytest.raises(WeightsError, match=r"of another size or variant: decoder_layers is 6, expected 2"):
         zoo.get("dfine_n", pretrained="org/cells")
-
-
-def test_weights_of_another_family_are_refused(publish):
     publish("dfine_n", "org/cells", num_classes=3)
     with pytest.raises(WeightsError, match=r"is of the type 'd_fine'; expected 'rt_detr_v2'"):
         zoo.get("rtdetr_v2_r18", pretrained="org/cells")

@@ -22,6 +22,7 @@ from zoo.training.run_stage import find_stage
 TINY = {"epochs": 2, "batch_size": 6, "image_size": 32, "num_workers": 0, "progress": False, "device": "cpu"}
 NAME = "timm/test_resnet"
 SLOW = pytest.mark.slow
+pytestmark = pytest.mark.plots
 SCRIPT = """
 import importlib, json, os, signal, sys
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever starts the tests may ignore it, as nohup does

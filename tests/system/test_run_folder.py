@@ -72,13 +72,23 @@ def test_only_runs_are_opened(tmp_path):
 # ---- files
 
 
-def test_plain_values_are_read_as_they_were_written(run):
+def test_values_rates_and_surrogates_are_read_as_they_were_written(run):
     values = {"name": "Käse", "list": [1, 2.5, None, True], "path": "x"}
     run.write_json("notes.json", values)
     assert run.read_json("notes.json") == values
     assert "Käse" in run.file("notes.json").read_text("utf8")
     assert run.file("notes.json").stat().st_mode & 0o777 == 0o644
     assert os.listdir(run.path) == ["notes.json"]
+    assert run.read_metrics() == []
+    records = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 1 / 3}]
+    run.write_metrics(records)
+    assert run.read_metrics() == records
+    run.write_rates({"fc": [0.1, 1 / 3], "a, b": [0.0, 0.0]})
+    assert run.file("rates.csv").read_text() == f'step,"fc","a, b"\n0,0.1,0.0\n1,{1 / 3!r},0.0\n'
+    assert run.pictures.is_dir()
+    assert run.pictures == run.path / "pictures"
+    run.write_json("evaluation.json", {"class": "\ud800", "name": "Käse"})
+    assert run.read_json("evaluation.json") == {"class": "\ud800", "name": "Käse"}
 
 
 @pytest.mark.parametrize("broken", ["write", "replace"])
@@ -105,17 +115,6 @@ def test_files_that_are_not_json(run, monkeypatch, content):
         run.file("data.json").write_bytes(content)
     with pytest.raises(InputError, match=r"data\.json cannot be read: .*\. It is part of every run"):
         run.read_json("data.json")
-
-
-def test_metrics_and_rates(run):
-    assert run.read_metrics() == []
-    records = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 1 / 3}]
-    run.write_metrics(records)
-    assert run.read_metrics() == records
-    run.write_rates({"fc": [0.1, 1 / 3], "a, b": [0.0, 0.0]})
-    assert run.file("rates.csv").read_text() == f'step,"fc","a, b"\n0,0.1,0.0\n1,{1 / 3!r},0.0\n'
-    assert run.pictures.is_dir()
-    assert run.pictures == run.path / "pictures"
 
 
 # ---- the state of an unfinished run
@@ -146,8 +145,3 @@ def test_the_environment_is_told_in_plain_values():
     assert json.loads(json.dumps(facts)) == facts
     assert facts["device"] == "cpu"
     assert facts["versions"]["torch"] == version("torch")
-
-
-def test_lone_surrogates_are_written_and_read_back(run):
-    run.write_json("evaluation.json", {"class": "\ud800", "name": "Käse"})
-    assert run.read_json("evaluation.json") == {"class": "\ud800", "name": "Käse"}

@@ -20,7 +20,7 @@ def test_the_page_is_what_the_registry_says():
     assert PAGE.read_text("utf8") == cards.write_cards(), "run make cards"
 
 
-def test_every_model_has_its_card_and_pins_are_told():
+def test_cards_of_every_model_tell_pins_terms_and_places():
     sections = {part.split()[0]: part for part in PAGE.read_text("utf8").split("\n## ")[1:]}
     assert list(sections) == zoo.list_models()
     for name, text in sections.items():
@@ -28,9 +28,6 @@ def test_every_model_has_its_card_and_pins_are_told():
         assert ("**unpinned**" in text) == (not weights["pinned"])
         assert (weights.get("revision", weights["sha256"]) or "not seen") in text
         assert weights["licence"] in text
-
-
-def test_the_card_of_a_detector_tells_its_terms_and_places():
     text = section("yolo_nas_s")
     weights = zoo.describe("yolo_nas_s")["weights"]
     assert all(line in text for line in weights["notice"])
@@ -39,9 +36,6 @@ def test_the_card_of_a_detector_tells_its_terms_and_places():
     assert "640 x 640 px RGB, the picture fitted into 636 x 636 px, center, padded with 114, divided by 255" in text
     assert "47.50 % (COCO 2017 val, 640 px)" in text
     assert "`detection-heads`" in text
-
-
-def test_a_card_tells_what_is_not_known_and_why():
     assert "**unpinned**: full commit and SHA-256 of this file not seen" in section("resnet34")
     assert "| Commit | not seen |" in section("resnet34")
     assert "unpinned" not in section("resnet18")

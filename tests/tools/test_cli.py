@@ -50,7 +50,7 @@ def test_every_command_has_help_with_an_example(capsys, command):
     assert "Example" in out or "export" in out
 
 
-def test_models_are_listed_with_licence_and_score(capsys):
+def test_the_list_and_describe_tell_licence_score_and_weights(capsys):
     code, out, _ = call(capsys, "models")
     assert code == 0
     lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
@@ -59,9 +59,6 @@ def test_models_are_listed_with_licence_and_score(capsys):
     assert "apache-2.0" in lines["resnet50"]
     assert call(capsys, "models", "mobile*", "--names")[1].split() == zoo.list_models("mobile*")
     assert call(capsys, "models", "vgg*")[0] == 2
-
-
-def test_describe_tells_weights_and_groups(capsys):
     code, out, _ = call(capsys, "describe", "resnet18")
     assert code == 0
     assert re.search(r"weights revision +b9c542640ca0", out)

@@ -1,10 +1,12 @@
 import json
 
+import pytest
 from PIL import Image
 
 from tools import demo
 
 
+@pytest.mark.plots
 def test_the_demo_trains_draws_and_says_what_is_next(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo, "hub_answers", lambda: False)

@@ -18,6 +18,7 @@ def two_threads():
 
 
 @pytest.mark.slow
+@pytest.mark.plots
 @pytest.mark.usefixtures("two_threads")
 def test_the_demo_learns_draws_and_says_what_is_next(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

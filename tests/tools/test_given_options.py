@@ -20,14 +20,14 @@ def test_a_resumed_run_takes_no_other_option(option, capsys):
     )
 
 
-def test_all_of_them_are_named(capsys):
-    assert main([*RESUME, "data", "--epochs", "8", "--lr", "0.5", "--set", "seed=1"]) == 2
-    assert "error: --lr, --epochs and --set have no effect with --resume" in capsys.readouterr().err
-
-
-def test_a_resumed_run_takes_no_model(capsys):
+def test_a_resumed_run_takes_no_model_and_names_all_options(capsys):
     assert main([*RESUME, "resnet50", "data"]) == 2
     assert "takes the data at most, got resnet50 data" in capsys.readouterr().err
+    assert main([*RESUME, "data", "--epochs", "8", "--lr", "0.5", "--set", "seed=1"]) == 2
+    assert "error: --lr, --epochs and --set have no effect with --resume" in capsys.readouterr().err
+    assert unite_settings([("lr", 0.1)], {"seed": 0, "epochs": None}) == {"lr": 0.1, "seed": 0}
+    with pytest.raises(InputError, match="lr is given twice"):
+        unite_settings([("lr", 0.1)], {"lr": 0.1})
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,3 @@ def test_what_contradicts_itself_is_refused(argv, message, capsys, tmp_path, mon
     assert main(argv.split()) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-
-
-def test_settings_and_options_are_united():
-    assert unite_settings([("lr", 0.1)], {"seed": 0, "epochs": None}) == {"lr": 0.1, "seed": 0}
-    with pytest.raises(InputError, match="lr is given twice"):
-        unite_settings([("lr", 0.1)], {"lr": 0.1})

@@ -96,10 +96,15 @@ def test_many_unfreeze_points_do_not_make_many_columns(capsys):
     ]  # fmt: skip
 
 
-def test_several_warm_ups_are_told_by_their_step(capsys):
+def test_several_warm_ups_are_told_by_their_step(capsys, folder):
     rates = "{default: 0.1, fc: {lr: 0.2, schedule: {kind: constant, warmup_steps: 7}}}"
     out = output(capsys, TINY, "--lr", rates, "--steps-per-epoch", 20, "--classes", 3, *FAST)
     assert table(out, "rates over the run")["fc"]["step 10"] == "0.2"
+    assert (
+        table(output(capsys, TINY, "--classes", 5, *FAST), f"lr plan of {TINY}")["fc (no decay)"]["parameters"] == "5"
+    )
+    (folder / "my.yaml").write_text(f"model: {TINY}\nlr: 0.5\n")
+    assert table(output(capsys, "--preset", "my.yaml", *FAST), f"lr plan of {TINY}")["fc"]["lr"] == "0.5"
 
 
 @pytest.mark.parametrize(
@@ -123,17 +128,6 @@ def test_the_reasons_stand_beside_the_rates_of_a_step(capsys):
     out = output(capsys, TINY, "--set", "unfreeze={3: layer4}", *FAST, "--epoch", 1)
     assert "\nrates at step 100, after 1 epoch\n" in out
     assert "\nlayer4    0: frozen until epoch 3\n" in out
-
-
-def test_the_number_of_classes(capsys):
-    assert (
-        table(output(capsys, TINY, "--classes", 5, *FAST), f"lr plan of {TINY}")["fc (no decay)"]["parameters"] == "5"
-    )
-
-
-def test_the_model_may_stand_in_the_preset(capsys, folder):
-    (folder / "my.yaml").write_text(f"model: {TINY}\nlr: 0.5\n")
-    assert table(output(capsys, "--preset", "my.yaml", *FAST), f"lr plan of {TINY}")["fc"]["lr"] == "0.5"
 
 
 def test_as_data(capsys, folder):
@@ -182,9 +176,11 @@ def test_the_picture_is_written_and_named_last(capsys, folder):
     assert (folder / "other.png").is_file()
 
 
-def test_without_a_picture(capsys, folder):
+def test_what_is_no_picture_of_a_plan_is_not_written_over(capsys, folder):
     assert "picture" not in output(capsys, TINY, "--no-picture")
     assert list(folder.iterdir()) == []
+    Image.new("RGB", (8, 8)).save(folder / "plan.png")
+    assert call(capsys, TINY)[0] == 2
 
 
 @pytest.mark.parametrize("content", [b"notes", b"", b"\x89PNG\r\n\x1a\n" + b"\0" * 600])
@@ -194,11 +190,6 @@ def test_nothing_else_is_written_over(capsys, folder, content):
     assert (code, out) == (2, "")
     assert "'plan.png' exists and is no picture of a plan. Choose another name with -o, or --no-picture." in err
     assert (folder / "plan.png").read_bytes() == content
-
-
-def test_a_photo_is_not_written_over(capsys, folder):
-    Image.new("RGB", (8, 8)).save(folder / "plan.png")
-    assert call(capsys, TINY)[0] == 2
 
 
 @pytest.mark.parametrize(

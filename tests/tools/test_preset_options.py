@@ -44,12 +44,9 @@ def test_rates_that_cannot_be(text: str, words: str) -> None:
         parse_rates(text)
 
 
-def test_without_options_it_is_the_preset() -> None:
+def test_options_change_the_preset_and_none_leave_it() -> None:
     assert choose_preset(None, None, None, None) == Preset()
     assert choose_preset("classify-full", None, None, None, epochs=None) == load_preset("classify-full")
-
-
-def test_options_change_the_preset() -> None:
     settings = ["seed=3", "unfreeze={3: layer4}"]
     preset = choose_preset("classify-heads", "0.5", "head", settings, epochs=9)
     assert (preset.lr, preset.mode, preset.seed, preset.unfreeze, preset.epochs) == (0.5, "head", 3, {"3": "layer4"}, 9)

@@ -70,11 +70,6 @@ def test_a_folder_of_some_of_the_classes_is_scored_whole(data, tmp_path):
     assert result.confusion == ((3, 0, 0), (0, 0, 0), (0, 0, 3))
 
 
-def test_classes_that_the_model_does_not_know_are_told(data):
-    with pytest.raises(DataError, match=r"val has classes that .* lacks: 'red' \(3 images\)"):
-        evaluate(Colours("blue", "green"), data)
-
-
 def test_a_split_that_is_not_there_is_told(data, tmp_path):
     model, alone = Colours("blue", "green", "red"), write_coloured(tmp_path, val=1)
     with pytest.raises(InputError, match=r"'valid'.* expected train, val or test\."):
@@ -126,11 +121,20 @@ def test_loaders_are_used_as_they_are():
             evaluate(model, named(data), split=split)
 
 
-def test_the_shape_of_the_outputs_is_checked():
+def test_labels_that_do_not_fit_the_model_are_told(data):
     model = Colours("red", "green")
     model.classes = ("red", "green", "blue")
     with pytest.raises(InputError, match=r"outputs of shape \(3, 2\); expected \(B, 3\)"):
         evaluate(model, named(loader_of(0, 1, 1)))
+    with pytest.raises(
+        DataError, match=r"numbers without names, and the classes of the model have names: 'red', 'green'"
+    ):
+        evaluate(Colours("red", "green", "blue"), loader_of(0, 1, 2))
+    loader = DataLoader(TensorDataset(torch.zeros(3, 3, 8, 8), torch.tensor([0, 1, 5])), batch_size=1)
+    with pytest.raises(DataError, match=r"the loader val has targets from 5 to 5 in batch 3; expected 0 to 2"):
+        evaluate(Colours("red", "green", "blue"), named(loader))
+    with pytest.raises(DataError, match=r"val has classes that .* lacks: 'red' \(3 images\)"):
+        evaluate(Colours("blue", "green"), data)
 
 
 def test_a_loader_whose_classes_have_another_order_is_matched_by_name():
@@ -138,19 +142,6 @@ def test_a_loader_whose_classes_have_another_order_is_matched_by_name():
     loader.dataset.classes = ["red", "green", "blue"]
     for order in (("red", "green", "blue"), ("green", "blue", "red")):
         assert evaluate(Colours(*order), loader).top1 == 1
-
-
-def test_numbers_without_names_are_refused_where_classes_have_names():
-    with pytest.raises(
-        DataError, match=r"numbers without names, and the classes of the model have names: 'red', 'green'"
-    ):
-        evaluate(Colours("red", "green", "blue"), loader_of(0, 1, 2))
-
-
-def test_a_label_out_of_range_in_a_later_batch_is_told():
-    loader = DataLoader(TensorDataset(torch.zeros(3, 3, 8, 8), torch.tensor([0, 1, 5])), batch_size=1)
-    with pytest.raises(DataError, match=r"the loader val has targets from 5 to 5 in batch 3; expected 0 to 2"):
-        evaluate(Colours("red", "green", "blue"), named(loader))
 
 
 class Recorder:

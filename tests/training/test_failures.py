@@ -16,6 +16,8 @@ def test_what_to_type_names_what_no_file_holds():
     assert say_how_to_resume(Path("runs/a b")) == "Go on with: zoo finetune --resume 'runs/a b'"
     text = say_how_to_resume(Path("runs/a"), ["data", "model"])
     assert text == "Go on with: zoo.resume('runs/a', data=data, model=model), with the same data and model as before."
+    with pytest.raises(Interrupted, match=r"^stopped after 2 epochs\.$"):
+        fail(Interrupted("stopped after 2 epochs."))
 
 
 @pytest.mark.parametrize(
@@ -40,11 +42,6 @@ def test_what_to_type_names_what_no_file_holds():
 def test_what_the_system_has_ended_is_one_sentence_and_how_to_go_on(error, kind, text):
     with pytest.raises(kind, match=text):
         fail(error)
-
-
-def test_a_run_that_was_stopped_has_said_so_already():
-    with pytest.raises(Interrupted, match=r"^stopped after 2 epochs\.$"):
-        fail(Interrupted("stopped after 2 epochs."))
 
 
 @pytest.mark.parametrize("error", [InputError("wrong"), TrainingError("the loss is nan")])

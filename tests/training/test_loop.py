@@ -108,7 +108,7 @@ def test_accumulated_batches_are_one_big_batch(images, steps):
     assert_same(network, train_by_hand(make_network(), Batches(images, size=12)), tolerance=1e-6)
 
 
-def test_a_loss_that_is_no_number_stops_the_run():
+def test_a_loss_that_is_no_number_or_a_loader_that_ends_early_is_told():
     batches = Batches()
     batches.images[int(torch.randperm(24, generator=torch.Generator().manual_seed(0))[9])] = math.nan
     position = Position()
@@ -116,9 +116,6 @@ def test_a_loss_that_is_no_number_stops_the_run():
         train(make_network(), batches, position=position)
     assert position.step == 2
     assert position.first_loss <= position.highest_loss
-
-
-def test_a_loader_that_ends_early_is_told():
     with pytest.raises(TrainingError, match="the training data ended after 6 of 8 batches"):
         train(make_network(), Batches(24, size=4, length=8))
 
@@ -392,7 +389,7 @@ def test_a_run_that_is_out_of_memory_goes_on_with_smaller_chunks(where, accumula
     assert position == Position(epoch=2, step=expected[-1].step)
 
 
-def test_a_step_begins_again_from_its_first_batch():
+def test_a_step_begins_again_from_its_first_batch_without_gradients():
     class Growing(Batches):
         def epoch(self, epoch, start_batch=0):
             yield from [(self.images[:2], self.targets[:2]), (self.images[2:10], self.targets[2:10])][start_batch:]
@@ -404,8 +401,6 @@ def test_a_step_begins_again_from_its_first_batch():
     assert_same(network, expected)
     assert result[0].loss == wanted[0].loss
 
-
-def test_gradients_are_freed_before_a_step_begins_again():
     class Watching(Cramped):
         def forward(self, images):
             gradients.append(self.head.weight.grad is not None)
@@ -416,14 +411,11 @@ def test_gradients_are_freed_before_a_step_begins_again():
     assert gradients == [False, False, True]  # the head's had been there when the body's failed
 
 
-def test_not_even_one_image_is_told():
+def test_chunks_of_one_image_or_none_are_told():
     network = Cramped(0)
     network.body[0] = nn.LayerNorm(6)
     with pytest.raises(TrainingError, match=r"single image in the network \(.*DefaultCPUAllocator.*image_size"):
         train(network, Batches(22, size=8))
-
-
-def test_a_norm_that_cannot_learn_from_one_image_is_told():
     with pytest.raises(TrainingError, match=r"a chunk of a single image, .* a larger chunk_size, or freeze_norm"):
         train(Cramped(99), Batches(9, size=3), micro_batches=Chunks(2))
     with pytest.raises(TrainingError, match=r"a chunk of a single image"):
@@ -447,16 +439,7 @@ def test_in_several_processes_it_is_told_which_size_to_take(monkeypatch):
         train(Cramped(2), Batches(22, size=8), accelerator=accelerator)
 
 
-def test_other_errors_are_no_lack_of_memory():
-    class Broken(Cramped):
-        def forward(self, images):
-            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
-
-    with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        train(Broken(2), Batches())
-
-
-def test_an_optimizer_that_is_out_of_memory_is_told():
+def test_lack_of_memory_elsewhere_is_told():
     network = make_network()
 
     class Hungry(torch.optim.SGD):
@@ -465,9 +448,6 @@ def test_an_optimizer_that_is_out_of_memory_is_told():
 
     with pytest.raises(TrainingError, match=r"memory ran out in the optimizer's step \(CUDA .*smaller chunk_size"):
         train(network, Batches(), optimizer=Hungry(network.parameters(), lr=0.1))
-
-
-def test_a_loader_that_is_out_of_memory_is_told():
     batches = Batches()
     batches.epoch = lambda epoch, start_batch: map(fail, [0])
 
@@ -476,3 +456,10 @@ def test_a_loader_that_is_out_of_memory_is_told():
 
     with pytest.raises(TrainingError, match=r"memory ran out while a batch was loaded"):
         train(make_network(), batches)
+
+    class Broken(Cramped):
+        def forward(self, images):
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        train(Broken(2), Batches())

@@ -64,16 +64,13 @@ def test_options_and_preprocessing_come_back(run, model, change):
         assert torch.equal(load_model(other.path)(IMAGES), first(IMAGES))
 
 
-def test_a_run_without_weights(run, model):
+def test_weights_that_are_missing_or_of_another_shape(run, model):
     run.write_json("config.json", describe_model(model).model_dump())
     with pytest.raises(WeightsError, match=r"has no model\.safetensors: the folder is not whole"):
         load_model(run.path)
     run.save_state({})
     with pytest.raises(WeightsError, match=r"has no model\.safetensors: it was interrupted; resume it"):
         load_model(run.path)
-
-
-def test_weights_of_another_shape(run, model):
     run.save_model(model, zoo.get(TINY, num_classes=4).state_dict())
     with pytest.raises(WeightsError, match=r"classifier\.weight \(file \[4, 256\], model \[3, 256\]\)"):
         load_model(run.path)
@@ -207,16 +204,13 @@ def test_a_run_that_was_saved_with_the_names_of_a_wrapper_is_loaded(run, model, 
     assert torch.equal(loaded(IMAGES), model.eval()(IMAGES))
 
 
-def test_a_child_of_ones_own_may_be_called_module(run):
+def test_names_of_wrappers_are_taken_off_if_all_have_them(run, model):
     network = nn.Module()
     network.module, network.forward = nn.Linear(2, 2), lambda images: images
     run.save_model(network, network.state_dict())
     other = nn.Module()
     other.module, other.forward = nn.Linear(2, 2), lambda images: images
     assert torch.equal(load_model(run.path, other).module.weight, network.module.weight)
-
-
-def test_names_that_do_not_fit_without_a_wrapper_either_are_told(run, model):
     run.save_model(model, {f"module.x{name}": tensor for name, tensor in model.state_dict().items()})
     with pytest.raises(WeightsError, match="missing"):
         load_model(run.path)

@@ -43,15 +43,12 @@ def test_what_is_none_is_refused(folder, name, kind, tmp_path):
             check_inside(folder, name)
 
 
-def test_a_damaged_picture(folder):
+def test_a_damaged_picture_or_none(folder):
     content = bytearray((folder / "a.png").read_bytes())
     content[-20] ^= 1
     (folder / "a.png").write_bytes(content)
     with pytest.raises(InputError, match=r"a\.png' is not sent: "):
         read_run_file(folder, "a.png")
-
-
-def test_what_is_not_there_is_left_to_its_reader(folder):
     check_inside(folder, "none.json")
 
 

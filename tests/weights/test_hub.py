@@ -104,13 +104,10 @@ def test_a_cached_commit_needs_no_request(hub: HubServer, commit: str) -> None:
     assert not hub.requests
 
 
-def test_a_cached_branch_is_used_when_the_hub_is_down(hub: HubServer, commit: str) -> None:
+def test_a_cached_branch_is_used_when_the_hub_is_down_or_resets(hub: HubServer, commit: str) -> None:
     fetch_file(WANTED)
     hub.fail(".*", status=503, times=None)
     assert fetch_file(WANTED)[1] == commit
-
-
-def test_a_cached_branch_is_used_when_connections_are_reset(hub: HubServer, commit: str) -> None:
     fetch_file(WANTED)
     hub.fail(".*", reset=True, times=None)
     assert fetch_file(WANTED)[1] == commit
@@ -230,12 +227,9 @@ def test_a_transfer_that_fails_twice_is_healed(
     assert sum(waits) < 4
 
 
-def test_a_body_of_another_length_than_announced_is_fetched_again(hub: HubServer, commit: str) -> None:
+def test_a_body_that_is_cut_is_fetched_again(hub: HubServer, commit: str) -> None:
     hub.fail("GET .*/model.safetensors", body=CONTENT[:-1])
     assert fetch_file(WANTED)[0].read_bytes() == CONTENT
-
-
-def test_a_truncated_body_is_fetched_again(hub: HubServer, commit: str) -> None:
     hub.fail("GET .*/model.safetensors", truncate=100)
     assert fetch_file(WANTED)[0].read_bytes() == CONTENT
 
@@ -276,24 +270,18 @@ def test_no_such_file(commit: str) -> None:
     assert "has no file 'absent.safetensors' in revision 'main'. Only safetensors" in text
 
 
-def test_gated(hub: HubServer, commit: str) -> None:
+def test_refused_access_is_explained(hub: HubServer, commit: str) -> None:
     hub.tokens, hub.gated = {"hf_friend", "hf_stranger"}, {"org/tiny": {"hf_friend"}}
     page = f"Accept its terms at {hub.endpoint}/org/tiny, then log in"
     assert_matches(refusal(WANTED), f"org/tiny is gated, and no usable token was sent. {page}")
     text = refusal(replace(WANTED, token="hf_stranger"))
     assert_matches(text, f"org/tiny is gated, and the token that was sent has no access. {page}")
     assert "hf_stranger" not in text
-
-
-def test_a_token_that_is_not_accepted(hub: HubServer, commit: str) -> None:
     hub.tokens = set()
     text = refusal(replace(WANTED, token="hf_secret"))
     assert_matches(text, r"does not accept the token for org/tiny \(401\).*hf auth login")
     assert "hf_secret" not in text
     assert "hf_secret" not in repr(replace(WANTED, token="hf_secret"))
-
-
-def test_access_refused_without_a_reason(hub: HubServer, commit: str) -> None:
     hub.fail("HEAD", status=403, times=None)
     assert_matches(refusal(WANTED), r"refuses access to org/tiny \(403\)")
 
@@ -415,7 +403,7 @@ def test_plain_http_can_be_allowed(monkeypatch: pytest.MonkeyPatch, hub: HubServ
     assert asked == [("org/tiny", "model.safetensors")]
 
 
-def test_a_password_in_the_endpoint_is_not_logged(caplog):
+def test_a_password_in_the_endpoint_is_not_logged(caplog) -> None:
     logger = logging.getLogger("huggingface_hub.utils._http")
     with hiding_passwords():
         logger.warning("thrown while requesting HEAD %s", "http://user:secret@127.0.0.1:9/a")

@@ -17,7 +17,7 @@ from zoo.weights.licence import _TERMS, Licence, check_commercial, find_terms
         ("unknown", False),
     ],
 )
-def test_commercial_is_what_the_weights_allow(weights, expected):
+def test_commercial_is_what_the_weights_allow(weights, expected) -> None:
     assert Licence("Apache-2.0", weights).commercial is expected
 
 
@@ -33,7 +33,7 @@ def test_commercial_is_what_the_weights_allow(weights, expected):
         ("cc-by-nc-4.0", False, "1", False),
     ],
 )
-def test_commercial_use_can_be_asked_for(monkeypatch, licence, commercial, environment, refused):
+def test_commercial_use_can_be_asked_for(monkeypatch, licence, commercial, environment, refused) -> None:
     monkeypatch.setenv("ZOO_COMMERCIAL_ONLY", environment)
     if not refused:
         check_commercial("tiny", licence, commercial)
@@ -48,6 +48,12 @@ def test_every_licence_of_the_registry_is_known() -> None:
     assert LICENCE in licences
     for licence in licences - {"unknown"}:
         assert find_terms(licence).link.startswith("https://"), licence
+    terms = find_terms("licenseref-garden")
+    assert (terms.name, terms.link, terms.on_hub) == ("licenseref-garden", "", False)
+    assert terms.words == "its terms are not known here"
+    assert terms.may_pass_on, "nobody can tell; the push says so"
+    assert not any(terms.words.endswith(".") for terms in _TERMS.values())
+    assert all(key == key.lower() for key in _TERMS)
 
 
 @pytest.mark.parametrize("licence", ["apache-2.0", "Apache-2.0", " MIT ", "bsd-3-clause", "cc-by-nc-4.0"])
@@ -61,15 +67,3 @@ def test_licences_under_which_copies_may_be_given_away(licence: str) -> None:
 @pytest.mark.parametrize("licence", [LICENCE, "cc-by-nd-4.0", "cc-by-nc-nd-4.0"])
 def test_licences_under_which_they_may_not(licence: str) -> None:
     assert not find_terms(licence).may_pass_on
-
-
-def test_a_licence_of_somebodys_own() -> None:
-    terms = find_terms("licenseref-garden")
-    assert (terms.name, terms.link, terms.on_hub) == ("licenseref-garden", "", False)
-    assert terms.words == "its terms are not known here"
-    assert terms.may_pass_on, "nobody can tell; the push says so"
-
-
-def test_sentences_have_no_full_stop_of_their_own() -> None:
-    assert not any(terms.words.endswith(".") for terms in _TERMS.values())
-    assert all(key == key.lower() for key in _TERMS)

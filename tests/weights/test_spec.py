@@ -71,6 +71,14 @@ def test_pinned_means_commit_and_digest() -> None:
     assert not replace(weights, revision=None).pinned
     assert not replace(weights, sha256=None).pinned
     assert vars(weights)["filename"] == "model.safetensors"
+    with pytest.raises(InputError, match=r"weights b\.pth: sha256 is 'x'; expected 64 hexadecimal digits"):
+        WebWeights(filename="b.pth", sha256="x", locations=(), licence="mit", repo_setting="a")
+    with pytest.raises(WeightsError, match=r"no pretrained weights are known for tiny\. Pass pretrained= a path"):
+        find(True, None)
+    weights = Weights(repo="org/tiny", revision=None, sha256=None, licence="mit", source="ImageNet-1k, recipe A1")
+    assert "released for non-commercial research" in weights.caveat
+    assert weights.describe()["caveat"] == weights.caveat
+    assert replace(weights, source="COCO 2017").caveat == ""
 
 
 @pytest.mark.parametrize(
@@ -103,13 +111,6 @@ def test_commercial_licences(licence: str) -> None:
 )
 def test_licences_not_known_to_be_commercial(licence: str | None) -> None:
     assert not is_commercial(licence)
-
-
-def test_the_caveat_of_imagenet_stands_beside_the_licence() -> None:
-    weights = Weights(repo="org/tiny", revision=None, sha256=None, licence="mit", source="ImageNet-1k, recipe A1")
-    assert "released for non-commercial research" in weights.caveat
-    assert weights.describe()["caveat"] == weights.caveat
-    assert replace(weights, source="COCO 2017").caveat == ""
 
 
 def test_a_cached_file_is_hashed_once(hub: HubServer, known: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,11 +220,6 @@ def test_corruption_without_a_network(hub: HubServer, known: Weights) -> None:
     hub.fail(".*", status=503, times=None)
     with pytest.raises(WeightsError, match=rf"expected {SHA256}\. A new download failed: .* answered 503 .* Three"):
         find(True, known)
-
-
-def test_no_weights_are_known() -> None:
-    with pytest.raises(WeightsError, match=r"no pretrained weights are known for tiny\. Pass pretrained= a path"):
-        find(True, None)
 
 
 def test_errors_of_the_hub_name_the_model(hub: HubServer, known: Weights) -> None:
@@ -500,11 +496,6 @@ def test_a_published_file_of_another_program_has_its_licence(tmp_path: Path) -> 
     assert (found.licence, found.pinned) == ("cc-by-nc-4.0", True)
     with pytest.raises(WeightsError, match=r"no pretrained weights are known for tiny"):
         find_weights(True, known, name="tiny")
-
-
-def test_the_digest_of_published_files_is_checked_where_it_is_written_down() -> None:
-    with pytest.raises(InputError, match=r"weights b\.pth: sha256 is 'x'; expected 64 hexadecimal digits"):
-        WebWeights(filename="b.pth", sha256="x", locations=(), licence="mit", repo_setting="a")
 
 
 class Sleepy(ModelInterface, Tiny):

@@ -121,19 +121,6 @@ def test_a_recipe_with_the_files_that_it_includes(birds: Path) -> None:
     ]
 
 
-def test_nothing_of_a_recipe_is_dropped(birds: Path) -> None:
-    translation = translate_recipe(birds)
-    told = {line.key.partition(".")[0] for line in translation.lines} | set(translation.left_out)
-    for text in (BIRDS, BIRDS_TRAIN_PARAMS):
-        keys = {row.partition(":")[0] for row in text.splitlines() if row[:1].strip(" #-")}
-        assert keys - {"rate", "training_hyperparams"} <= told
-    assert translation.left_out["rate"] == "it is no training parameter"
-    assert set(translation.left_out) == {
-        *("defaults", "num_classes", "rate", "arch_params", "checkpoint_params", "train_dataloader", "val_dataloader"),
-        *("dataset_params", "experiment_name", "multi_gpu", "num_gpus"),
-    }
-
-
 def test_what_is_told_of_a_recipe(birds: Path) -> None:
     translation = translate_recipe(birds)
     assert line(translation, "architecture") == (
@@ -147,6 +134,18 @@ def test_what_is_told_of_a_recipe(birds: Path) -> None:
     reason = translation.left_out["defaults"]
     assert reason.startswith("not found beside it: checkpoint_params/nowhere_checkpoint_params.")
     assert line(translation, "seed")[-1].endswith("; unless a file that was not found says otherwise")
+    translation = translate_recipe(birds)
+    told = {line.key.partition(".")[0] for line in translation.lines} | set(translation.left_out)
+    for text in (BIRDS, BIRDS_TRAIN_PARAMS):
+        keys = {row.partition(":")[0] for row in text.splitlines() if row[:1].strip(" #-")}
+        assert keys - {"rate", "training_hyperparams"} <= told
+    assert translation.left_out["rate"] == "it is no training parameter"
+    assert set(translation.left_out) == {
+        *("defaults", "num_classes", "rate", "arch_params", "checkpoint_params", "train_dataloader", "val_dataloader"),
+        *("dataset_params", "experiment_name", "multi_gpu", "num_gpus"),
+    }
+    meant = translate_recipe(birds, exact=False).preset
+    assert (meant.compat, meant.warmup_epochs, meant.warmup_start) == (None, 3.0, 0.25)
 
 
 def test_a_written_preset_can_be_loaded(birds: Path, tmp_path: Path) -> None:
@@ -154,11 +153,6 @@ def test_a_written_preset_can_be_loaded(birds: Path, tmp_path: Path) -> None:
         preset = translate_recipe(birds, exact=exact).preset
         (tmp_path / "preset.yaml").write_text(preset.to_yaml())
         assert load_preset(tmp_path / "preset.yaml") == preset
-
-
-def test_exactness_is_handed_on(birds: Path) -> None:
-    meant = translate_recipe(birds, exact=False).preset
-    assert (meant.compat, meant.warmup_epochs, meant.warmup_start) == (None, 3.0, 0.25)
 
 
 def test_training_parameters_alone(birds: Path) -> None:
@@ -217,11 +211,6 @@ def test_library_defaults_are_known(tmp_path: Path) -> None:
     assert translation.left_out == {}
     assert not any("unless" in line.remark for line in translation.lines)
     assert line(translation, "defaults")[0] == "default_train_params, variable_setup"
-
-
-def test_a_recipe_that_includes_itself(tmp_path: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text("defaults: [recipe]\ninitial_lr: 0.1\n")
-    assert refusal(tmp_path / "recipe.yaml").endswith("includes more than 50 files. Does one include itself?")
 
 
 def test_references(tmp_path: Path) -> None:
@@ -300,10 +289,12 @@ def test_a_model_that_is_known_has_no_hooks(tmp_path: Path) -> None:
     assert recipe(tmp_path, f"architecture: resnet18\n{text}").preset.mode is None
 
 
-def test_a_file_that_is_missing(tmp_path: Path) -> None:
+def test_recipes_that_are_not_there_or_not_whole(tmp_path: Path) -> None:
     path = tmp_path / "no.yaml"
     assert refusal(path) == f"recipe '{path}' cannot be read: No such file or directory."
     assert refusal(tmp_path) == f"recipe '{tmp_path}' cannot be read: it is not a regular file."
+    (tmp_path / "recipe.yaml").write_text("defaults: [recipe]\ninitial_lr: 0.1\n")
+    assert refusal(tmp_path / "recipe.yaml").endswith("includes more than 50 files. Does one include itself?")
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_recorded_runs(case: dict[str, Any]) -> None:
                 assert found[place[name]] == pytest.approx(lr, rel=1e-12)
 
 
-def test_warm_up_steps_left_over_beside_a_warm_up_by_epoch() -> None:
+def test_warm_up_steps_left_over() -> None:
     found = rates(4, max_epochs=4, lr_mode="cosine", lr_warmup_epochs=1, lr_warmup_steps=8)
     assert found[:4] == near([0.05] * 4)
     assert found[4:14] == near([0.1] * 10)  # without them it would fall from step 6 on
@@ -74,9 +74,6 @@ def test_warm_up_steps_left_over_beside_a_warm_up_by_epoch() -> None:
     translation = course(lr_mode="cosine", lr_warmup_epochs=1, lr_warmup_steps=8)
     assert (translation.preset.warmup_epochs, translation.preset.warmup_steps) == (1, 8)
     assert remark(translation, "lr_warmup_steps") == "no warm-up by epoch; the cosine waits for all of them, as there"
-
-
-def test_left_over_steps_alone_delay_the_cosine_and_warm_nothing_up() -> None:
     translation = course(lr_mode="cosine", lr_warmup_steps=5)
     assert translation.preset.schedule == {"kind": "cosine", "warmup": "epoch"}
     assert rates(4, max_epochs=3, lr_mode="cosine", lr_warmup_steps=5)[:7] == near([0.1] * 7)
@@ -98,31 +95,26 @@ def test_poly_and_exponential() -> None:
     assert rates(4, max_epochs=2, lr_mode="exp", lr_decay_factor=0.5) == near(
         [0.1, *[0.1 * 0.5 ** (done / 4) for done in range(7)]]
     )
+    assert course(exact=False).preset.warmup_epochs == 0.0
+    by_batch = {"warmup_mode": "LinearBatchLRWarmup", "warmup_initial_lr": 0.01}
+    assert course(exact=False, **by_batch).preset.warmup_epochs == 0.0
+    assert rates(2, exact=False, max_epochs=2) == [0.1] * 4
 
 
-def test_a_milestone_counts_one_epoch_later() -> None:
+def test_steps_at_milestones_arrays_or_a_distance() -> None:
     found = rates(2, max_epochs=4, lr_mode="StepLRScheduler", lr_updates=[1, 2], lr_decay_factor=0.1)
     assert found == near([0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
     assert remark(course(lr_mode="step", lr_updates=[1], lr_decay_factor=0.1), "lr_mode").startswith("a milestone")
-
-
-def test_updates_may_be_an_array() -> None:
     translation = course(lr_mode="step", lr_updates=np.arange(2, 8, 3), lr_decay_factor=0.1)
     assert translation.preset.schedule["milestones"] == [2.0, 5.0]
     assert "- 2.0\n" in translation.preset.to_yaml()
-
-
-def test_updates_at_a_distance() -> None:
     values = {"lr_mode": "step", "step_lr_update_freq": 1.5, "lr_decay_factor": 0.1, "lr_cooldown_epochs": 1}
     assert course(**values).preset.schedule == {"kind": "step", "gamma": 0.1, "every_epochs": 1.5}
     found = rates(1, max_epochs=6, **values)  # ceil(1.5 x) = 2, 3, (5 is cool-down)
     assert found == near([0.1, 0.1, 0.1, 0.01, 0.001, 0.001])
-
-
-def test_cool_down() -> None:
-    found = rates(4, max_epochs=3, lr_mode="cosine", lr_cooldown_epochs=1)
-    assert found[8:] == near([found[8]] * 4)
-    assert found[8] < found[7]
+    values = {"initial_lr": 0.1, "lr_mode": "step", "lr_decay_factor": 0.1, "step_lr_update_freq": 99, "max_epochs": 9}
+    with pytest.raises(PresetError, match=r"step_lr_update_freq is 99: no update falls into the 9 epochs\. Lower it\."):
+        translate(values, exact=False)
 
 
 def test_a_function() -> None:
@@ -143,13 +135,19 @@ def test_a_function() -> None:
     assert (line.field, line.ours) == ("schedule.function", "halve")
 
 
-def test_no_schedule() -> None:
+def test_no_schedule_or_other_parameters() -> None:
     assert rates(2, max_epochs=2, lr_mode=None) == [0.1] * 4
     assert course().preset.schedule == course(lr_mode=None).preset.schedule == "constant"
     assert rates(2, max_epochs=3, lr_warmup_epochs=1) == near([0.05, 0.05, 0.1, 0.1, 0.1, 0.1])
+    found = rates(4, max_epochs=3, lr_mode="cosine", lr_cooldown_epochs=1)
+    assert found[8:] == near([found[8]] * 4)
+    assert found[8] < found[7]
+    translation = course(lr_mode="cosine", lr_updates=[3], lr_decay_factor=0.1, step_lr_update_freq=2)
+    for key in ("lr_updates", "lr_decay_factor", "step_lr_update_freq"):
+        assert remark(translation, key) == "not read by lr_mode 'cosine'"
 
 
-def test_a_scheduler_of_torch() -> None:
+def test_schedulers_of_torch() -> None:
     mode = {"StepLR": {"step_size": 1, "gamma": 0.5, "phase": "TRAIN_EPOCH_END"}}
     schedule = {"kind": "torch", "scheduler": "StepLR", "step_size": 1, "gamma": 0.5, "phase": "TRAIN_EPOCH_END"}
     assert course(lr_mode=mode).preset.schedule == schedule
@@ -157,23 +155,15 @@ def test_a_scheduler_of_torch() -> None:
     meant = {key: value for key, value in schedule.items() if key != "phase"} | {"per": "epoch"}
     assert course(exact=False, lr_mode=mode).preset.schedule == meant
     assert rates(2, exact=False, max_epochs=3, lr_mode=mode) == near([0.1, 0.1, 0.05, 0.05, 0.025, 0.025])
-
-
-def test_a_scheduler_of_torch_that_takes_a_function() -> None:
     mode = {"LambdaLR": {"lr_lambda": lambda epoch: 1 / (1 + epoch), "phase": "TRAIN_EPOCH_END"}}
     assert rates(1, max_epochs=3, lr_mode=mode) == near([0.1, 0.05, 0.1 / 3])
 
-
-def test_a_phase_may_be_their_enum() -> None:
     class Phase:
         name = "TRAIN_BATCH_END"
 
     mode = {"ExponentialLR": {"gamma": 0.5, "phase": Phase()}}
     assert course(lr_mode=mode).preset.schedule["phase"] == "TRAIN_BATCH_END"
     assert course(exact=False, lr_mode=mode).preset.schedule["per"] == "step"
-
-
-def test_only_the_first_scheduler_counts() -> None:
     mode = {"ConstantLR": {"phase": "TRAIN_EPOCH_END"}, "LinearLR": {"phase": "TRAIN_EPOCH_END"}}
     assert course(lr_mode=mode).left_out == {"lr_mode.LinearLR": "there the first scheduler alone is looked at"}
 
@@ -216,12 +206,6 @@ def test_one_start_for_all_without_exactness_is_a_proportion() -> None:
     assert [made.rates(step)["default"] for step in range(3)] == near([0.05, 0.075, 0.1])
 
 
-def test_a_start_above_all_rates_without_exactness() -> None:
-    translation = course(exact=False, lr_warmup_epochs=2, warmup_initial_lr=0.5)
-    assert (translation.preset.warmup_start, translation.preset.warmup_start_lr) == (1.0, None)
-    assert rates(1, exact=False, max_epochs=3, lr_warmup_epochs=2, warmup_initial_lr=0.5) == near([0.1, 0.1, 0.1])
-
-
 def test_a_start_for_every_group() -> None:
     values = {
         "initial_lr": {"conv": 0.01, "fc1": 0.0, "default": 0.1},
@@ -240,19 +224,16 @@ def test_a_start_for_every_group() -> None:
     assert [made.rates(step)["conv"] for step in range(3)] == near([0.001, 0.0055, 0.01])
 
 
-def test_a_start_by_group_for_one_rate() -> None:
+def test_starts_of_the_warm_up() -> None:
     translation = course(lr_warmup_epochs=2, warmup_initial_lr={"default": 0.01, "fc": 0.1})
     assert translation.preset.warmup_start_lr == 0.01
     assert translation.left_out == {"warmup_initial_lr.fc": "initial_lr has no such key"}
-
-
-def test_a_start_without_warm_up() -> None:
     assert remark(course(warmup_initial_lr=0.01), "warmup_initial_lr") == "there is no warm-up"
-
-
-def test_the_usual_start() -> None:
     assert remark(course(lr_warmup_epochs=3), "warmup_initial_lr") == "lr / 4, as there"
     assert course(exact=False, lr_warmup_epochs=3).preset.warmup_start == 0.25
+    translation = course(exact=False, lr_warmup_epochs=2, warmup_initial_lr=0.5)
+    assert (translation.preset.warmup_start, translation.preset.warmup_start_lr) == (1.0, None)
+    assert rates(1, exact=False, max_epochs=3, lr_warmup_epochs=2, warmup_initial_lr=0.5) == near([0.1, 0.1, 0.1])
 
 
 def test_meant_lengths() -> None:
@@ -265,13 +246,6 @@ def test_meant_lengths() -> None:
     assert remark(translation, "lr_warmup_epochs") == "not read by warmup_mode 'LinearBatchLRWarmup'"
 
 
-def test_no_warm_up_is_said_where_a_preset_would_have_one() -> None:
-    assert course(exact=False).preset.warmup_epochs == 0.0
-    by_batch = {"warmup_mode": "LinearBatchLRWarmup", "warmup_initial_lr": 0.01}
-    assert course(exact=False, **by_batch).preset.warmup_epochs == 0.0
-    assert rates(2, exact=False, max_epochs=2) == [0.1] * 4
-
-
 def test_meant_steps() -> None:
     values = {"lr_mode": "step", "lr_updates": [1, 2], "lr_decay_factor": 0.1}
     assert course(exact=False, **values).preset.schedule == {
@@ -282,12 +256,6 @@ def test_meant_steps() -> None:
     assert rates(1, exact=False, max_epochs=4, **values) == near([0.1, 0.01, 0.001, 0.001])
     values = {"lr_mode": "step", "step_lr_update_freq": 1.5, "lr_decay_factor": 0.1, "lr_cooldown_epochs": 1}
     assert course(exact=False, **values).preset.schedule["milestones"] == [2.0, 3.0, 5.0, 6.0, 8.0]
-
-
-def test_parameters_of_other_schedules_are_told() -> None:
-    translation = course(lr_mode="cosine", lr_updates=[3], lr_decay_factor=0.1, step_lr_update_freq=2)
-    for key in ("lr_updates", "lr_decay_factor", "step_lr_update_freq"):
-        assert remark(translation, key) == "not read by lr_mode 'cosine'"
 
 
 @pytest.mark.parametrize(
@@ -326,12 +294,6 @@ def test_parameters_of_other_schedules_are_told() -> None:
 )
 def test_what_is_wrong(values: dict[str, Any], expected: str) -> None:
     assert expected in complaint(**values)
-
-
-def test_a_distance_that_is_too_long() -> None:
-    values = {"initial_lr": 0.1, "lr_mode": "step", "lr_decay_factor": 0.1, "step_lr_update_freq": 99, "max_epochs": 9}
-    with pytest.raises(PresetError, match=r"step_lr_update_freq is 99: no update falls into the 9 epochs\. Lower it\."):
-        translate(values, exact=False)
 
 
 def test_what_the_preset_refuses_is_told_too() -> None:

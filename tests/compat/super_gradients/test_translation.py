@@ -158,18 +158,15 @@ def test_what_they_take_for_granted_is_told() -> None:
     assert translation.left_out == {}
 
 
-def test_exactness_is_a_switch() -> None:
+def test_exactness_is_a_switch_and_the_preset_can_be_saved() -> None:
     assert translate({"initial_lr": 0.1}).preset.compat == "super-gradients"
     assert translate({"initial_lr": 0.1}, exact=False).preset.compat is None
-
-
-def test_a_preset_of_them_can_be_saved() -> None:
     for values in (DETECTOR, CLASSIFIER):
         preset = translate(values).preset
         assert "compat: super-gradients\n" in preset.to_yaml()
 
 
-def test_one_warning_lists_what_is_left_out() -> None:
+def test_a_warning_lists_what_is_left_out_if_anything_is() -> None:
     with pytest.warns(UserWarning) as caught:  # noqa: PT030 - the whole text is compared
         preset = training_params({"initial_lr": 0.1, "sync_bn": True, "lr_warmup_epoch": 3})
     assert preset == translate({"initial_lr": 0.1}).preset
@@ -179,9 +176,6 @@ def test_one_warning_lists_what_is_left_out() -> None:
         "  lr_warmup_epoch: unknown to super-gradients. Did you mean 'lr_warmup_epochs' or 'lr_warmup_steps'?"
     ]
     assert caught[0].filename == __file__
-
-
-def test_no_warning_if_all_is_translated() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert training_params({"initial_lr": 0.1, "sync_bn": False, "max_epochs": 3}).epochs == 3
@@ -198,14 +192,6 @@ def test_finetune(rate: float) -> None:
     translation = given(initial_lr=rate, finetune=True)
     assert (translation.preset.lr, translation.preset.mode) == (float(rate), "head")
     assert "theirs drift" in remark(translation, "finetune")
-
-
-def test_a_mapping_keeps_its_order() -> None:
-    translation = given(initial_lr={"default": 0, "b": 1, "a.": np.float32(0.5)}, finetune=False)
-    assert translation.preset.lr == {"default": 0.0, "b": 1.0, "a.": 0.5}
-    assert list(translation.preset.lr) == ["default", "b", "a."]
-    assert translation.preset.mode is None
-    assert remark(translation, "finetune") == "initial_lr says what learns"
 
 
 @pytest.mark.parametrize(
@@ -259,16 +245,13 @@ def test_recorded_groups(case: dict[str, Any]) -> None:
     assert {(name, group.lr, group.weight_decay) for group in made.trained for name in group.names} == expected
 
 
-def test_a_frozen_prefix_freezes_a_longer_one_if_it_has_to_be_exact() -> None:
+def test_prefixes_that_freeze() -> None:
     values = {"initial_lr": {"conv": 0, "conv1": 0.2, "default": 0.1}}
     exact, meant = translate(values), translate(values, exact=False)
     assert exact.preset.lr == {"conv": 0.0, "conv1": 0.0, "default": 0.1}
     assert remark(exact, "initial_lr").startswith("conv1: 0 as there, where a shorter prefix with rate 0 wins;")
     assert meant.preset.lr == {"conv": 0.0, "conv1": 0.2, "default": 0.1}
     assert remark(meant, "initial_lr").startswith("of prefixes that overlap the longest counts;")
-
-
-def test_default_is_no_prefix() -> None:
     translation = given(initial_lr={"def": 0, "default": 0.1})
     assert translation.preset.lr == {"def": 0.0, "default": 0.1}
 
@@ -313,6 +296,12 @@ def test_numbers_alone_are_handed_to_hooks() -> None:
     assert translation.preset.training_params == {"freeze_layers": 3, "use_it": True}
     assert set(translation.left_out) == {"mode_of_mine", "multiply", "shares"}
     assert translation.left_out["shares"] == "unknown to super-gradients."
+    translation = given(warmup_epochs=3, lr=0.1)
+    assert translation.left_out["warmup_epochs"] == (
+        "a field of a preset, unknown to super-gradients. Did you mean 'lr_warmup_epochs' or 'lr_warmup_steps'?"
+    )
+    assert "lr" in translation.left_out
+    assert translation.preset.warmup_epochs is None
 
 
 @pytest.mark.parametrize(
@@ -323,15 +312,6 @@ def test_a_misspelt_number_is_not_handed_to_hooks(key: str, meant: str) -> None:
     translation = given(**{key: 3})
     assert translation.preset.training_params == {}
     assert translation.left_out[key].startswith(f"unknown to super-gradients. Did you mean {meant!r}")
-
-
-def test_a_field_of_a_preset_is_no_parameter_of_theirs() -> None:
-    translation = given(warmup_epochs=3, lr=0.1)
-    assert translation.left_out["warmup_epochs"] == (
-        "a field of a preset, unknown to super-gradients. Did you mean 'lr_warmup_epochs' or 'lr_warmup_steps'?"
-    )
-    assert "lr" in translation.left_out
-    assert translation.preset.warmup_epochs is None
 
 
 @pytest.mark.parametrize(
@@ -369,13 +349,10 @@ def test_the_flag_that_loses_the_default_decay(name: str, own: str) -> None:
     assert translate(values | {"optimizer_params": {"weight_decay": 0.1}}).preset.weight_decay == 0.1
 
 
-def test_a_class_is_taken_by_its_name() -> None:
+def test_names_of_optimizers_are_taken_as_they_are() -> None:
     assert given(optimizer=torch.optim.Adam).preset.weight_decay == 1e-4
     assert given(optimizer=torch.optim.NAdam).preset.optimizer == "NAdam"
     assert given(optimizer=type("Lamb", (), {})).preset.optimizer == "Lamb"
-
-
-def test_another_name_is_kept() -> None:
     translation = given(optimizer="Adagrad")
     assert (translation.preset.optimizer, translation.preset.weight_decay) == ("Adagrad", None)
     assert remark(translation, "optimizer").startswith("none of super-gradients' own.")
@@ -397,20 +374,22 @@ def test_optimizers_that_no_preset_holds(optimizer: Any, expected: str) -> None:
     assert found.startswith(expected)
 
 
-def test_a_rate_among_the_arguments_has_no_effect() -> None:
-    translation = given(optimizer_params={"lr": 3, "momentum": 0.5})
-    assert translation.preset.optimizer_params == {"momentum": 0.5}
-    assert translation.left_out == {
-        "optimizer_params.lr": "it has no effect there either: every group has a rate of its own"
-    }
-
-
-def test_accumulation_is_explained() -> None:
+def test_accumulation_and_rates_among_arguments_are_explained() -> None:
     assert remark(given(batch_accumulate=4), "batch_accumulate") == (
         "there the gradients of 4 batches are added up, here averaged: for the same steps SGD needs lr × 4, "
         "weight_decay / 4 and clip_grad_norm / 4"
     )
     assert remark(given(batch_accumulate=1), "batch_accumulate") == ""
+    translation = given(optimizer_params={"lr": 3, "momentum": 0.5})
+    assert translation.preset.optimizer_params == {"momentum": 0.5}
+    assert translation.left_out == {
+        "optimizer_params.lr": "it has no effect there either: every group has a rate of its own"
+    }
+    translation = given(initial_lr={"default": 0, "b": 1, "a.": np.float32(0.5)}, finetune=False)
+    assert translation.preset.lr == {"default": 0.0, "b": 1.0, "a.": 0.5}
+    assert list(translation.preset.lr) == ["default", "b", "a."]
+    assert translation.preset.mode is None
+    assert remark(translation, "finetune") == "initial_lr says what learns"
 
 
 @pytest.mark.parametrize(
@@ -436,17 +415,17 @@ def test_ema_that_is_off() -> None:
     assert remark(translation, "ema_params") == "without effect beside the others"
 
 
-def test_precision_and_compile() -> None:
+def test_precision_compile_clipping_and_metrics() -> None:
     assert given(mixed_precision=False).preset.precision == "no"
     translation = given(mixed_precision=True, torch_compile="on")
     assert (translation.preset.precision, translation.preset.compile) == ("fp16", True)
     assert "needs a GPU" in remark(translation, "mixed_precision")
-
-
-def test_clipping() -> None:
     assert given(clip_grad_norm=2).preset.clip_grad_norm == 2.0
     assert complaints(clip_grad_norm=0) == ["clip_grad_norm is 0; expected a number above 0, or null for no limit."]
     assert complaints(clip_grad_norm=-1) == ["clip_grad_norm is -1; expected a finite number, 0 or more."]
+    translation = given(train_metrics_list=["Accuracy", "Top5"], valid_metrics_list=[{"DetectionMetrics": {}}])
+    assert remark(translation, "train_metrics_list").startswith("a run reports loss, top-1, top-5")
+    assert set(translation.left_out) == {"valid_metrics_list"}
 
 
 @pytest.mark.parametrize(
@@ -484,12 +463,6 @@ def test_which_weights_are_kept(values: dict[str, Any], keep: str) -> None:
     translation = given(**values)
     assert translation.preset.keep == keep
     assert ("metric_to_watch" in translation.left_out) == ("metric_to_watch" in values and keep == "last")
-
-
-def test_metrics() -> None:
-    translation = given(train_metrics_list=["Accuracy", "Top5"], valid_metrics_list=[{"DetectionMetrics": {}}])
-    assert remark(translation, "train_metrics_list").startswith("a run reports loss, top-1, top-5")
-    assert set(translation.left_out) == {"valid_metrics_list"}
 
 
 def test_values_that_are_not_there_yet_are_left_out() -> None:

@@ -274,9 +274,11 @@ def test_images_of_another_type_or_layout_are_the_same_images(resnet, images):
     assert torch.equal(engine(lay_channels_last(images))[0], expected)
 
 
-def test_images_of_integers_are_refused(resnet):
+def test_what_is_no_float_tensor_or_has_no_trunk_is_refused(resnet):
     with pytest.raises(InputError, match=r"images are of torch\.uint8; expected normalised floating-point numbers"):
         TrunkEngine(resnet, device="cpu")(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    with pytest.raises(InputError, match=r"Linear has no trunk to run by itself"):
+        TrunkEngine(nn.Linear(2, 2), device="cpu")
 
 
 class Odd(ModelInterface, nn.Module):
@@ -301,11 +303,6 @@ class Odd(ModelInterface, nn.Module):
 def test_other_things_than_tensors_are_refused(give, images):
     with pytest.raises(InputError, match=r"the trunk gives a (list|tuple|dict); expected one tensor, or a tuple"):
         TrunkEngine(Odd(give), device="cpu")(images)
-
-
-def test_a_model_without_trunk_is_refused():
-    with pytest.raises(InputError, match=r"Linear has no trunk to run by itself"):
-        TrunkEngine(nn.Linear(2, 2), device="cpu")
 
 
 def test_the_digest_is_that_of_the_trunk_alone():
@@ -417,8 +414,6 @@ def test_what_cannot_be_compiled_runs_as_without(monkeypatch, images):
     assert not engine.describe()["compiled"]
     torch._dynamo.reset()
 
-
-def test_a_torch_that_cannot_compile_at_all(monkeypatch, images):
     def refuse(*args, **options):
         raise RuntimeError("torch.compile is not supported on Python 3.99")
 
@@ -496,11 +491,6 @@ def test_parametrizations_count():
     assert len(digests) == 3
 
 
-def test_what_cannot_be_read_has_no_digest():
-    with pytest.raises(UnreadableCodeError, match=r"^Own.act is a Generator, whose state cannot be read$"):
-        digest_trunk(Own(torch.Generator()))
-
-
 def replace_forward(module):
     original = module.forward
     module.forward = lambda images: original(images) * 2
@@ -546,3 +536,5 @@ def test_hooks_of_all_modules_are_found():
         assert find_patch(make()).startswith("all modules have a forward hook")
     finally:
         handle.remove()
+    with pytest.raises(UnreadableCodeError, match=r"^Own.act is a Generator, whose state cannot be read$"):
+        digest_trunk(Own(torch.Generator()))

@@ -72,14 +72,6 @@ def test_other_code_and_other_values_have_other_digests(one, other):
     assert read(one) == read(one)
 
 
-def test_a_global_that_a_function_uses_counts(monkeypatch):
-    before = read(uses_a_global)
-    monkeypatch.setattr(sys.modules[__name__], "SCALE", 3.0)
-    after = read(uses_a_global)
-    monkeypatch.setattr(sys.modules[__name__], "helper", lambda x: x)
-    assert len({before, after, read(uses_a_global)}) == 3
-
-
 def make_class(body):
     space = {"__name__": "script", "nn": nn, "torch": torch}
     exec(body, space)
@@ -89,8 +81,13 @@ def make_class(body):
 BODY = "class Net(nn.Module):\n    def forward(self, x):\n        return torch.relu(x)\n"
 
 
-def test_where_code_stands_does_not_count():
+def test_where_code_stands_does_not_count(monkeypatch):
     assert read(make_class(BODY)) == read(make_class("\n\n# moved\n" + BODY))
+    before = read(uses_a_global)
+    monkeypatch.setattr(sys.modules[__name__], "SCALE", 3.0)
+    after = read(uses_a_global)
+    monkeypatch.setattr(sys.modules[__name__], "helper", lambda x: x)
+    assert len({before, after, read(uses_a_global)}) == 3
 
 
 @pytest.mark.parametrize(
@@ -177,25 +174,19 @@ def test_what_cannot_be_read_is_an_error(value, reason):
     assert str(caught.value).startswith(reason)
 
 
-def test_where_it_need_not_be_read_its_class_is_named():
-    assert CodeDigest({}).of(np.random.default_rng(0), "here", strict=False).startswith("a numpy.random")
-
-
-def test_cycles_end():
+def test_parts_of_others_are_named_and_cycles_end():
     first, second = Part(1), Part(2)
     first.factor, second.factor = second, first
     assert read(first) == read(first)
     other = Part(1)
     other.factor = other
     assert read(other) != read(first)
-
-
-def test_parts_that_somebody_else_digests_are_named():
     module = nn.Linear(2, 2)
     assert CodeDigest({id(module): "block.0"}).of([module], "here") == CodeDigest({id(module): "block.0"}).of(
         [module], "there"
     )
     assert CodeDigest({id(module): "block.0"}).of(module, "here") == "module 'block.0'"
+    assert CodeDigest({}).of(np.random.default_rng(0), "here", strict=False).startswith("a numpy.random")
 
 
 def test_libraries_and_scripts_are_told_apart():
@@ -204,9 +195,6 @@ def test_libraries_and_scripts_are_told_apart():
     assert is_local("coloured_folder")
     for name in ("torch.nn", "timm.models.resnet", "json", "numpy", "zoo.models.classifier"):
         assert not is_local(name)
-
-
-def test_a_class_of_this_package_keeps_its_name_when_it_moves():
     from zoo.models.classifier import Classifier
 
     assert kind_of(Classifier) == "zoo.Classifier"

@@ -42,6 +42,8 @@ def test_places_go_view_by_view():
     assert split.samples == 6
     assert split.places(range(6)) == [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 1)]
     assert split.places(range(2, 4)) == [(2, 0), (0, 1)]
+    (part,) = run_of(Small()).first(make_feed(3))
+    assert part.shape == (1, 4)
 
 
 @pytest.mark.parametrize("views", [1, 3])
@@ -108,11 +110,6 @@ def test_numbers_too_large_are_refused_in_words():
         model.conv.weight *= 1e8
     with pytest.raises(DataError, match="bfloat16 or float32"):
         run_of(model).into_memory(Split(make_feed(5), 1), torch.float16)
-
-
-def test_the_first_image_tells_the_shapes():
-    (part,) = run_of(Small()).first(make_feed(3))
-    assert part.shape == (1, 4)
 
 
 def test_a_file_that_is_cut_short_while_a_run_uses_it_changes_nothing(tmp_path):

@@ -180,20 +180,14 @@ def test_modules_that_do_more_when_they_are_called_stay(which, way):
         assert torch.equal(network(IMAGES), expected)
 
 
-def test_a_norm_in_training_stays():
+def test_a_norm_in_training_or_registered_twice():
     network = nn.Sequential(conv(), nn.BatchNorm2d(4)).train()
     assert fold_norms(network) == Folding(0)
-
-
-def test_a_pair_that_is_registered_twice_is_replaced_in_both_places():
     pair = nn.Sequential(conv(), nn.BatchNorm2d(4))
     network = Net(lambda net, x: net.second[1](net.second[0](x)), first=pair, second=nn.Sequential(*pair))
     result, folded, off = fold_and_compare(network, IMAGES)
     assert (result.norms, norms_of(folded)) == (1, 0)
     assert off < 1e-12
-
-
-def test_a_norm_that_is_kept_in_a_plain_list_as_well():
     network = Net(lambda net, x: net.order[1](net.order[0](x)), conv=conv(), bn=BatchNormAct2d(4))
     network.order = [network.conv, network.bn]
     result, _, off = fold_and_compare(network, IMAGES)
@@ -222,15 +216,12 @@ class Choosy(nn.Module):
         return x if x.mean() > 0 else -x
 
 
-def test_a_part_that_cannot_be_traced_stays_and_the_rest_is_folded():
+def test_a_part_that_cannot_be_traced_stays_with_what_it_calls_and_the_rest_is_folded():
     network = nn.Sequential(conv(), nn.BatchNorm2d(4), nn.Sequential(Choosy()), conv(4, 4), nn.BatchNorm2d(4))
     result, folded, off = fold_and_compare(network, IMAGES)
     assert result == Folding(2)
     assert [name for name, module in folded.named_modules() if isinstance(module, _BatchNorm)] == ["2.0.bn"]
     assert off < 1e-12
-
-
-def test_a_convolution_that_such_a_part_calls_too_stays():
     choosy = Choosy()
     network = nn.Sequential(conv(), choosy, choosy.conv, nn.BatchNorm2d(4))
     result, _, off = fold_and_compare(network, IMAGES)

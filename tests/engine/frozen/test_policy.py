@@ -48,14 +48,6 @@ def test_only_the_head_gets_a_gradient_and_the_trunk_stays_in_eval_mode():
     assert float(model.norm.num_batches_tracked) == 0
 
 
-def test_targets_are_handed_to_heads_that_take_them():
-    class Taking(Small):
-        def head(self, features, targets):
-            return features.sum() + targets
-
-    assert float(HeadOnly(Taking())(torch.ones(1, 4), torch.tensor(2.0))) == 6.0
-
-
 def kept_of(count, views=1):
     """Kept features that tell which sample they are of, and classes that tell their image."""
     rows = torch.arange(float(views * count))[:, None].expand(-1, 5).contiguous()
@@ -86,6 +78,12 @@ def test_views_are_taken_in_turn():
         targets = [target for _, batch in loader for target in batch.tolist()]
         assert [sample // 5 for sample in samples] == [epoch % 3] * len(samples)
         assert [sample % 5 for sample in samples] == targets
+
+    class Taking(Small):
+        def head(self, features, targets):
+            return features.sum() + targets
+
+    assert float(HeadOnly(Taking())(torch.ones(1, 4), torch.tensor(2.0))) == 6.0
 
 
 @pytest.mark.parametrize(

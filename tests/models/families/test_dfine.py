@@ -2,29 +2,18 @@ import pytest
 import torch
 
 import zoo
+from models.families._detr.sizes import check_size
 from zoo.data.letterbox import Letterbox
-from zoo.models.families.dfine import SIZES, open_size
+from zoo.models.families import dfine
 
 pytest.importorskip("transformers", reason="the extra 'transformers' is not installed")
 
 PUBLISHED = {"n": 4, "s": 10, "m": 19, "l": 31, "x": 62}  # millions, in the authors' table
 
 
-@pytest.mark.parametrize("size", ["n", "s", "m", "l", "x"])
+@pytest.mark.parametrize("size", PUBLISHED)
 def test_a_size_has_as_many_parameters_as_its_authors_say(size):
-    assert size in SIZES
-    facts = zoo.describe(f"dfine_{size}")
-    architecture = open_size(size)
-    assert architecture.model_type == "d_fine"
-    with torch.device("meta"):
-        network = architecture.make_network(80)
-    second = architecture.second_names
-    learning = [
-        p for name, p in network.named_parameters() if p.requires_grad and not (second and name.startswith(second))
-    ]
-    assert sum(p.numel() for p in learning) / 1e6 == pytest.approx(facts["parameters"], abs=0.006)
-    assert facts["weights"]["repo"].startswith("ustc-community/dfine-")
-    assert PUBLISHED[size] == pytest.approx(facts["parameters"], abs=1)
+    check_size(dfine, f"dfine_{size}", PUBLISHED[size], kind="d_fine", owner="ustc-community/dfine-")
 
 
 def test_pictures_are_stretched_and_not_normalised():

@@ -85,6 +85,9 @@ class TestWarmup:
         assert seen[:10] == [0.1] * 10
         assert seen[10] == 1.0
         assert seen[20] == 0.5
+        spec = {"kind": "step", "every_steps": 3, "gamma": 0.5, "warmup": "constant", "warmup_over": True}
+        seen = rates(spec | {"warmup_steps": 4, "warmup_start": 0.2}, Clock(1, 8))
+        assert seen == [0.2, 0.2, 0.2, 0.2, 0.5, 0.5, 0.25, 0.25]
 
     def test_over_a_curve_it_ends_on_the_curve(self):
         """OneFlow's WarmupLR(0.4, 4, linear) around CosineDecayLR(17, 0.2)."""
@@ -94,16 +97,9 @@ class TestWarmup:
         rise = [0.03 * (0.4 + (curve[4] / 0.03 - 0.4) * k / 4) for k in range(4)]
         assert seen == pytest.approx(rise + curve[4:], rel=1e-12)
 
-    def test_constant_over_a_curve_goes_on_with_the_curve(self):
-        spec = {"kind": "step", "every_steps": 3, "gamma": 0.5, "warmup": "constant", "warmup_over": True}
-        seen = rates(spec | {"warmup_steps": 4, "warmup_start": 0.2}, Clock(1, 8))
-        assert seen == [0.2, 0.2, 0.2, 0.2, 0.5, 0.5, 0.25, 0.25]
-
-    def test_a_start_rate_is_absolute(self):
+    def test_a_start_rate_is_absolute_and_never_warms_downwards(self):
         seen = rates({"kind": "constant", "warmup_steps": 4, "warmup_start_lr": 0.02}, base=0.1)
         assert seen[:5] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1])
-
-    def test_never_warms_downwards(self):
         schedule = parse_schedule({"kind": "constant", "warmup_steps": 4, "warmup_start_lr": 0.2})
         expected = r"warmup_start_lr is 0\.2, above the rate 0\.1: it would warm downwards\. Expected 0\.1 or less\."
         with pytest.raises(InputError, match=expected):
@@ -117,8 +113,6 @@ class TestWarmup:
         )
         with pytest.raises(InputError, match=expected):
             schedule.check(CLOCK)
-
-    def test_as_long_as_the_run(self):
         seen = rates({"kind": "cosine", "warmup_epochs": 10})
         assert seen[0] == 0.1
         assert seen[-1] == pytest.approx(0.1 + 0.9 * 99 / 100)
@@ -133,11 +127,7 @@ class TestCooldown:
         seen = rates({"kind": "cosine", "cooldown_epochs": 2, "final_ratio": 0.05, "warmup_steps": 10})
         assert seen[:80] == rates({"kind": "cosine", "final_ratio": 0.05, "warmup_steps": 10}, Clock(8, 10))
         assert seen[79:] == pytest.approx([0.05] * 21)
-
-    def test_of_no_length_changes_nothing(self):
         assert rates({"kind": "polynomial", "cooldown_epochs": 0.0}) == rates("polynomial")
-
-    def test_holds_a_curve_without_end(self):
         seen = rates({"kind": "exponential", "gamma": 0.9, "cooldown_epochs": 3})
         assert seen[69:] == [0.9 ** (69 / 10)] * 31
 
@@ -188,25 +178,23 @@ class TestCosine:
         warmup = {"kind": "constant", "warmup_steps": warmup_steps, "warmup_start": 0.0}
         assert rates(warmup, Clock(5, 6), full) == pytest.approx(recorded["lr_used"]["bn"], abs=1e-7)
 
-    def test_a_second_length_is_refused(self):
-        with pytest.raises(InputError, match=r"steps and epochs are both set"):
-            parse_schedule({"kind": "cosine", "steps": 3, "epochs": 1})
-
 
 class TestOtherCurves:
-    def test_polynomial(self):
+    def test_worked_values(self):
         seen = rates({"kind": "polynomial", "power": 2, "final_ratio": 0.1, "steps": 50}, base=0.5)
         assert seen == pytest.approx([0.5 * (0.1 + 0.9 * (1 - min(k, 50) / 50) ** 2) for k in range(100)])
         assert rates("polynomial") == pytest.approx([(1 - k / 99) ** 0.9 for k in range(100)])
-
-    def test_exponential(self):
         expected = torch_rates(lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9), 10)
         assert rates({"kind": "exponential", "gamma": 0.9}, base=0.1)[::10] == pytest.approx(expected, rel=1e-12)
         assert rates({"kind": "exponential", "gamma": 0.5, "every_steps": 4})[2] == pytest.approx(0.5**0.5)
-
-    def test_step(self):
         expected = torch_rates(lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 7), 100)
         assert rates({"kind": "step", "every_steps": 7}, base=0.1) == pytest.approx(expected, rel=1e-12)
+        expected = torch_rates(lambda optimizer: torch.optim.lr_scheduler.MultiStepLR(optimizer, [15, 70], 0.5), 100)
+        spec = {"kind": "multistep", "gamma": 0.5}
+        assert rates(spec | {"milestone_steps": [70, 15]}, base=0.1) == pytest.approx(expected, rel=1e-12)
+        assert rates(spec | {"milestones": [1.5, 7]}, base=0.1) == pytest.approx(expected, rel=1e-12)
+        seen = rates({"kind": "inverse", "rate": 0.5, "steps": 4})
+        assert seen == pytest.approx([1 / (1 + 0.5 * k / 4) for k in range(100)])
 
     @pytest.mark.parametrize("steps_per_epoch", [1, 3, 7, 10])
     @pytest.mark.parametrize("every_epochs", [1, 0.7, 1.5, 0.1])
@@ -216,21 +204,11 @@ class TestOtherCurves:
         powers = [10 * k // (tenths * steps_per_epoch) for k in range(20 * steps_per_epoch)]
         assert seen == pytest.approx([0.9**power for power in powers], rel=1e-12)
 
-    def test_multistep(self):
-        expected = torch_rates(lambda optimizer: torch.optim.lr_scheduler.MultiStepLR(optimizer, [15, 70], 0.5), 100)
-        spec = {"kind": "multistep", "gamma": 0.5}
-        assert rates(spec | {"milestone_steps": [70, 15]}, base=0.1) == pytest.approx(expected, rel=1e-12)
-        assert rates(spec | {"milestones": [1.5, 7]}, base=0.1) == pytest.approx(expected, rel=1e-12)
-
     def test_milestones_are_epochs_of_the_run_but_periods_begin_after_the_warmup(self):
         warmup = {"warmup_epochs": 2, "gamma": 0.5}
         assert rates({"kind": "multistep", "milestones": [5], **warmup})[48:52] == [1, 1, 0.5, 0.5]
         assert rates({"kind": "step", "every_epochs": 5, **warmup})[68:72] == [1, 1, 0.5, 0.5]
         assert rates({"kind": "step", "every_epochs": 5, "warmup_over": True, **warmup})[48:52] == [1, 1, 0.5, 0.5]
-
-    def test_inverse(self):
-        seen = rates({"kind": "inverse", "rate": 0.5, "steps": 4})
-        assert seen == pytest.approx([1 / (1 + 0.5 * k / 4) for k in range(100)])
 
     @pytest.mark.parametrize("steps", [1, 2, 3, 10, 97])
     @pytest.mark.parametrize(
@@ -260,36 +238,26 @@ class TestOtherCurves:
         with pytest.raises(InputError, match=r"gamma 1e\+200 to the power 2 is beyond all numbers\. Choose 1 or"):
             rates({"kind": "step", "gamma": 1e200, "milestones": [1, 1], "compat": "super-gradients"})
 
-    def test_one_cycle_of_one_rising_step(self):
+    def test_one_cycle_has_one_rise_before_the_cooldown(self):
         assert rates({"kind": "one_cycle", "pct_start": 1.0}, Clock(1, 1)) == [1.0]
-
-    def test_one_cycle_ends_before_the_cooldown(self):
         seen = rates({"kind": "one_cycle", "cooldown_epochs": 1})
         assert seen[:90] == rates("one_cycle", Clock(9, 10))
         assert seen[90:] == [seen[89]] * 10
-
-    def test_one_cycle_has_no_second_rise(self):
         with pytest.raises(InputError, match=r"warmup_epochs is 0\.5, but one_cycle has a rise of its own\. Remove"):
             parse_schedule({"kind": "one_cycle", "warmup_epochs": 0.5})
         assert rates({"kind": "one_cycle", "warmup_epochs": 0.0}) == rates("one_cycle")
-
-    def test_one_cycle_has_room_for_three_phases(self):
         with pytest.raises(InputError, match=r"pct_start is 0\.6; expected at most 0\.5 with three_phase\."):
             parse_schedule({"kind": "one_cycle", "pct_start": 0.6, "three_phase": True})
 
 
 class TestLists:
-    def test_factors_multiply_and_rates_do_not(self):
+    def test_factors_and_rates_of_any_form(self):
         values = [k / 100 for k in range(100)]
         assert rates({"kind": "list", "values": values}, base=0.5) == [0.5 * value for value in values]
         assert rates({"kind": "rates", "values": values}, base=0.5) == values
         assert rates({"kind": "rates", "values": values}, base=0.0) == values
-
-    def test_arrays_and_tensors_are_lists(self):
         assert rates({"kind": "rates", "values": np.ones(100, np.float32)}) == [1.0] * 100
         assert rates({"kind": "rates", "values": torch.ones(120)}) == [1.0] * 100
-
-    def test_a_warmup_multiplies_the_listed_values(self):
         values = [1 / (k + 1) for k in range(100)]
         seen = rates({"kind": "list", "values": values, "warmup_steps": 2})
         assert seen == pytest.approx([0.1, 0.55 * values[1], *values[2:]])

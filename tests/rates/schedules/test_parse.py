@@ -35,18 +35,12 @@ def _own_registry(monkeypatch):
 
 
 class TestForms:
-    def test_a_text_is_the_kind_alone(self):
+    def test_a_text_a_schedule_or_nothing_is_taken(self):
         assert parse_schedule("cosine") == parse_schedule({"kind": "cosine"})
-
-    def test_null_is_not_set(self):
         given = {"kind": "cosine", "warmup_epochs": None, "steps": None, "compat": None}
         assert parse_schedule(given, {"warmup_steps": 3}) == parse_schedule({"kind": "cosine", "warmup_steps": 3})
-
-    def test_a_schedule_stays(self):
         schedule = parse_schedule("cosine")
         assert parse_schedule(schedule, {"warmup_steps": 3}) is schedule
-
-    def test_the_mapping_is_not_changed(self):
         given = {"kind": "torch", "scheduler": "StepLR", "step_size": 1, "compat": None}
         before = dict(given)
         parse_schedule(given)
@@ -104,13 +98,11 @@ class TestDefaults:
     def test_none_and_foreign_keys_count_nothing(self):
         defaults = {"warmup_epochs": None, "warmup_start_lr": None, "epochs": 3, "steps": 5}
         assert parse_schedule("cosine", defaults) == parse_schedule("cosine")
-
-    def test_the_final_ratio_is_for_the_cosine(self):
         assert rates("cosine", defaults={"final_lr_ratio": 0.5})[-1] == 0.5
         assert rates({"kind": "cosine", "final_ratio": 0.1}, defaults={"final_lr_ratio": 0.5})[-1] == 0.1
         assert rates("polynomial", defaults={"final_lr_ratio": 0.5})[-1] == 0
 
-    def test_one_length_replaces_the_other(self):
+    def test_one_length_or_start_replaces_the_other(self):
         seen = parse_schedule({"kind": "cosine", "warmup_steps": 3}, {"warmup_epochs": 2.0})
         assert seen == parse_schedule({"kind": "cosine", "warmup_steps": 3})
         seen = parse_schedule({"kind": "cosine", "warmup_steps": 0}, {"warmup_epochs": 2.0})
@@ -118,8 +110,6 @@ class TestDefaults:
         assert parse_schedule("cosine", {"warmup_epochs": 0, "warmup_steps": 3}).rise(CLOCK) == 3
         with pytest.raises(InputError, match=r"warmup_epochs and warmup_steps are both set"):
             parse_schedule("cosine", {"warmup_epochs": 2.0, "warmup_steps": 3})
-
-    def test_one_start_replaces_the_other(self):
         defaults = {"warmup_steps": 4, "warmup_start": 0.1, "warmup_start_lr": 0.02}
         assert rates("constant", 0.1, defaults=defaults)[0] == pytest.approx(0.02)
         assert rates({"kind": "constant", "warmup_start": 0.5}, 0.1, defaults=defaults)[0] == pytest.approx(0.05)
@@ -130,8 +120,6 @@ class TestDefaults:
             seen = rates("constant", base, defaults=defaults)
             assert seen[:5] == pytest.approx([base * (0.5 + 0.5 * k / 4) for k in range(5)])
         assert parse_schedule("constant", defaults).to_dict()["warmup_start"] == 0.5
-
-    def test_a_start_rate_above_the_largest_is_refused(self):
         defaults = {"warmup_steps": 4, "warmup_start_lr": 0.2, "largest_rate": 0.1}
         with pytest.raises(InputError, match=r"'constant': warmup_start_lr is 0\.2, above the rate 0\.1: it would"):
             parse_schedule("constant", defaults)
@@ -146,11 +134,9 @@ class TestDefaults:
 
 
 class TestFunctions:
-    def test_gets_the_step(self):
+    def test_gets_the_step_and_the_clock_if_it_asks_for_it(self):
         assert rates(lambda step: 0.5**step, 0.1) == [0.1 * 0.5**k for k in range(20)]
         assert rates({"kind": "function", "function": lambda step: 1.0, "warmup_steps": 2})[:3] == [0.1, 0.55, 1]
-
-    def test_gets_the_clock_if_it_asks_for_it(self):
         expected = [1 - k / 20 for k in range(20)]
         assert rates(lambda step, clock: 1 - step / clock.steps) == expected
         assert rates(lambda step, when: 1 - step / when.steps) == expected
@@ -158,8 +144,6 @@ class TestFunctions:
         assert rates(lambda step, gamma=0.5: gamma**step) == [0.5**k for k in range(20)]
         assert rates(math.exp, clock=Clock(1, 3)) == [math.exp(k) for k in range(3)]
         assert rates(int) == list(range(20))  # without a signature that could be looked at
-
-    def test_any_real_number_will_do(self):
         assert rates(lambda step: np.float32(0.5)) == [0.5] * 20
         assert rates(lambda step: Fraction(1, 2)) == [0.5] * 20
         assert rates(lambda step: 1) == [1.0] * 20
@@ -203,18 +187,14 @@ class TestFunctions:
         assert "halving" in list_schedules()
         with pytest.raises(InputError, match=r"unknown key 'gamma'"):
             parse_schedule({"kind": "halving", "gamma": 1})
-
-    def test_names_are_taken_once(self):
+        assert list_schedules() == sorted(list_schedules())
+        assert {"constant", "cosine", "function", "torch", "plateau", "one_cycle"} <= set(list_schedules())
         register_schedule("mine")(lambda step: 1.0)
         for name in ("mine", "cosine", "function"):
             with pytest.raises(InputError, match=rf"a schedule named '{name}' exists already\. Choose another name\."):
                 register_schedule(name)(lambda step: 1.0)
         with pytest.raises(InputError, match=r"the name is missing\. Write @register_schedule\('name'\)\."):
             register_schedule(lambda step: 1.0)
-
-    def test_all_names_are_listed(self):
-        assert list_schedules() == sorted(list_schedules())
-        assert {"constant", "cosine", "function", "torch", "plateau", "one_cycle"} <= set(list_schedules())
 
 
 class TestTorch:
@@ -283,8 +263,6 @@ class TestCompat:
         assert isinstance(schedule, Schedule)
         assert rates(schedule)[:5] == [0.5] * 5
         assert rates(schedule)[5:7] == [1.0, 1.0]
-
-    def test_defaults(self):
         defaults = {"warmup_epochs": 2.0, "warmup_start": 0.1, "final_lr_ratio": 0.2, "cooldown_epochs": 1.0}
         seen = parse_schedule("cosine", defaults, COMPAT)
         own = {"kind": "cosine", "warmup_epochs": 2, "final_ratio": 0.2, "cooldown_epochs": 1}

@@ -73,16 +73,10 @@ def test_outputs_that_are_not_numbers_are_wrong_and_never_class_0():
     assert [row["recall"] for row in scores.per_class()] == pytest.approx([1 / 3, 1 / 2, 1])
     assert scores.to_dict()["unanswered"] == 3
     assert str(scores).endswith("; 3 of 6 images gave outputs that are not numbers and count as wrong")
-
-
-def test_nothing_but_outputs_that_are_not_numbers():
     metrics = ClassificationMetrics(("a", "b"))
     metrics.update(torch.full((4, 2), math.nan), torch.tensor([0, 0, 1, 1]))
     scores = metrics.compute()
     assert (scores.top1, scores.top5, scores.unanswered) == (0.0, 0.0, (2, 2))
-
-
-def test_of_sound_outputs_nothing_is_said():
     metrics = ClassificationMetrics(("a", "b"))
     metrics.update(torch.eye(2), torch.tensor([0, 1]))
     scores = metrics.compute()

@@ -1,5 +1,3 @@
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -43,13 +41,6 @@ def test_a_confusion_matrix_is_coloured_by_the_share_of_each_row():
     assert "Confusion matrix: 99.5 % of 210 images right" in texts(figure)
 
 
-def test_a_class_without_images_is_drawn_without_warnings(tmp_path):
-    counts = matrix(4)
-    counts[2] = 0
-    assert is_drawn(draw_confusion(counts, list("abcd"), tmp_path / "confusion.png"))
-    assert is_drawn(draw_confusion(np.zeros((3, 3), dtype=int), list("abc"), tmp_path / "none.png"))
-
-
 @pytest.mark.parametrize("classes", [21, 200])
 def test_a_large_confusion_matrix_thins_its_names_and_lists_the_confusions(classes):
     counts = matrix(classes)
@@ -63,16 +54,27 @@ def test_a_large_confusion_matrix_thins_its_names_and_lists_the_confusions(class
     assert pairs.texts[0].get_text() == "25 (38 %)"
 
 
-def test_a_large_matrix_without_mistakes_says_so():
+def test_sheets_and_matrices_without_mistakes_say_so(tmp_path):
     figure = build(pictures._draw_confusion, np.eye(30) * 5, [f"{i}" for i in range(30)])
     assert "No confusions" in texts(figure)
+    assert "no mistakes" in texts(build(pictures._draw_mistakes, []))
+    assert is_drawn(draw_mistakes([], tmp_path / "mistakes.png"))
 
 
-def test_long_names_do_not_leave_the_picture():
+def test_long_names_stay_on_the_picture_and_keep_both_ends():
     names = ["W" * 80, "Staffordshire bullterrier of the neighbours", "漢字" * 30, "x"]
     for times in (1, 8):
         figure = build(pictures._draw_confusion, matrix(4 * times).astype(float), names * times)
         assert max(map(len, names_on(figure.axes[0].yaxis))) == 22
+    image = Image.new("RGB", (32, 32))
+    long = [Mistake(image, "m" * 60, "German short-haired pointer", 0.99, f"{'n' * 90}.png")] * 6
+    figure = build(pictures._draw_mistakes, long)
+    assert max(text.get_window_extent().width / figure.dpi for text in figure.axes[0].texts[1:]) < 1.7
+    assert shorten("German short-haired pointer", 18) == "German shor…ointer"
+    assert shorten("short", 18) == "short"
+    assert shorten("two\n words\t", 18) == "two words"
+    assert shorten("漢字漢字漢字漢字", 10) == "漢字漢…字"
+    assert all(columns(shorten("漢a" * 30, width)) <= width for width in range(4, 40))
 
 
 @pytest.mark.parametrize(
@@ -88,6 +90,10 @@ def test_a_matrix_that_cannot_be_is_an_error(counts, tmp_path):
 def test_the_error_of_a_wrong_shape_says_both_shapes(tmp_path):
     with pytest.raises(InputError, match="is 2x3 for 2 classes; expected one row and column per class"):
         draw_confusion(np.zeros((2, 3)), ["a", "b"], tmp_path / "confusion.png")
+    counts = matrix(4)
+    counts[2] = 0
+    assert is_drawn(draw_confusion(counts, list("abcd"), tmp_path / "confusion.png"))
+    assert is_drawn(draw_confusion(np.zeros((3, 3), dtype=int), list("abc"), tmp_path / "none.png"))
 
 
 @pytest.mark.parametrize(("number", "shown"), [(1, 1), (7, 7), (30, 24)])
@@ -101,18 +107,6 @@ def test_the_sheet_shows_the_most_confident_mistakes_first(number, shown):
     assert predictions[0] == f"guess {number - 1} {100 * (number - 1) / number:.0f} %"
     assert f"is true {number - 1}" in written
     assert f"{number - 1}.png" in written
-
-
-def test_a_sheet_without_mistakes_says_so(tmp_path):
-    assert "no mistakes" in texts(build(pictures._draw_mistakes, []))
-    assert is_drawn(draw_mistakes([], tmp_path / "mistakes.png"))
-
-
-def test_long_names_do_not_run_into_the_next_mistake():
-    image = Image.new("RGB", (32, 32))
-    long = [Mistake(image, "m" * 60, "German short-haired pointer", 0.99, f"{'n' * 90}.png")] * 6
-    figure = build(pictures._draw_mistakes, long)
-    assert max(text.get_window_extent().width / figure.dpi for text in figure.axes[0].texts[1:]) < 1.7
 
 
 def test_tiny_images_keep_square_pixels():
@@ -142,23 +136,7 @@ def test_any_name_can_be_drawn_without_warnings(tmp_path):
         assert is_drawn(
             draw_mistakes([Mistake(image, name, name, 0.5, name) for name in names], tmp_path / "sheet.png")
         )
-
-
-def test_dollars_are_not_mathematics():
     figure = build(pictures._draw_confusion, matrix(2).astype(float), ["$x_1$", "cat"])
     label = figure.axes[0].get_yticklabels()[0]
     assert label.get_text() == "$x_1$"
     assert label.get_parse_math() is False
-
-
-def test_a_long_name_keeps_both_ends():
-    assert shorten("German short-haired pointer", 18) == "German shor…ointer"
-    assert shorten("short", 18) == "short"
-    assert shorten("two\n words\t", 18) == "two words"
-    assert shorten("漢字漢字漢字漢字", 10) == "漢字漢…字"
-    assert all(columns(shorten("漢a" * 30, width)) <= width for width in range(4, 40))
-
-
-def test_importing_brings_neither_torch_nor_a_window():
-    code = "import sys, zoo.tasks.classification.plots; print({'torch', 'matplotlib.pyplot'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

@@ -41,7 +41,7 @@ def draw(misses, images, folder):
     return {path.name for path in folder.glob("*.png")}
 
 
-def test_the_confusion_matrix_and_the_mistakes_are_drawn(tmp_path, images):
+def test_runs_without_images_or_mistakes_are_drawn_too(tmp_path, images):
     assert draw(MISSES, images, tmp_path) == {"confusion.png", "mistakes.png"}
 
 

@@ -58,9 +58,6 @@ def test_without_changes_a_sample_is_what_predict_sees():
         assert torch.equal(found, canvas)
         assert rows[:, 0].tolist() == [0, 1, 2]
         assert torch.allclose(place.to_picture(cxcywh_to_xyxy(rows[:, 1:])), boxed.xyxy, atol=1e-4)
-
-
-def test_changes_that_are_not_drawn_leave_a_picture_where_predict_sees_it():
     canvas, labels, boxes = change(BoxAugment(photometric=1e-9))
     expected, rows = fit_boxed(with_rectangles(), SQUARE)
     assert (canvas.long() - expected.long()).abs().max() <= 1
@@ -102,16 +99,13 @@ def test_boxes_of_a_mosaic_lie_on_their_things(letterbox):
             assert missed.sum() <= 4 * 0.1 * 50 * 30  # of each of four a tenth may be cut off without a box
 
 
-def test_mirroring():
+def test_mirroring_leaves_the_padding_where_it_was():
     plain, _, before = change(BoxAugment())
     canvas, labels, after = change(BoxAugment(flip=1))
     assert labels == [0, 1, 2]
     assert torch.allclose(after[:, [0, 2]], 128 - before[:, [2, 0]], atol=1e-4)
     assert torch.equal(after[:, [1, 3]], before[:, [1, 3]])
     assert (canvas.long() - plain.flip(2).long()).abs().max() <= 3  # resized and mirrored, or the reverse
-
-
-def test_padding_stays_where_it_was_when_a_picture_is_mirrored():
     letterbox = SQUARE.replace(position="top-left", content_size=(128, 128), fill=7)
     canvas, _, boxes = change(BoxAugment(flip=1), boxed=with_rectangles(120, 60), letterbox=letterbox)
     assert (canvas[:, :, 64:] == 7).all()
@@ -280,9 +274,6 @@ def test_the_generator_decides():
     assert torch.equal(first[0], again[0])
     assert torch.equal(first[2], again[2])
     assert not torch.equal(first[0], other[0])
-
-
-def test_without_mixing():
     plain = ALL.without_mixing()
     assert (plain.mosaic, plain.mixup, plain.flip, plain.scale_jitter) == (0, 0, 0.5, 0.5)
     assert not plain.is_none

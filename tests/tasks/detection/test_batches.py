@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.data_loader import prepare_data_loader
 from accelerate.state import AcceleratorState
 from torchvision.ops import box_convert
 
@@ -73,6 +72,9 @@ def test_samples_leave_the_generator_alone():
     before = torch.get_rng_state()
     BoxSamples(Pictures(5), SMALL, RANDOM)[2, 5]
     assert torch.equal(torch.get_rng_state(), before)
+    before = torch.get_rng_state()
+    indices(make_box_loader(Pictures(5), SMALL, RANDOM, batch_size=2, shuffle=True))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_from_some_epoch_on_pictures_are_not_mixed():
@@ -85,15 +87,12 @@ def test_from_some_epoch_on_pictures_are_not_mixed():
     assert not torch.equal(BoxSamples(Pictures(5), SMALL, mixing)[2, 9][0], plain)
 
 
-def test_batches():
+def test_batches_know_the_images_of_their_rows():
     images, targets = next(iter(make_box_loader(Pictures(5), SMALL, batch_size=4)))
     assert (images.shape, images.dtype) == ((4, 3, 64, 96), torch.uint8)
     assert targets.rows.dtype == torch.float32
     assert targets.rows[:, :2].tolist() == [[1, 1], [2, 2], [2, 2]]
     assert targets.indices.tolist() == [0, 1, 2, 3]
-
-
-def test_rows_know_their_image():
     samples = BoxSamples(Pictures(6), SMALL)
     images, targets = collate_boxes([samples[4], samples[3], samples[5]])
     assert targets.indices.tolist() == [4, 3, 5]
@@ -101,22 +100,9 @@ def test_rows_know_their_image():
     assert targets.rows[:, :2].tolist() == [[0, 4], [2, 5], [2, 5]]
     assert torch.equal(targets.rows[1:, 1:], samples[5][1])
     assert torch.equal(images[1], samples[3][0])
-
-
-def test_a_batch_without_boxes():
     _, targets = collate_boxes([BoxSamples(Pictures(6), SMALL)[index] for index in (0, 3)])
     assert (targets.rows.shape, targets.rows.dtype) == ((0, 6), torch.float32)
     assert targets.indices.tolist() == [0, 3]
-
-
-@pytest.mark.parametrize(
-    ("count", "batch_size", "shuffle", "sizes"),
-    [(5, 4, False, [4, 1]), (5, 4, True, [4]), (6, 4, True, [4, 2]), (1, 4, True, [1]), (3, 1, True, [1, 1, 1])],
-)
-def test_in_training_no_last_batch_of_one(count, batch_size, shuffle, sizes):
-    loader = make_box_loader(Pictures(count), SMALL, batch_size=batch_size, shuffle=shuffle)
-    assert [len(batch) for batch in indices(loader)] == sizes
-    assert len(loader) == len(sizes)
 
 
 @pytest.fixture
@@ -160,19 +146,6 @@ def test_an_epoch_may_start_at_any_batch(prepare):
         assert torch.equal(targets.rows, equal.rows)
 
 
-@pytest.mark.usefixtures("prepare")
-def test_processes_share_an_epoch():
-    seen = []
-    for process in (0, 1):
-        loader = make_box_loader(Pictures(16), SMALL, batch_size=4, shuffle=True)
-        sampler = loader.epoch_sampler
-        prepared = prepare_data_loader(loader, num_processes=2, process_index=process, put_on_device=False)
-        sampler.set_epoch(7)
-        seen.append([index for batch in indices(prepared) for index in batch])
-    assert len(seen[0]) == len(seen[1]) == 8
-    assert sorted(seen[0] + seen[1]) == list(range(16))
-
-
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_cannot_be_read_is_named(workers):
     loader = make_box_loader(Pictures(3, bad=1), SMALL, batch_size=2, num_workers=workers)
@@ -183,23 +156,14 @@ def test_an_image_that_cannot_be_read_is_named(workers):
     del caught  # a loader that is left to the garbage collector takes 5 s to end
 
 
-def test_a_partner_that_cannot_be_read_is_named():
-    samples = BoxSamples(Pictures(2, bad=1), SMALL, BoxAugment(mosaic=1))
-    with pytest.raises(DataError, match=r"^image 'cells/1\.jpg': cut off\. Repair it\.$"):
-        [samples[0, epoch] for epoch in range(20)]
-
-
-def test_loading_leaves_the_generator_alone():
-    before = torch.get_rng_state()
-    indices(make_box_loader(Pictures(5), SMALL, RANDOM, batch_size=2, shuffle=True))
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 def test_wrong_arguments():
     with pytest.raises(InputError, match=r"there are no images to load"):
         make_box_loader(Pictures(0), SMALL, batch_size=2)
     with pytest.raises(InputError, match=r"batch_size is 0, num_workers 0; expected 1 or more"):
         make_box_loader(Pictures(2), SMALL, batch_size=0)
+    samples = BoxSamples(Pictures(2, bad=1), SMALL, BoxAugment(mosaic=1))
+    with pytest.raises(DataError, match=r"^image 'cells/1\.jpg': cut off\. Repair it\.$"):
+        [samples[0, epoch] for epoch in range(20)]
 
 
 def test_scales_cover_their_range_and_repeat():
@@ -210,9 +174,6 @@ def test_scales_cover_their_range_and_repeat():
     assert {height for height, _ in sizes} == {256, 288, 320, 352, 384}  # 320 · 0.75 = 240, rounded to 256; 400 to 384
     assert {width for _, width in sizes} == set(range(480, 801, 32))
     assert all(abs(2 * height - width) <= 32 for height, width in sizes)
-
-
-def test_no_strength_keeps_the_size():
     letterbox = Letterbox(canvas_size=(100, 600), content_size=(100, 600))
     assert draw_scale(letterbox, 0, 1, 2, 3) == (100, 600)
     assert draw_scale(Letterbox(canvas_size=(32, 32), content_size=(32, 32)), 0.9, 1, 2, 3) in [(32, 32), (64, 64)]
@@ -224,7 +185,7 @@ def test_wrong_strength(strength):
         draw_scale(SMALL, strength, 0, 0, 0)
 
 
-def test_resizing_a_batch_moves_its_boxes():
+def test_batches_are_resized_with_their_boxes():
     images, targets = next(iter(make_box_loader(Pictures(5), SMALL, batch_size=4)))
     resized, moved = resize_batch(images, targets, (128, 160))
     assert (resized.shape, resized.dtype) == ((4, 3, 128, 160), torch.uint8)
@@ -232,9 +193,6 @@ def test_resizing_a_batch_moves_its_boxes():
     factors = torch.tensor([160 / 96, 2, 160 / 96, 2])
     assert torch.allclose(moved.rows[:, 2:], targets.rows[:, 2:] * factors)
     assert moved.indices is targets.indices
-
-
-def test_things_stay_in_their_boxes_when_a_batch_is_resized():
     images = torch.zeros(1, 3, 64, 64)
     images[:, :, 16:32, 8:40] = 1
     targets = BoxTargets(torch.tensor([[0, 0, 24.0, 24, 32, 16]]), torch.tensor([7]))
@@ -251,9 +209,6 @@ def test_bytes_and_floats_are_resized_alike():
     as_bytes, _ = resize_batch(images, targets, 32)
     as_floats, _ = resize_batch(images.float(), targets, 32)
     assert (as_bytes - as_floats).abs().max() <= 0.5
-
-
-def test_a_batch_of_the_right_size_is_left_alone():
     images, targets = next(iter(make_box_loader(Pictures(5), SMALL, batch_size=4)))
     same, rows = resize_batch(images, targets, (64, 96))
     assert same is images

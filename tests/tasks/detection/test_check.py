@@ -60,9 +60,6 @@ def test_good_boxes_stay_as_they_are() -> None:
     assert boxes.labels.tolist() == [1, 0]
     assert report.findings == ()
     assert report.splits["train"].boxes == (1, 1)
-
-
-def test_shares_become_pixels() -> None:
     boxes, report = check_one(("cat", 0.1, 0.25, 0.5, 1.000001), is_relative=True)
     assert boxes.xyxy.tolist() == [pytest.approx([10, 20, 50, 80])]
     assert kinds(report) == []  # a rounding error is not worth a word
@@ -175,12 +172,6 @@ def test_many_boxes_on_one_thing_are_told_once_each(monkeypatch: pytest.MonkeyPa
     assert texts(check_one(*same)[1], "almost the same box twice") == found
 
 
-def test_pictures_without_boxes_are_told() -> None:
-    boxes, report = check_one()
-    assert boxes.xyxy.shape == (0, 4)
-    assert texts(report, "pictures without boxes") == ["nothing is marked in it; it teaches that there is nothing"]
-
-
 def test_a_picture_of_another_size_than_stated() -> None:
     assert kinds(check_one(("cat", 0, 0, 9, 9), size=(100, 80))[1]) == []
     for stated in ((80, 100), (100, 80), (8, 10)):
@@ -262,6 +253,9 @@ def test_more_boxes_than_a_detector_returns() -> None:
     assert [(f.level, f.text) for f in found] == [
         ("note", "320 boxes; detectors return the 300 best of a picture, so some cannot be found")
     ]
+    boxes, report = check_one()
+    assert boxes.xyxy.shape == (0, 4)
+    assert texts(report, "pictures without boxes") == ["nothing is marked in it; it teaches that there is nothing"]
 
 
 def test_boxes_of_one_line_are_told_apart_by_what_the_file_calls_them() -> None:

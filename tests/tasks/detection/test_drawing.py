@@ -47,27 +47,16 @@ def test_a_missing_supervision_is_explained(monkeypatch):
         import_supervision()
 
 
-def test_importing_brings_no_large_library():
-    code = "import sys, zoo.tasks.detection.drawing; print({'torch', 'matplotlib', 'supervision'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
-
-
-def test_lines_are_drawn_on_the_outer_pixels_of_a_box():
+def test_lines_are_on_the_outer_pixels_of_a_box():
     pixels = draw([[60, 30, 140, 90]], names=[" "])
     colour = rgb(LINES[0])
     for x, y in [(60, 50), (139, 50), (100, 89), (60, 89), (139, 89)]:
         assert tuple(pixels[y, x]) == colour
     for x, y in [(61, 50), (138, 50), (140, 50), (100, 88), (100, 90)]:
         assert tuple(pixels[y, x]) == GREY
-
-
-def test_a_box_as_large_as_the_picture_is_seen_on_all_sides():
     pixels = draw([[0, 0, 200, 100]])
     assert (pixels[50, [0, -1]] == rgb(LINES[0])).all()
     assert (pixels[[0, -1], 150] == rgb(LINES[0])).all()
-
-
-def test_fractions_of_pixels_belong_to_the_box():
     pixels = draw([[60.5, 30.5, 139.5, 89.5]])
     assert tuple(pixels[50, 60]) == tuple(pixels[50, 139]) == tuple(pixels[89, 100]) == rgb(LINES[0])
 
@@ -82,9 +71,8 @@ def test_lines_are_thicker_on_larger_pictures(size, width):
 def test_each_class_has_its_colour():
     pixels = draw([[10, 40, 50, 80], [70, 40, 110, 80], [130, 40, 170, 80]], [2, 0, 1])
     assert [tuple(pixels[60, x]) for x in (10, 70, 130)] == [rgb(LINES[label]) for label in (2, 0, 1)]
-
-
-def test_the_surest_box_lies_on_top():
+    assert box_drawing._ink("#FFFF00") == box_drawing._ink("#56B4E9") == "#000000"
+    assert box_drawing._ink("#0072B2") == box_drawing._ink("#D55E00") == "#FFFFFF"
     for scores in ([0.9, 0.8], [0.8, 0.9]):
         pixels = draw([[60, 40, 140, 80]] * 2, [0, 1], scores=scores)
         assert tuple(pixels[60, 60]) == rgb(LINES[int(np.argmax(scores))])
@@ -98,9 +86,6 @@ def test_the_given_picture_does_not_change_and_nothing_gives_a_copy():
     assert drawn.size == picture.size
     assert empty is not picture
     assert empty.tobytes() == picture.tobytes()
-
-
-def test_grey_pictures_become_coloured():
     drawn = draw_boxes(Image.new("L", (50, 40), 128), [[5, 15, 30, 30]], [0], CLASSES)
     assert drawn.mode == "RGB"
     assert drawn.getpixel((5, 25)) == rgb(LINES[0])
@@ -149,17 +134,6 @@ def test_a_name_stands_above_its_box_or_where_there_is_room():
 def test_names_that_cannot_fit_are_left_out():
     shown, places = box_drawing._place(np.array([[1, 1, 9, 9]]), np.array([[60, 14]]), (30, 30))
     assert (shown, places.shape) == ([], (0, 2))
-
-
-@pytest.mark.parametrize("size", [(1, 1), (5, 3), (3, 60), (25, 20), (40, 12)])
-def test_tiny_pictures_have_boxes_too(size):
-    boxes = [[0, 0, *size], [-9, -9, 2, 2], [50, 50, 60, 60], [1, 1, 1, 1]]
-    pixels = draw(boxes, [0, 1, 2, 0], size, scores=[0.1, 0.2, 0.3, 0.4])
-    assert pixels.shape == (size[1], size[0], 3)
-    assert (pixels != GREY).any()
-
-
-def test_long_names_lose_their_middle_and_keep_their_score():
     font = ImageFont.truetype(box_drawing._find_font("a"), 10)
     assert box_drawing._fit("German short-haired pointer of the west", " 0.75", font, 1000).endswith("est 0.75")
     assert len(box_drawing._fit("n" * 300, " 0.75", font, 1000)) == 28 + 5
@@ -168,11 +142,19 @@ def test_long_names_lose_their_middle_and_keep_their_score():
     assert short.endswith(" 0.75")
     assert "…" in short
     assert font.getlength(short) <= 80
-
-
-def test_letters_beyond_ascii_are_drawn():
     drawn = {letter: draw([[80, 50, 120, 80]], names=[letter]).tobytes() for letter in "öжαعא"}
     assert len(set(drawn.values())) == 5  # what a font lacks looks the same for all letters
+    plain = draw([[80, 50, 120, 80]])
+    assert plain.tobytes() == draw([[80, 50, 120, 80]], names=["cell"]).tobytes()
+    assert plain.tobytes() != draw([[80, 50, 120, 80]], names=["wall"]).tobytes()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 3), (3, 60), (25, 20), (40, 12)])
+def test_tiny_pictures_have_boxes_too(size):
+    boxes = [[0, 0, *size], [-9, -9, 2, 2], [50, 50, 60, 60], [1, 1, 1, 1]]
+    pixels = draw(boxes, [0, 1, 2, 0], size, scores=[0.1, 0.2, 0.3, 0.4])
+    assert pixels.shape == (size[1], size[0], 3)
+    assert (pixels != GREY).any()
 
 
 def test_another_font_is_taken_if_it_has_more_of_the_letters(monkeypatch):
@@ -184,12 +166,6 @@ def test_another_font_is_taken_if_it_has_more_of_the_letters(monkeypatch):
     assert "STIXGeneral" in box_drawing._find_font("𝒜")  # a letter of mathematics that DejaVu Sans has not
     assert box_drawing._find_font("aж") == plain
     box_drawing._find_font.cache_clear()
-
-
-def test_names_may_be_given_for_each_box():
-    plain = draw([[80, 50, 120, 80]])
-    assert plain.tobytes() == draw([[80, 50, 120, 80]], names=["cell"]).tobytes()
-    assert plain.tobytes() != draw([[80, 50, 120, 80]], names=["wall"]).tobytes()
 
 
 def test_any_name_can_be_drawn_without_warnings():
@@ -206,11 +182,6 @@ def test_every_class_has_a_colour_of_its_own(number):
     assert len(set(colours)) == len(colours) == number
     assert colours[:6] == tuple(LINES[:number]) or number > 6
     assert all(len(colour) == 7 for colour in colours)
-
-
-def test_letters_are_black_on_bright_colours_alone():
-    assert box_drawing._ink("#FFFF00") == box_drawing._ink("#56B4E9") == "#000000"
-    assert box_drawing._ink("#0072B2") == box_drawing._ink("#D55E00") == "#FFFFFF"
 
 
 @pytest.mark.parametrize(

@@ -21,15 +21,12 @@ def images() -> BoxedImages:
     return BoxedImages(pictures.__getitem__, ("a", "b", "c"), ((7, 9),) * 3, every, (4, 0, 2))
 
 
-def test_reading_follows_the_positions(images: BoxedImages) -> None:
+def test_reading_follows_the_positions_also_in_a_subset(images: BoxedImages) -> None:
     assert len(images) == 3
     for index, seed in enumerate((4, 0, 2)):
         picture, found = images.read(index)
         assert np.array_equal(np.asarray(picture), np.asarray(make_picture(seed=seed)))
         assert found is images.boxes[index]
-
-
-def test_a_subset_keeps_everything_together(images: BoxedImages) -> None:
     part = images.subset([2, 0])
     assert (part.names, part.positions, part.sizes) == (("c", "a"), (2, 4), ((7, 9), (7, 9)))
     assert [found.labels.tolist() for found in part.boxes] == [[2, 1], [1, 1, 0]]

@@ -1,16 +1,13 @@
-import json
-import subprocess
-import sys
 import warnings
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
-from matplotlib.text import Text
 from PIL import Image
 
-from zoo._figures import INK, PALE, look
+from figure_checks import build, is_drawn, texts
+from zoo._figures import INK, PALE
 from zoo.tasks.detection import plots as pictures
 from zoo.tasks.detection.boxes import pairwise_iou
 from zoo.tasks.detection.drawing import class_colours
@@ -48,29 +45,6 @@ def make_images(number=3, size=(320, 240)):
 
 def found(*boxes, scores, labels):
     return Found(np.array(boxes, np.float32).reshape(-1, 4), np.array(scores), np.array(labels, np.int64))
-
-
-def build(draw, *args):
-    """The figure, after all of it was found to be inside its edges."""
-    with look():
-        figure = draw(*args)
-        figure.draw_without_rendering()
-        width, height = figure.get_size_inches()
-        box = figure.get_tightbbox()
-        assert min(box.x0, box.y0, width - box.x1, height - box.y1) >= -0.01
-    return figure
-
-
-def texts(figure):
-    return [text.get_text() for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
-
-
-def is_drawn(path):
-    with Image.open(path) as image:
-        assert image.format == "PNG"
-        assert 400 <= image.width <= 3200
-        assert 200 <= image.height <= 3200
-        return len(image.convert("L").getcolors(256)) > 3
 
 
 def batch(number, size=(96, 96)):
@@ -184,21 +158,12 @@ def test_each_true_box_is_found_once_and_by_its_class():
     right, seen = pictures._match(np.zeros((0, 4)), [], true, [0, 0, 2])
     assert (right.tolist(), seen.tolist()) == ([], [False] * 3)
     assert pictures._match(boxes, [0] * 5, np.zeros((0, 4)), [])[0].tolist() == [False] * 5
-
-
-def test_an_iou_below_a_half_is_not_the_same_thing():
     true = np.array([[0, 0, 10, 10.0]])
     assert pictures._match(np.array([[0, 0, 10, 5.0]]), [0], true, [0])[0].tolist() == [True]
     assert pictures._match(np.array([[0, 0, 10, 4.9]]), [0], true, [0])[0].tolist() == [False]
-
-
-def test_intersection_over_union():
     boxes = np.array([[0, 0, 10, 10], [5, 5, 15, 15], [3, 3, 3, 3.0]])
     ious = pairwise_iou(boxes, boxes[:2])
     assert ious == pytest.approx(np.array([[1, 25 / 175], [25 / 175, 1], [0, 0]]))
-
-
-def test_what_is_sure_enough_is_kept_surest_first():
     results = found([0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3], scores=[0.25, 0.1, 0.9], labels=[0, 1, 2])
     kept = pictures._keep(results, 0.25)
     assert kept.scores.tolist() == [0.9, 0.25]
@@ -226,25 +191,21 @@ def test_precision_has_a_line_for_each_class_and_their_mean():
     assert any("mAP 68.5 %" in text for text in texts(figure))
 
 
-def test_of_many_classes_the_ten_with_most_boxes_have_colours():
+def test_curves_of_one_class_of_many_and_of_none():
     many = [score_class(f"class {place}", boxes=place + 1, ap50=place / 40) for place in range(30)]
     figure = build(pictures._draw_precision_recall, evaluation(*many))
     colours = [to_hex(line.get_color()).upper() for line in figure.axes[0].lines if line.get_marker() == "None"]
     assert colours.count(PALE) == 20
     assert len(set(colours)) == 12
     assert figure.axes[0].get_legend().get_texts()[0].get_text().startswith("class 29  72.5 %")
-
-
-def test_of_one_class_there_is_no_mean():
     figure = build(pictures._draw_precision_recall, evaluation(score_class()))
     assert len(figure.axes[0].get_legend().get_texts()) == 1
-
-
-def test_a_class_that_is_never_found_has_no_line():
     never = score_class(ap=0.0, ap50=0.0, reached=-1, best_precision=0.0, best_recall=0.0, best_conf=None)
     figure = build(pictures._draw_precision_recall, evaluation(never, map50=0.0))
     assert len(figure.axes[0].lines[0].get_xdata()) == 0
     assert figure.axes[0].get_legend().get_texts()[0].get_text() == "cell  0.0 %"
+    figure = build(pictures._draw_precision_recall, evaluation(ClassScores(name="a", boxes=0), map50=None))
+    assert "no boxes to be found" in texts(figure)
 
 
 @pytest.mark.parametrize("draw", [draw_precision_recall, draw_class_ap])
@@ -253,11 +214,6 @@ def test_scores_without_boxes_are_drawn(draw, tmp_path):
     assert is_drawn(draw(evaluation(nothing, map=None, map50=None), tmp_path / "a.png"))
     assert is_drawn(draw(evaluation(score_class(), nothing), tmp_path / "b.png"))
     assert is_drawn(draw(evaluation(*[score_class(str(place)) for place in range(200)]), tmp_path / "c.png"))
-
-
-def test_without_boxes_there_is_no_curve():
-    figure = build(pictures._draw_precision_recall, evaluation(ClassScores(name="a", boxes=0), map50=None))
-    assert "no boxes to be found" in texts(figure)
 
 
 def test_bars_are_sorted_and_have_their_numbers():
@@ -272,9 +228,6 @@ def test_bars_are_sorted_and_have_their_numbers():
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert sorted(legend) == ["AP@.5, mean 68.5 %", "AP@[.5:.95], mean 42.0 %"]
     assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the best is at the top
-
-
-def test_of_very_many_classes_the_best_and_the_worst_have_bars():
     many = [score_class(f"class {place}", ap=place / 100) for place in range(90)]
     figure = build(pictures._draw_class_ap, evaluation(*many))
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
@@ -294,12 +247,3 @@ def test_any_name_can_be_drawn_without_warnings(tmp_path):
         assert is_drawn(draw_class_ap(scores, tmp_path / "c.png"))
     legend = build(pictures._draw_precision_recall, scores).axes[0].get_legend().get_texts()
     assert len(legend) == 11
-
-
-def test_importing_brings_neither_torch_nor_a_window():
-    code = (
-        "import sys, json, zoo.tasks.detection.plots\n"
-        "print(json.dumps(sorted({'torch', 'matplotlib.pyplot', 'supervision'} & set(sys.modules))))"
-    )
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert json.loads(printed) == []

@@ -26,8 +26,11 @@ def recorded_settings(case):
     )
 
 
-def test_ten_cases_were_recorded():
+def test_ten_cases_were_recorded_for_named_settings():
     assert len(CASES) == 10
+    assert (Postprocess().conf, Postprocess().iou, Postprocess().nms_top_k) == (0.25, 0.7, 1024)
+    assert (VALIDATION.conf, VALIDATION.iou, VALIDATION.nms_top_k) == (0.01, 0.7, 1000)
+    assert (PUBLISHED.conf, PUBLISHED.iou, PUBLISHED.nms_top_k) == (0.03, 0.65, 1000)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -41,13 +44,6 @@ def test_the_rows_are_those_of_super_gradients_to_the_bit(case):
         assert found.labels.dtype == torch.int64
 
 
-def test_a_score_at_the_threshold_counts_with_a_single_label_only():
-    scores = torch.tensor([[[0.25], [0.2500001], [0.2499999]]])
-    settings = Postprocess(conf=0.25)
-    assert len(select_detections(LONE, scores, settings)[0].scores) == 1
-    assert len(select_detections(LONE, scores, settings.replace(multi_label=False))[0].scores) == 2
-
-
 def test_an_anchor_may_have_several_labels():
     scores = torch.tensor([[[0.6, 0.9, 0.1], [0.0, 0.0, 0.7], [0.0, 0.0, 0.0]]])
     several, single = (select_detections(LONE, scores, Postprocess(multi_label=multi))[0] for multi in (True, False))
@@ -55,6 +51,10 @@ def test_an_anchor_may_have_several_labels():
     assert several.scores.tolist() == pytest.approx([0.9, 0.7, 0.6])
     assert single.labels.tolist() == [1, 2]
     assert single.boxes.tolist() == LONE[0, :2].tolist()
+    scores = torch.tensor([[[0.25], [0.2500001], [0.2499999]]])
+    settings = Postprocess(conf=0.25)
+    assert len(select_detections(LONE, scores, settings)[0].scores) == 1
+    assert len(select_detections(LONE, scores, settings.replace(multi_label=False))[0].scores) == 2
 
 
 @pytest.mark.parametrize(("class_agnostic", "labels"), [(False, [0, 1]), (True, [0])])
@@ -77,25 +77,13 @@ def test_no_detection_gives_empty_tensors():
     assert empty.boxes.shape == (0, 4)
     assert empty.scores.shape == empty.labels.shape == (0,)
     assert select_detections(torch.zeros(0, 3, 4), torch.zeros(0, 3, 2)) == []
-
-
-def test_half_precision_becomes_float32_and_has_no_gradient():
     boxes, scores = LONE.bfloat16().requires_grad_(), torch.full((1, 3, 1), 0.5).bfloat16().requires_grad_()
     found = select_detections(boxes, scores)[0]
     assert found.boxes.dtype == found.scores.dtype == torch.float32
     assert not found.boxes.requires_grad
     assert len(found.scores) == 3
-
-
-def test_numbers_that_are_none_are_not_found():
     scores = torch.tensor([[[float("nan")], [0.9], [0.1]]])
     assert select_detections(LONE, scores)[0].scores.tolist() == pytest.approx([0.9])
-
-
-def test_named_settings():
-    assert (Postprocess().conf, Postprocess().iou, Postprocess().nms_top_k) == (0.25, 0.7, 1024)
-    assert (VALIDATION.conf, VALIDATION.iou, VALIDATION.nms_top_k) == (0.01, 0.7, 1000)
-    assert (PUBLISHED.conf, PUBLISHED.iou, PUBLISHED.nms_top_k) == (0.03, 0.65, 1000)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_a_row_for_each_class_and_one_for_all() -> None:
     assert REPORT.totals() == total
 
 
-def test_findings_are_grouped_with_errors_first() -> None:
+def test_findings_are_grouped_with_errors_first_and_places_named_once() -> None:
     groups = REPORT.groups()
     assert [(group.level, group.kind, len(group.findings)) for group in groups] == [
         ("error", "bad lines", 2),
@@ -44,9 +44,6 @@ def test_findings_are_grouped_with_errors_first() -> None:
     ]
     assert groups[2].places == "2.xml:2, 3.xml:3, 4.xml:4, ..."
     assert len(REPORT.errors) == 3
-
-
-def test_a_place_is_named_once() -> None:
     found = [Finding("bad boxes", "error", "train", "a.json", 1, f"text {number}") for number in range(5)]
     found.append(Finding("bad boxes", "error", "val", "b.json", 1, "text"))
     report = BoxReport("/data", "COCO", (), (), {}, tuple(found))

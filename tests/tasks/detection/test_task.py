@@ -14,6 +14,8 @@ from zoo.settings.preset import Preset
 from zoo.tasks.detection.batches import BoxTargets
 from zoo.tasks.detection.task import Detection, _join_rows, _split_rows
 
+pytestmark = pytest.mark.plots
+
 OPTIONS = {"image_size": 64, "batch_size": 4, "device": "cpu", "num_workers": 0, "progress": False}
 
 

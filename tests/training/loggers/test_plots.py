@@ -12,6 +12,8 @@ from zoo.training.loggers import plots
 from zoo.training.loggers.plots import Plots, draw_curves, draw_rates
 from zoo.training.run_stage import read_record
 
+pytestmark = pytest.mark.plots
+
 SCORES = {"top1": "top-1", "top5": "top-5"}
 
 

@@ -61,19 +61,16 @@ def test_the_caller_s_random_numbers_stay_as_they_are(tmp_path):
 def test_class_names_are_read(tmp_path):
     save_as_transformers("dfine_n", tmp_path, num_classes=3, **label(["ant", "bee", "cow"]))
     assert read("dfine_n", tmp_path).config == {"classes": ["ant", "bee", "cow"]}
+    names = [PUBLISHED.get(name, name) for name in COCO_CLASSES]
+    assert sum(name not in COCO_CLASSES for name in names) == 6
+    save_as_transformers("rtdetr_v2_r18", tmp_path, num_classes=80, **label(names))
+    assert read("rtdetr_v2_r18", tmp_path).config == {"classes": list(COCO_CLASSES)}
 
 
 @pytest.mark.parametrize("names", [["ant", "ant", "cow"], ["ant", "bee"], ["ant", "", "cow"], ["ant", 5, "cow"]])
 def test_names_that_cannot_be_used_are_left_out(tmp_path, names):
     save_as_transformers("dfine_n", tmp_path, num_classes=3, **label(names))
     assert read("dfine_n", tmp_path).config == {"num_classes": 3}
-
-
-def test_other_names_of_the_classes_of_coco_are_replaced(tmp_path):
-    names = [PUBLISHED.get(name, name) for name in COCO_CLASSES]
-    assert sum(name not in COCO_CLASSES for name in names) == 6
-    save_as_transformers("rtdetr_v2_r18", tmp_path, num_classes=80, **label(names))
-    assert read("rtdetr_v2_r18", tmp_path).config == {"classes": list(COCO_CLASSES)}
 
 
 @pytest.mark.parametrize("is_named", [False, True])
@@ -134,14 +131,11 @@ def test_whatever_else_a_configuration_says_does_not_matter(tmp_path, extra):
     assert all(torch.equal(tensor, theirs[key]) for key, tensor in found.tensors.items())
 
 
-def test_a_configuration_that_is_no_json_is_refused(tmp_path):
+def test_configurations_and_indexes_that_are_none_are_refused(tmp_path):
     save_as_transformers("dfine_n", tmp_path, num_classes=3)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(WeightsError, match=r"config\.json cannot be used: .*Repair or remove it"):
         read("dfine_n", tmp_path)
-
-
-def test_an_index_of_other_files_is_not_followed(tmp_path):
     save_as_transformers("dfine_n", tmp_path, num_classes=3)
     index = {"metadata": {}, "weight_map": {"model.enc_score_head.weight": "../../elsewhere.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))

@@ -157,6 +157,9 @@ def test_every_tensor_has_one_name(model):
     assert len(set(places)) == len(places)
     names = [name for name, _ in model.named_parameters()]
     assert names == [name for name in model.state_dict() if name in set(names)]
+    three, five = model.state_dict(), type(model)(model.architecture, num_classes=5).state_dict()
+    differing = {name for name in three if three[name].shape != five[name].shape}
+    assert differing == {name for name in three if name.startswith(model.class_prefixes)}
 
 
 def test_what_never_learns_is_no_parameter():
@@ -165,6 +168,8 @@ def test_what_never_learns_is_no_parameter():
     buffers = dict(model.named_buffers())
     assert buffers["model.decoder.reg_scale"].tolist() == [4.0]
     assert buffers["model.decoder.up"].tolist() == [0.5]
+    assert all(sum(p.numel() for p in build(name).parameters()) < 1e6 for name in SMALL)
+    assert set(BACKBONES) == set(NAMES)
 
 
 # ---- what goes in
@@ -176,14 +181,13 @@ def test_a_size_that_does_not_fit_is_told(model, shape):
         model(torch.rand(shape))
 
 
-def test_images_that_are_too_small_are_told(hybrid):
+def test_sizes_that_do_not_fit_are_told(hybrid, model):
     with pytest.raises(InputError, match=r"64x32 pixels, in which the network has 42 places .*; it needs 50"):
         hybrid(torch.rand(1, 3, 64, 32))
-
-
-def test_rf_detr_needs_a_patch_for_each_query():
     with pytest.raises(InputError, match=r"32x96 pixels, in which the network has 12 places .*; it needs 40"):
         build("rfdetr_n")(torch.rand(1, 3, 32, 96))
+    with pytest.raises(InputError, match=r"image_size is 100; expected a multiple of 32 pixels"):
+        model.predict(Image.new("RGB", (20, 20)), image_size=100)
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 128, 128), (3, 128, 128)])
@@ -192,17 +196,14 @@ def test_images_of_another_form_are_told(model, shape):
         model(torch.rand(shape))
 
 
-def test_the_preprocessing_refuses_sizes_too(model):
-    with pytest.raises(InputError, match=r"image_size is 100; expected a multiple of 32 pixels"):
-        model.predict(Image.new("RGB", (20, 20)), image_size=100)
-
-
-def test_labels_are_shares_of_the_image():
+def test_labels_are_shares_of_the_image_and_rows_have_six_columns(model, images):
     first, second = to_labels(ROWS, 2, 3, (64, 128))
     assert first["class_labels"].tolist() == [1, 2]
     assert first["class_labels"].dtype == torch.int64
     assert first["boxes"][0].tolist() == pytest.approx([60 / 128, 50 / 64, 40 / 128, 30 / 64])
     assert second["boxes"].shape == (1, 4)
+    with torch.inference_mode(), pytest.raises(InputError, match=r"targets are \(3, 5\); expected \(N, 6\)"):
+        model.loss(model(images), ROWS[:, :5])
 
 
 def test_images_without_boxes_and_boxes_without_area():
@@ -229,11 +230,6 @@ def test_rows_that_do_not_fit_are_named(model, images, row, message):
         outputs = model(images)
     with pytest.raises(InputError, match=message):
         model.loss(outputs, rows)
-
-
-def test_rows_of_another_form_are_told(model, images):
-    with torch.inference_mode(), pytest.raises(InputError, match=r"targets are \(3, 5\); expected \(N, 6\)"):
-        model.loss(model(images), ROWS[:, :5])
 
 
 # ---- the loss
@@ -303,7 +299,7 @@ def test_half_the_digits_are_enough_for_the_network_and_not_for_the_loss(name, i
 # ---- rates
 
 
-def test_the_finetune_mapping_has_a_group_for_each_part_and_freezes_the_backbone(model):
+def test_the_finetune_mapping_has_a_group_for_each_part(model):
     rates = model.get_finetune_lr_dict(0.1)
     backbone = backbone_of(model)
     assert (rates.pop(backbone), rates.pop("default")) == (0, 0)
@@ -313,9 +309,6 @@ def test_the_finetune_mapping_has_a_group_for_each_part_and_freezes_the_backbone
     assert learning == {name for name, _ in model.named_parameters() if not name.startswith(backbone)}
     assert all(name.startswith(model.head_prefixes) for name in learning)
     assert {group.key for group in plan.trained} == rates.keys()
-
-
-def test_low_lr_gives_the_backbone_a_tenth_and_all_else_the_full_rate(model):
     plan = zoo.plan(model, 1e-4, mode="low_lr")
     rates = {name: group.full_lr for group in plan.trained for name in group.names}
     dormant = getattr(model, "dormant_parameters", frozenset)()
@@ -332,12 +325,6 @@ def test_layers_go_from_the_image_to_the_boxes(model):
     assert depths == list(range(len(depths)))
     assert len(depths) >= 4
     assert all(name.startswith(backbone) for depth in depths for name in layers[depth])
-
-
-def test_what_depends_on_the_classes_is_what_its_prefixes_say(model):
-    three, five = model.state_dict(), type(model)(model.architecture, num_classes=5).state_dict()
-    differing = {name for name in three if three[name].shape != five[name].shape}
-    assert differing == {name for name in three if name.startswith(model.class_prefixes)}
 
 
 # ---- learning
@@ -422,8 +409,3 @@ def _through_torch(model):
     torch.save(model, file)
     file.seek(0)
     return torch.load(file, weights_only=False)
-
-
-def test_small_networks_are_small():
-    assert all(sum(p.numel() for p in build(name).parameters()) < 1e6 for name in SMALL)
-    assert set(BACKBONES) == set(NAMES)

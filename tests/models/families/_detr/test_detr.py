@@ -5,7 +5,7 @@ import torch
 
 import zoo
 from small_detr import NAMES, shrink
-from zoo.errors import InputError, WeightsError
+from zoo.errors import InputError
 from zoo.models.catalog import find_entry
 from zoo.models.families._coco import COCO_CLASSES
 from zoo.models.families._detr import POSTPROCESS, STRETCHED
@@ -38,13 +38,7 @@ def test_the_models_and_what_is_known_of_each():
         weights = facts["weights"]
         assert (weights["licence"], weights["pinned"], weights["revision"]) == ("apache-2.0", False, None)
         assert "mAP" in weights["source"]
-
-
-def test_they_may_be_used_commercially():
     assert set(ALL) <= set(zoo.list_models(commercial=True))
-
-
-def test_no_two_of_them_have_the_same_weights():
     assert len({find_entry(name).weights.repo for name in ALL}) == len(ALL)
 
 
@@ -108,10 +102,3 @@ def test_a_missing_extra_is_named_where_the_model_is_asked_for(monkeypatch):
     for name in ("dfine_n", "rtdetr_v2_r18", "rfdetr_n"):
         with pytest.raises(InputError, match=r"pip install 'zoo-finetune\[transformers\]'"):
             zoo.get(name)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_pickle_is_refused(small, name, tmp_path):
-    (tmp_path / "model.pth").write_bytes(b"\x80\x02")
-    with pytest.raises(WeightsError, match=r"are safetensors files"):
-        zoo.get(name, pretrained=tmp_path / "model.pth")

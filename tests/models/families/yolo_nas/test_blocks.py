@@ -109,9 +109,6 @@ def test_to_fuse_twice_is_to_fuse_once():
         before = {name: value.clone() for name, value in block.state_dict().items()}
         block.fuse()
         assert all(torch.equal(value, before[name]) for name, value in block.state_dict().items())
-
-
-def test_synchronised_norms_are_folded_too():
     x = pixels(3)
     for block in (trained(ConvBlock(3, 4, kernel=3)), trained(QARep(3, 4))):
         expected = block(x)
@@ -131,12 +128,15 @@ def test_fusing_keeps_type_and_memory_format(make):
     assert conv.weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_alpha_multiplies_the_shortcut():
+def test_alpha_multiplies_the_shortcut_of_bottlenecks_that_share_nothing():
     block = trained(Bottleneck(lambda: plain_conv(4)))
     block.alpha.data.fill_(3)
     x = pixels(4)
     assert torch.allclose(block(x), 3 * x + block.cv2(block.cv1(x)))
     assert next(iter(block.state_dict())) == "alpha"
+    layer = CSP(6, 6, hidden=4, bottlenecks=3, make_block=residual_qarep)
+    convs = [module for module in layer.bottlenecks.modules() if isinstance(module, QARep)]
+    assert len(convs) == len({id(conv.branch_1x1.weight) for conv in convs}) == 6
 
 
 @pytest.mark.parametrize("keep_all", [True, False])
@@ -150,12 +150,6 @@ def test_csp_puts_its_steps_together_in_order(keep_all):
     assert torch.equal(layer(x), layer.conv3(torch.cat(parts, 1)))
 
 
-def test_the_bottlenecks_of_a_layer_share_nothing():
-    layer = CSP(6, 6, hidden=4, bottlenecks=3, make_block=residual_qarep)
-    convs = [module for module in layer.bottlenecks.modules() if isinstance(module, QARep)]
-    assert len(convs) == len({id(conv.branch_1x1.weight) for conv in convs}) == 6
-
-
 def test_chained_pools_are_those_of_5_9_and_13_pixels():
     layer, x = trained(SPP(8)), pixels(8, side=20).requires_grad_()
     inner = layer.cv1(x)
@@ -166,7 +160,7 @@ def test_chained_pools_are_those_of_5_9_and_13_pixels():
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 
-def test_an_up_stage_joins_three_resolutions():
+def test_stages_join_resolutions():
     stage = trained(UpStage((5, 6, 7), 4, hidden=2, bottlenecks=1))
     below, beside, above = pixels(5, 4), pixels(6, 8), pixels(7, 16)
     inner, out = stage(below, beside, above)
@@ -174,9 +168,6 @@ def test_an_up_stage_joins_three_resolutions():
     joined = [stage.upsample(inner), stage.reduce_skip1(beside), stage.downsample(stage.reduce_skip2(above))]
     assert torch.equal(out, stage.blocks(stage.reduce_after_concat(torch.cat(joined, 1))))
     assert out.shape == (2, 4, 8, 8)
-
-
-def test_a_down_stage_joins_two_resolutions():
     stage = trained(DownStage((6, 5), 8, hidden=2, bottlenecks=1))
     above, beside = pixels(6, 8), pixels(5, 4)
     assert torch.equal(stage(above, beside), stage.blocks(torch.cat([stage.conv(above), beside], 1)))

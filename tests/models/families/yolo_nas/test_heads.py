@@ -68,7 +68,7 @@ def test_outputs_unpack_in_the_order_of_super_gradients(heads):
     assert torch.equal(boxes, decode_boxes(side_logits, points, strides))
 
 
-def test_rows_are_the_cells_of_the_maps(heads):
+def test_rows_are_the_cells_of_the_maps_in_either_mode_and_layout(heads):
     features = maps()
     raw = heads(features).raw
     sides, classes = heads.head2(features[1])
@@ -76,15 +76,9 @@ def test_rows_are_the_cells_of_the_maps(heads):
     assert torch.equal(raw.side_logits[:, row], sides[:, :, 1, 3])
     assert torch.equal(raw.class_logits[:, row], classes[:, :, 1, 3])
     assert raw.anchor_points[row].tolist() == [3.5 * 16, 1.5 * 16]
-
-
-def test_train_and_eval_mode_give_the_same_structure(heads):
     modes = [heads.train(mode)(maps()) for mode in (True, False)]
     assert [[part.shape for part in outputs.predictions] for outputs in modes] == [[(2, 42, 4), (2, 42, 3)]] * 2
     assert type(modes[0]) is type(modes[1])
-
-
-def test_maps_laid_channels_last_give_the_same(heads):
     laid = tuple(feature.contiguous(memory_format=torch.channels_last) for feature in maps())
     assert torch.allclose(heads(laid).predictions.boxes, heads(maps()).predictions.boxes, atol=1e-3)
 
@@ -101,6 +95,10 @@ def test_places_are_kept_for_an_image_size_and_are_no_state(heads):
     assert first.anchors.shape == other.anchors.shape
     assert not torch.equal(first.anchors, other.anchors)
     assert not any("anchor" in name or "proj" in name for name, _ in heads.named_buffers())
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        heads(tuple(torch.empty(1, c, s, s) for c, s in ((96, 20), (192, 10), (384, 5))))
+    features = tuple(torch.zeros(1, c, s, s) for c, s in ((96, 20), (192, 10), (384, 5)))
+    assert type(heads(features).raw.anchors) is torch.Tensor
 
 
 def test_places_seen_first_while_predicting_serve_training(heads):
@@ -111,13 +109,6 @@ def test_places_seen_first_while_predicting_serve_training(heads):
     assert outputs.raw.anchor_points is kept
     outputs.predictions.boxes.sum().backward()
     assert not kept.is_inference()
-
-
-def test_what_is_only_recorded_is_not_kept(heads):
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        heads(tuple(torch.empty(1, c, s, s) for c, s in ((96, 20), (192, 10), (384, 5))))
-    features = tuple(torch.zeros(1, c, s, s) for c, s in ((96, 20), (192, 10), (384, 5)))
-    assert type(heads(features).raw.anchors) is torch.Tensor
 
 
 def test_it_compiles_as_one_graph(heads):

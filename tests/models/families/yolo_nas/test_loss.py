@@ -111,34 +111,25 @@ def test_weights_multiply_their_parts():
     assert not any(part.requires_grad for part in weighted[1:])
 
 
-def test_the_order_of_rows_does_not_matter():
+def test_order_chunks_and_integers_make_no_difference():
     raw, targets = random_outputs()
     assert shown(YoloNasLoss()(raw, targets)) == shown(YoloNasLoss()(raw, targets[[3, 0, 1, 2]]))
-
-
-def test_chunks_give_the_same():
     raw, targets = recorded_outputs()
     whole, parts = (YoloNasLoss(assigner=TaskAlignedAssigner(max_elements=size)) for size in (10**9, 300))
     assert shown(whole(raw, targets)) == shown(parts(raw, targets))
+    raw, targets = random_outputs()
+    assert shown(YoloNasLoss()(raw, targets.long())) == shown(YoloNasLoss()(raw, targets))
 
 
-def test_a_box_far_above_and_left_of_the_image_is_left_out():
+def test_boxes_of_no_size_or_far_away_are_left_out():
     raw, targets = random_outputs()
     outside = torch.tensor([[0.0, 1, -30, -30, 100, 20]])  # its corners are -80, -40, 20, -20
     below = torch.tensor([[0.0, 1, 400, 400, 20, 20]])  # contains no anchor
     losses = [YoloNasLoss()(raw, torch.cat([targets, *more])) for more in ((), (outside,), (below,), (outside, below))]
     assert all(shown(one) == shown(losses[0]) for one in losses)
-
-
-def test_a_box_of_no_size_is_left_out():
     raw, targets = random_outputs()
     flat = torch.tensor([[2.0, 1, 40, 40, 0, 30]])
     assert shown(YoloNasLoss()(raw, torch.cat([targets, flat]))) == shown(YoloNasLoss()(raw, targets))
-
-
-def test_targets_of_integers_are_accepted():
-    raw, targets = random_outputs()
-    assert shown(YoloNasLoss()(raw, targets.long())) == shown(YoloNasLoss()(raw, targets))
 
 
 def test_autocast_does_not_reach_the_loss():
@@ -172,9 +163,6 @@ def test_the_sum_of_scores_can_be_shared_out_by_other_means():
     own, shared = YoloNasLoss()(raw, targets), YoloNasLoss(divisor=divisor)(raw, targets)
     assert seen[0] > 1
     assert shown(shared) == pytest.approx([value * seen[0] / 50 for value in shown(own)])
-
-
-def test_one_process_divides_by_its_own_sum_which_is_at_least_one():
     assert float(share_of_processes(torch.tensor(3.0))) == 3.0
     assert float(share_of_processes(torch.tensor(0.1))) == 1.0
 

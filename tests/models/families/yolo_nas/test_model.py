@@ -93,13 +93,10 @@ def norms(model, names):
     return np.array([gradients[name].double().norm().item() for name in names])
 
 
-def test_the_outputs_of_a_training_step_are_those_of_super_gradients():
+def test_the_outputs_of_a_training_step_are_those_of_super_gradients_in_either_precision():
     """In float64 the difference is the rounding of the recorded float32 run, on any processor."""
     for name, ours in step_outputs(torch.float64).items():
         assert np.abs(ours - recorded()[name]).max() < ROUNDING[name]
-
-
-def test_the_outputs_of_a_float32_step_are_as_exact_as_those_of_super_gradients():
     exact, ours = step_outputs(torch.float64), step_outputs(torch.float32)
     for name, values in ours.items():
         assert np.abs(values - exact[name]).max() < SLACK * ROUNDING[name]
@@ -128,6 +125,12 @@ def test_the_gradients_of_a_training_step_are_those_of_super_gradients():
     ours = norms(step(torch.float64)[0], names)
     assert counts.sum() == 379
     assert ours[counts] == pytest.approx(exact[counts], rel=1e-5)
+    gradient = step(torch.float64)[0].heads.head1.reg_pred.weight.grad[:4, :16, 0, 0]
+    assert np.abs(gradient.numpy() - recorded()["head_grad"]).max() < 1e-5
+    model = step(torch.float32)[0]
+    without = {name for name, parameter in model.named_parameters() if parameter.grad is None}
+    assert without == set(recorded()["grad_none_names"].tolist()) == model.dormant_parameters()
+    assert len(without) == 74
 
 
 def test_the_gradients_in_float32_are_as_near_as_those_of_super_gradients():
@@ -139,18 +142,6 @@ def test_the_gradients_in_float32_are_as_near_as_those_of_super_gradients():
     assert np.abs(ours[plain] / exact[plain] - 1).max() < SLACK * rounding
     rounding = abs(np.linalg.norm(theirs) / np.linalg.norm(exact) - 1)
     assert abs(np.linalg.norm(ours) / np.linalg.norm(exact) - 1) < SLACK * rounding
-
-
-def test_single_gradients_are_those_of_super_gradients():
-    gradient = step(torch.float64)[0].heads.head1.reg_pred.weight.grad[:4, :16, 0, 0]
-    assert np.abs(gradient.numpy() - recorded()["head_grad"]).max() < 1e-5
-
-
-def test_exactly_the_dormant_parameters_get_no_gradient():
-    model = step(torch.float32)[0]
-    without = {name for name, parameter in model.named_parameters() if parameter.grad is None}
-    assert without == set(recorded()["grad_none_names"].tolist()) == model.dormant_parameters()
-    assert len(without) == 74
 
 
 def test_a_training_step_moves_the_statistics_as_in_super_gradients():
@@ -169,9 +160,6 @@ def test_a_new_model_has_what_every_model_has():
     assert (model.licence.code, model.licence.weights) == ("Apache-2.0", None)
     assert (model.task, model.num_classes, model.head_prefixes) == ("detection", 3, ("heads.",))
     assert model.get_finetune_lr_dict(0.1) == {"heads": 0.1, "default": 0.0}
-
-
-def test_class_prefixes_name_what_new_classes_make_anew():
     three, five = (YoloNAS(SIZES["s"], num_classes=count).state_dict() for count in (3, 5))
     differ = [name for name in three if three[name].shape != five[name].shape]
     assert [name for name in three if name.startswith(YoloNAS.class_prefixes)] == differ
@@ -322,12 +310,9 @@ def test_weights_that_are_no_numbers(model, picture):
         model.predict(picture)
 
 
-def test_other_channels_than_three(picture):
+def test_channels_and_names_have_to_fit(picture, model):
     with pytest.raises(InputError, match=r"takes images of 4 channels, and predict reads RGB pictures, which have 3"):
         YoloNAS(SIZES["s"], in_channels=4).predict(picture)
-
-
-def test_names_have_to_be_as_many_as_classes(model, picture):
     assert set(model.predict(picture)[0].names) <= {"0", "1", "2"}
     model.classes = ("a", "b")
     with pytest.raises(InputError, match=r"has 3 classes and 2 names\. Set model\.classes to 3 names"):

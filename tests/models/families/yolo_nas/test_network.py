@@ -79,14 +79,6 @@ def load(network, tensors):
     network.load_state_dict(tensors)
 
 
-def test_the_formula_gives_the_numbers_that_are_written_down():
-    assert uniform("abc", 4) == pytest.approx([0.6898170712, 0.0352691596, 0.5967816203, 0.5501148279], abs=1e-10)
-    weight = values("neck.neck1.upsample.weight", (192, 192, 2, 2)).flatten()[:4]
-    assert weight == pytest.approx([0.14986925, -0.10537244, 0.01284639, -0.09325545], abs=1e-8)
-    assert values("backbone.stem.conv.post_bn.num_batches_tracked", ()) == 688
-    assert np.array_equal(image("input", 1, 128, 160).numpy(), recorded("input")["image_u8"])
-
-
 @pytest.mark.parametrize("size", SIZES)
 def test_the_state_dict_is_that_of_super_gradients(size):
     ours = [f"{name} {'x'.join(map(str, value.shape)) or 'scalar'}" for name, value in build(size).state_dict().items()]
@@ -251,6 +243,14 @@ def test_merged_and_fused_kernels_are_those_of_super_gradients(network, record_p
     assert max(found.values()) < 1e-5
 
 
+def test_merged_and_fused_forms_have_the_entries_of_super_gradients(network):
+    merge(network)
+    assert (count(network), len(network.state_dict())) == MERGED["s"]
+    assert network.dormant_parameters() == frozenset()
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert count(fuse_qarep(network)) == QAREP_FUSED["s"]
+
+
 @pytest.mark.parametrize("form", [lambda network: network, merge, fuse_qarep, YoloNASNetwork.fuse])
 def test_every_form_loads(form, network, images):
     given = form(network)
@@ -259,14 +259,6 @@ def test_every_form_loads(form, network, images):
     assert list(loaded.state_dict()) == list(given.state_dict())
     with torch.inference_mode():
         assert torch.equal(loaded(images).predictions.boxes, given(images).predictions.boxes)
-
-
-def test_merged_and_fused_forms_have_the_entries_of_super_gradients(network):
-    merge(network)
-    assert (count(network), len(network.state_dict())) == MERGED["s"]
-    assert network.dormant_parameters() == frozenset()
-    assert all(parameter.requires_grad for parameter in network.parameters())
-    assert count(fuse_qarep(network)) == QAREP_FUSED["s"]
 
 
 def test_blocks_may_be_in_different_forms(network, images):
@@ -316,7 +308,7 @@ def test_other_channels_see_a_grey_image_as_before(channels, form, network, imag
         assert network(grey.expand(-1, channels, -1, -1)).predictions.boxes.shape == (1, 420, 4)
 
 
-def test_channels_in_front_keep_their_kernels(network):
+def test_channels_of_the_stem_can_be_changed(network):
     conv = network.backbone.stem.conv
     before = conv.branch_3x3.conv.weight.clone()
     network.replace_in_channels(3)
@@ -328,9 +320,6 @@ def test_channels_in_front_keep_their_kernels(network):
     assert [(norm.eps, norm.momentum) for norm in norms] == [(1e-3, 0.03)] * 2
     assert conv.branch_3x3.conv.weight.requires_grad
     assert not conv.rbr_reparam.weight.requires_grad
-
-
-def test_other_channels_change_the_stem_only():
     ours = YoloNASNetwork(SIZES["s"], in_channels=4).state_dict()
     theirs = build("s").state_dict()
     different = {name for name, value in ours.items() if value.shape != theirs[name].shape}
@@ -369,6 +358,11 @@ def test_images_that_do_not_fit(shape, text):
 def test_images_of_integers():
     with pytest.raises(InputError, match=r"images are of torch\.uint8; expected floating-point numbers"):
         build("s")(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    assert uniform("abc", 4) == pytest.approx([0.6898170712, 0.0352691596, 0.5967816203, 0.5501148279], abs=1e-10)
+    weight = values("neck.neck1.upsample.weight", (192, 192, 2, 2)).flatten()[:4]
+    assert weight == pytest.approx([0.14986925, -0.10537244, 0.01284639, -0.09325545], abs=1e-8)
+    assert values("backbone.stem.conv.post_bn.num_batches_tracked", ()) == 688
+    assert np.array_equal(image("input", 1, 128, 160).numpy(), recorded("input")["image_u8"])
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (32, 96), (224, 64)])
@@ -379,20 +373,17 @@ def test_any_multiple_of_32_will_do(height, width):
     assert torch.isfinite(boxes).all()
 
 
-def test_images_of_a_batch_do_not_touch_each_other():
-    batch = image("input", 3, 64, 96).float() / 255
-    with torch.inference_mode():
-        together = build("s")(batch).predictions.boxes
-        alone = torch.cat([build("s")(one[None]).predictions.boxes for one in batch])
-    assert torch.allclose(together, alone, atol=1e-3)
-
-
-def test_forward_is_head_of_trunk(images):
+def test_forward_is_head_of_trunk_and_images_do_not_touch_each_other(images):
     network = build("s")
     with torch.inference_mode():
         features = network.trunk(images)
         assert [tuple(feature.shape) for feature in features] == [(1, 96, 16, 20), (1, 192, 8, 10), (1, 384, 4, 5)]
         assert torch.equal(network.head(features).predictions.boxes, network(images).predictions.boxes)
+    batch = image("input", 3, 64, 96).float() / 255
+    with torch.inference_mode():
+        together = build("s")(batch).predictions.boxes
+        alone = torch.cat([build("s")(one[None]).predictions.boxes for one in batch])
+    assert torch.allclose(together, alone, atol=1e-3)
 
 
 def test_a_finetune_trains_the_heads():

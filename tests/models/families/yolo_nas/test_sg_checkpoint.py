@@ -68,21 +68,15 @@ def test_averaged_weights_come_before_the_last_ones(path):
     assert found.notes[0] == "weights taken from net"
 
 
-def test_a_state_dict_alone(path):
+def test_a_state_dict_alone_in_any_form_of_torch(path):
     found = read_sg_checkpoint(save(path, collections.OrderedDict(STATE)))
     assert same(found.tensors)
     assert found.config == {}
     assert found.notes == ("the file does not say how pictures are prepared: as for the published weights is taken",)
-
-
-def test_the_prefix_of_parallel_training_is_taken_off_if_all_names_have_it(path):
     wrapped = {f"module.{name}": tensor for name, tensor in STATE.items()}
     assert same(read_sg_checkpoint(save(path, {"net": wrapped})).tensors)
     mixed = wrapped | {"b": torch.zeros(1)}
     assert read_sg_checkpoint(save(path, {"net": mixed})).tensors.keys() == mixed.keys()
-
-
-def test_files_of_old_torch_are_read(path):
     assert same(read_sg_checkpoint(save(path, {"net": STATE}, _use_new_zipfile_serialization=False)).tensors)
 
 
@@ -170,42 +164,37 @@ def test_thresholds_are_numbers_of_any_kind_or_left_out(path, number):
 # ---- settings
 
 
-def test_class_names_and_thresholds(path):
+def test_class_names_of_bytes_and_thresholds_are_read(path):
     found = read_sg_checkpoint(save(path, trained(ROBOFLOW, conf=0.5, iou=0.65)))
     assert found.config["classes"] == ["ant", "bee"]
     assert found.config["postprocess"] == {"conf": 0.5, "iou": 0.65}
     assert found.notes == ("weights taken from net",)
+    assert read_sg_checkpoint(save(path, trained(ROBOFLOW, class_names=np.array([b"ant", b"bee"])))).config[
+        "classes"
+    ] == ["ant", "bee"]
 
 
-def test_a_confidence_that_is_the_iou_is_not_believed(path):
+def test_settings_can_be_left_out_or_be_there_in_part(path):
+    found = read_sg_checkpoint(save(path, trained([{"Strange": {}}])), with_processing=False)
+    assert same(found.tensors)
+    assert found.config == {}
+    assert found.notes[1] == "what the file says of classes and preprocessing was left out"
+    found = read_sg_checkpoint(save(path, {"net": STATE, "processing_params": {"class_names": ["ant"]}}))
+    assert found.config == {"classes": ["ant"]}
+    assert found.notes[1].startswith("the file does not say how pictures are prepared")
     found = read_sg_checkpoint(save(path, trained(ROBOFLOW, conf=0.65, iou=0.65)))
     assert found.config["postprocess"] == {"iou": 0.65}
     assert found.notes[1] == "its confidence threshold equals its IoU threshold, 0.65: the usual one is taken"
 
 
-def test_settings_can_be_left_out(path):
-    found = read_sg_checkpoint(save(path, trained([{"Strange": {}}])), with_processing=False)
-    assert same(found.tensors)
-    assert found.config == {}
-    assert found.notes[1] == "what the file says of classes and preprocessing was left out"
-
-
-def test_settings_may_be_there_in_part(path):
-    found = read_sg_checkpoint(save(path, {"net": STATE, "processing_params": {"class_names": ["ant"]}}))
-    assert found.config == {"classes": ["ant"]}
-    assert found.notes[1].startswith("the file does not say how pictures are prepared")
-
-
-def test_the_steps_become_preprocessing(path):
+def test_steps_become_preprocessing_or_are_named_with_a_way_on(path):
     found = read_sg_checkpoint(save(path, trained(ROBOFLOW)))
     expected = Letterbox(content_size=(640, 640), position="top-left", channels="bgr")
     assert Letterbox.from_dict(found.config["preprocess"]) == expected
-
-
-def test_a_step_that_cannot_be_done_is_named_with_a_way_on(path):
     found = refusal(save(path, trained(["Strange"])))
     assert found.startswith(f"{path}, processing_params: there is nothing here for the step Strange. ")
     assert found.endswith(f"zoo convert {path} -o FOLDER --weights-only.")
+    assert "it is list; expected a dictionary" in refusal(save(path, {"net": STATE, "processing_params": [1]}))
 
 
 # ---- files that are none
@@ -247,12 +236,9 @@ def test_a_file_that_wants_to_run_something_is_refused_unread(path, tmp_path, pr
     assert not proof.exists()
 
 
-def test_a_harmless_name_does_not_let_a_harmful_one_pass(path):
+def test_what_allows_one_name_allows_no_other(path):
     content = {"net": STATE, "acc": np.float64(1), "x": Call(os.system, "true")}
     assert "asks for posix.system. " in refusal(save(path, content))
-
-
-def test_stand_ins_do_not_stay_allowed(path):
     save(path, {"net": STATE, "acc": np.float64(1)})
     before = torch.serialization.get_safe_globals()
     read_sg_checkpoint(path)
@@ -274,23 +260,19 @@ def test_what_a_download_leaves_is_named(path, content, text):
     assert refusal(path).startswith(f"{path} {text}")
 
 
-def test_a_file_that_is_cut_short(path):
+def test_files_that_are_cut_compressed_or_missing(path):
+    assert refusal(path) == f"{path} cannot be read: No such file or directory."
     content = save(path, {"net": STATE}).read_bytes()
     path.write_bytes(content[: len(content) // 2])
     assert "its end is missing" in refusal(path)
-
-
-def test_a_compressed_file_is_not_unpacked(path):
     buffer = io.BytesIO()
     torch.save({"net": STATE}, buffer)
     with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
         for name in source.namelist():
             target.writestr(name, source.read(name))
     assert refusal(path) == f"{path} is compressed, which no file of torch.save is. It is not read."
-
-
-def test_a_missing_file(path):
-    assert refusal(path) == f"{path} cannot be read: No such file or directory."
+    save_tensors(STATE, path, {})
+    assert "is a safetensors file by its content. Rename it to ckpt_best.safetensors" in refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -317,16 +299,13 @@ def test_what_holds_no_state_dict_is_told(path, content, text):
     assert text in refusal(save(path, content))
 
 
-def test_copies_of_copies_do_not_fill_the_memory(path):
+def test_nests_and_copies_end_in_one_sentence(path):
     many: Any = ["a"] * 100
     for _ in range(12):
         many = [many] * 100
     save(path, trained(ROBOFLOW) | {"processing_params": {"class_names": many}})
     assert "class_names is nested deeper than 40, or holds more than 100,000 values" in refusal(path)
     assert same(read_sg_checkpoint(path, with_processing=False).tensors)
-
-
-def test_a_nest_of_settings_does_not_end_in_a_traceback(path):
     deep: Any = "a"
     for _ in range(200):
         deep = [deep]
@@ -356,12 +335,6 @@ def test_class_names_of_every_form_are_read_as_they_are(path, names, legacy):
     assert read_sg_checkpoint(path).config["classes"] == expected
 
 
-def test_class_names_of_bytes_are_read(path):
-    assert read_sg_checkpoint(save(path, trained(ROBOFLOW, class_names=np.array([b"ant", b"bee"])))).config[
-        "classes"
-    ] == ["ant", "bee"]
-
-
 @pytest.mark.parametrize(
     "names", [[datetime.datetime(2026, 1, 1)], np.array([["a", "b"]]), "ant", {"ant": 0}, [["ant"]], [None], 3]
 )
@@ -369,10 +342,6 @@ def test_class_names_that_cannot_be_read_are_an_error_and_never_none(path, names
     text = refusal(save(path, trained(ROBOFLOW, class_names=names)))
     assert "class_names" in text
     assert "--weights-only" in text
-
-
-def test_processing_that_is_no_dictionary_is_an_error(path):
-    assert "it is list; expected a dictionary" in refusal(save(path, {"net": STATE, "processing_params": [1]}))
 
 
 @pytest.mark.parametrize("wrapper", ["_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "module.module.", "net."])
@@ -410,11 +379,6 @@ def test_a_newer_pickle_of_plain_data_is_not_called_dangerous(path, protocol):
 def test_weights_of_a_run_that_diverged_are_refused(path):
     broken = STATE | {"a.bias": torch.tensor([0.0, float("nan")])}
     assert "'a.bias' of its weights holds values that are no finite numbers" in refusal(save(path, {"net": broken}))
-
-
-def test_a_safetensors_file_with_another_suffix_is_named(path):
-    save_tensors(STATE, path, {})
-    assert "is a safetensors file by its content. Rename it to ckpt_best.safetensors" in refusal(path)
 
 
 @pytest.mark.parametrize("value", [np.float64(0.25), np.float16(0.25), np.array(0.25)])

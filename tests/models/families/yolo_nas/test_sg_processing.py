@@ -44,6 +44,9 @@ def test_names_and_thresholds_are_read_if_they_are_there():
         "its confidence threshold, 2, is no number from 0 to 1: the usual one is taken",
         "its IoU threshold, 'x', is no number from 0 to 1: the usual one is taken",
     ]
+    config, notes = read_processing({"conf": 0.65, "iou": 0.65, "image_processor": COCO})
+    assert config["postprocess"] == {"iou": 0.65}
+    assert notes == ["its confidence threshold equals its IoU threshold, 0.65: the usual one is taken"]
 
 
 @pytest.mark.parametrize("name", ["", "a" * 1001])
@@ -53,25 +56,10 @@ def test_names_that_no_configuration_may_have_are_left_out(name):
     assert notes == ["its class names were left out: one is empty, or longer than 1000 letters"]
 
 
-def test_a_confidence_that_is_the_iou_is_not_believed():
-    config, notes = read_processing({"conf": 0.65, "iou": 0.65, "image_processor": COCO})
-    assert config["postprocess"] == {"iou": 0.65}
-    assert notes == ["its confidence threshold equals its IoU threshold, 0.65: the usual one is taken"]
-
-
-def test_the_steps_of_the_published_weights_are_the_defaults():
+def test_the_steps_of_published_weights_and_of_roboflow():
     assert letterbox(COCO) == Letterbox()
-
-
-def test_the_steps_of_data_sets_of_roboflow_keep_bgr_and_pad_at_the_end():
     assert letterbox(ROBOFLOW) == Letterbox(content_size=(640, 640), position="top-left", channels="bgr")
-
-
-def test_steps_may_be_composed_of_others():
     assert letterbox([{"ComposeProcessing": {"processings": COCO[:3]}}, *COCO[3:]]) == Letterbox()
-
-
-def test_pictures_may_be_squeezed_without_padding():
     found = letterbox([{"DetectionRescale": {"output_shape": [320, 640]}}, "StandardizeImage"])
     assert found == Letterbox(canvas_size=(320, 640), content_size=(320, 640), keep_ratio=False)
 

@@ -80,16 +80,13 @@ def test_the_callers_boxes_are_not_changed() -> None:
     boxes = tv_tensors.BoundingBoxes([[3.0, 4.0, 4.0, 4.0]], format="CXCYWH", canvas_size=(7, 9))
     read_box_datasets(made(target(boxes, [0])))
     assert boxes.tolist() == [[3, 4, 4, 4]]
-
-
-def test_crowds_and_pictures_without_boxes() -> None:
     source = read_box_datasets(made(target(iscrowd=torch.tensor([0, 1])), target([], []), {"image_id": 7},
                                     target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))))  # fmt: skip
     assert [image.crowd.tolist() for image in source.splits["all"].images] == [[False, True], [], [], []]
     assert [image.boxes.shape for image in source.splits["all"].images] == [(2, 4), (0, 4), (0, 4), (0, 4)]
 
 
-def test_class_names() -> None:
+def test_class_names_are_one_without_blanks_and_told() -> None:
     named = made(target(labels=[1, 0]), classes=["cat", "dog", "elk"])
     assert read_box_datasets(named).names == {0: "cat", 1: "dog", 2: "elk"}
     assert read_box_datasets(Subset(named, [0])).names == {0: "cat", 1: "dog", 2: "elk"}
@@ -97,6 +94,18 @@ def test_class_names() -> None:
     assert read_box_datasets(texts).names == {"cat": "cat", "dog": "dog", "elk": "elk"}
     assert read_box_datasets(made(target(labels=["dog", "cat"]))).names == {"cat": "cat", "dog": "dog"}
     assert only(read_box_datasets(made(target(labels=["dog", "cat"])))).keys == ("dog", "cat")
+    source = read_box_datasets(made(target(labels=["cat ", "cat"]), target(labels=["cafe\u0301", "caf\u00e9"])))
+    assert source.names == {"cat": "cat", "cat ": "cat", "cafe\u0301": "caf\u00e9", "caf\u00e9": "caf\u00e9"}
+    assert [(finding.level, finding.kind) for finding in source.findings] == [
+        ("warning", "labels of the same name")
+    ] * 2
+    assert source.findings[1].text == "'cat' and 'cat ' are one class, 'cat'"
+    named = read_box_datasets(made(target(labels=["cat ", "dog"]), classes=["cat", "dog"]))
+    assert (named.names["cat "], [image.lost for image in named.splits["all"].images]) == ("cat", [0])
+    source = read_box_datasets(made(target(labels=[1, -1]), target(labels=[1, 1])))
+    assert source.findings[0].text == "the box 1 has the class -1; expected one of 1; left out"
+    gaps = read_box_datasets(made(target(labels=[7, -1]), target(labels=[1, 1])))
+    assert gaps.findings[0].text == "the box 1 has the class -1; expected one of 1, 7; left out"
 
 
 def test_splits() -> None:
@@ -208,21 +217,3 @@ def test_single_boxes_are_left_out_and_told() -> None:
 def test_shares_of_the_picture_are_refused() -> None:
     with pytest.raises(DataError, match=r"boxes of train lie between 0 and 1, .*expected x1, y1, x2, y2 in pixels"):
         read_box_datasets((made(target([[0.1, 0.2, 0.9, 1.0]], [0])), made(target())))
-
-
-def test_labels_that_differ_by_blanks_alone_are_one_class() -> None:
-    source = read_box_datasets(made(target(labels=["cat ", "cat"]), target(labels=["cafe\u0301", "caf\u00e9"])))
-    assert source.names == {"cat": "cat", "cat ": "cat", "cafe\u0301": "caf\u00e9", "caf\u00e9": "caf\u00e9"}
-    assert [(finding.level, finding.kind) for finding in source.findings] == [
-        ("warning", "labels of the same name")
-    ] * 2
-    assert source.findings[1].text == "'cat' and 'cat ' are one class, 'cat'"
-    named = read_box_datasets(made(target(labels=["cat ", "dog"]), classes=["cat", "dog"]))
-    assert (named.names["cat "], [image.lost for image in named.splits["all"].images]) == ("cat", [0])
-
-
-def test_the_classes_that_were_expected_are_named() -> None:
-    source = read_box_datasets(made(target(labels=[1, -1]), target(labels=[1, 1])))
-    assert source.findings[0].text == "the box 1 has the class -1; expected one of 1; left out"
-    gaps = read_box_datasets(made(target(labels=[7, -1]), target(labels=[1, 1])))
-    assert gaps.findings[0].text == "the box 1 has the class -1; expected one of 1, 7; left out"

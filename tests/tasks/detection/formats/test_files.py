@@ -110,11 +110,6 @@ def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.Monk
         list_files(tmp_path, {".jpg"})
 
 
-def test_numbers_in_names_may_be_long() -> None:
-    assert sorted(["a" + "9" * 5000, "a10", "a9"], key=natural_key)[:2] == ["a9", "a10"]
-    assert sorted(["²", "1", "٣"], key=natural_key)[0] == "1"
-
-
 def test_folders_are_found_large_or_small(tmp_path: Path) -> None:
     touch(tmp_path, "JPEGImages/a", "data/b", "images.txt")
     assert find_folder(tmp_path, ["jpegimages", "data"]) == tmp_path / "JPEGImages"
@@ -162,20 +157,16 @@ def test_paths_that_lead_out(name: str, out: bool) -> None:
     assert leads_out(name) is out
 
 
-def test_shown_paths() -> None:
+def test_words_and_paths_are_shown() -> None:
     assert show_path(Path("/data/a b/é.jpg"), Path("/data")) == "a b/é.jpg"
     assert show_path("/else/a.jpg", Path("/data")) == "/else/a.jpg"
     assert show_path("/data/a\n\udcff.jpg", Path("/data")) == r"a\n\udcff.jpg"
-
-
-def test_words() -> None:
     assert clip("a\nb") == r"'a\nb'"
     assert clip("x" * 100) == "'" + "x" * 56 + "..."
     assert [count(number, "box", "boxes") for number in (0, 1, 2345)] == ["0 boxes", "1 box", "2,345 boxes"]
     assert count(2, "name") == "2 names"
-
-
-def test_pictures_by_position() -> None:
+    assert sorted(["a" + "9" * 5000, "a10", "a9"], key=natural_key)[:2] == ["a9", "a10"]
+    assert sorted(["²", "1", "٣"], key=natural_key)[0] == "1"
     reader = pickle.loads(pickle.dumps(PictureFiles(("/a.jpg", "/b.jpg"))))
     assert reader(1) == "/b.jpg"
 
@@ -197,9 +188,6 @@ def test_names_are_made_to_differ() -> None:
             "'dog' and 'Dog ' differ by case or spaces only; they are two classes",
         ),
     ]
-
-
-def test_different_names_stay() -> None:
     findings = Findings()
     assert settle_names({"b": "b", "a": "a"}, findings) == {"b": "b", "a": "a"}
     assert list(settle_names({"b": "b", "a": "a"}, findings)) == ["b", "a"]

@@ -45,14 +45,11 @@ def test_crowds_that_cannot_be_read(crowd: Any, text: str) -> None:
         parse_marks(BOXES, [0, 1], crowd)
 
 
-def test_tensors_that_do_not_hold_pixels() -> None:
+def test_tensors_and_crowds_are_said_in_words() -> None:
     with pytest.raises(InputError, match=r"it has a tensor that cannot be read \(.*\); expected float32"):
         parse_marks(torch.tensor(BOXES, dtype=torch.bfloat16), [0, 1], None)
     with pytest.raises(InputError, match="its boxes are no table of numbers"):
         parse_marks([[10**400, 0, 1, 1]], [0], None)
-
-
-def test_words() -> None:
     assert find_key({"b": 1, "a": 2}, ("a", "b")) == "a"
     assert find_key({}, ("a",)) is None
     assert describe({"a": 1}) == "a mapping with the keys a"

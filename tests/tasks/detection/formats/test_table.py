@@ -69,14 +69,11 @@ def test_hugging_face_list_of_mappings() -> None:
     assert source.names == {0: "cat", 1: "dog"}
 
 
-def test_hugging_face_columns_of_other_names() -> None:
+def test_hugging_face_columns_of_other_names_and_splits() -> None:
     renamed = [{"boxes": row["bbox"], "categories": row["category"]} for row in OBJECTS]
     source = read_box_datasets(hugging_face(renamed, column("categories", "boxes", names=None), "annotations"))
     assert source.splits["all"].images[0].boxes.tolist() == [[1, 2, 4, 4.5], [0, 0, 9, 7]]
     assert source.names == {0: "0", 1: "1"}
-
-
-def test_hugging_face_splits() -> None:
     data = datasets.DatasetDict({name: hugging_face(OBJECTS, column()) for name in ("train", "validation")})
     source = read_box_datasets(data)
     assert {name: len(split.images) for name, split in source.splits.items()} == {"train": 2, "val": 2}
@@ -114,25 +111,19 @@ def test_shares_of_the_picture_are_refused() -> None:
         read_box_datasets(shares)
 
 
-def test_flat_columns() -> None:
+def test_flat_columns_hold_boxes_with_classes() -> None:
     table = flat(bbox=[[[1.0, 2.0, 4.0, 4.5], [0.0, 0.0, 9.0, 7.0]], [], None], label=[[1, 0], [], None])
     source = read_box_datasets(table)
     first, second, third = source.splits["all"].images
     assert (first.boxes.tolist(), first.keys) == (BOXES, (1, 0))
     assert (second.keys, third.keys) == ((), ())
     assert source.names == {0: "0", 1: "1"}
-
-
-def test_flat_columns_of_one_box_each() -> None:
     names = datasets.ClassLabel(names=["cat", "dog"])
     table = flat(bbox=[[1.0, 2.0, 4.0, 4.5], [0.0, 0.0, 9.0, 7.0]], category=[1, 0]).cast_column("category", names)
     source = read_box_datasets(table)
     assert [image.boxes.tolist() for image in source.splits["all"].images] == [BOXES[:1], BOXES[1:]]
     assert [image.keys for image in source.splits["all"].images] == [(1,), (0,)]
     assert source.names == {0: "cat", 1: "dog"}
-
-
-def test_a_column_of_boxes_alone_is_not_enough() -> None:
     with pytest.raises(DataError, match=r"no column of boxes; .*Expected a column 'objects' .* or columns 'bbox' and"):
         read_box_datasets(flat(bbox=[[[1.0, 2.0, 3.0, 4.0]]]))
 
@@ -159,9 +150,6 @@ def test_all_splits_are_written_in_one_way() -> None:
     val = hugging_face(unclear([1, 1, 3, 4]), column("label", "boxes"))
     source = read_box_datasets((train, val))
     assert source.splits["val"].images[0].boxes.tolist() == [[1, 1, 4, 5]]
-
-
-def test_one_broken_box_among_many_does_not_decide() -> None:
     boxes = [[1.0, 1.0, 5.0, 6.0]] * 30 + [[4.0, 4.0, 4.0, 9.0]]
     source = read_box_datasets(hugging_face(unclear(*boxes), column("label", "boxes")))
     assert source.splits["all"].images[0].boxes.tolist() == [[1, 1, 5, 6]]

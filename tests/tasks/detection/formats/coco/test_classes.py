@@ -40,20 +40,20 @@ def test_ids_that_differ_are_resolved_by_name_in_the_order_of_the_first_file() -
     assert told == [("note", "", f"{start}1 is 'cat' in 0.json and 'cow' in 1.json")]
 
 
-def test_two_ids_of_one_name_are_one_class() -> None:
+def test_ids_of_one_name_are_one_class_and_of_two_names_none() -> None:
     classes, told = resolve(content({2: "cat", 3: "cat", 5: "dog"}, 2, 3))
     assert classes.names == {2: "cat", 5: "dog"}
     assert classes.keys == ({2: 2, 3: 2, 5: 5},)
     assert told[0] == ("warning", "0.json:7", "categories 2 and 3 are both called 'cat'; they are one class")
-
-
-def test_names_that_differ_by_case_alone_are_two_classes_and_told() -> None:
+    file = content({1: "cat", 2: "dog"}, 1, 2)
+    file.unclear_categories.add(2)
+    assert resolve(file)[0] == CocoClasses({1: "cat"}, ({1: 1},))
     classes, told = resolve(content({0: "cat", 1: "Cat"}))
     assert classes.names == {0: "cat", 1: "Cat"}
     assert [text for _, _, text in told] == ["'cat' and 'Cat' differ by case or spaces only; they are two classes"]
 
 
-def test_a_category_that_only_groups_others_is_no_class() -> None:
+def test_categories_that_group_others_are_no_classes() -> None:
     categories: dict[Key, str] = {0: "cells", 1: "RBC", 2: "WBC"}
     above: dict[Key, str] = {0: "none", 1: "cells", 2: "cells"}
     classes, told = resolve(content(categories, 1, above=above), content(categories, above=above))
@@ -62,30 +62,17 @@ def test_a_category_that_only_groups_others_is_no_class() -> None:
     assert told[0] == ("note", "", "category 'cells' only groups others and has no box; it is no class")
     used = resolve(content(categories, 1, above=above), content(categories, 0, above=above))[0]
     assert list(used.names) == [0, 1, 2]
-
-
-def test_a_category_is_not_its_own_supercategory() -> None:
-    """As `person` of COCO: whether it has a box in this subset does not decide whether it is a class."""
     categories: dict[Key, str] = {1: "person", 2: "rider"}
     for above in ({1: "person"}, {1: "person", 2: "person"}):
         for used in ((), (1,), (2,)):
             assert list(resolve(content(categories, *used, above=above))[0].names) == [1, 2]
 
 
-def test_without_categories_the_ids_are_the_names_and_no_class_numbers() -> None:
+def test_without_categories_there_are_no_class_numbers() -> None:
     classes, told = resolve(content({}, 3, "b10", "b9"), content({}, 11))
     assert list(classes.names.items()) == [("3", "3"), ("11", "11"), ("b9", "b9"), ("b10", "b10")]
     assert classes.keys[0][3] == "3"
     assert told == [("warning", "", "there are no categories; classes are called by their ids, 3 to 'b10'")]
-
-
-def test_a_file_without_categories_beside_one_that_has_some_has_no_classes() -> None:
     classes, _ = resolve(content({1: "cat"}, 1), content({}, 1))
     assert classes.names == {1: "cat"}
     assert classes.keys == ({1: 1}, {})
-
-
-def test_ids_of_two_names_are_left_out() -> None:
-    file = content({1: "cat", 2: "dog"}, 1, 2)
-    file.unclear_categories.add(2)
-    assert resolve(file)[0] == CocoClasses({1: "cat"}, ({1: 1},))

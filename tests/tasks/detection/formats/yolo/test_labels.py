@@ -23,17 +23,17 @@ def test_boxes_become_corners() -> None:
         3,
         4,
     ]
+    boxes, found = parse("0 0.5 0.5 0 0.2\n0 0.5 0.5 -0.2 0.2\n0 1.5 -0.5 0.1 0.1")
+    assert boxes == [(0, [0.5, 0.4, 0.5, 0.6]), (0, [0.6, 0.4, 0.4, 0.6]), (0, [1.45, -0.55, 1.55, -0.45])]
+    assert not found
+    boxes, found = parse("900 0.5 0.5 1 1\n-1 0.5 0.5 1 1")
+    assert boxes == [(900, [0, 0, 1, 1])]
+    assert found[0][3] == "class '-1'; expected 0 or more. The line is left out"
 
 
 @pytest.mark.parametrize("text", ["", "\n", " \r\n \n"])
 def test_an_empty_file_has_no_boxes(text: str) -> None:
     assert parse(text) == ([], [])
-
-
-def test_boxes_of_odd_sizes_are_for_the_check() -> None:
-    boxes, found = parse("0 0.5 0.5 0 0.2\n0 0.5 0.5 -0.2 0.2\n0 1.5 -0.5 0.1 0.1")
-    assert boxes == [(0, [0.5, 0.4, 0.5, 0.6]), (0, [0.6, 0.4, 0.4, 0.6]), (0, [1.45, -0.55, 1.55, -0.45])]
-    assert not found
 
 
 COUNT, READ, CLASS = "label lines of the wrong length", "label lines that cannot be read", "class numbers out of range"
@@ -66,12 +66,6 @@ def test_bad_lines_are_left_out(line: str, kind: str, text: str) -> None:
     assert found == [("error", kind, 2, f"{text}. The line is left out")]
 
 
-def test_without_names_any_class_is_taken_that_is_no_less_than_0() -> None:
-    boxes, found = parse("900 0.5 0.5 1 1\n-1 0.5 0.5 1 1")
-    assert boxes == [(900, [0, 0, 1, 1])]
-    assert found[0][3] == "class '-1'; expected 0 or more. The line is left out"
-
-
 def test_polygons_become_boxes() -> None:
     boxes, found = parse("0 .5 .5 .2 .2\n1 .1 .2 .5 .1 .3 .6\n2 .1 .1 .2 .1 .2 .2 .1 .2\n0 .1 .2 .3 .4 .5 .6 .7\n")
     assert boxes == [(0, [0.4, 0.4, 0.6, 0.6]), (1, [0.1, 0.1, 0.5, 0.6]), (2, [0.1, 0.1, 0.2, 0.2])]
@@ -86,10 +80,16 @@ def test_polygons_become_boxes() -> None:
     ]
 
 
-def test_key_points_are_passed_over() -> None:
+def test_key_points_are_passed_over_and_no_polygon() -> None:
     boxes, found = parse("0 .5 .5 .2 .2 .4 .4 2 .6 .6 2\n0 .5 .5 .2 .2 .4 .4\n", pose=True)
     assert boxes == [(0, [0.4, 0.4, 0.6, 0.6])] * 2
     assert not found
+    line = "0 0.5 0.5 0.2 0.2 0.45 0.45 2 0.55 0.5 1.0"
+    boxes, found = parse(line)
+    assert (boxes, [item[:3] for item in found]) == ([], [("error", "key points that the yaml does not tell of", 1)])
+    assert parse(line, pose=True) == ([(0, [0.4, 0.4, 0.6, 0.6])], [])
+    whole = "0 0 0 1 0 1 1 0 1 0 0"  # a polygon, closed
+    assert parse(whole)[0] == [(0, [0, 0, 1, 1])]
 
 
 @pytest.mark.parametrize(
@@ -107,13 +107,3 @@ def test_key_points_are_passed_over() -> None:
 )
 def test_lines_that_look_like_labels(line: str, label: bool) -> None:
     assert is_label_line(line) is label
-
-
-def test_key_points_that_the_yaml_does_not_tell_of_are_no_polygon() -> None:
-    """Their 2 for visible would be a corner outside of the image, and the box around far too large."""
-    line = "0 0.5 0.5 0.2 0.2 0.45 0.45 2 0.55 0.5 1.0"
-    boxes, found = parse(line)
-    assert (boxes, [item[:3] for item in found]) == ([], [("error", "key points that the yaml does not tell of", 1)])
-    assert parse(line, pose=True) == ([(0, [0.4, 0.4, 0.6, 0.6])], [])
-    whole = "0 0 0 1 0 1 1 0 1 0 0"  # a polygon, closed
-    assert parse(whole)[0] == [(0, [0, 0, 1, 1])]
