@@ -10,9 +10,7 @@ from numbers import Real
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     SerializerFunctionWrapHandler,
@@ -21,7 +19,7 @@ from pydantic import (
     model_serializer,
 )
 
-from zoo._fields import explain, shown
+from zoo._fields import Options, explain, shown
 from zoo.errors import PlanError, did_you_mean
 
 Kind = Literal["conv", "norm", "linear", "bias"]
@@ -38,10 +36,8 @@ class Key(NamedTuple):
     kind: str | None
 
 
-class DecayEvery(BaseModel):
+class DecayEvery(Options):
     """A rate that is multiplied by `factor` again and again, as OneFlow's eager loop does with its `lr_scale`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     steps: int = Field(ge=1, description="optimizer steps from one multiplication to the next")
     factor: float = Field(ge=0, description="what the rate is multiplied by each time")
@@ -63,10 +59,8 @@ def _to_plain(value: Any) -> Any:
     return list(plain) if isinstance(plain, tuple) else plain
 
 
-class Settings(BaseModel):
+class Settings(Options):
     """What one key says of its parameters; None: what the run says of all."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     lr: Annotated[NonNegativeFloat | list[NonNegativeFloat] | None, BeforeValidator(_to_plain)] = Field(
         default=None, description="base rate, or one rate per optimizer step; null: that of 'default'; 0 freezes"

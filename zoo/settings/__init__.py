@@ -1,7 +1,7 @@
 """Every option of a run as one checked value, and the YAML files that hold it.
 
 Owns `Preset`, its fields, its files and its resolution. Never acts on an option: the section's package does.
-Add an option: a field in the section of the package that uses it.
+Add an option: a field in `options` of the package that uses it, or of the task that alone has it.
 """
 
 import lazy_loader
