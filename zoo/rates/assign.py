@@ -88,8 +88,8 @@ def plan_lrs(model: nn.Module, rates: Mapping[str, Any], context: PlanContext) -
         PlanError: Listing every wrong rate and setting; for a missing `default`, for keys that catch nothing, for
             settings that contradict each other, and if nothing would learn.
     """
-    shares, starts, context = _assign(model, rates, context)
-    return build_plan(model, shares, context, starts)
+    assignments, starts, context = _assign(model, rates, context)
+    return build_plan(model, assignments, context, starts)
 
 
 def plan_layers(
@@ -112,9 +112,9 @@ def plan_layers(
     Raises:
         PlanError: As `plan_lrs`, and if fewer than two layers learn.
     """
-    shares, starts, context = _assign(model, rates, context)
+    assignments, starts, context = _assign(model, rates, context)
     layers = order_layers(model)
-    if sum(any(not shares[name].frozen for name in layer.parameters) for layer in layers) < 2:
+    if sum(any(not assignments[name].frozen for name in layer.parameters) for layer in layers) < 2:
         raise PlanError(
             "rates cannot fall with depth, because only one layer learns. Leave out layer_decay and first_lr, or use "
             "mode='full' or 'low_lr'."
@@ -124,15 +124,15 @@ def plan_layers(
         place = f"layer {depth + 1} of {len(layers)}"
         made: dict[int, Assignment] = {}
         for name in layer.parameters:
-            share = shares[name]
-            if share.frozen:
+            given = assignments[name]
+            if given.frozen:
                 continue
-            if id(share) not in made:
-                scale, why = _fall(share.lr, last - depth, last, layer_decay, first_lr)
-                reason = f"{share.lr:g} × {why}, {place}" if depth < last else share.reason
-                made[id(share)] = replace(share, label=layer.name, lr_scale=scale, reason=reason)
-            shares[name] = made[id(share)]
-    return build_plan(model, shares, context, starts)
+            if id(given) not in made:
+                scale, why = _fall(given.lr, last - depth, last, layer_decay, first_lr)
+                reason = f"{given.lr:g} × {why}, {place}" if depth < last else given.reason
+                made[id(given)] = replace(given, label=layer.name, lr_scale=scale, reason=reason)
+            assignments[name] = made[id(given)]
+    return build_plan(model, assignments, context, starts)
 
 
 def _fall(lr: float, below: int, last: int, layer_decay: float | None, first_lr: float | None) -> tuple[float, str]:

@@ -16,15 +16,15 @@ from zoo.rates.groups import NO_DECAY, Assignment, Group, Starts
 from zoo.rates.layers import is_norm
 from zoo.rates.names import top_level
 from zoo.rates.plan import Plan
-from zoo.rates.unfreeze import unfreeze
+from zoo.rates.unfreeze import set_unfreeze_points
 
 
-def build_plan(model: nn.Module, shares: Mapping[str, Assignment], context: PlanContext, starts: Starts) -> Plan:
+def build_plan(model: nn.Module, assignments: Mapping[str, Assignment], context: PlanContext, starts: Starts) -> Plan:
     """Make the plan of what every parameter gets.
 
     Args:
         model: Whose parameters they are.
-        shares: For every parameter's name, in the order of the model.
+        assignments: For every parameter's name, in the order of the model.
         context: What holds for all groups.
         starts: As in `Plan`.
 
@@ -32,20 +32,20 @@ def build_plan(model: nn.Module, shares: Mapping[str, Assignment], context: Plan
         PlanError: Nothing would learn, or nothing at the beginning; an order or unfreeze points that do not fit.
     """
     parameters = dict(model.named_parameters())
-    shares, starts = unfreeze(model, shares, context, starts)
+    assignments, starts = set_unfreeze_points(model, assignments, context, starts)
     dormant: frozenset[str] = ask(model, "dormant_parameters", frozenset)()
-    shares = {name: _freeze_idle(share, parameters[name], name in dormant) for name, share in shares.items()}
+    assignments = {name: _freeze_idle(given, parameters[name], name in dormant) for name, given in assignments.items()}
     members: dict[str, list[str]] = {}
     made: dict[str, Assignment] = {}
-    distinct = {id(share): share for share in shares.values()}  # by identity: they are slow to compare
-    soonest = sorted(distinct.values(), key=lambda share: share.unfreeze_at)  # keeps its label, should two have one
-    labels = {(id(share), False): _claim_label(share, False, made) for share in soonest}
-    for name in _ordered(shares, context.options.order):
-        share = shares[name]
-        exempt = share.decays and not share.decays_surely and _is_exempt(model, name, parameters[name], context)
-        if (id(share), exempt) not in labels:
-            labels[id(share), exempt] = _claim_label(share, exempt, made)
-        members.setdefault(labels[id(share), exempt], []).append(name)
+    distinct = {id(given): given for given in assignments.values()}  # by identity: they are slow to compare
+    soonest = sorted(distinct.values(), key=lambda given: given.unfreeze_at)  # keeps its label, should two have one
+    labels = {(id(given), False): _claim_label(given, False, made) for given in soonest}
+    for name in _ordered(assignments, context.options.order):
+        given = assignments[name]
+        exempt = given.decays and not given.decays_surely and _is_exempt(model, name, parameters[name], context)
+        if (id(given), exempt) not in labels:
+            labels[id(given), exempt] = _claim_label(given, exempt, made)
+        members.setdefault(labels[id(given), exempt], []).append(name)
     sizes = {label: sum(parameters[name].numel() for name in names) for label, names in members.items()}
     groups = tuple(
         Group.of(made[label], name=label, names=tuple(names), parameters=sizes[label])
@@ -55,13 +55,13 @@ def build_plan(model: nn.Module, shares: Mapping[str, Assignment], context: Plan
     return Plan(groups, context.clock, starts)
 
 
-def _freeze_idle(share: Assignment, parameter: nn.Parameter, dormant: bool) -> Assignment:
+def _freeze_idle(given: Assignment, parameter: nn.Parameter, dormant: bool) -> Assignment:
     """Freeze what can have no gradient: fixed indices, and what the model says its forward() does not use."""
     has_gradient = (parameter.is_floating_point() or parameter.is_complex()) and not dormant
-    if share.frozen or has_gradient:
-        return share
+    if given.frozen or has_gradient:
+        return given
     mark = "dormant" if dormant else str(parameter.dtype).removeprefix("torch.")
-    return Assignment(label=f"{share.label} ({mark})", lr=0.0, key=share.key)
+    return Assignment(label=f"{given.label} ({mark})", lr=0.0, key=given.key)
 
 
 def _is_exempt(model: nn.Module, name: str, parameter: nn.Parameter, context: PlanContext) -> bool:
@@ -73,23 +73,23 @@ def _is_exempt(model: nn.Module, name: str, parameter: nn.Parameter, context: Pl
     return parameter.ndim <= 1
 
 
-def _claim_label(share: Assignment, exempt: bool, made: dict[str, Assignment]) -> str:
-    """Return a label that no other share has, and write it down; the half without decay goes by that of its share."""
-    label = _free_label(share.label, share, made)
-    made[label] = share
+def _claim_label(given: Assignment, exempt: bool, made: dict[str, Assignment]) -> str:
+    """Return a label that no other assignment has, and keep it; the half without decay goes by the whole's."""
+    label = _free_label(given.label, given, made)
+    made[label] = given
     if exempt:
-        half = replace(share, weight_decay=0.0, weight_decay_schedule=None)
+        half = replace(given, weight_decay=0.0, weight_decay_schedule=None)
         label = _free_label(label + NO_DECAY, half, made)
         made[label] = half
     return label
 
 
-def _free_label(label: str, share: Assignment, made: Mapping[str, Assignment]) -> str:
-    while (other := made.get(label, share)) != share:
-        if share.unfreeze_at != other.unfreeze_at:
-            label += f" from epoch {share.unfreeze_at}"
-        elif share.lr * share.lr_scale != other.lr * other.lr_scale:
-            label += f" at {share.lr * share.lr_scale:.4g}"
+def _free_label(label: str, given: Assignment, made: Mapping[str, Assignment]) -> str:
+    while (other := made.get(label, given)) != given:
+        if given.unfreeze_at != other.unfreeze_at:
+            label += f" from epoch {given.unfreeze_at}"
+        elif given.lr * given.lr_scale != other.lr * other.lr_scale:
+            label += f" at {given.lr * given.lr_scale:.4g}"
         else:
             label += "+"
     return label
@@ -106,22 +106,22 @@ def _check_learning(groups: Sequence[Group], parameters: Iterable[str]) -> None:
         raise PlanError(f"unfreeze: nothing learns before epoch {min(points)}. Leave at least one part out of it.")
 
 
-def _ordered(shares: Mapping[str, Assignment], order: Sequence[str]) -> list[str]:
+def _ordered(assignments: Mapping[str, Assignment], order: Sequence[str]) -> list[str]:
     """Return all names: those of `order` first, which then has to hold every parameter that learns."""
     if not order:
-        return list(shares)
+        return list(assignments)
     listed = set(order)
-    learning = [name for name, share in shares.items() if not share.frozen]
+    learning = [name for name, given in assignments.items() if not given.frozen]
     missing = [name for name in learning if name not in listed]
-    unknown = [name for name in dict.fromkeys(order) if name not in shares]
+    unknown = [name for name in dict.fromkeys(order) if name not in assignments]
     twice = [name for name, count in Counter(order).items() if count > 1]
-    problems = [f"names {_few(unknown)}, which the model does not have{_near(unknown, shares)}"] * bool(unknown)
+    problems = [f"names {_few(unknown)}, which the model does not have{_near(unknown, assignments)}"] * bool(unknown)
     problems += [f"leaves out {_few(missing)}"] * bool(missing) + [f"names {_few(twice)} twice"] * bool(twice)
     if problems:
         raise PlanError(
             f"order {' and '.join(problems)}. Expected each of the {len(learning)} parameters that learn, once."
         )
-    return [*order, *(name for name in shares if name not in listed)]
+    return [*order, *(name for name in assignments if name not in listed)]
 
 
 def _few(names: Sequence[str]) -> str:

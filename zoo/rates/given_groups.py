@@ -227,22 +227,24 @@ def _plan_given(model: nn.Module, given: Sequence[_Given], context: PlanContext,
         problems += [f"{name!r} has the name of a half without decay. Call it something else." for name in marked]
     raise_all(origin, problems)
     context = context.with_largest(full_rate(values) for values, _ in said.values())
-    shares: dict[str, Assignment] = {}
+    assignments: dict[str, Assignment] = {}
     for group in given:
-        share = context.assign(group.name, said[group.name][0])
-        shares.update((primary[name], share) for name in group.members)
+        assignment = context.assign(group.name, said[group.name][0])
+        assignments.update((primary[name], assignment) for name in group.members)
     rest = Assignment(label=REST if DEFAULT in said else DEFAULT, lr=0.0, key=DEFAULT)
-    ordered = {name: shares.get(name, rest) for name in known}
+    ordered = {name: assignments.get(name, rest) for name in known}
     return build_plan(model, ordered, context, _find_starts(ordered, {group.name for group in given}))
 
 
-def _find_starts(shares: Mapping[str, Assignment], labels: set[str]) -> Starts:
+def _find_starts(assignments: Mapping[str, Assignment], labels: set[str]) -> Starts:
     """Return the groups' names as prefixes, if that is what they are, for modules without parameters."""
     starts: dict[str, int | None] = {
-        share.label: None if share.frozen else share.unfreeze_at for share in shares.values()
+        assignment.label: None if assignment.frozen else assignment.unfreeze_at for assignment in assignments.values()
     }
     prefixes = Prefixes(labels - {DEFAULT})
-    is_mapping = all((prefixes.longest(name) or DEFAULT) == share.label for name, share in shares.items())
+    is_mapping = all(
+        (prefixes.longest(name) or DEFAULT) == assignment.label for name, assignment in assignments.items()
+    )
     return starts | ({} if DEFAULT in starts else {DEFAULT: None}) if is_mapping else {}
 
 

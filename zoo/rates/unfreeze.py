@@ -11,49 +11,49 @@ from zoo.rates.names import name_parameters, no_match
 from zoo.rates.spec import DEFAULT, Prefixes, raise_all
 
 
-def unfreeze(
-    model: nn.Module, shares: Mapping[str, Assignment], context: PlanContext, starts: Starts
+def set_unfreeze_points(
+    model: nn.Module, assignments: Mapping[str, Assignment], context: PlanContext, starts: Starts
 ) -> tuple[Mapping[str, Assignment], Starts]:
     """Set the unfreeze point of every parameter that one of the prefixes of `unfreeze` catches."""
     points = {prefix: epoch for epoch, prefixes in context.unfreeze.items() for prefix in prefixes}
     if not points:
-        return shares, starts
+        return assignments, starts
     prefixes = Prefixes(points.keys() - {DEFAULT})
     names = name_parameters(model)
     caught: dict[str, str] = {}
-    for name, share in shares.items():
-        prefix = prefixes.longest(*names[name]) or (DEFAULT if share.key == DEFAULT else None)
+    for name, given in assignments.items():
+        prefix = prefixes.longest(*names[name]) or (DEFAULT if given.key == DEFAULT else None)
         if prefix is not None and prefix in points:
             caught[name] = prefix
     problems = _named_twice(context.unfreeze)
     problems += [_no_point(model, prefix, names, points) for prefix in points.keys() - set(caught.values())]
-    changed = dict(shares)
+    changed = dict(assignments)
     made: dict[tuple[int, str], Assignment] = {}
     for name, prefix in caught.items():
-        share = shares[name]
-        if (id(share), prefix) not in made:
-            made[id(share), prefix], problem = _delay(share, prefix, points[prefix], context)
+        given = assignments[name]
+        if (id(given), prefix) not in made:
+            made[id(given), prefix], problem = _delay(given, prefix, points[prefix], context)
             problems += [problem] * bool(problem)
-        changed[name] = made[id(share), prefix]
+        changed[name] = made[id(given), prefix]
     raise_all("unfreeze", sorted(problems))
     return changed, _delay_starts(starts, prefixes, points, context)
 
 
-def _delay(share: Assignment, prefix: str, epoch: int, context: PlanContext) -> tuple[Assignment, str]:
-    """Return the share that learns from an epoch on, and what is wrong with that."""
-    is_closer = prefix != DEFAULT and (share.label == DEFAULT or prefix.startswith(share.label))
-    label = prefix if is_closer else share.label
-    if share.frozen:
+def _delay(given: Assignment, prefix: str, epoch: int, context: PlanContext) -> tuple[Assignment, str]:
+    """Return the assignment that learns from an epoch on, and what is wrong with that."""
+    is_closer = prefix != DEFAULT and (given.label == DEFAULT or prefix.startswith(given.label))
+    label = prefix if is_closer else given.label
+    if given.frozen:
         if context.unfrozen_lr is None:
-            return share, f"{prefix!r} is named, but {share.label!r} has rate 0 there. Give it the rate to learn at."
-        share = context.assign(label, {"lr": context.unfrozen_lr}, key=share.key)
-        share = replace(share, reason=context.unfrozen_reason)
-    if share.unfreeze_at not in (0, epoch):
-        return share, (
-            f"epoch {epoch} is said for {prefix!r}, and {share.label!r} has unfreeze_at {share.unfreeze_at}. Say it "
+            return given, f"{prefix!r} is named, but {given.label!r} has rate 0 there. Give it the rate to learn at."
+        given = context.assign(label, {"lr": context.unfrozen_lr}, key=given.key)
+        given = replace(given, reason=context.unfrozen_reason)
+    if given.unfreeze_at not in (0, epoch):
+        return given, (
+            f"epoch {epoch} is said for {prefix!r}, and {given.label!r} has unfreeze_at {given.unfreeze_at}. Say it "
             "once."
         )
-    return replace(share, label=label, unfreeze_at=epoch), ""
+    return replace(given, label=label, unfreeze_at=epoch), ""
 
 
 def _delay_starts(starts: Starts, prefixes: Prefixes, points: Mapping[str, int], context: PlanContext) -> Starts:
