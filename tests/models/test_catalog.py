@@ -42,9 +42,6 @@ def models(monkeypatch):
         return build_timm("test_resnet", **options)
 
 
-# ---- names
-
-
 @pytest.mark.parametrize("name", ["resnet50", "ResNet50", "RESNET-50", "res_net_50", "resnet_50"])
 def test_case_and_separators_do_not_matter(name):
     assert find_entry(name).name == "resnet50"
@@ -116,9 +113,6 @@ def test_every_model_is_described_in_plain_values():
         find_entry("xyz")
 
 
-# ---- classes and other arguments
-
-
 def test_a_model_as_it_is_built():
     model = zoo.get(TINY, num_classes=3)
     assert not any(module.training for module in model.modules())
@@ -181,9 +175,6 @@ def test_weights_of_a_thousand_classes_bring_the_names_of_imagenet(tmp_path, mon
     assert (model.classes[0], model.classes[970], len(model.classes)) == ("tench, Tinca tinca", "alp", 1000)
     assert len(made) == 1  # it is slow
     assert zoo.get(TINY, pretrained=tmp_path, num_classes=3).classes == ("0", "1", "2")
-
-
-# ---- commercial use
 
 
 @pytest.mark.parametrize("setting", ["1", "true"])

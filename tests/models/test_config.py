@@ -60,9 +60,6 @@ def parse(raw, origin="org/tiny"):
     return ModelConfig.parse(raw, origin)
 
 
-# ---- what is read
-
-
 def test_the_own_form_survives_a_round_trip():
     config = parse(OWN)
     assert config.model_dump() == OWN
@@ -139,9 +136,6 @@ def test_an_old_file_of_timm_has_its_facts_at_the_top():
     assert parse({"classes": ["ant", "bee"]}).num_classes == 2
 
 
-# ---- what is refused
-
-
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -205,9 +199,6 @@ def test_other_things_than_objects(raw):
     kind = type(raw).__name__
     with pytest.raises(WeightsError, match=rf"^config\.json of a file: it is a {kind}; expected an object\."):
         parse(raw, "a file")
-
-
-# ---- what fits a model
 
 
 @pytest.mark.parametrize("model", [None, "tinynet", "tinynet.some_tag", "timm/tinynet"])

@@ -11,7 +11,7 @@ import zoo.models.catalog
 from coloured_folder import write_coloured
 from zoo._model import ModelInterface
 from zoo.data.transforms import Preprocess
-from zoo.errors import InputError, LicenceError, PlanError, WeightsError
+from zoo.errors import InputError, LicenceError, WeightsError
 from zoo.models import registry
 from zoo.models.classifier import build_timm
 from zoo.models.registry import entries
@@ -48,9 +48,6 @@ def state_of(model, folder):
     folder.mkdir(exist_ok=True)
     save_file(model.state_dict(), folder / "model.safetensors")
     return folder
-
-
-# ---- names
 
 
 def test_a_class_says_its_task_if_it_declares_itself():
@@ -172,9 +169,6 @@ def test_what_is_registered_has_to_be_a_module_with_a_preprocessing():
         zoo.get("my_net", num_classes=2)
 
 
-# ---- building
-
-
 def test_the_number_of_classes_has_to_be_known():
     zoo.register_model("my_net")(Net)
     with pytest.raises(InputError, match=r"my_net has to be told how many classes there are\. Pass num_classes= or"):
@@ -226,9 +220,6 @@ def test_a_builder_may_return_a_classifier():
     assert zoo.plan(model, lr=0.1).trained[0].name == "fc"
 
 
-# ---- weights
-
-
 def test_a_file_is_loaded_whole_with_a_report(tmp_path):
     zoo.register_model("my_net")(Net)
     first = zoo.get("my_net", num_classes=3, seed=5)
@@ -275,9 +266,6 @@ def test_a_head_for_other_names_is_made_anew(tmp_path):
         zoo.get("my_net", pretrained=folder)
 
 
-# ---- a run
-
-
 @pytest.fixture
 def run(tmp_path):
     zoo.register_model("my_net", preprocess={"image_size": 32})(Net)
@@ -310,10 +298,3 @@ def test_a_run_is_loaded_only_where_the_model_is_registered(run):
     with pytest.raises(InputError, match=text + " Import the module that registers it first, or build the network"):
         zoo.load(run.folder)
     assert torch.equal(zoo.load(run.folder, model=Net(3)).fc.weight, run.model.fc.weight)
-
-
-def test_what_it_does_not_have_is_said_where_it_is_needed(run):
-    with pytest.raises(
-        PlanError, match=r"Net has no get_finetune_lr_dict\(lr\), so which part is its head is not known"
-    ):
-        zoo.plan(run.model, lr=0.1, mode="head")

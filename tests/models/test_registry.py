@@ -35,14 +35,6 @@ def test_a_function_becomes_an_entry_of_its_name():
     assert (entry.num_classes, entry.aliases, dict(entry.options)) == (1000, ("small",), {})
 
 
-def test_a_function_without_docstring_has_an_empty_summary():
-    @register(**FACTS)
-    def tinynet(**options):
-        return options
-
-    assert entries()["tinynet"].summary == ""
-
-
 def test_a_name_is_registered_once():
     def make():
         def tinynet(**options):

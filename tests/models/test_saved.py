@@ -39,9 +39,6 @@ def changed(files: dict[str, bytes], **changes: Any) -> dict[str, bytes]:
     return files | {"config.json": json.dumps(json.loads(files["config.json"]) | changes).encode()}
 
 
-# ---- names
-
-
 @pytest.mark.parametrize("text", [REPO, f"{REPO}@main", f"{REPO}@{'0' * 40}", "a/b.c-d_e", "runs/flowers"])
 def test_names_of_repositories(text: str) -> None:
     assert names_repository(text)
@@ -50,9 +47,6 @@ def test_names_of_repositories(text: str) -> None:
 @pytest.mark.parametrize("text", ["garden", "/abs/path", "../up", "a/b/c", "a/b@", "a/b@x y", "", 5, None, Path("a/b")])
 def test_other_names(text: object) -> None:
     assert not names_repository(text)
-
-
-# ---- zoo.get and zoo.load
 
 
 def test_the_repository_says_which_model_it_holds(hub: HubServer, commit: str) -> None:
@@ -124,9 +118,6 @@ def test_names_of_models_and_two_sources_are_no_repositories(hub: HubServer) -> 
             open_(REPO)
 
 
-# ---- what cannot be had
-
-
 def test_what_a_repository_lacks_is_told(hub: HubServer, files: dict[str, bytes]) -> None:
     hub.add(REPO, {"model.safetensors": files["model.safetensors"]})
     with pytest.raises(WeightsError, match=r"has no config\.json in revision 'main', .*pretrained='org/garden'\)\.$"):
@@ -159,9 +150,6 @@ def test_no_folder_and_no_repository(tmp_path: Path) -> None:
         open_saved(tmp_path / "gone" / "x" / "y")
     with pytest.raises(WeightsError, match=r"has no config\.json\. Expected the folder of a run\."):
         open_saved(tmp_path)
-
-
-# ---- hostile files: only the configuration is fetched, and nothing that it names
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 import zoo
 from models.contract import ClassifierContract
@@ -49,13 +48,6 @@ class TestPretrained:
         palace, flower = model.predict(photos)
         assert palace.name == "palace"
         assert "daisy" in flower.names
-
-    def test_a_head_for_other_classes_is_made_anew(self):
-        model = zoo.get("mobilenetv2_100", pretrained=CORAL, num_classes=3)
-        assert set(model.load_report.reinitialised) == {"classifier.weight", "classifier.bias"}
-        assert model.classes == ("0", "1", "2")
-        again = zoo.get("mobilenetv2_100", pretrained=CORAL, num_classes=3)
-        assert torch.equal(model.state_dict()["classifier.weight"], again.state_dict()["classifier.weight"])
 
     def test_weights_for_another_model_are_refused(self):
         with pytest.raises(WeightsError, match="these weights are for mobilenetv2_100, not for resnet18"):

@@ -1,5 +1,3 @@
-import sys
-
 import pytest
 import torch
 
@@ -95,10 +93,3 @@ def test_options_of_other_models_are_refused(small, name):
         zoo.get(name, in_channels=4)
     with pytest.raises(InputError, match=r"takes no drop_rate"):
         zoo.get(name, drop_rate=0.1)
-
-
-def test_a_missing_extra_is_named_where_the_model_is_asked_for(monkeypatch):
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    for name in ("dfine_n", "rtdetr_v2_r18", "rfdetr_n"):
-        with pytest.raises(InputError, match=r"pip install 'zoo-finetune\[transformers\]'"):
-            zoo.get(name)

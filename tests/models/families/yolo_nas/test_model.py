@@ -1,7 +1,5 @@
 import copy
 import functools
-import io
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 from timm.utils import ModelEmaV3
-from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
 import zoo
@@ -199,22 +196,6 @@ def test_settings_reach_the_loss(model):
 
 
 @pytest.mark.parametrize(
-    ("settings", "text"),
-    [
-        (
-            {"assigner": "task-alined"},
-            r"assigner is 'task-alined'; expected task-aligned or static\. Did you mean 'task-aligned'\?",
-        ),
-        ({"iou_wieght": 1}, r"YOLO-NAS has no setting 'iou_wieght'; expected assigner, .*Did you mean 'iou_weight'"),
-        ({"classification": "vfl"}, r"classification is 'vfl'; expected varifocal, focal, balanced-focal"),
-    ],
-)
-def test_unknown_settings_of_the_loss(settings, text, model):
-    with pytest.raises(InputError, match=text):
-        model.loss(None, ROWS, **settings)
-
-
-@pytest.mark.parametrize(
     "letterbox",
     [
         SMALL,
@@ -237,51 +218,6 @@ def test_predictions_are_those_of_the_network_on_the_weights_preprocessing(lette
     assert result.labels.tolist() == found.labels.tolist()
     assert result.boxes.min() >= 0
     assert (result.boxes.max(0) <= [83, 50, 83, 50]).all()
-
-
-def test_batches_and_single_pictures_agree(model, picture):
-    pictures = [picture, picture.rotate(90, expand=True), picture.resize((20, 90))]
-    together = model.predict(pictures, batch_size=2)
-    for result, one in zip(together, pictures, strict=True):
-        (alone,) = model.predict(one)
-        assert np.abs(result.boxes - alone.boxes).max() < 5e-3
-        assert np.abs(result.scores - alone.scores).max() < 1e-5
-
-
-def test_a_prediction_leaves_the_model_as_it_is(model, picture):
-    model.train()
-    model.neck.eval()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    modes = {name: module.training for name, module in model.named_modules()}
-    needs = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    model.predict(picture)
-    assert {name: module.training for name, module in model.named_modules()} == modes
-    assert {name: parameter.requires_grad for name, parameter in model.named_parameters()} == needs
-    assert model.state_dict().keys() == before.keys()
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    model.loss(model(torch.rand(2, 3, 64, 64)), ROWS).backward()
-
-
-def same(first, second):
-    return np.array_equal(first.boxes, second.boxes) and np.array_equal(first.scores, second.scores)
-
-
-def test_copies_and_files_of_a_model_that_has_predicted(model, picture):
-    (expected,) = model.predict(picture)
-    plain = len(pickle.dumps(copy.deepcopy(_filled())))
-    assert len(pickle.dumps(model)) < 1.01 * plain  # the fused copy alone would add a half
-    stream = io.BytesIO()
-    torch.save(model.state_dict(), stream)
-    stream.seek(0)
-    loaded = YoloNAS(SIZES["s"], num_classes=3)
-    loaded.load_state_dict(torch.load(stream, weights_only=True))
-    loaded.preprocess, loaded.postprocess = model.preprocess, model.postprocess
-    average = ModelEmaV3(model, decay=0.5)
-    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), loaded, average.module):
-        assert other.state_dict().keys() == model.state_dict().keys()
-        assert other.fused_copy is not model.fused_copy
-        assert vars(other.fused_copy) == vars(type(model.fused_copy)())
-        assert same(other.predict(picture)[0], expected)
 
 
 def test_an_average_follows_the_model_after_predictions(model, picture):
@@ -317,13 +253,6 @@ def test_channels_and_names_have_to_fit(picture, model):
     model.classes = ("a", "b")
     with pytest.raises(InputError, match=r"has 3 classes and 2 names\. Set model\.classes to 3 names"):
         model.predict(picture)
-
-
-def test_the_loss_is_one_number(model):
-    value = model.loss(model.train()(torch.rand(2, 3, 64, 64)), torch.zeros(0, 6))
-    assert isinstance(value, Tensor)
-    assert value.shape == ()
-    assert value.requires_grad
 
 
 def test_in_eval_mode_the_outputs_are_tensors_only_and_the_losses_stay_the_same():

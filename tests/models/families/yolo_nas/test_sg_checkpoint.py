@@ -51,9 +51,6 @@ def refusal(path):
     return str(caught.value)
 
 
-# ---- which weights
-
-
 def same(tensors):
     return tensors.keys() == STATE.keys() and all(torch.equal(tensors[name], STATE[name]) for name in STATE)
 
@@ -78,9 +75,6 @@ def test_a_state_dict_alone_in_any_form_of_torch(path):
     mixed = wrapped | {"b": torch.zeros(1)}
     assert read_sg_checkpoint(save(path, {"net": mixed})).tensors.keys() == mixed.keys()
     assert same(read_sg_checkpoint(save(path, {"net": STATE}, _use_new_zipfile_serialization=False)).tensors)
-
-
-# ---- odd objects
 
 
 def add_module(monkeypatch, name):
@@ -161,9 +155,6 @@ def test_thresholds_are_numbers_of_any_kind_or_left_out(path, number):
     assert found.config["postprocess"] == ({"conf": 0.5} if is_share else {}) | {"iou": 0.65}
 
 
-# ---- settings
-
-
 def test_class_names_of_bytes_and_thresholds_are_read(path):
     found = read_sg_checkpoint(save(path, trained(ROBOFLOW, conf=0.5, iou=0.65)))
     assert found.config["classes"] == ["ant", "bee"]
@@ -195,9 +186,6 @@ def test_steps_become_preprocessing_or_are_named_with_a_way_on(path):
     assert found.startswith(f"{path}, processing_params: there is nothing here for the step Strange. ")
     assert found.endswith(f"zoo convert {path} -o FOLDER --weights-only.")
     assert "it is list; expected a dictionary" in refusal(save(path, {"net": STATE, "processing_params": [1]}))
-
-
-# ---- files that are none
 
 
 class Call:

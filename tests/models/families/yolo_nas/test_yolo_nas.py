@@ -95,9 +95,6 @@ def merge(network):
 FORMS = {"training": lambda network: network, "merged": merge, "fused": lambda network: network.fuse()}
 
 
-# ---- what is known
-
-
 @pytest.mark.parametrize("name", ["yolo_nas_s", "yolo_nas_m", "yolo_nas_l"])
 def test_facts(name):
     facts = zoo.describe(name)
@@ -116,9 +113,6 @@ def test_the_classes_are_those_of_coco():
     assert len(set(COCO_CLASSES)) == 80
     assert (COCO_CLASSES[0], COCO_CLASSES[11], COCO_CLASSES[-1]) == ("person", "stop sign", "toothbrush")
     assert find_entry("YOLO-NAS-S") is find_entry("yolo_nas_s")
-
-
-# ---- the contract of every model
 
 
 def test_forward_is_head_of_trunk_with_the_parameters_outside_the_head(model, images):
@@ -228,9 +222,6 @@ def test_other_names_make_new_predictors_and_the_same_names_keep_them(checkpoint
     assert zoo.get(NAME, pretrained=checkpoint, classes=("x", "y", "z")).load_report.reinitialised
 
 
-# ---- checkpoints of super-gradients
-
-
 def test_a_checkpoint_brings_its_classes_preprocessing_and_thresholds(checkpoint, images):
     network = zoo.get(NAME, pretrained=checkpoint)
     assert same(network, build(), images)
@@ -297,30 +288,6 @@ def test_dormant_parameters_and_counters_may_be_missing(model, images):
     assert same(loaded, model, images)
 
 
-def test_half_precision_weights_load_into_float(model):
-    state = model.state_dict()
-    tensors = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
-    loaded = zoo.get(NAME, num_classes=3)
-    load_into(loaded, found(tensors), head=loaded.class_prefixes, keep_head=True)
-    name = "neck.neck1.upsample.weight"
-    assert torch.equal(loaded.state_dict()[name], tensors[name].float())
-
-
-def test_what_does_not_fit_is_named_and_not_loaded(model):
-    tensors = model.state_dict()
-    tensors["heads.head1.cls_pred.bias"] = torch.zeros(7)
-    tensors["model.ema"] = tensors.pop("neck.neck4.blocks.bottlenecks.1.alpha")
-    before = copy.deepcopy(model.state_dict())
-    with pytest.raises(WeightsError) as caught:
-        load_into(model, found(tensors), head=model.class_prefixes, keep_head=True)
-    assert str(caught.value) == (
-        "a.pth does not fit YoloNAS: 1 missing: neck.neck4.blocks.bottlenecks.1.alpha; 1 not expected: model.ema; "
-        "1 of another shape: heads.head1.cls_pred.bias (file [7], model [3]). Expected the weights of this "
-        "architecture and size, with the same names."
-    )
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
 def test_another_size_or_no_yolo_nas_at_all_is_told(checkpoint, tmp_path):
     with pytest.raises(
         WeightsError, match=r"these weights are for yolo_nas_s, not for yolo_nas_m\. Ask for yolo_nas_s"
@@ -345,14 +312,6 @@ def test_channels_and_rates_out_of_range(tmp_path):
     save_tensors({stem: torch.zeros(48, 1000, 3, 3)}, tmp_path / "model.safetensors", {})
     with pytest.raises(WeightsError, match=r"is for in_channels=1000; yolo_nas_s allows range\(1, 257\)"):
         zoo.get(NAME, pretrained=tmp_path)
-
-
-def test_a_pth_is_for_models_that_know_it(checkpoint):
-    with pytest.raises(WeightsError, match=r"ckpt_best\.pth is refused; expected a \.safetensors file"):
-        zoo.get("resnet18", pretrained=checkpoint)
-
-
-# ---- published weights and their terms
 
 
 def registered_mirror():
@@ -461,19 +420,6 @@ def test_the_user_s_repository_is_asked_first(published, hub, images, monkeypatc
     assert same(network, build(), images)
     assert network.licence.weights == LICENCE
     assert site.requests == []
-
-
-def test_if_nobody_has_them_the_places_and_the_way_on_are_told(published):
-    site, _, cache = published
-    site.answers.clear()
-    with pytest.raises(WeightsError) as caught:
-        zoo.get(NAME, pretrained=True, cache_dir=cache)
-    lines = str(caught.value).splitlines()
-    assert lines[1:3] == [
-        f"  {site.url(path)}: it answers 404 (Not Found)"
-        for path in ("/gone/yolo_nas_s_coco.pth", "/models/yolo_nas_s_coco.pth")
-    ]
-    assert "pass its path: pretrained='/path/yolo_nas_s_coco.pth'" in lines[3]
 
 
 def test_shapes_tell_the_model(checkpoint, tmp_path):
