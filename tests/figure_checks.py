@@ -29,6 +29,6 @@ def names_on(axis):
 def is_drawn(path):
     with Image.open(path) as image:
         assert image.format == "PNG"
-        assert 400 <= image.width <= 3000
-        assert 200 <= image.height <= 3000
+        assert 400 <= image.width <= 3200
+        assert 200 <= image.height <= 3200
         return len(image.convert("L").getcolors(256)) > 3  # more than an empty sheet

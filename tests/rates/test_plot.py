@@ -10,7 +10,6 @@ from figure_checks import build as build_figure
 from zoo._figures import LINES, MOST_POINTS, look
 from zoo.errors import InputError
 from zoo.rates import plot as plan_picture
-from zoo.rates import plot_rows
 from zoo.rates.plot import draw_plan
 from zoo.rates.plot_rows import Part
 
@@ -241,24 +240,6 @@ def test_parts_that_alternate_are_merged_and_it_is_said():
     assert "0 … 0.014" in texts(sheet)
 
 
-def test_a_merged_row_shows_the_highest_rate_at_each_time():
-    up, down = [1.0, 2.0, 3.0], [3.0, 2.0, 1.0]
-    rows = [plot_rows._to_row(Part("x", 1, 1, rates, "from the start"), 3) for rates in (up, down)]
-    merged = plot_rows._merge(rows)
-    assert merged.rates[[0, 1000, 1999]].tolist() == [3, 2, 3]
-    assert merged.peaks == (3, 3)
-    assert merged.parameters == 2
-
-
-@pytest.mark.parametrize("samples", [1, 2, 7, 120, 9999])
-def test_any_number_of_samples_spans_the_run(samples):
-    row = plot_rows._to_row(Part("x", 1, 1, [i + 1.0 for i in range(samples)], "from the start"), 3)
-    assert len(row.rates) == MOST_POINTS
-    assert row.rates[0] == 1
-    assert row.rates[-1] == pytest.approx(samples, abs=samples / MOST_POINTS)
-    assert row.peaks == (samples, samples)
-
-
 @pytest.mark.parametrize("epochs", [1, 2, 12, 300, 10_000])
 def test_both_axes_count_whole_epochs(epochs):
     _, strips, lines, *_ = build(gradual(), epochs=epochs)
@@ -286,22 +267,6 @@ def test_both_axes_count_whole_epochs(epochs):
 )
 def test_shares(part, total, text):
     assert plan_picture._percent(part, total) == text
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [
-        (0, "0"),
-        (999, "999"),
-        (1000, "1.00 k"),
-        (20490, "20.5 k"),
-        (215808, "216 k"),
-        (999_999, "1.00 M"),
-        (1_100_000_000, "1.10 G"),
-    ],
-)
-def test_numbers_of_parameters(number, text):
-    assert plan_picture._abbreviate(number) == text
 
 
 def test_long_names_lose_their_front_and_long_reasons_their_end():

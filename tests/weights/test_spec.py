@@ -190,13 +190,6 @@ def test_corruption_on_the_way_is_healed_by_one_more_download(hub: HubServer, kn
     assert hub.count("GET") == 2
 
 
-def test_corruption_in_the_cache_is_healed_by_one_more_download(hub: HubServer, known: Weights) -> None:
-    path = find(True, known).path
-    path.write_bytes(DAMAGED)
-    assert find(True, known).path.read_bytes() == FILE
-    assert hub.count("GET") == 2
-
-
 def test_corruption_that_stays_is_an_error(hub: HubServer, known: Weights) -> None:
     hub.fail("GET .*/model.safetensors", corrupt=True, times=None)
     wrong = hashlib.sha256(DAMAGED).hexdigest()

@@ -1,12 +1,16 @@
 """What every format of boxes has to do; a format's test file subclasses this and says what its files look like."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from annotated_folders import Content, touch, write_files
+from image_files import write_picture
 from zoo.errors import DataError
 from zoo.tasks.detection.annotations import BoxSource
+from zoo.tasks.detection.drawing import import_supervision
 from zoo.tasks.detection.formats import list_formats, read_box_folder
 
 DAMAGED = "many"  # stands where a coordinate should
@@ -34,6 +38,25 @@ class FormatContract:
     def read(self, root: Path) -> BoxSource | None:
         [known] = [known for known in list_formats() if known.name == self.name]
         return known.read(root)
+
+    def save_by_supervision(self, dataset: Any, root: Path) -> None:
+        """Let supervision write its data set in this format."""
+        raise NotImplementedError
+
+    def test_what_supervision_writes_is_read(self, tmp_path: Path) -> None:
+        """It numbers categories of COCO from 1, and rounds shares of the sides to 5 digits."""
+        supervision = import_supervision()
+        paths = [str(write_picture(tmp_path / "in" / f"{number}.png", (64, 48), number)) for number in range(2)]
+        boxes = np.array([[0, 0, 64, 48], [3, 4, 5, 6]], np.float32)
+        found = supervision.Detections(xyxy=boxes, class_id=np.array([1, 0]))
+        notes = {paths[0]: found, paths[1]: supervision.Detections.empty()}
+        self.save_by_supervision(supervision.DetectionDataset(["dog", "cat"], paths, notes), tmp_path / "out")
+        source = read_box_folder(tmp_path / "out")
+        full, bare = (image for split in source.splits.values() for image in split.images)
+        assert [Path(image.name).name for image in (full, bare)] == ["0.png", "1.png"]
+        assert ([source.names[key] for key in full.keys], bare.keys) == (["cat", "dog"], ())
+        scale = [64, 48, 64, 48] if full.is_relative else 1
+        np.testing.assert_allclose(full.boxes * scale, boxes, atol=64 * 1e-5)
 
     def test_it_is_found_by_its_folder(self, tmp_path: Path) -> None:
         source = read_box_folder(touch(write_files(tmp_path, self.files(self.image)), self.image))

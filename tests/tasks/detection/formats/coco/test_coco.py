@@ -2,15 +2,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from annotated_folders import Content, coco, contents, told, touch, write_files
-from image_files import write_picture
 from tasks.detection.formats.contract import FormatContract
 from zoo.errors import DataError
 from zoo.tasks.detection.annotations import BoxSource
-from zoo.tasks.detection.drawing import import_supervision
 from zoo.tasks.detection.formats.coco import read_coco
 
 CATS = [{"id": 1, "name": "cat"}]
@@ -55,6 +52,9 @@ class TestCoco(FormatContract):
                 [{"id": 5, "file_name": Path(image).name if image == self.image else image}], boxes, CATS
             )
         }
+
+    def save_by_supervision(self, dataset: Any, root: Path) -> None:
+        dataset.as_coco(str(root / "train"), str(root / "train/_annotations.coco.json"))
 
 
 def test_what_is_read(tmp_path: Path) -> None:
@@ -338,29 +338,6 @@ def test_ids_are_those_of_their_file(tmp_path: Path, train: dict[int, str], val:
     assert list(source.names.values())[:2] == ["cat", "dog"]
     assert [level for level, *_ in told(source)] == ["note"]
     assert source.findings[0].text.startswith("category ids differ between the files, so classes are matched by name: ")
-
-
-def test_what_supervision_writes(tmp_path: Path) -> None:
-    """It numbers categories from 1."""
-    supervision = import_supervision()
-    paths = [str(write_picture(tmp_path / "in" / f"{number}.png", (64, 48), number)) for number in range(2)]
-    boxes = np.array([[0, 0, 64, 48], [3.25, 4, 5, 6.5]], np.float32)
-    found = supervision.Detections(xyxy=boxes, class_id=np.array([1, 0]))
-    dataset = supervision.DetectionDataset(
-        ["dog", "cat"], paths, {paths[0]: found, paths[1]: supervision.Detections.empty()}
-    )
-    root = tmp_path / "out"
-    dataset.as_coco(str(root / "train"), str(root / "train/_annotations.coco.json"))
-    source = read(root)
-    assert contents(source) == {
-        "train": {"train/0.png": [(2, [0, 0, 64, 48]), (1, [3.25, 4, 5, 6.5])], "train/1.png": []}
-    }
-    assert source.names == {1: "dog", 2: "cat"}
-    theirs = supervision.DetectionDataset.from_coco(str(root / "train"), str(root / "train/_annotations.coco.json"))
-    assert theirs.classes == list(source.names.values())
-    for image in source.splits["train"].images:
-        annotation = theirs.annotations[str((root / image.name).resolve())]
-        assert annotation.xyxy.tolist() == image.boxes.tolist()
 
 
 def test_a_list_that_tells_a_split_of_the_one_file_is_an_error(tmp_path: Path) -> None:

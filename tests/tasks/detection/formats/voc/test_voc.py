@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from annotated_folders import BCCD, Content, contents, told, touch, voc_xml, write_files
-from image_files import write_picture
 from tasks.detection.formats.contract import FormatContract
 from zoo.errors import DataError
 from zoo.tasks.detection.annotations import BoxSource
@@ -46,6 +45,9 @@ class TestVoc(FormatContract):
     def files(self, image: str, side: object = 20) -> dict[str, Content]:
         boxes = [("cat", 1, 2, width, 40) for width in (20, side)]
         return {self.annotation: voc_xml(image.removeprefix("JPEGImages/"), *boxes)}
+
+    def save_by_supervision(self, dataset: Any, root: Path) -> None:
+        dataset.as_pascal_voc(str(root / "images"), str(root / "annotations"))
 
 
 def test_a_folder_without_lists_is_one_split(tmp_path: Path) -> None:
@@ -429,19 +431,3 @@ def test_supervision_reads_the_same_of_blood_cells() -> None:
         assert labels == list(image.keys)
         differ += [(image.file, row) for row in np.flatnonzero((boxes != image.boxes).any(axis=1))]
     assert sorted(differ) == [("Annotations/BloodImage_00338.xml", 12), ("Annotations/BloodImage_00343.xml", 3)]
-
-
-def test_what_supervision_writes(tmp_path: Path) -> None:
-    supervision = import_supervision()
-    paths = [str(write_picture(tmp_path / "in" / f"{number}.png", (64, 48), number)) for number in range(2)]
-    boxes = np.array([[0, 0, 64, 48], [3, 4, 5, 6]], np.float32)
-    found = supervision.Detections(xyxy=boxes, class_id=np.array([1, 0]))
-    dataset = supervision.DetectionDataset(
-        ["dog", "cat"], paths, {paths[0]: found, paths[1]: supervision.Detections.empty()}
-    )
-    dataset.as_pascal_voc(str(tmp_path / "out/images"), str(tmp_path / "out/annotations"))
-    source = read(tmp_path / "out")
-    assert contents(source) == {
-        "all": {"images/0.png": [("cat", [0, 0, 64, 48]), ("dog", [3, 4, 5, 6])], "images/1.png": []}
-    }
-    assert source.splits["all"].images[0].size == (48, 64)

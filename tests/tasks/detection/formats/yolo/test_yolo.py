@@ -1,15 +1,13 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 
 from annotated_folders import Content, contents, told, touch, write_files
-from image_files import write_picture
 from tasks.detection.formats.contract import FormatContract
 from zoo.errors import DataError
 from zoo.tasks.detection.annotations import BoxSource
-from zoo.tasks.detection.drawing import import_supervision
 from zoo.tasks.detection.formats.yolo import read_yolo
 
 LABEL = "0 0.5 0.5 0.2 0.4\n"
@@ -48,6 +46,9 @@ class TestYolo(FormatContract):
         labels = f"0 0.5 0.5 0.1 0.1\n0 0.5 0.5 {side} 0.1\n"
         yaml = "names: [cat]\ntrain: train.txt\n"
         return {self.annotation: labels, "data.yaml": yaml, "train.txt": f"{image}\n"}
+
+    def save_by_supervision(self, dataset: Any, root: Path) -> None:
+        dataset.as_yolo(str(root / "images"), str(root / "labels"), str(root / "data.yaml"))
 
 
 def test_what_is_read(tmp_path: Path) -> None:
@@ -190,6 +191,17 @@ def test_lists_of_pictures(tmp_path: Path) -> None:
     ]
 
 
+def test_lists_that_cannot_be_used(tmp_path: Path) -> None:
+    pair(tmp_path, "images/val/1.jpg")
+    write_files(tmp_path, {"data.yaml": "train: [a.txt, a.zip]\nval: images/val\nnames: [cat]"})
+    source = read(write_files(tmp_path, {"a.txt": b"\xff", "a.zip": b"PK"}))
+    assert names(source) == {"train": [], "val": ["images/val/1.jpg"]}
+    assert told(source) == [
+        ("error", "lists that cannot be used", "train", "a.txt"),
+        ("error", "splits that are not there", "train", "a.zip"),
+    ]
+
+
 def test_a_box_that_cannot_be_read_counts_as_lost(tmp_path: Path) -> None:
     pair(tmp_path, "images/1.jpg", "images/2.jpg")
     source = read(write_files(tmp_path, {"labels/1.txt": LABEL + "0 .5 .5 x .1\n0 .5\n0 5 5 .1 .1\n"}))
@@ -277,30 +289,6 @@ def test_bad_labels_are_told_with_file_and_line(tmp_path: Path) -> None:
         ("warning", "polygons", "train", "labels/train/1.txt:3"),
         ("error", "label files that cannot be read", "train", "labels/train/2.txt"),
     ]
-
-
-def test_what_supervision_writes(tmp_path: Path) -> None:
-    """It rounds to 5 digits, and its yaml names no folders."""
-    supervision = import_supervision()
-    paths = [str(write_picture(tmp_path / "in" / f"{number}.png", (64, 48), number)) for number in range(2)]
-    boxes = np.array([[0, 0, 64, 48], [3.25, 4, 5, 6.5]], np.float32)
-    found = supervision.Detections(xyxy=boxes, class_id=np.array([1, 0]))
-    dataset = supervision.DetectionDataset(
-        ["dog", "cat"], paths, {paths[0]: found, paths[1]: supervision.Detections.empty()}
-    )
-    root = tmp_path / "out"
-    folders = str(root / "images"), str(root / "labels"), str(root / "data.yaml")
-    dataset.as_yolo(*folders)
-    source = read(root)
-    assert source.names == {0: "dog", 1: "cat"}
-    assert [(image.name, image.keys) for image in source.splits["all"].images] == [
-        ("images/0.png", (1, 0)),
-        ("images/1.png", ()),
-    ]
-    ours = source.splits["all"].images[0].boxes * [64, 48, 64, 48]
-    np.testing.assert_allclose(ours, boxes, atol=64 * 1e-5)
-    theirs = supervision.DetectionDataset.from_yolo(*folders)
-    np.testing.assert_allclose(ours, theirs.annotations[str(root / "images/0.png")].xyxy, atol=1e-5)
 
 
 @pytest.mark.parametrize("val", ["images/validierung", "images/val_1"])
