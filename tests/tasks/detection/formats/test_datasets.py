@@ -86,6 +86,11 @@ def test_the_callers_boxes_are_not_changed() -> None:
     assert [image.boxes.shape for image in source.splits["all"].images] == [(2, 4), (0, 4), (0, 4), (0, 4)]
 
 
+@pytest.mark.parametrize("crowd", [["0", "1"], [False, True], [None, True], [0.0, 1.0], np.array([0, 1])])
+def test_ways_to_mark_a_crowd(crowd: Any) -> None:
+    assert only(read_box_datasets(made(target(iscrowd=crowd)))).crowd.tolist() == [False, True]
+
+
 def test_class_names_are_one_without_blanks_and_told() -> None:
     named = made(target(labels=[1, 0]), classes=["cat", "dog", "elk"])
     assert read_box_datasets(named).names == {0: "cat", 1: "dog", 2: "elk"}
@@ -164,6 +169,11 @@ def test_what_is_no_data_set(source: Any, message: str) -> None:
         (target([["a", 2, 3, 4]], [0]), "boxes are no table of numbers"),
         (target([[1, 2], [3]], [0, 1]), "boxes are no table of numbers"),
         (target(iscrowd=[0]), "2 boxes and 1 marks of crowds"),
+        (target(iscrowd=[0, 2]), "mark of a crowd 2; expected 0 or 1"),
+        (target(iscrowd=[[0], [1, 1]]), r"mark of a crowd \[0\]"),
+        (target(iscrowd="01"), "mark of a crowd '01'"),
+        (target(torch.tensor(BOXES, dtype=torch.bfloat16)), r"a tensor that cannot be read \(.*\); expected float32"),
+        (target([[10**400, 0, 1, 1]], [0]), "boxes are no table of numbers"),
         ({"boxes": BOXES}, r"target is a mapping with the keys boxes; expected \(picture, "),
         ([{"bbox": [1, 2, 3, 4]}], r"target is a list of 1; .*wrap_dataset_for_transforms_v2"),
         (3, r"target is of the type int; expected \(picture, "),
