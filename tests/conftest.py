@@ -42,8 +42,8 @@ os.environ |= {
 }
 
 
-MORE = 1 << 28  # bytes: whenever a worker has grown by so many, it gives back what it does not use
-_seen = [1 << 30]
+LITTLE, MORE = 1 << 30, 1 << 28  # bytes: a worker that has grown by so many more gives back what it does not use
+_held = [LITTLE]
 
 
 def pytest_collection_finish() -> None:
@@ -52,7 +52,7 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
     """Leave out the plots of runs, which take longer than the training of a tiny network, unless a test is of them."""
     from PIL import Image
 
@@ -62,10 +62,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         if not item.get_closest_marker("plots"):
             patch.setattr(RunFolder, "draw", lambda run, name, draw: Image.new("RGB", (2, 2)).save(run.pictures / name))
         result = yield
-    if psutil.Process().memory_info().rss > _seen[0] + MORE:
+    if isinstance(item, pytest.Function) and (nextitem is None or nextitem.path != item.path):
+        for value in vars(item.module).values():  # the networks that a file's tests share
+            if getattr(value, "__module__", None) == item.module.__name__:
+                getattr(value, "cache_clear", int)()
+    if psutil.Process().memory_info().rss > _held[0] + MORE:
         gc.collect()
         getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # glibc keeps what is free otherwise
-        _seen[0] = max(_seen[0], psutil.Process().memory_info().rss)
+        _held[0] = max(LITTLE, psutil.Process().memory_info().rss)
     return result
 
 
