@@ -69,6 +69,11 @@ def told(source: BoxSource | None) -> list[tuple[str, str, str, str]]:
     return [(finding.level, finding.kind, finding.split, finding.place) for finding in source.findings]
 
 
+def names(source: BoxSource) -> dict[str, list[str]]:
+    """Return the names of the images of each split."""
+    return {split: [image.name for image in part.images] for split, part in source.splits.items()}
+
+
 def contents(source: BoxSource | None) -> dict[str, dict[str, list[tuple[object, list[float]]]]]:
     """Return by split and picture the class and the box of each object."""
     assert source is not None

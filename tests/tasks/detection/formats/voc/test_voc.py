@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from annotated_folders import BCCD, Content, contents, told, touch, voc_xml, write_files
+from annotated_folders import BCCD, Content, contents, names, told, touch, voc_xml, write_files
 from tasks.detection.formats.contract import FormatContract
 from zoo.errors import DataError
 from zoo.tasks.detection.annotations import BoxSource
@@ -31,10 +31,6 @@ def read(root: Path) -> BoxSource:
     source = read_voc(root)
     assert source is not None
     return source
-
-
-def names(source: BoxSource) -> dict[str, list[str]]:
-    return {split: [image.name for image in part.images] for split, part in source.splits.items()}
 
 
 class TestVoc(FormatContract):

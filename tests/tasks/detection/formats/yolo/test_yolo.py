@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from annotated_folders import Content, contents, told, touch, write_files
+from annotated_folders import Content, contents, names, told, touch, write_files
 from tasks.detection.formats.contract import FormatContract
 from zoo.errors import DataError
 from zoo.tasks.detection.annotations import BoxSource
@@ -18,10 +18,6 @@ def read(root: Path) -> BoxSource:
     source = read_yolo(root)
     assert source is not None
     return source
-
-
-def names(source: BoxSource) -> dict[str, list[str]]:
-    return {split: [image.name for image in part.images] for split, part in source.splits.items()}
 
 
 def pair(
