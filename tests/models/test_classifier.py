@@ -257,3 +257,10 @@ def test_without_a_name_for_each_output_nothing_is_named(classes):
     model.classes = ["a", "b", "c"]
     assert model.classes == ("a", "b", "c")
     assert set(model.predict(make_picture(), image_size=32)[0].names) == {"a", "b", "c"}
+
+
+def test_the_order_of_layers_is_that_of_timm():
+    model = build_timm("test_resnet", num_classes=5)
+    network = model.__dict__["network"]
+    assert model.group_matcher() == network.group_matcher()
+    assert model.group_matcher(coarse=True) == network.group_matcher(coarse=True) != model.group_matcher()
