@@ -1,4 +1,4 @@
-"""Annotated pictures for the benchmarks of detectors: a part of a Pascal VOC folder, as VOC and as YOLO."""
+"""Annotated images for the benchmarks of detectors: a part of a Pascal VOC folder, as VOC and as YOLO."""
 
 import shutil
 from pathlib import Path
@@ -9,14 +9,14 @@ SPLITS = ("train", "val")
 
 
 def copy_part(source: Path, target: Path, *, train: int, val: int, copies: int = 1) -> list[str]:
-    """Copy the first pictures of each split into `target/voc` and `target/yolo`, and return the class names.
+    """Copy the first images of each split into `target/voc` and `target/yolo`, and return the class names.
 
     Args:
         source: With `JPEGImages`, `Annotations` and `ImageSets/Main/{train,val}.txt`.
         target: Made.
-        train: At most so many pictures.
+        train: At most so many images.
         val: Likewise.
-        copies: How often each training picture is there, under names of its own.
+        copies: How often each training image is there, under names of its own.
     """
     voc, yolo = target / "voc", target / "yolo"
     names = {
@@ -35,9 +35,9 @@ def copy_part(source: Path, target: Path, *, train: int, val: int, copies: int =
         for kind in ("images", "labels"):
             (yolo / kind / split).mkdir(parents=True, exist_ok=True)
         for name, new in numbered:
-            picture = source / "JPEGImages" / f"{name}.jpg"
-            shutil.copy(picture, voc / "JPEGImages" / f"{new}.jpg")
-            shutil.copy(picture, yolo / "images" / split / f"{new}.jpg")
+            image = source / "JPEGImages" / f"{name}.jpg"
+            shutil.copy(image, voc / "JPEGImages" / f"{new}.jpg")
+            shutil.copy(image, yolo / "images" / split / f"{new}.jpg")
             shutil.copy(source / "Annotations" / f"{name}.xml", voc / "Annotations" / f"{new}.xml")
             (yolo / "labels" / split / f"{new}.txt").write_text("\n".join(_yolo_lines(trees[name], classes)) + "\n")
     listed = "".join(f"  {number}: {name}\n" for number, name in enumerate(classes))
@@ -46,7 +46,7 @@ def copy_part(source: Path, target: Path, *, train: int, val: int, copies: int =
 
 
 def _yolo_lines(tree: "ElementTree.ElementTree[ElementTree.Element]", classes: list[str]) -> list[str]:
-    """Return `class x y width height`, the centre and all of it as shares of the picture; boxes count pixels from 1."""
+    """Return `class x y width height`, the centre and all of it as shares of the image; boxes count pixels from 1."""
     width, height = (float(tree.findtext(f"size/{name}") or 0) for name in ("width", "height"))
     lines = []
     for item in tree.iter("object"):

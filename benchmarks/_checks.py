@@ -50,11 +50,11 @@ def run_checks(checks: Sequence[Check], *, total: float, threads: int, cache: Pa
                 result = run_part(check.part, check.options, threads=threads, cache=cache, limit=limit)
         seconds = round(time.monotonic() - start, 1)
         results.append({"check": check.name, "options": dict(check.options), **result, "check_seconds": seconds})
-        CONSOLE.print(f"{check.name}: {tell(results[-1])}", markup=False, highlight=False)
+        CONSOLE.print(f"{check.name}: {report(results[-1])}", markup=False, highlight=False)
     return results
 
 
-def tell(result: Result) -> str:
+def report(result: Result) -> str:
     """Say in one line what came out of a check."""
     if "failed" in result:
         return f"failed: {result['failed']}"
@@ -85,6 +85,6 @@ def _row(result: Result) -> list[str]:
     ]  # fmt: skip
     return [
         result["check"],
-        tell(result),
+        report(result),
         *(format(result[key], spec) if key in result else "" for key, spec in numbers),
     ]

@@ -146,7 +146,7 @@ def by_hand(job: Job, network: Any, watch: Watch) -> float:
 
 
 def by_zoo(job: Job, model: Any, watch: Watch) -> float:
-    """Train with `zoo.finetune`, everything on: checks, plan, proof, checkpoints, pictures."""
+    """Train with `zoo.finetune`, everything on: checks, plan, proof, checkpoints, images."""
     import zoo
 
     class Ticks(zoo.Callback):

@@ -1,7 +1,7 @@
-"""The contenders that train YOLO-NAS on annotated pictures: a loop by hand, LibreYOLO, and this library.
+"""The contenders that train YOLO-NAS on annotated images: a loop by hand, LibreYOLO, and this library.
 
-All of them start from the same weights, see the same pictures at the same size without random changes, take the same
-steps (AdamW, one rate) and score the validation pictures after each epoch. Each library uses its own loss and metric.
+All of them start from the same weights, see the same images at the same size without random changes, take the same
+steps (AdamW, one rate) and score the validation images after each epoch. Each library uses its own loss and metric.
 """
 
 import tempfile
@@ -27,9 +27,9 @@ class Job:
         data: A folder that `_boxes.copy_part` made.
         classes: How many.
         size: Side of the input, in pixels.
-        epochs: Passes over the training pictures.
-        batch: Pictures per step.
-        workers: Processes that load pictures for all but this library, which chooses its own.
+        epochs: Passes over the training images.
+        batch: Images per step.
+        workers: Processes that load images for all but this library, which chooses its own.
         frozen: Whether the heads alone learn.
         lr: Learning rate.
         evaluate_every: Epochs from one scoring to the next; 0: none but one at the end, which not all can leave out.
@@ -57,12 +57,12 @@ class Job:
 
 
 def train(contender: str, *, job: dict[str, Any], first: str | None = None) -> Result:
-    """Train once; return seconds, the score, and how far the trunk's tensors, statistics included, have moved.
+    """Train once; return seconds, the score, and how far the backbone's tensors, statistics included, have moved.
 
     Args:
         contender: A key of `CONTENDERS`.
         job: Of `Job`.
-        first: A folder of few pictures that is trained on before, for an epoch, so that first uses are over.
+        first: A folder of few images that is trained on before, for an epoch, so that first uses are over.
     """
     build, run = CONTENDERS[contender]
     first_use = Watch()
@@ -71,24 +71,24 @@ def train(contender: str, *, job: dict[str, Any], first: str | None = None) -> R
         run(small, build(small), Watch())
     before, wanted = first_use.seconds, Job(**job)
     model = build(wanted)
-    trunk = _trunk_tensors(model)
+    trunk = _backbone_tensors(model)
     watch = Watch()
     score = run(wanted, model, watch)
     seconds = watch.seconds
-    after = _trunk_tensors(model)
+    after = _backbone_tensors(model)
     moved = [name for name, value in trunk.items() if name in after and not after[name].equal(value)]
     return {
         "seconds": seconds,
         "first_use_seconds": before,
         "map": score,
         **watch.to_dict(),
-        "trunk_tensors": len(trunk),
-        "trunk_tensors_moved": len(moved),
+        "backbone_tensors": len(trunk),
+        "backbone_tensors_moved": len(moved),
     }
 
 
 def write_start(*, job: dict[str, Any], out: str, weights: str | None = None) -> Result:
-    """Write the weights that all contenders start from: random ones, with statistics of some pictures.
+    """Write the weights that all contenders start from: random ones, with statistics of some images.
 
     Args:
         job: Of `Job`.
@@ -142,7 +142,7 @@ def build_libreyolo(job: Job) -> Any:
 
 
 def by_zoo(job: Job, model: Any, watch: Watch) -> float:
-    """Train with `zoo.finetune`, everything on: checks, plan, proof, checkpoints, pictures."""
+    """Train with `zoo.finetune`, everything on: checks, plan, proof, checkpoints, images."""
     import zoo
 
     class Ticks(zoo.Callback):
@@ -177,7 +177,7 @@ def by_zoo(job: Job, model: Any, watch: Watch) -> float:
 
 
 def by_hand(job: Job, model: Any, watch: Watch) -> float | None:
-    """Train this library's model with its own loss and pictures in a plain loop, without a validation."""
+    """Train this library's model with its own loss and images in a plain loop, without a validation."""
     import torch
 
     layout = {"memory_format": torch.channels_last} if job.channels_last else {}
@@ -236,7 +236,7 @@ def by_libreyolo(job: Job, model: Any, watch: Watch) -> float:
 
 
 def infer_once(job: Job, model: Any, watch: Watch) -> float | None:
-    """Run the folded trunk over all pictures once, in inference mode: below this no training of heads can be."""
+    """Run the folded backbone over all images once, in inference mode: below this no training of heads can be."""
     import torch
 
     trunk = model.eval().fuse().to(job.device, memory_format=torch.channels_last)
@@ -275,7 +275,7 @@ def _batches(job: Job, model: Any, split: str, *, shuffle: bool = False) -> Iter
         yield normalize_canvas(canvases, letterbox), targets
 
 
-def _trunk_tensors(model: Any) -> dict[str, Any]:
+def _backbone_tensors(model: Any) -> dict[str, Any]:
     """Return copies of all tensors of backbone and neck."""
     network = getattr(model, "model", model)
     return {

@@ -21,8 +21,8 @@ import _classifiers
 import _detectors
 from _gpu_data import CLASSES, KINDS, QUICK, SCALES, Scale, write_boxed_folder
 from _image_job import Job
+from _images import write_folder
 from _measure import Result, Watch
-from _pictures import write_folder
 
 ROOT = Path(__file__).parents[1]
 DETECTOR = "yolo_nas_s"
@@ -129,7 +129,7 @@ def check_kept(*, scale: str) -> Result:
 
 
 def check_chunks(*, scale: str) -> Result:
-    """Train a classifier with `chunk_size="auto"`."""
+    """Train a classifier with `micro_batch_size="auto"`."""
     import torch
     import yaml
 
@@ -139,8 +139,8 @@ def check_chunks(*, scale: str) -> Result:
     with _images(SCALES[scale], train=2 * batch) as (data, place):
         train = _trainer(SCALES[scale], data)
         with peak_memory(torch.device(SCALES[scale].device)) as peak:
-            run = train(place / "run", "full", epochs=1, chunk_size="auto")
-        chosen = yaml.safe_load((run.folder / "preset.yaml").read_text())["chunk_size"] or batch
+            run = train(place / "run", "full", epochs=1, micro_batch_size="auto")
+        chosen = yaml.safe_load((run.folder / "preset.yaml").read_text())["micro_batch_size"] or batch
     text = f"{chosen} of {batch} images at a time"
     return {"passed": 1 <= chosen <= batch, "text": text, "memory_mb": peak.bytes / 1e6}
 
@@ -224,7 +224,7 @@ PARTS: dict[str, Callable[..., Result]] = {
     "speed": measure_speed,
     "compiled": measure_compiled,
     "kept": check_kept,
-    "chunks": check_chunks,
+    "micro-batches": check_chunks,
     "repeat": check_repeat,
     "waits": count_waits,
 }

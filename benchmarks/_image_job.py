@@ -1,4 +1,4 @@
-"""What all contenders that train a classifier share: the job, the pictures, and which parameters learn."""
+"""What all contenders that train a classifier share: the job, the images, and which parameters learn."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -95,10 +95,10 @@ def open_folder(data: str, split: str, size: int) -> Any:
     return ImageFolder(Path(data) / split, v2.Compose([*steps, v2.Normalize(MEAN, STD)]))
 
 
-def resize_and_crop(picture: Any, size: int) -> Any:
-    """Do with a picture of Pillow what the transforms of `open_folder` do."""
+def resize_and_crop(image: Any, size: int) -> Any:
+    """Do with an image of Pillow what the transforms of `open_folder` do."""
     from torchvision.transforms import v2
     from torchvision.transforms.v2 import functional
 
-    short = functional.resize(picture, [int(size / CROP_SHARE)], interpolation=v2.InterpolationMode.BICUBIC)
-    return type(picture)(functional.center_crop(short, [size, size]))
+    short = functional.resize(image, [int(size / CROP_SHARE)], interpolation=v2.InterpolationMode.BICUBIC)
+    return type(image)(functional.center_crop(short, [size, size]))

@@ -28,8 +28,8 @@ def by_fastai(job: Job, network: Any, watch: Watch) -> float:
             watch.epoch()
 
     class ResizeAndCrop(fastai.Transform):
-        def encodes(self, picture: fastai.PILImage) -> Any:
-            return resize_and_crop(picture, job.size)
+        def encodes(self, image: fastai.PILImage) -> Any:
+            return resize_and_crop(image, job.size)
 
     def split(model: Any) -> list[list[Any]]:
         parts: list[list[Any]] = [[], []]

@@ -1,4 +1,4 @@
-"""Pictures made on the spot: smoothed noise at several scales with shapes on it, as costly to decode as photographs.
+"""Images made on the spot: smoothed noise at several scales with shapes on it, as costly to decode as photographs.
 
 Classes differ by the kind, the colour and the stripes of most shapes; the rest is drawn at random, so that no
 classifier is right every time.
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 CLASSES, SHAPES = 10, 8
-OWN_SHARE = 0.6  # of the shapes of a picture that are those of its class
+OWN_SHARE = 0.6  # of the shapes of an image that are those of its class
 
 
 def write_folder(
@@ -23,7 +23,7 @@ def write_folder(
 
     Args:
         folder: Made if it is missing.
-        train: Pictures of all classes together.
+        train: Images of all classes together.
         val: Likewise.
         width: In pixels.
         height: In pixels.
@@ -42,12 +42,12 @@ def _write(folder: Path, width: int, height: int, place: tuple[str, int]) -> Non
     split, number = place
     random = np.random.default_rng([number, split == "val"])
     label = number % CLASSES
-    picture = _background(random, width, height)
-    draw = ImageDraw.Draw(picture)
+    image = _background(random, width, height)
+    draw = ImageDraw.Draw(image)
     for _ in range(SHAPES):
         kind = label if random.random() < OWN_SHARE else int(random.integers(CLASSES))
         _draw_shape(draw, random, kind, width, height)
-    picture.save(folder / split / f"class{label}" / f"{number}.jpg", quality=90)
+    image.save(folder / split / f"class{label}" / f"{number}.jpg", quality=90)
 
 
 def _background(random: np.random.Generator, width: int, height: int) -> Image.Image:

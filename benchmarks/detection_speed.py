@@ -3,7 +3,7 @@
 python benchmarks/detection_speed.py [--sizes s m l] [--side 640] [--batch 8] [--steps 3]
 
 Each size and mode runs in a process of its own, so that its peak memory is its own. A step is forward, loss, backward
-and AdamW, on random pictures with 12 boxes each, channels last; the first step is not counted. Forward passes of the
+and AdamW, on random images with 12 boxes each, channels last; the first step is not counted. Forward passes of the
 two networks are interleaved, and the median of their ratios is told.
 """
 

@@ -3,7 +3,7 @@
     python benchmarks/feature_numbers.py mobilenetv2_100 DATA --weights FILE --image-size 128
     python benchmarks/feature_numbers.py yolo_nas_s DATA --weights RUN/model.safetensors --image-size 320 --epochs 8
 
-Heads only, without random changes. The first row is the trunk as it is, run over every image in every epoch.
+Heads only, without random changes. The first row is the backbone as it is, run over every image in every epoch.
 """
 
 import argparse
@@ -19,12 +19,12 @@ from _measure import save
 import zoo
 
 CASES: dict[str, dict[str, Any]] = {
-    "computed in each epoch, unfused, float32": {"cache": "off", "fuse_trunk": False, "trunk_precision": "no"},
-    "computed in each epoch, fused, float32": {"cache": "off", "trunk_precision": "no"},
-    "kept as float32": {"cache_dtype": "float32", "trunk_precision": "no"},
-    "kept as float16": {"cache_dtype": "float16", "trunk_precision": "no"},
-    "kept as bfloat16": {"cache_dtype": "bfloat16", "trunk_precision": "no"},
-    "computed in bf16, kept by itself": {"trunk_precision": "bf16"},
+    "computed in each epoch, unfused, float32": {"cache": "off", "fuse_backbone": False, "backbone_precision": "no"},
+    "computed in each epoch, fused, float32": {"cache": "off", "backbone_precision": "no"},
+    "kept as float32": {"cache_dtype": "float32", "backbone_precision": "no"},
+    "kept as float16": {"cache_dtype": "float16", "backbone_precision": "no"},
+    "kept as bfloat16": {"cache_dtype": "bfloat16", "backbone_precision": "no"},
+    "computed in bf16, kept by itself": {"backbone_precision": "bf16"},
 }
 
 

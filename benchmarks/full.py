@@ -18,6 +18,7 @@ from typing import Any
 import _classifiers
 import _detectors
 from _boxes import BCCD, copy_part
+from _images import write_folder
 from _measure import (
     Result,
     chosen_only,
@@ -32,13 +33,12 @@ from _measure import (
     spread,
     values_of,
 )
-from _pictures import write_folder
 
 CLASSIFIER_PEERS, DETECTOR_PEERS = ("fastai", "lightning", "transformers"), ("libreyolo",)
 LAST = {"channels_last": True}
 NOTES = (
     "by hand: a plain loop over the same files; for a detector with this library's model, loss and loader",
-    "libreyolo: its own loss and reading of pictures, without changes to them, EMA and validation",
+    "libreyolo: its own loss and reading of images, without changes to them, EMA and validation",
     "fastai reads files with its own loader; the others, by hand included, with torchvision's transforms on Pillow",
     "memory: one batch that lies on the device, again and again, so that nothing is read",
 )
@@ -76,7 +76,7 @@ def where(chosen: argparse.Namespace) -> dict[str, Any]:
 def prepare_classifier(
     place: Path, chosen: argparse.Namespace, model: str
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Write pictures and weights; return the kind of contender, the job, and what each contender has of its own."""
+    """Write images and weights; return the kind of contender, the job, and what each contender has of its own."""
     size, batch = chosen.size or 224, chosen.batch or 32
     write_folder(place / "data", train=chosen.steps * batch, val=10, processes=chosen.threads)
     job = {"model": model, "weights": str(place / "start.safetensors"), "data": str(place / "data"), "size": size}
@@ -99,9 +99,9 @@ def prepare_classifier(
 def prepare_detector(
     place: Path, chosen: argparse.Namespace, model: str
 ) -> tuple[str, dict[str, Any], dict[str, Any]] | None:
-    """Likewise; None if there are no annotated pictures."""
+    """Likewise; None if there are no annotated images."""
     if not chosen.data.is_dir():
-        print(f"no pictures in {chosen.data}: pass --data with the folder of BCCD. {model} is left out.")
+        print(f"no images in {chosen.data}: pass --data with the folder of BCCD. {model} is left out.")
         return None
     size, batch = chosen.size or 320, chosen.batch or 8
     wanted, there = chosen.steps * batch, 205

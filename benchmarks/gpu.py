@@ -23,7 +23,7 @@ PATIENCE = {"gpu": 1, "cpu": 4, "quick": 4}  # times the limits: a CPU may have 
 TASKS = ("classifier", "detector")  # ResNet-50, or a smaller one on a CPU; YOLO-NAS S
 NOTES = (
     "by hand: a plain loop in the same process, in turns; with low_lr it has one rate for all",
-    "head: the frozen trunk runs in every step; what keeping its features saves is a check of its own",
+    "head: the frozen backbone runs in every step; what keeping its features saves is a check of its own",
     "classifiers see one batch that lies on the device, detectors read files",
     "a ratio of 0.8 or more passes on a GPU; on a CPU every ratio does",
 )
@@ -60,7 +60,7 @@ def list_checks(scale: str) -> list[Check]:
         Check("device", "device", 60, shared),
         Check("two runs, resume", "repeat", 90, shared),
         Check("kept features", "kept", 90, shared),
-        Check("chunk_size='auto'", "chunks", 60, shared),
+        Check("micro_batch_size='auto'", "micro-batches", 60, shared),
     ]
     checks += [Check(f"waits: {task}", "waits", 60, shared | {"task": task}) for task in TASKS]
     for task in TASKS:

@@ -1,12 +1,13 @@
-"""Heads only: seconds to train a classifier's new head on its frozen trunk, beside other libraries and the floor.
+"""Heads only: seconds to train a classifier's new head on its frozen backbone, beside other libraries and the floor.
 
     python benchmarks/heads_only.py [--models resnet18] [--sizes 128] [--epochs 1 20] [--runs 5] [--full]
 
 Counted is the training call: opening the data, loaders, epochs with validation after each, and what a library writes at
-the end. Not counted are imports, making the model and the pictures. Each contender runs in a fresh process and first
-trains an epoch on a few pictures, so that first uses are over; that time is told beside.
+the end. Not counted are imports, making the model and the images. Each contender runs in a fresh process and first
+trains an epoch on a few images, so that first uses are over; that time is told beside.
 
-The floor is one pass of the trunk over all pictures, norms folded, channels last, in inference mode, decoding included,
+The floor is one pass of the backbone over all images, norms folded, channels last, in inference mode, decoding
+included,
 and nothing else. Where every epoch costs the same, a long run is measured over a few epochs and continued with the
 median seconds of an epoch after the first; such numbers are marked with ≈. `--measure-all` measures them all.
 """
@@ -20,6 +21,7 @@ from typing import Any
 
 from _classifiers import train, write_start
 from _epochs import FLOOR, TOGETHER, measure_epochs
+from _images import write_folder
 from _measure import (
     Result,
     chosen_only,
@@ -33,17 +35,17 @@ from _measure import (
     spread,
     values_of,
 )
-from _pictures import write_folder
 
 PEERS = ("fastai", "lightning", "transformers")
 ZOO_FIELDS: dict[str, dict[str, Any]] = {"zoo": {}, "zoo, again": {}, "zoo, cache off": {"cache": "off"}}
 NOTES = (
-    "zoo: as it comes, with nothing kept before; zoo, again: the same job once more; zoo, cache off: the frozen trunk "
+    "zoo: as it comes, with nothing kept before; zoo, again: the same job once more; zoo, cache off: the frozen "
+    "backbone "
     "runs in every epoch",
-    "fastai: train_bn=False; lightning: BaseFinetuning.freeze(train_bn=False); all peers keep the trunk in training "
+    "fastai: train_bn=False; lightning: BaseFinetuning.freeze(train_bn=False); all peers keep the backbone in training "
     "mode, as they do by themselves, so their norms see each batch's own statistics",
     "fastai reads files with its own loader; all others with torchvision's transforms on Pillow",
-    "top-1: of the validation pictures after the last epoch, median of the runs; ≈: continued from fewer epochs",
+    "top-1: of the validation images after the last epoch, median of the runs; ≈: continued from fewer epochs",
 )
 
 

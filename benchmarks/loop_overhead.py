@@ -84,7 +84,7 @@ def by_hand(model: nn.Module, data: Path, out: Path, epochs: int) -> None:
 
 
 def by_finetune(model: nn.Module, data: Path, out: Path, epochs: int) -> None:
-    """Train and score by this package, everything on: plan, proof, progress, checkpoints, pictures."""
+    """Train and score by this package, everything on: plan, proof, progress, checkpoints, images."""
     zoo.finetune(
         model,
         data,

@@ -20,8 +20,8 @@ from statistics import median
 from typing import Any
 
 from _classifiers import train, write_start
+from _images import write_folder
 from _measure import Result, common_options, in_turns, main_or_part, run_part, save, show, spread, values_of
-from _pictures import write_folder
 
 SIDE, SIZE, EPOCHS, BATCH = 64, 32, 2, 64
 MODEL, LAYERS_PER_RATE = "resnet18", 10

@@ -4,7 +4,7 @@
     python benchmarks/yolo_heads.py --gpu      # 640 px, bf16, 8 epochs: the first against the floor, and the following
 
 Counted is the training call with a scoring after each epoch; not counted are imports and making the model, and each
-contender first trains an epoch on a few pictures. The floor is one pass of the folded trunk over all pictures in
+contender first trains an epoch on a few images. The floor is one pass of the folded backbone over all images in
 inference mode, decoding included, and nothing else. Long runs whose epochs cost the same are continued: see ≈.
 
 The data is a Pascal VOC folder, such as BCCD (Shenggan/BCCD_Dataset on GitHub, folder `BCCD`).
@@ -35,15 +35,15 @@ from _measure import (
 )
 
 ZOO_FIELDS: dict[str, dict[str, Any]] = {
-    "zoo, plain": {"cache": "off", "fuse_trunk": False, "trunk_precision": "no"},
+    "zoo, plain": {"cache": "off", "fuse_backbone": False, "backbone_precision": "no"},
     "zoo, engine": {"cache": "off"},
     "zoo": {},
     "zoo, again": {},
 }
 NOTES = (
-    "zoo, plain: the frozen trunk runs as it is in every epoch; zoo, engine: it runs folded; zoo: as it comes, with "
+    "zoo, plain: the frozen backbone runs as it is in every epoch; zoo, engine: it runs folded; zoo: as it comes, with "
     "nothing kept before; zoo, again: the same job once more",
-    "libreyolo: freeze=['backbone', 'neck'], without changes to pictures, EMA and mixed precision; its loss and metric "
+    "libreyolo: freeze=['backbone', 'neck'], without changes to images, EMA and mixed precision; its loss and metric "
     "are its own, it writes its checkpoints, and it has no way to keep features",
     "moved: tensors of backbone and neck, statistics of norms included, that differ after the training",
 )
@@ -53,9 +53,9 @@ def main() -> None:
     parser = common_options(__doc__)
     parser.add_argument("--data", type=Path, default=BCCD, help="a Pascal VOC folder with train.txt and val.txt")
     parser.add_argument("--model", default="yolo_nas_s")
-    parser.add_argument("--train", type=int, default=None, help="pictures; default 24, all with --full and --gpu")
-    parser.add_argument("--val", type=int, default=None, help="pictures; default 8, all with --full and --gpu")
-    parser.add_argument("--copies", type=int, default=1, help="of each training picture")
+    parser.add_argument("--train", type=int, default=None, help="images; default 24, all with --full and --gpu")
+    parser.add_argument("--val", type=int, default=None, help="images; default 8, all with --full and --gpu")
+    parser.add_argument("--copies", type=int, default=1, help="of each training image")
     parser.add_argument("--size", type=int, default=None, help="side of the input, px; default 320, 640 with --gpu")
     parser.add_argument("--epochs", nargs="+", type=int, default=None)
     parser.add_argument("--batch", type=int, default=8)
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--gpu", action="store_true")
     chosen = parser.parse_args()
     if not chosen.data.is_dir():
-        print(f"no pictures in {chosen.data}: pass --data with the folder of BCCD. Nothing is measured.")
+        print(f"no images in {chosen.data}: pass --data with the folder of BCCD. Nothing is measured.")
         return
     everything = chosen.full or chosen.gpu
     chosen.train = chosen.train or (10**6 if everything else 24)
@@ -127,7 +127,7 @@ def report(job: Mapping[str, Any], results: Mapping[str, Sequence[Result]]) -> N
                 f"{ratio(begun, floor):.2f}",
                 f"{spread(later_epoch(result) for result in runs):.2f}",
                 "–" if score != score else f"{score:.1%}",
-                next((result["trunk_tensors_moved"] for result in runs if "failed" not in result), "–"),
+                next((result["backbone_tensors_moved"] for result in runs if "failed" not in result), "–"),
                 f"{spread(values_of(runs, 'peak_mb')):,.0f}",
             )
         )

@@ -1,4 +1,4 @@
-"""Folders of Pascal VOC, COCO and YOLO for tests; their pictures are empty files, as readers of boxes open none."""
+"""Folders of Pascal VOC, COCO and YOLO for tests; their images are empty files, as readers of boxes open none."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -75,7 +75,7 @@ def names(source: BoxSource) -> dict[str, list[str]]:
 
 
 def contents(source: BoxSource | None) -> dict[str, dict[str, list[tuple[object, list[float]]]]]:
-    """Return by split and picture the class and the box of each object."""
+    """Return by split and image the class and the box of each object."""
     assert source is not None
     return {
         name: {

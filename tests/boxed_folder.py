@@ -9,7 +9,7 @@ COLOURS = {"blue": (40, 60, 220), "red": (220, 50, 50)}
 
 
 def write_boxed(root: Path, *, side: int = 64, **counts: int) -> Path:
-    """Write so many pictures into each split, for example `train=8, val=4`; all differ, and the last has no box."""
+    """Write so many images into each split, for example `train=8, val=4`; all differ, and the last has no box."""
     names = sorted(COLOURS)
     for split, count in counts.items():
         random = np.random.default_rng([*map(ord, split)])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from image_files import make_picture
+from image_files import make_image
 from zoo._model import ModelInterface
 from zoo.data.images import Images
 from zoo.data.loader import Samples, collate, lay_channels_last
@@ -17,16 +17,16 @@ PREPROCESS = Preprocess(image_size=16)
 
 @dataclass(frozen=True)
 class Noise:
-    """Gives the picture of a position; another `shift`, other pictures."""
+    """Gives the image of a position; another `shift`, other images."""
 
     shift: int = 0
 
     def __call__(self, position):
-        return make_picture((16, 16), seed=position + self.shift), position
+        return make_image((16, 16), seed=position + self.shift), position
 
 
 class Small(ModelInterface, nn.Module):
-    """A trunk with what differs between train and eval mode, and a head."""
+    """A backbone with what differs between train and eval mode, and a head."""
 
     head_prefixes = ("last.",)
     num_features = 4

@@ -52,7 +52,7 @@ class AskToStop(zoo.Callback):
 
 
 def detect(boxes: str, batch_size: int, out: Path) -> Any:
-    """The heads of a detector; with norm statistics kept, a picture's gradient does not depend on its batch."""
+    """The heads of a detector; with norm statistics kept, an image's gradient does not depend on its batch."""
     return zoo.finetune(
         zoo.get("yolo_nas_s", num_classes=2),
         boxes,

@@ -1,4 +1,4 @@
-"""Small pictures for tests, as objects, files and folders."""
+"""Small images for tests, as objects, files and folders."""
 
 import struct
 import zlib
@@ -8,24 +8,24 @@ import numpy as np
 from PIL import Image
 
 
-def make_picture(size: tuple[int, int] = (9, 7), seed: int = 0) -> Image.Image:
+def make_image(size: tuple[int, int] = (9, 7), seed: int = 0) -> Image.Image:
     noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     return Image.fromarray(noise)
 
 
-def write_picture(path: Path, size: tuple[int, int] = (9, 7), seed: int = 0) -> Path:
+def write_image(path: Path, size: tuple[int, int] = (9, 7), seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    make_picture(size, seed).save(path)
+    make_image(size, seed).save(path)
     return path
 
 
 def write_tree(root: Path, counts: dict[str, int]) -> Path:
-    """Write so many pictures into each folder; all of them differ."""
+    """Write so many images into each folder; all of them differ."""
     root.mkdir(parents=True, exist_ok=True)
     for seed, (folder, count) in enumerate(counts.items()):
         (root / folder).mkdir(parents=True, exist_ok=True)
         for number in range(count):
-            write_picture(root / folder / f"{number}.png", seed=1000 * seed + number)
+            write_image(root / folder / f"{number}.png", seed=1000 * seed + number)
     return root
 
 

@@ -312,7 +312,7 @@ def test_the_plan_is_shown_before_training(model, images, tmp_path, capsys):
         ({"preset": "classify-head"}, PresetError, "Did you mean 'classify-heads'"),
         ({"optimizer": "AdmaW"}, InputError, r"unknown optimizer 'AdmaW'. Did you mean .*'AdamW'"),
         ({"device": "cuda"}, InputError, "device 'cuda' is not available"),
-        ({"cache": "memory", "mode": "full"}, InputError, "cache='memory' is not possible: the trunk learns"),
+        ({"cache": "memory", "mode": "full"}, InputError, "cache='memory' is not possible: the backbone learns"),
     ],
 )
 def test_wrong_options_write_nothing(model, images, tmp_path, options, error, text):

@@ -13,12 +13,12 @@ from zoo._figures import (
     entitle,
     format_rate,
     line_colours,
+    log,
     look,
     measure,
     on_one_line,
     place,
     save,
-    say,
     shorten,
 )
 
@@ -38,10 +38,10 @@ def test_the_look_survives_an_error_and_leaves_the_users_settings_alone():
 
 def test_letters_without_a_font_are_no_warnings(tmp_path):
     with look():
-        assert save(say(Figure(), "हिन्दी 🐶 \x07"), tmp_path / "a.png").is_file()
+        assert save(log(Figure(), "हिन्दी 🐶 \x07"), tmp_path / "a.png").is_file()
 
 
-def test_a_picture_has_150_dots_per_inch(tmp_path):
+def test_a_plot_has_150_dots_per_inch(tmp_path):
     with look():
         path = save(arranged(4, 2, "title"), str(tmp_path / "a.png"))
     with Image.open(path) as image:
@@ -51,7 +51,7 @@ def test_a_picture_has_150_dots_per_inch(tmp_path):
     assert (box.x0, box.y0, box.width, box.height) == pytest.approx((1 / 8, 0.5 / 4, 2 / 8, 3 / 4))
 
 
-def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+def test_a_plot_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     path.write_text("old")
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))

@@ -191,7 +191,7 @@ def test_a_failing_run_leaves_no_bar():
 def test_disabled_says_nothing():
     for console in (pipe(), terminal()):
         with Progress(enabled=False, console=console) as progress:
-            progress.say("hello")
+            progress.log("hello")
             progress.table(PLAN, title="Plan")
             run = progress.start(1, steps_per_epoch=10)
             with progress.counting("checking", 3) as count:
@@ -206,7 +206,7 @@ def test_the_default_output_is_standard_output(capsys):
     with Progress() as progress:
         run = progress.start(1, steps_per_epoch=1)
         run.step(1, 0.1, 1.0, 0.0)
-        progress.say("done")
+        progress.log("done")
     assert capsys.readouterr().out == "done\n"
 
 
@@ -241,17 +241,17 @@ def test_counting_may_learn_the_total_later(clock):
 def test_texts_are_printed_as_they_are_and_cannot_steer_the_terminal():
     console = pipe(width=20)
     long = "saved [bold]epoch 3[/bold] :smile: in a folder whose name is long"
-    Progress(console=console).say(long)
+    Progress(console=console).log(long)
     assert text_of(console) == f"{long}\n"
     console = terminal()
-    Progress(console=console).say("class \x1b[2Jcat\x07")
+    Progress(console=console).log("class \x1b[2Jcat\x07")
     assert text_of(console) == "class ?[2Jcat?\n"
 
 
 def test_letters_that_the_output_lacks_become_question_marks():
     console = pipe(encoding="ascii")
     with Progress(console=console) as progress:
-        progress.say("Кошка")
+        progress.log("Кошка")
         progress.table([{"class": "日本"}], title="été")
         progress.finish({"é": "ü"})
     said, title, *rows, last = text_of(console).splitlines()
@@ -341,7 +341,7 @@ def test_one_process_prints(monkeypatch, rank, expected):
 def test_a_line_break_in_a_name_makes_no_line():
     console = pipe()
     show = Progress(console=console)
-    show.say("class a\nerror: fake")
+    show.log("class a\nerror: fake")
     show.table([{"cl\nass": "a\nerror: fake", "images": "3"}], title="sco\nres", totals={"cl\nass": "a\nll"})
     show.finish({"fol\nder": "runs/a\nerror: fake\x1b[2J"})
     text = text_of(console)
@@ -366,4 +366,4 @@ def test_a_run_bears_the_loss_of_its_output(monkeypatch, capsys):
         "note: some of the output could not be written (No space left on device); that did not stop the work\n"
     )
     with pytest.raises(StorageError, match="No space left on device"):
-        Progress().say("a list")
+        Progress().log("a list")

@@ -37,7 +37,7 @@ def make_state() -> dict[str, Any]:
         "optimizer": optimizer.state_dict(),
         "scaler": None,
         "position": position,
-        "chunk_size": None,
+        "micro_batch_size": None,
         "clock": dict(CLOCK),
         "rates": {"assigned": {}, "changes": [], "history": {"default": [0.1, 0.1]}, "plateaus": {}},
         "records": [record],

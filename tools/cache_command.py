@@ -1,4 +1,4 @@
-"""`zoo cache`: what features of frozen trunks are kept on this machine, and their removal."""
+"""`zoo cache`: what features of frozen backbones are kept on this machine, and their removal."""
 
 import re
 import time
@@ -13,7 +13,7 @@ import typer
 from zoo._text import echo
 
 app = typer.Typer(
-    name="cache", help="Features of frozen trunks that are kept on this machine: list, remove.", no_args_is_help=True
+    name="cache", help="Features of frozen backbones that are kept on this machine: list, remove.", no_args_is_help=True
 )
 
 DAY_SECONDS = 86_400

@@ -86,11 +86,11 @@ def _find_rates(name: str) -> dict[str, float]:
 
 
 def _input(preprocess: dict[str, Any]) -> str:
-    """Say what the network takes: a square of a crop, or a canvas with the whole picture."""
+    """Say what the network takes: a square of a crop, or a canvas with the whole image."""
     if preprocess.get("kind") == "letterbox":
         (height, width), (rows, columns) = preprocess["canvas_size"], preprocess["content_size"]
-        placed = f"the picture fitted into {columns} x {rows} px, {preprocess['position']}, padded with"
-        placed = f"{placed} {preprocess['fill']}" if preprocess["keep_ratio"] else "the picture stretched to that"
+        placed = f"the image fitted into {columns} x {rows} px, {preprocess['position']}, padded with"
+        placed = f"{placed} {preprocess['fill']}" if preprocess["keep_ratio"] else "the image stretched to that"
         scaled = f"divided by {preprocess['max_value']:g}"
         if any(preprocess["mean"]):
             scaled += f", mean {_triple(preprocess['mean'])}, std {_triple(preprocess['std'])}"

@@ -136,7 +136,7 @@ def finetune(
     epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
     batch_size: Annotated[
         str | None,
-        typer.Option(metavar="N|auto", help="Images per step; auto: the preset's, in chunks that memory holds."),
+        typer.Option(metavar="N|auto", help="Images per step; auto: the preset's, in micro-batches that memory holds."),
     ] = None,
     image_size: Annotated[int | None, typer.Option(help="Side in pixels; else the weights' own.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
@@ -177,7 +177,7 @@ def finetune(
     if weights is not None:
         refuse_unused(context, {"no_pretrained"}, "beside --weights.")
     given = {"epochs": epochs, "image_size": image_size, "seed": seed, "device": device}
-    given |= {"chunk_size": "auto"} if batch_size == "auto" else {"batch_size": _to_number(batch_size)}
+    given |= {"micro_batch_size": "auto"} if batch_size == "auto" else {"batch_size": _to_number(batch_size)}
     given |= {"skip_bad": skip_bad or None, "pretrained": weights or (False if no_pretrained else None)}
     chosen = choose_preset(preset, lr, mode, settings, model=words[0] if len(words) == 2 else None, **given)
     if not words or len(words) > 2 or chosen.model is None:
@@ -189,7 +189,7 @@ def finetune(
     if names_saved(name):
         refuse_unused(context, {"no_pretrained"}, f"with {name!r}, which brings its weights.")
     task = find_task(name)  # an unknown name is told before anything is opened
-    with _saying_how_to_go_on(), Progress(enabled=is_main_process()) as show, claiming(out, show.say) as place:
+    with _saying_how_to_go_on(), Progress(enabled=is_main_process()) as show, claiming(out, show.log) as place:
         data = _open(words[-1], chosen, task)
         chosen = chosen.replace(pretrained=True if chosen.pretrained is None else chosen.pretrained)
         if weights is not None or no_pretrained:
@@ -335,7 +335,7 @@ def _tell_weights(report: str) -> None:
 
     with Progress(enabled=is_main_process()) as show:
         for line in f"weights: {report}".split("\n"):
-            show.say(line)
+            show.log(line)
 
 
 def _side(preprocess: dict[str, Any]) -> int:

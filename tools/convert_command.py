@@ -94,7 +94,7 @@ def _report(network: Any, folder: Path) -> None:
     echo(str(network.load_report), lines=True)
     echo(f"classes: {network.num_classes} ({shown})")
     echo(
-        f"pictures: {letterbox.channels.upper()}, fitted into {letterbox.content_size[1]} x "
+        f"images: {letterbox.channels.upper()}, fitted into {letterbox.content_size[1]} x "
         f"{letterbox.content_size[0]} of {width} x {height} px, {letterbox.position}, padded with {letterbox.fill}"
     )
     echo(f"boxes: confidence {settings.conf:g}, IoU {settings.iou:g}")

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 COLOURS = {"error": "red", "warning": "yellow", "note": "dim"}
 
-app = typer.Typer(name="data", help="Check pictures with boxes before training.", no_args_is_help=True)
+app = typer.Typer(name="data", help="Check images with boxes before training.", no_args_is_help=True)
 
 
 @app.callback()
 def _data() -> None:
-    """Check pictures with boxes before training."""  # typer makes a group of a single command only if there is this
+    """Check images with boxes before training."""  # typer makes a group of a single command only if there is this
 
 
 @app.command()
@@ -30,9 +30,9 @@ def check(
     split: Annotated[str, typer.Option(help="Look at one split only: train, val or test.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print everything found as data.")] = False,
 ) -> None:
-    """Hold boxes against their pictures: counts, and everything that is odd, with file and line.
+    """Hold boxes against their images: counts, and everything that is odd, with file and line.
 
-    Of a folder with a folder for each class, the images are checked. Every picture is decoded. The exit code is 1 if
+    Of a folder with a folder for each class, the images are checked. Every image is decoded. The exit code is 1 if
     data would be lost: what --skip-bad would leave out.
 
     \b
@@ -46,7 +46,7 @@ def check(
     from zoo.tasks.detection.formats import NoBoxesError
 
     try:
-        with Progress(enabled=not as_json) as show, show.counting("checking pictures") as count:
+        with Progress(enabled=not as_json) as show, show.counting("checking images") as count:
             report = check_box_data(path, only=split or None, on_progress=count)
     except NoBoxesError:
         if not _has_classes(path):
@@ -105,7 +105,7 @@ def _print(report: "BoxReport") -> None:
 
     echo(f"{report.form}, {report.where}")
     if report.splits:
-        Progress().table(report.rows(), title="boxes and pictures", totals=report.totals())
+        Progress().table(report.rows(), title="boxes and images", totals=report.totals())
     if report.class_map:
         numbers = {name: number for number, name in enumerate(report.classes)}
         rows = [

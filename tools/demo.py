@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for answer in run.predict(some, top_k=2):
         echo(f"  {answer}")
     echo()
-    echo(f"done in {time.perf_counter() - began:.0f} s. Look at {run_folder}/pictures, then try:")
+    echo(f"done in {time.perf_counter() - began:.0f} s. Look at {run_folder}/plots, then try:")
     echo(f"  .venv/bin/zoo predict {run_folder} {digits}/val/7")
     echo("  .venv/bin/zoo plan resnet50 --lr 'fc=0.01,layer4=0.001,default=0'")
     echo("  .venv/bin/zoo finetune resnet18 path/to/your/images --preset classify-heads")

@@ -1,4 +1,4 @@
-"""Fine-tune a detector on real pictures that need no download: handwritten digits scattered over canvases."""
+"""Fine-tune a detector on real images that need no download: handwritten digits scattered over canvases."""
 
 import sys
 import time
@@ -28,13 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     data, run_folder = FOLDER / "scenes", FOLDER / "detection-run"
     rmtree(run_folder, ignore_errors=True)
     digits = write_scenes(data)
-    echo(f"{digits:,} handwritten digits (scikit-learn's, 8 x 8 pixels) lie on the pictures in {data}, in YOLO layout")
+    echo(f"{digits:,} handwritten digits (scikit-learn's, 8 x 8 pixels) lie on the images in {data}, in YOLO layout")
     model = zoo.get("yolo_nas_s", num_classes=10)
     options: dict[str, Any] = {"image_size": SIDE, "epochs": 4, "batch_size": 8, "lr": 0.002, "augment": "none"}
     run = zoo.finetune(model, data, preset="detection-full", out=run_folder, **options)
     found = run.predict(sorted((data / "images" / "val").glob("*.png"))[:4], conf=0.4)
     echo()
-    echo("the model on four pictures that it was not trained on:")
+    echo("the model on four images that it was not trained on:")
     for result in found:
         echo(f"  {result}")
         result.save(run_folder / "predictions")
@@ -47,9 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def write_scenes(folder: Path) -> int:
-    """Write pictures with digits and their boxes in YOLO layout; return how many digits there are.
+    """Write images with digits and their boxes in YOLO layout; return how many digits there are.
 
-    Every fifth of scikit-learn's digits is kept for the pictures of `val`. The same call writes the same pictures.
+    Every fifth of scikit-learn's digits is kept for the images of `val`. The same call writes the same images.
     """
     import numpy as np
     from PIL import Image
@@ -74,7 +74,7 @@ def write_scenes(folder: Path) -> int:
 
 
 def _scatter(
-    pictures: "NDArray[Any]", labels: "NDArray[Any]", random: "np.random.Generator"
+    images: "NDArray[Any]", labels: "NDArray[Any]", random: "np.random.Generator"
 ) -> "tuple[NDArray[np.uint8], list[str]]":
     """Return a canvas with digits in free places, and a line of text for each: class, centre, width and height."""
     import numpy as np
@@ -82,12 +82,12 @@ def _scatter(
 
     canvas = np.full((SIDE, SIDE, 3), random.integers(0, 70, 3), np.uint8)
     taken, lines = np.zeros((SIDE, SIDE), bool), []
-    for picture, label in zip(pictures, labels, strict=True):
-        ink = np.argwhere(picture > 2)
+    for image, label in zip(images, labels, strict=True):
+        ink = np.argwhere(image > 2)
         (top, left), (bottom, right) = ink.min(0), ink.max(0) + 1
         scale = random.integers(*SIDES) / 8
         height, width = (round(side * scale) for side in (bottom - top, right - left))
-        small = Image.fromarray(picture[top:bottom, left:right].astype(np.float32) / 16)
+        small = Image.fromarray(image[top:bottom, left:right].astype(np.float32) / 16)
         share = np.asarray(small.resize((width, height), Image.Resampling.BILINEAR))[..., None]
         for _ in range(TRIES):
             y, x = random.integers(0, SIDE - height + 1), random.integers(0, SIDE - width + 1)

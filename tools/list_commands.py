@@ -58,7 +58,7 @@ def schedules() -> None:
     ]
     show.table(rows, title="schedules")
     for line in _SHARED:
-        show.say(line)
+        show.log(line)
 
 
 def optimizers(
@@ -86,7 +86,7 @@ def optimizers(
     show = Progress()
     show.table([_describe(name) for name in found], title="optimizers")
     if len(found) == 1:
-        show.say("")
+        show.log("")
         show.table(_arguments(found[0]), title=f"optimizer_params of {found[0]}")
 
 

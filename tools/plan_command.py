@@ -1,4 +1,4 @@
-"""`zoo plan`: which part of a model learns when and at which rate, in the terminal and as a picture."""
+"""`zoo plan`: which part of a model learns when and at which rate, in the terminal and as a plot."""
 
 import shutil
 import sys
@@ -19,7 +19,7 @@ from .preset_options import Lr, Mode, PresetName, Settings, choose_preset
 if TYPE_CHECKING:
     from zoo.rates import Plan
 
-PICTURE = "plan.png"
+PLOT = "plan.png"
 BARS = "▁▂▃▄▅▆▇█"
 FROZEN = "·"
 SHORTEST_CURVE, LONGEST_CURVE = 8, 24  # letters
@@ -47,15 +47,15 @@ def plan(
         int | None, typer.Option(metavar="K", help="Tell what makes each rate at this step, from 0.")
     ] = None,
     epoch: Annotated[int | None, typer.Option(metavar="E", help="The same, after so many epochs.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help=f"The picture to write; else {PICTURE}.")] = None,
-    no_picture: Annotated[bool, typer.Option("--no-picture", help="Write no picture.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help=f"The plot to write; else {PLOT}.")] = None,
+    no_plot: Annotated[bool, typer.Option("--no-picture", help="Write no plot.")] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the plan as data, with all parameter names; a picture only with -o.")
+        bool, typer.Option("--json", help="Print the plan as data, with all parameter names; a plot only with -o.")
     ] = False,
 ) -> None:
     """Show which part of a model learns when, and at which rate, before anything runs.
 
-    A table of groups, their rates over the run, and the same as a picture.
+    A table of groups, their rates over the run, and the same as a plot.
 
     \b
     Examples:
@@ -69,13 +69,13 @@ def plan(
       zoo plan resnet18 --set 'schedule={kind: step, every_epochs: 3, gamma: 0.1}' --set warmup_steps=50
       zoo plan mobilenetv2_100 --preset classify-low-lr --classes 10 --steps-per-epoch 157 --step 40 -o low.png
     """  # noqa: D301
-    if no_picture:
+    if no_plot:
         refuse_unused(context, {"out"}, "beside --no-picture.")
     chosen = choose_preset(preset, lr, mode, settings, model=model)
     name = chosen.model
     if name is None:
         raise InputError("no model is named. For example: zoo plan resnet18; the model may also stand in the preset.")
-    picture = None if no_picture or (as_json and out is None) else _check_picture(to_path(out or PICTURE))
+    plot = None if no_plot or (as_json and out is None) else _check_plot(to_path(out or PLOT))
     made = zoo.plan(zoo.get(name, num_classes=classes), preset=chosen, steps_per_epoch=steps_per_epoch)
     _check_length(made)
     at = _step_asked_for(made, step, epoch)
@@ -84,22 +84,20 @@ def plan(
         echo(dump_json(facts, indent=1), lines=True)
     else:
         _print_plan(made, name, at)
-    if picture is not None:
-        _draw(made, picture, f"Learning rates of {name}")
+    if plot is not None:
+        _draw(made, plot, f"Learning rates of {name}")
         if not as_json:
-            echo(f"picture: {picture}")
+            echo(f"plot: {plot}")
 
 
-def _check_picture(path: Path) -> Path:
-    """Refuse a name under which something else is kept; a picture that was drawn before is replaced."""
+def _check_plot(path: Path) -> Path:
+    """Refuse a name under which something else is kept; a plot that was drawn before is replaced."""
     if path.suffix.lower() != ".png":
-        raise InputError(f"the picture is a PNG, and '{path}' has another ending. Choose a name that ends in .png.")
+        raise InputError(f"the plot is a PNG, and '{path}' has another ending. Choose a name that ends in .png.")
     if path.is_dir() or (path.exists() and not _is_drawn(path)):
-        raise InputError(f"'{path}' exists and is no picture of a plan. Choose another name with -o, or --no-picture.")
+        raise InputError(f"'{path}' exists and is no plot of a plan. Choose another name with -o, or --no-picture.")
     if not path.parent.is_dir():
-        raise InputError(
-            f"there is no folder '{path.parent}' for the picture. Make it, or choose another name with -o."
-        )
+        raise InputError(f"there is no folder '{path.parent}' for the plot. Make it, or choose another name with -o.")
     return path
 
 
@@ -141,18 +139,18 @@ def _print_plan(made: "Plan", name: str, at: int | None) -> None:
 
     show = Progress()
     show.table(made.rows(), title=f"lr plan of {name}", totals=made.totals())
-    show.say("")
-    show.say(_length(made))
-    show.say("")
+    show.log("")
+    show.log(_length(made))
+    show.log("")
     show.table(_rates_over_the_run(made), title="rates over the run")
     if at is not None:
         passed = at / made.clock.steps_per_epoch
-        show.say("")
-        show.say(f"rates at step {at:,}, after {passed:.3g} epoch{'s' * (passed != 1)}")
+        show.log("")
+        show.log(f"rates at step {at:,}, after {passed:.3g} epoch{'s' * (passed != 1)}")
         reasons = _without_halves(made, made.explain(at))
         width = max(map(len, reasons))
         for group, reason in reasons.items():
-            show.say(f"{group:<{width}}   {reason}")
+            show.log(f"{group:<{width}}   {reason}")
 
 
 def _length(made: "Plan") -> str:

@@ -26,7 +26,7 @@ def predict(
     model_or_run: Annotated[str, typer.Argument(help="The folder of a run, or a model's name.")],
     sources: Annotated[list[str], typer.Argument(help="Images, folders, patterns; for a detector also videos.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Detectors: a folder for drawn pictures and predictions.json.")
+        Path | None, typer.Option("--out", "-o", help="Detectors: a folder for drawn images and predictions.json.")
     ] = None,
     conf: Annotated[float | None, typer.Option(help="Detectors: least score, 0 to 1.")] = None,
     iou: Annotated[float | None, typer.Option(help="Detectors: overlap from which two boxes are one thing.")] = None,
@@ -69,7 +69,7 @@ def predict(
         hint = " --skip-bad leaves out what cannot be read." if len(found) > 1 else ""
         raise InputError(f"{error}.{hint}" if hint else str(error)) from error
     finally:
-        left_out.tell(len(found))
+        left_out.report(len(found))
     if len(left_out.errors) == len(found):
         raise InputError("no image could be read.")
 
@@ -105,7 +105,7 @@ class LeftOut:
         """Note one."""
         self.errors.append(str(error))
 
-    def tell(self, count: int) -> None:
+    def report(self, count: int) -> None:
         """Name them on standard error.
 
         Args:

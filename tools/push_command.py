@@ -16,13 +16,13 @@ def push(
     public: Annotated[bool, typer.Option("--public", help="To be seen by everybody; else it is private.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Send without asking.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go, and send nothing.")] = False,
-    no_pictures: Annotated[
-        bool, typer.Option("--no-pictures", help="Keep the pictures here; some show images of the data.")
+    no_plots: Annotated[
+        bool, typer.Option("--no-pictures", help="Keep the plots here; some show images of the data.")
     ] = False,
     message: Annotated[str | None, typer.Option("--message", "-m", help="Of the commit.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch; made if it is not there.")] = None,
 ) -> None:
-    """Publish a run with its settings, scores and pictures, and a page that tells how to use it.
+    """Publish a run with its settings, scores and plots, and a page that tells how to use it.
 
     What goes is listed first. The state of the optimizer, the environment and paths of this machine stay here. The
     token is the one of `hf auth login`, or the environment variable HF_TOKEN; it needs the right to write.
@@ -41,8 +41,8 @@ def push(
         message=message,
         dry_run=dry_run,
         revision=revision,
-        pictures=not no_pictures,
-        say=echo,
+        pictures=not no_plots,
+        log=echo,
         confirm=None if yes else _ask,
     )
     if done.commit is None:

@@ -9,7 +9,7 @@ import typer
 from zoo._text import echo
 
 if TYPE_CHECKING:
-    from zoo.models import Stored, Verdict
+    from zoo.models import CachedWeights, Verdict
 
 app = typer.Typer(
     name="weights", help="Published weights: fetch, check, carry to a machine without a network.", no_args_is_help=True
@@ -177,13 +177,13 @@ def _print_pins(found: "Sequence[Verdict]") -> None:
         echo(f"  {verdict.model}: {values}")
 
 
-def _tell_terms(chosen: "Sequence[Stored]") -> None:
+def _tell_terms(chosen: "Sequence[CachedWeights]") -> None:
     """Print the terms of weights that bind their user, each once."""
     for line in dict.fromkeys(line for stored in chosen for line in getattr(stored.weights, "notice", ())):
         echo(line, err=True)
 
 
-def _size(stored: "Stored") -> str:
+def _size(stored: "CachedWeights") -> str:
     rounded = getattr(stored.weights, "megabytes", None)
     if stored.size is None:
         return f"{rounded:g} MB" if rounded else "-"

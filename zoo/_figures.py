@@ -1,4 +1,4 @@
-"""What all pictures share: the look, places in inches, names as they are, one PNG written at once.
+"""What all plots share: the look, places in inches, names as they are, one PNG written at once.
 
 White ground, one grey for everything that is not data, and colours that stay apart for colour-blind eyes. Names are
 drawn as they are, never read as mathematics.
@@ -78,7 +78,7 @@ def look() -> Iterator[None]:
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write the picture as PNG, whole or not at all, and return its path."""
+    """Write the plot as PNG, whole or not at all, and return its path."""
     path = Path(path)
     with open_whole(path) as file:
         figure.savefig(file, format="png", pil_kwargs={"compress_level": COMPRESSION})
@@ -111,7 +111,7 @@ def place(figure: Figure, left: float, bottom: float, width: float, height: floa
     return figure.add_axes((left / across, bottom / up, width / across, height / up))
 
 
-def say(figure: Figure, text: str) -> Figure:
+def log(figure: Figure, text: str) -> Figure:
     """Write what there is to say instead of a drawing, for example that there is no data."""
     figure.text(0.5, 0.45, text, ha="center", va="center", fontsize=14, color=GREY)
     return figure

@@ -53,7 +53,7 @@ def plan(
 ) -> Plan:
     """Return which parameter of a model would learn when and at which rate, without changing the model.
 
-    `print` it for the table, `plan.plot("plan.png")` for the picture, `plan.rates(step)` for the rates of any step.
+    `print` it for the table, `plan.plot("plan.png")` for the plot, `plan.rates(step)` for the rates of any step.
 
     Args:
         model: Any module.
@@ -62,7 +62,7 @@ def plan(
         preset: A name of `zoo.list_presets()`, a YAML file, a mapping of fields, or a `Preset`; None: the
             defaults.
         steps_per_epoch: Optimizer steps in one epoch: images / (batch_size × accumulate), rounded up. None: not known
-            yet, 100 are assumed for rates and pictures; `finetune` knows it from the data.
+            yet, 100 are assumed for rates and plots; `finetune` knows it from the data.
         optimizer: Name, class, or an instance whose own groups are the plan.
         overrides: Other fields of the preset, for example `weight_decay=0.05` or `layer_decay=0.75`.
 
@@ -123,10 +123,10 @@ def finetune(
     task.check_options(settled, model)
     with stopping_at_once(), Progress(enabled=progress and is_main_process()) as show:
         chosen = plan_rates(model, settled, optimizer=own)
-        with claimed(new_folder(out, model, data), show.say, is_new=True) as folder, leaving_nothing(folder):
+        with claimed(new_folder(out, model, data), show.log, is_new=True) as folder, leaving_nothing(folder):
             opened = open_for_run(data, task, settled, show, like=settled.classes or names_of(model))
             settled = record_data(settled, opened, by_name=bool(names_of(model)))
-            if match_classes(model, opened, show.say, may_replace=not isinstance(own, torch.optim.Optimizer)):
+            if match_classes(model, opened, show.log, may_replace=not isinstance(own, torch.optim.Optimizer)):
                 chosen = plan_rates(model, settled, optimizer=own)  # the new head is in it
             disown_altered(model, show)
             show_plan(model, settled, chosen, show, has_own_optimizer=own is not None)
@@ -166,11 +166,11 @@ def resume(
     with (
         stopping_at_once(),
         Progress(enabled=progress and is_main_process()) as show,
-        claimed(place, show.say, is_new=False),
+        claimed(place, show.log, is_new=False),
     ):
         preset, stage = place.load_preset(), find_stage(place.path)
         if stage == "undrawn":
-            show.say(f"the run in {place.path} is finished; its results are drawn anew")
+            show.log(f"the run in {place.path} is finished; its results are drawn anew")
             network = load_model(place.path, model)
             opened = reopen_data(place, data, task_of(network), preset, show)
             return redraw(place, network, opened, preset, plan_rates(network, preset, optimizer=optimizer), show)
@@ -184,12 +184,12 @@ def resume(
             chosen = plan_rates(network, preset, optimizer=optimizer)
             options: dict[str, Any] = {"optimizer": optimizer, "callbacks": listeners}
             if state is None:
-                show.say(f"beginning the run in {place.path}, which was stopped before its first step")
+                show.log(f"beginning the run in {place.path}, which was stopped before its first step")
                 run = begin_run(network, opened, preset, chosen, place, show, **options)
             else:
-                show.say(f"resuming {place.path} after {state['position']['epoch']} of {preset.epochs} epochs")
+                show.log(f"resuming {place.path} after {state['position']['epoch']} of {preset.epochs} epochs")
                 if note := tell_versions(state["run"]):
-                    show.say(note)
+                    show.log(note)
                 run = TrainingRun(network, opened, preset, chosen, place, show, state, **options)
         return run.run()
 

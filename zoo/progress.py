@@ -69,7 +69,7 @@ class Progress:
             reason = lost.strerror or lost
             warn(f"note: some of the output could not be written ({reason}); that did not stop the work")
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Print one line: no markup, no wrapping, and a line break in a name does not make a second one."""
         self.print(Text(self.clean(text)))
 
@@ -104,7 +104,7 @@ class Progress:
             A function to call with the number done and the total.
         """
         if not self._bars:
-            self.say(f"{description} ({total:,})" if total else description)
+            self.log(f"{description} ({total:,})" if total else description)
         started = monotonic()
 
         def count(done: int, total: int) -> None:

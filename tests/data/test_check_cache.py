@@ -5,7 +5,7 @@ from pathlib import Path
 import PIL
 import pytest
 
-from zoo.data.check_cache import SurveyNotes
+from zoo.data.check_cache import CheckNotes
 
 
 @pytest.fixture
@@ -19,12 +19,12 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def noted(root: Path, *names: str) -> SurveyNotes:
-    notes = SurveyNotes(root)
+def noted(root: Path, *names: str) -> CheckNotes:
+    notes = CheckNotes(root)
     for name in names:
         notes.add(name, notes.look(name))
     notes.save()
-    return SurveyNotes(root)
+    return CheckNotes(root)
 
 
 def test_a_file_is_known_until_it_changes(root: Path) -> None:
@@ -57,16 +57,16 @@ def test_what_is_not_known(root: Path) -> None:
 def test_another_pillow_looks_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noted(root, "a")
     monkeypatch.setattr(PIL, "__version__", "0.1")
-    notes = SurveyNotes(root)
+    notes = CheckNotes(root)
     assert not notes.is_good("a", notes.look("a"))
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"root": 1, "pillow": 2, "good": 3}', '{"good": {"a": 1}}'])
 def test_a_broken_note_is_as_if_it_were_not_there(root: Path, tmp_path: Path, content: str) -> None:
     noted(root, "a")
-    (path,) = (tmp_path / "cache" / "zoo" / "surveyed").iterdir()
+    (path,) = (tmp_path / "cache" / "zoo" / "checked").iterdir()
     path.write_text(content)
-    notes = SurveyNotes(root)
+    notes = CheckNotes(root)
     assert not notes.is_good("a", notes.look("a"))
     again = noted(root, "a")
     assert again.is_good("a", again.look("a"))
@@ -88,8 +88,8 @@ def test_a_folder_that_cannot_be_written_to_costs_time_alone(root: Path, tmp_pat
 )  # fmt: skip
 def test_a_damaged_note_counts_for_nothing(root: Path, content: bytes) -> None:
     noted(root, "a")
-    (path,) = (root.parent / "cache" / "zoo" / "surveyed").iterdir()
+    (path,) = (root.parent / "cache" / "zoo" / "checked").iterdir()
     facts = f'{{"root": "{root}", "pillow": "{PIL.__version__}", '.encode()
     path.write_bytes(content.replace(b'{"good"', facts + b'"good"'))
-    notes = SurveyNotes(root)
+    notes = CheckNotes(root)
     assert not notes.is_good("a", notes.look("a"))

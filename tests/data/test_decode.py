@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image, ImageOps, features
 
-from image_files import make_picture, png_header, write_picture
+from image_files import make_image, png_header, write_image
 from zoo.data import decode
-from zoo.data.decode import _Budget, examine, find_fault, read_image, read_picture
+from zoo.data.decode import _Budget, decode_image, examine, find_fault, read_image
 from zoo.errors import InputError
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -32,7 +32,7 @@ def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "GIF", "WEBP", "JPEG2000"])
 def test_lossless_files_keep_their_pixels(tmp_path: Path, kind: str) -> None:
-    image = make_picture()
+    image = make_image()
     path = tmp_path / "a.bin"  # the name says nothing
     path.write_bytes(encode(image, kind, **({"lossless": True} if kind == "WEBP" else {})))
     for source in (path, str(path), path.read_bytes()):
@@ -40,13 +40,13 @@ def test_lossless_files_keep_their_pixels(tmp_path: Path, kind: str) -> None:
         assert find_fault(source) is None
 
 
-def test_pictures_are_read_as_pillow_reads_them(tmp_path: Path) -> None:
-    image = make_picture()
+def test_images_are_read_as_pillow_reads_them(tmp_path: Path) -> None:
+    image = make_image()
     assert read_image(image) is image
-    path = write_picture(tmp_path / "a.jpg", (40, 30))
+    path = write_image(tmp_path / "a.jpg", (40, 30))
     with Image.open(path) as image:
         assert (pixels(read_image(path)) == pixels(image.convert("RGB"))).all()
-    assert read_image(write_picture(tmp_path / "1.png", (1, 1))).size == (1, 1)
+    assert read_image(write_image(tmp_path / "1.png", (1, 1))).size == (1, 1)
     data = encode(Image.new("RGB", (8, 8), RED).convert("CMYK"), "JPEG", quality=100)
     assert np.abs(pixels(read_image(data)) - RED).max() <= 3
     first, second = Image.new("RGB", (4, 3), RED), Image.new("RGB", (4, 3), (0, 255, 0))
@@ -86,7 +86,7 @@ def test_transparent_parts_become_white() -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation(orientation: int) -> None:
-    image, exif = make_picture((24, 16)), Image.Exif()
+    image, exif = make_image((24, 16)), Image.Exif()
     exif[0x0112] = orientation
     data = encode(image, "JPEG", exif=exif)
     expected = ImageOps.exif_transpose(Image.open(BytesIO(data)))
@@ -97,12 +97,12 @@ def test_exif_orientation(orientation: int) -> None:
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_damaged_exif_does_not_matter() -> None:
-    data = encode(make_picture(), "JPEG", exif=b"Exif\0\0II*\0" + b"\xff" * 20)
+    data = encode(make_image(), "JPEG", exif=b"Exif\0\0II*\0" + b"\xff" * 20)
     assert read_image(data).size == (9, 7)
 
 
 def test_arrays_and_tensors() -> None:
-    image = make_picture()
+    image = make_image()
     array = np.asarray(image)
     chw = torch.from_numpy(array.copy()).permute(2, 0, 1)
     for source in (array, array[:, ::-1][:, ::-1], chw, chw / 255, (chw / 255).double(), chw.requires_grad_(False)):
@@ -143,13 +143,13 @@ def test_arrays_and_tensors() -> None:
         (Image.new("RGB", (0, 2)), r"0 x 2 pixels"),
     ],
 )
-def test_what_is_no_picture_is_refused(source: Any, text: str) -> None:
+def test_what_is_no_image_is_refused(source: Any, text: str) -> None:
     with pytest.raises(InputError, match=text):
         read_image(source)
 
 
 def cut_jpeg() -> bytes:
-    data = encode(make_picture((64, 64)), "JPEG")
+    data = encode(make_image((64, 64)), "JPEG")
     return data[: len(data) // 2]
 
 
@@ -213,7 +213,7 @@ def test_what_is_no_file(tmp_path: Path, make: Callable[[Path], None], text: str
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_without_permission(tmp_path: Path) -> None:
-    path = write_picture(tmp_path / "a.png")
+    path = write_image(tmp_path / "a.png")
     path.chmod(0)
     assert find_fault(path) == "it cannot be opened (Permission denied)"
 
@@ -233,7 +233,7 @@ def can_be_read(data: bytes) -> bool:
 
 def test_the_check_and_reading_agree_on_damaged_files() -> None:
     generator = np.random.default_rng(0)
-    whole = encode(make_picture((70, 50)), "JPEG", quality=90)
+    whole = encode(make_image((70, 50)), "JPEG", quality=90)
     refused = 0
     for round_ in range(120):
         data = bytearray(whole)
@@ -270,7 +270,7 @@ def test_heic_is_named_whatever_its_first_brand(brands: tuple[bytes, ...]) -> No
 def test_avif_is_read_and_a_broken_one_is_no_heic(tmp_path: Path) -> None:
     if not features.check("avif"):
         pytest.skip("this Pillow reads no AVIF")
-    data = encode(make_picture((16, 16)), "AVIF")
+    data = encode(make_image((16, 16)), "AVIF")
     assert read_image(data).size == (16, 16)
     mif1 = data.replace(b"ftypavif", b"ftypmif1", 1)
     assert read_image(mif1).size == (16, 16)
@@ -300,11 +300,11 @@ def test_threads_decode_only_so_many_pixels_at_once() -> None:
     assert budget._spent == 0
 
 
-def test_every_picture_is_decoded_within_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_image_is_decoded_within_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     spent: list[int] = []
     keep = decode._budget.spend
     monkeypatch.setattr(decode._budget, "spend", lambda pixels: (spent.append(pixels), keep(pixels))[1])
-    for source in (encode(make_picture((9, 7)), "PNG"), np.zeros((4, 5), np.uint8), Image.new("L", (3, 2))):
+    for source in (encode(make_image((9, 7)), "PNG"), np.zeros((4, 5), np.uint8), Image.new("L", (3, 2))):
         read_image(source)
         assert find_fault(source) is None
     assert spent == [63, 63, 20, 20, 6, 6]
@@ -318,11 +318,11 @@ def test_images_that_are_almost_black_are_told(source: str) -> None:
     """Of 12 bits in 16, as microscopes write them; the pixels stay what the file says."""
     values = np.array([[0, 4095], [2048, 100]], np.uint16)
     given = values if source == "array" else encode(Image.fromarray(values), source)
-    image, remark = read_picture(given)
+    image, remark = decode_image(given)
     assert pixels(image)[..., 0].tolist() == [[0, 16], [8, 0]]
     assert remark == (
         "its largest value is 4,095 of 65,535, which is read as 16 of 255: almost black. If its values have 12 bits, "
         "multiply them by 16, or spread the range that matters over 0 to 65,535, and save it again"
     )
     assert examine(given) == (None, remark)
-    assert read_picture(make_picture()).remark == read_picture(encode(Image.fromarray(values * 16), "PNG")).remark == ""
+    assert decode_image(make_image()).remark == decode_image(encode(Image.fromarray(values * 16), "PNG")).remark == ""

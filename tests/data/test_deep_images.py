@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from image_files import png_of
-from zoo.data.decode import find_fault, read_image, read_picture
+from zoo.data.decode import decode_image, find_fault, read_image
 from zoo.data.deep_images import find_dim, spread
 
 RNG = np.random.default_rng(0)
@@ -106,7 +106,7 @@ def test_12_bits_of_a_tiff_are_spread_over_12_bits() -> None:
     data = bytearray(tiff(values, tag258=12))
     data[-values.nbytes :] = packed.ljust(values.nbytes, b"\0")
     assert np.abs(pixels(bytes(data)) - truth(values, 4_095)).max() <= 0.5
-    assert not read_picture(bytes(data)).remark
+    assert not decode_image(bytes(data)).remark
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_what_is_almost_black(largest: int, text: str) -> None:
 
 
 def test_dim_colours_and_dim_negatives() -> None:
-    assert "almost black" in read_picture(png_of(big_endian(COLOURS >> 4), 10, 16, colours=True)).remark
-    assert "read as 239 of 255: almost white" in read_picture(tiff((GRAY >> 4) | 0xFFF, tag262=0)).remark
+    assert "almost black" in decode_image(png_of(big_endian(COLOURS >> 4), 10, 16, colours=True)).remark
+    assert "read as 239 of 255: almost white" in decode_image(tiff((GRAY >> 4) | 0xFFF, tag262=0)).remark
     dark = Image.fromarray((COLOURS >> 12).astype(np.uint8))  # 8 bits say nothing of a range
-    assert not read_picture(dark).remark
+    assert not decode_image(dark).remark

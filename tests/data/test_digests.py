@@ -18,12 +18,12 @@ from zoo.tasks.detection.images import BoxedImages, Boxes
 def images(tmp_path):
     names = tuple(f"{number}.jpg" for number in range(150))
     for number, name in enumerate(names):
-        (tmp_path / name).write_bytes(f"picture {number}".encode())
+        (tmp_path / name).write_bytes(f"image {number}".encode())
     return Images(FileReader(tmp_path, names), names, tuple(range(150)), tuple(range(150)))
 
 
 class Paths:
-    """Gives pictures alone, as readers of pictures with boxes do."""
+    """Gives images alone, as readers of images with boxes do."""
 
     def __init__(self, reader):
         self.reader = reader
@@ -99,14 +99,14 @@ def test_one_box_or_label_changes_it(boxed):
     assert digest_images(with_first(xyxy=moved)) != digest
     assert digest_images(with_first(labels=np.array([0, 2]))) != digest
     assert digest_images(with_first(crowd=np.array([False, True]))) != digest
-    # the same boxes, of other pictures
+    # the same boxes, of other images
     shifted = (boxed.boxes[1], boxed.boxes[0], boxed.boxes[2])
     assert digest_images(replace(boxed, boxes=shifted)) != digest
     assert digest_images(boxed.subset([0, 1])) != digest
     assert digest_images(boxed.subset([1])) != digest_images(boxed.subset([]))
 
 
-def test_pictures_in_memory_are_told_apart_by_pixels_and_size():
+def test_images_in_memory_are_told_apart_by_pixels_and_size():
     array = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     other = array.copy()
     other[3, 3, 2] += 1
@@ -122,7 +122,7 @@ def test_progress_is_told(images):
     assert seen == [(64, 150), (128, 150), (150, 150)]
 
 
-def test_pictures_that_cannot_be_read(images, tmp_path):
+def test_images_that_cannot_be_read(images, tmp_path):
     (tmp_path / "7.jpg").unlink()
     with pytest.raises(
         DataError, match=r"image '7\.jpg' cannot be read \(any more\): No such file or directory\. Check"

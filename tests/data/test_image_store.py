@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from image_files import make_picture
+from image_files import make_image
 from zoo.data import image_store
 from zoo.data.image_store import BLOCK, ImageStore
 from zoo.errors import InputError
@@ -34,8 +34,8 @@ def store(tmp_path: Path) -> Iterator[ImageStore]:
         yield made
 
 
-def same(picture: Image.Image | None, seed: int) -> bool:
-    return picture is not None and np.array_equal(np.asarray(picture), np.asarray(make_picture(SIZE, seed=seed)))
+def same(image: Image.Image | None, seed: int) -> bool:
+    return image is not None and np.array_equal(np.asarray(image), np.asarray(make_image(SIZE, seed=seed)))
 
 
 @pytest.mark.parametrize("where", ["disk", "memory", "process"])
@@ -43,10 +43,10 @@ def test_what_is_put_in_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     if where == "process":
         monkeypatch.setattr(image_store, "MEMORY_FOLDER", tmp_path / "nowhere")
     lines: list[str] = []
-    with ImageStore("disk" if where == "disk" else "memory", MANY, say=lines.append) as store:
+    with ImageStore("disk" if where == "disk" else "memory", MANY, log=lines.append) as store:
         assert store.get("train-1") is None
         for number in (1, 2):
-            store.put(f"train-{number}", make_picture(SIZE, seed=number))
+            store.put(f"train-{number}", make_image(SIZE, seed=number))
         assert same(store.get("train-1"), 1)
         assert same(store.get("train-2"), 2)
         assert store.get("val-1") is None
@@ -63,26 +63,26 @@ def test_what_is_put_in_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert store.get("train-1") is None
 
 
-def test_pictures_of_any_size_and_nothing_but_rgb(store: ImageStore) -> None:
+def test_images_of_any_size_and_nothing_but_rgb(store: ImageStore) -> None:
     for number, size in enumerate([(1, 1), (300, 200), (7, 500)]):
-        store.put(str(number), make_picture(size, seed=number))
+        store.put(str(number), make_image(size, seed=number))
         found = store.get(str(number))
         assert found is not None
-        assert np.array_equal(np.asarray(found), np.asarray(make_picture(size, seed=number)))
+        assert np.array_equal(np.asarray(found), np.asarray(make_image(size, seed=number)))
     store.put("gray", Image.new("L", SIZE))
     assert store.get("gray") is None
 
 
-def test_a_picture_is_written_once(store: ImageStore) -> None:
+def test_a_image_is_written_once(store: ImageStore) -> None:
     for seed in (1, 2):
-        store.put("a", make_picture(SIZE, seed=seed))
+        store.put("a", make_image(SIZE, seed=seed))
     assert same(store.get("a"), 1)
     assert store.kept == 1
 
 
-def test_a_picture_that_was_found_is_not_changed_by_the_next(store: ImageStore) -> None:
+def test_a_image_that_was_found_is_not_changed_by_the_next(store: ImageStore) -> None:
     for number in (1, 2):
-        store.put(str(number), make_picture(SIZE, seed=number))
+        store.put(str(number), make_image(SIZE, seed=number))
     first = store.get("1")
     store.get("2")
     assert same(first, 1)
@@ -99,29 +99,29 @@ def test_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) 
     monkeypatch.setattr(image_store, "MEMORY_FOLDER", tmp_path / "nowhere")
     with ImageStore("disk" if where == "disk" else "memory", 10 * BLOCK) as store:
         for number in range(20):
-            store.put(str(number), make_picture(SIZE, seed=number))
+            store.put(str(number), make_image(SIZE, seed=number))
         assert store.total() == (10, 10 * BLOCK)
         assert [same(store.get(str(number)), number) for number in range(20)] == [True] * 10 + [False] * 10
 
 
 def test_what_does_not_fit_leaves_room_for_less(tmp_path: Path) -> None:
     with ImageStore("disk", 10 * BLOCK) as store:
-        store.put("large", make_picture((200, 100)))  # 15 blocks
+        store.put("large", make_image((200, 100)))  # 15 blocks
         assert store.total() == (0, 0)
-        store.put("small", make_picture(SIZE))
+        store.put("small", make_image(SIZE))
         assert store.total() == (1, BLOCK)
 
 
 def _fill(store: ImageStore, first: int) -> None:
     for number in range(first, first + 40):
-        store.put(str(number), make_picture(SIZE, seed=number))
+        store.put(str(number), make_image(SIZE, seed=number))
     os._exit(0 if store.get(str(first)) is None or same(store.get(str(first)), first) else 1)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_share_images_and_limit(method: str) -> None:
     with ImageStore("disk", 60 * BLOCK) as store:
-        store.put("0", make_picture(SIZE, seed=0))  # so that some of this process's share is left at the fork
+        store.put("0", make_image(SIZE, seed=0))  # so that some of this process's share is left at the fork
         context = multiprocessing.get_context(method)
         processes = [context.Process(target=_fill, args=(store, first)) for first in (0, 20, 40)]  # type: ignore[attr-defined]
         for process in processes:
@@ -141,8 +141,8 @@ def test_two_runs_share_a_folder(tmp_path: Path) -> None:
     with ImageStore("disk", 4 * BLOCK, folder) as one:
         with ImageStore("disk", 100 * BLOCK, folder) as other:
             for number in range(3):
-                one.put(str(number), make_picture(SIZE, seed=number))
-                other.put(str(9 - number), make_picture(SIZE, seed=9 - number))
+                one.put(str(number), make_image(SIZE, seed=number))
+                other.put(str(9 - number), make_image(SIZE, seed=9 - number))
             assert other.total() == one.total() == (4, 4 * BLOCK)
             assert same(other.get("0"), 0)
         assert same(one.get("0"), 0)  # the one that made the folder removes it
@@ -150,7 +150,7 @@ def test_two_runs_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_copy_for_another_process_counts_for_itself_and_removes_nothing(store: ImageStore) -> None:
-    store.put("a", make_picture(SIZE, seed=3))
+    store.put("a", make_image(SIZE, seed=3))
     copy = pickle.loads(pickle.dumps(store))
     assert same(copy.get("a"), 3)
     assert (copy.hits, copy.kept, store.hits) == (1, 0, 0)
@@ -160,16 +160,16 @@ def test_a_copy_for_another_process_counts_for_itself_and_removes_nothing(store:
 
 def test_a_full_disk_ends_the_keeping_but_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
-    with ImageStore("disk", MANY, say=lines.append) as store:
-        store.put("a", make_picture(SIZE, seed=1))
+    with ImageStore("disk", MANY, log=lines.append) as store:
+        store.put("a", make_image(SIZE, seed=1))
 
         def full(path: Path, content: bytes) -> None:
             path.touch()
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(Path, "write_bytes", full)
-        store.put("b", make_picture(SIZE))
-        store.put("c", make_picture(SIZE))
+        store.put("b", make_image(SIZE))
+        store.put("c", make_image(SIZE))
         assert same(store.get("a"), 1)
         assert store.total() == (1, BLOCK)
         assert not list(store.folder.glob("*.tmp"))
@@ -179,16 +179,16 @@ def test_a_full_disk_ends_the_keeping_but_nothing_else(monkeypatch: pytest.Monke
 def test_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
     monkeypatch.setattr(image_store.shutil, "disk_usage", lambda path: SimpleNamespace(free=8 * BLOCK))
-    with ImageStore("disk", MANY, say=lines.append) as store:
+    with ImageStore("disk", MANY, log=lines.append) as store:
         for number in range(9):
-            store.put(str(number), make_picture(SIZE, seed=number))
+            store.put(str(number), make_image(SIZE, seed=number))
         assert store.total()[1] == 4 * BLOCK
     assert lines == ["decoded images take 0.0 GB at most: half of what is free"]
 
 
 def test_the_main_process_says_what_stopped_another(store: ImageStore) -> None:
     lines: list[str] = []
-    with ImageStore("disk", MANY, say=lines.append) as store:
+    with ImageStore("disk", MANY, log=lines.append) as store:
         worker = pickle.loads(pickle.dumps(store))
         worker._stop(OSError(28, "No space left on device"))
         assert lines == []

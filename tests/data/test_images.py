@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from image_files import make_picture, write_picture
+from image_files import make_image, write_image
 from zoo.data.decode import examine
 from zoo.data.image_store import ImageStore
-from zoo.data.images import Images, number_images, pick_val, survey_splits
+from zoo.data.images import Images, check_splits, number_images, pick_val
 from zoo.data.splits import Split, split_of_dataset, split_of_files
 from zoo.errors import DataError
 
@@ -21,20 +21,20 @@ def files(root: Path, **classes: list[str]) -> Split:
         if "bad" in name:
             (root / name).write_text("no image")
         else:
-            write_picture(root / name, seed=len(name))
+            write_image(root / name, seed=len(name))
     return split_of_files(root, classes, "train")
 
 
-def test_a_survey_tells_good_from_bad(tmp_path: Path) -> None:
+def test_a_check_tells_good_from_bad(tmp_path: Path) -> None:
     split = files(tmp_path, cat=["1.png", "bad2.png"], dog=["bad3.png", "4.png"])
     seen: list[tuple[int, int]] = []
-    survey = survey_splits({"train": split}, check=True, on_progress=lambda done, total: seen.append((done, total)))[
+    check = check_splits({"train": split}, check=True, on_progress=lambda done, total: seen.append((done, total)))[
         "train"
     ]
-    assert survey.good == (0, 3)
-    assert survey.labels == ("cat", "dog")
-    assert [problem.name for problem in survey.problems] == ["bad2.png", "bad3.png"]
-    assert "not an image" in survey.problems[0].reason
+    assert check.good == (0, 3)
+    assert check.labels == ("cat", "dog")
+    assert [problem.name for problem in check.problems] == ["bad2.png", "bad3.png"]
+    assert "not an image" in check.problems[0].reason
     assert seen == [(4, 4)]
 
 
@@ -53,11 +53,11 @@ def test_files_that_were_found_good_are_not_read_again_until_they_change(
 
     monkeypatch.setattr("zoo.data.images.examine", watch)
     seen: list[tuple[int, int]] = []
-    first = survey_splits({"train": split}, check=True)
+    first = check_splits({"train": split}, check=True)
     assert sorted(read) == ["1.png", "3.png", "4.png", "bad2.png"]
     read.clear()
     (tmp_path / "4.png").write_bytes(b"cut off")
-    again = survey_splits({"train": split}, check=True, on_progress=lambda done, total: seen.append((done, total)))
+    again = check_splits({"train": split}, check=True, on_progress=lambda done, total: seen.append((done, total)))
     assert sorted(read) == ["4.png", "bad2.png"]
     assert (first["train"].good, again["train"].good) == ((0, 2, 3), (0, 2))
     assert [problem.name for problem in again["train"].problems] == ["bad2.png", "4.png"]
@@ -71,73 +71,73 @@ def test_images_that_are_almost_black_are_told_each_time(tmp_path: Path, monkeyp
     for path in tmp_path.glob("*.png"):
         os.utime(path, (1e9, 1e9))
     for _ in range(2):
-        survey = survey_splits({"train": split}, check=True)["train"]
-        assert (survey.good, survey.problems) == ((0, 1), ())
-        assert [(remark.name, remark.reason.split(",")[0]) for remark in survey.remarks] == [
+        check = check_splits({"train": split}, check=True)["train"]
+        assert (check.good, check.problems) == ((0, 1), ())
+        assert [(remark.name, remark.reason.split(",")[0]) for remark in check.remarks] == [
             ("1.png", "its largest value is 4")
         ]
 
 
-def test_many_files_are_surveyed_in_order(tmp_path: Path) -> None:
+def test_many_files_are_checked_in_order(tmp_path: Path) -> None:
     names = [f"{number:03}{'bad' * (number % 50 == 7)}.png" for number in range(300)]
     split = files(tmp_path, cat=names)
     seen: list[tuple[int, int]] = []
-    survey = survey_splits({"train": split}, check=True, on_progress=lambda done, total: seen.append((done, total)))[
+    check = check_splits({"train": split}, check=True, on_progress=lambda done, total: seen.append((done, total)))[
         "train"
     ]
-    assert [problem.name for problem in survey.problems] == [name for name in names if "bad" in name]
-    assert len(survey.good) == 294
+    assert [problem.name for problem in check.problems] == [name for name in names if "bad" in name]
+    assert len(check.good) == 294
     assert seen[-1] == (300, 300)
     assert seen == sorted(seen)
 
 
 def test_labels_are_read_even_without_a_check_and_files_are_not(tmp_path: Path) -> None:
     split = split_of_files(tmp_path, {"cat": ["missing.png"]}, "train")
-    survey = survey_splits({"train": split}, check=False, on_progress=lambda done, total: pytest.fail("read"))["train"]
-    assert (survey.good, survey.labels, survey.problems) == ((0,), ("cat",), ())
-    split = split_of_dataset([(make_picture(), 1), (None, 0), 7], "train")
-    survey = survey_splits({"train": split}, check=False)["train"]
-    assert (survey.good, survey.labels) == ((0, 1), (1, 0))
-    assert [problem.name for problem in survey.problems] == ["train[2]"]
-    assert survey_splits({"train": split}, check=True)["train"].good == (0,)
+    check = check_splits({"train": split}, check=False, on_progress=lambda done, total: pytest.fail("read"))["train"]
+    assert (check.good, check.labels, check.problems) == ((0,), ("cat",), ())
+    split = split_of_dataset([(make_image(), 1), (None, 0), 7], "train")
+    check = check_splits({"train": split}, check=False)["train"]
+    assert (check.good, check.labels) == ((0, 1), (1, 0))
+    assert [problem.name for problem in check.problems] == ["train[2]"]
+    assert check_splits({"train": split}, check=True)["train"].good == (0,)
 
 
 @pytest.mark.filterwarnings("error")
 def test_pillow_is_not_heard_while_it_checks(tmp_path: Path) -> None:
-    make_picture().save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0" + b"\xff" * 20)
+    make_image().save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0" + b"\xff" * 20)
     split = split_of_files(tmp_path, {"cat": ["a.jpg"]}, "train")
-    assert survey_splits({"train": split}, check=True)["train"].good == (0,)
+    assert check_splits({"train": split}, check=True)["train"].good == (0,)
 
 
 def test_wrong_labels_are_errors() -> None:
     with pytest.raises(DataError, match=r"1 label of train cannot be used.*\n  train\[1\]: 0\.5 \(float\)"):
-        survey_splits({"train": split_of_dataset([(make_picture(), 1), (make_picture(), 0.5)], "train")}, check=True)
+        check_splits({"train": split_of_dataset([(make_image(), 1), (make_image(), 0.5)], "train")}, check=True)
 
 
 def numbered(root: Path) -> Images:
     split = files(root, cat=["1.png", "bad2.png", "33.png"], dog=["444.png"])
-    return number_images(split, survey_splits({"train": split}, check=True)["train"], ("dog", "cat"), "train")
+    return number_images(split, check_splits({"train": split}, check=True)["train"], ("dog", "cat"), "train")
 
 
 def test_a_part_of_the_images_may_be_taken(tmp_path: Path) -> None:
     images = numbered(tmp_path)
     assert (len(images), images.names, images.targets) == (3, ("1.png", "33.png", "444.png"), (1, 1, 0))
     for each in (images, pickle.loads(pickle.dumps(images))):
-        picture, target = each.read(1)
+        image, target = each.read(1)
         assert target == 1
-        assert np.array_equal(np.asarray(picture), np.asarray(make_picture(seed=6)))
+        assert np.array_equal(np.asarray(image), np.asarray(make_image(seed=6)))
     part = numbered(tmp_path).subset([2, 0])
     assert (part.names, part.targets) == (("444.png", "1.png"), (0, 1))
-    picture, target = part.subset([0]).read(0)
+    image, target = part.subset([0]).read(0)
     assert target == 0
-    assert np.array_equal(np.asarray(picture), np.asarray(make_picture(seed=7)))
+    assert np.array_equal(np.asarray(image), np.asarray(make_image(seed=7)))
 
 
 def test_files_may_be_read_in_threads_and_data_sets_not(tmp_path: Path) -> None:
     assert numbered(tmp_path).subset([1]).in_threads
-    split = split_of_dataset([(make_picture(), 1), (make_picture(), 0)], "train")
-    survey = survey_splits({"train": split}, check=True)["train"]
-    assert not number_images(split, survey, ("0", "1"), "train").in_threads
+    split = split_of_dataset([(make_image(), 1), (make_image(), 0)], "train")
+    check = check_splits({"train": split}, check=True)["train"]
+    assert not number_images(split, check, ("0", "1"), "train").in_threads
 
 
 def test_kept_images_are_read_once(tmp_path: Path) -> None:
@@ -148,9 +148,9 @@ def test_kept_images_are_read_once(tmp_path: Path) -> None:
         for path in tmp_path.glob("*.png"):
             path.unlink()
         for each in (train, pickle.loads(pickle.dumps(train.subset([2, 1]))).subset([1])):
-            picture, target = each.read(len(each) // 2)
+            image, target = each.read(len(each) // 2)
             assert target == 1
-            assert np.array_equal(np.asarray(picture), np.asarray(make_picture(seed=6)))
+            assert np.array_equal(np.asarray(image), np.asarray(make_image(seed=6)))
         for other, index in ((images, 1), (val, 1), (train, 0)):
             with pytest.raises(DataError, match=r"there is no such file"):
                 other.read(index)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from image_files import make_picture, write_picture
+from image_files import make_image, write_image
 from zoo.data.inputs import (
     FramePlace,
     UnreadableError,
@@ -25,12 +25,12 @@ PIXELS = np.zeros((2, 7, 9, 3), np.uint8)
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
-    """Pictures, a video and other files in folders; the working folder is above them."""
+    """Images, a video and other files in folders; the working folder is above them."""
     monkeypatch.chdir(tmp_path)
     for name in ("b.png", "a/1.JPG", "a/2.png", "a/deep/3.webp", ".hidden.png"):
-        write_picture(Path("photos", name))
+        write_image(Path("photos", name))
     write_video("photos/clip.mp4", [(Image.new("RGB", (32, 32), "red"), second) for second in (0.0, 0.5)])
-    Path("photos/notes.txt").write_text("no picture")
+    Path("photos/notes.txt").write_text("no image")
     return Path("photos")
 
 
@@ -43,7 +43,7 @@ def files(given):
 
 
 @pytest.mark.parametrize("kind", [Path, str])
-def test_a_folder_stands_for_the_pictures_in_it(kind, photos):
+def test_a_folder_stands_for_the_images_in_it(kind, photos):
     assert labels(kind(photos)) == ["photos/a/1.JPG", "photos/a/2.png", "photos/a/deep/3.webp", "photos/b.png"]
     assert files(kind(photos)) == ["a/1.JPG", "a/2.png", "a/deep/3.webp", "b.png"]
 
@@ -76,7 +76,7 @@ def test_places_are_called_by_their_names(photos):
         ),
     ],
 )
-def test_a_pattern_stands_for_pictures_and_videos(pattern, found, named, photos, monkeypatch):
+def test_a_pattern_stands_for_images_and_videos(pattern, found, named, photos, monkeypatch):
     monkeypatch.setenv("HOME", str(photos.absolute().parent))
     assert [label.removeprefix(f"{photos.absolute().parent}/") for label in labels(pattern)] == found
     assert files(pattern) == named
@@ -86,24 +86,24 @@ def test_a_pattern_stands_for_pictures_and_videos(pattern, found, named, photos,
 
 
 def test_a_name_with_marks_of_patterns_is_a_name_if_there_is_such_a_file(photos):
-    write_picture(photos / "[b].png")
+    write_image(photos / "[b].png")
     assert labels("photos/[b].png") == ["photos/[b].png"]
     (photos / "[b].png").unlink()
     assert labels("photos/[b].png") == ["photos/b.png"]
 
 
 @pytest.mark.parametrize("batch", [PIXELS, torch.zeros(2, 3, 7, 9, dtype=torch.uint8)], ids=["array", "tensor"])
-def test_pictures_in_memory_are_called_by_their_place(batch, photos):
-    given = [batch, make_picture(), "photos/b.png", batch[0], [b"bytes", {"a": "thing"}], BytesIO(b"bytes")]
+def test_images_in_memory_are_called_by_their_place(batch, photos):
+    given = [batch, make_image(), "photos/b.png", batch[0], [b"bytes", {"a": "thing"}], BytesIO(b"bytes")]
     numbers = [0, 1, 2, None, 4, 5, 6, 7]
     assert labels(given) == ["photos/b.png" if n is None else f"image {n}" for n in numbers]
     assert files(given) == ["b.png" if n is None else f"image-{n}.jpg" for n in numbers]
-    assert [len(find_sources(one)) for one in (batch, batch[0], b"bytes", make_picture())] == [2, 1, 1, 1]
+    assert [len(find_sources(one)) for one in (batch, batch[0], b"bytes", make_image())] == [2, 1, 1, 1]
 
 
 def test_no_two_files_have_the_same_name(photos):
-    write_picture(photos / "other" / "B.PNG")
-    given = ["photos/b.png", "photos/other/B.PNG", "photos/b.png", "photos/a/2.png", make_picture(), "photos/a"]
+    write_image(photos / "other" / "B.PNG")
+    given = ["photos/b.png", "photos/other/B.PNG", "photos/b.png", "photos/a/2.png", make_image(), "photos/a"]
     assert files(given) == ["b.png", "B-2.PNG", "b-3.png", "2.png", "image-4.jpg", "1.JPG", "2-2.png", "deep/3.webp"]
 
 
@@ -111,16 +111,16 @@ def test_no_two_files_are_drawn_over_one_another(photos):
     """What cannot be written in its own format is drawn as a JPEG, videos as mp4."""
     folder = Path("formats")
     for name in ("1.gif", "1.ppm", "1.jpg", "1.JPG", "a/1.gif", "caf\u00e9.png", "cafe\u0301.png"):
-        write_picture(folder / name)
+        write_image(folder / name)
     assert files(folder) == ["1.JPG", "1-2.jpg", "1-3.jpg", "1-4.jpg", "a/1.jpg", "cafe\u0301.png", "caf\u00e9-2.png"]
     assert files(["x.avi", "x.mp4"]) == ["x.mp4", "x-2.mp4"]
 
 
 def test_what_training_takes_is_taken(photos):
-    """A file is a picture whatever its name is; others are told."""
-    make_picture().save("photos/scan", "PNG")
-    make_picture().save("photos/camera.dat", "JPEG")
-    make_picture().save("photos/twin.mpo", "JPEG")
+    """A file is an image whatever its name is; others are told."""
+    make_image().save("photos/scan", "PNG")
+    make_image().save("photos/camera.dat", "JPEG")
+    make_image().save("photos/twin.mpo", "JPEG")
     Path("photos/phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
     Path("photos/Thumbs.db").write_bytes(b"x")
     os.mkfifo("photos/pipe")
@@ -165,34 +165,34 @@ def test_nothing(nothing):
         ("rtsp://camera/1", r"it is a web address; expected a file"),
         ("photos/*.tif", r"no file fits the pattern 'photos/\*\.tif'\. Looked in /"),
         ("/no/such/*.tif", r"no file fits the pattern '/no/such/\*\.tif'\.$"),
-        ("photos/*.txt", r"no picture or video fits the pattern 'photos/\*\.txt', but the file 'notes\.txt'"),
+        ("photos/*.txt", r"no image or video fits the pattern 'photos/\*\.txt', but the file 'notes\.txt'"),
         ("empty", r"the folder empty holds no files\. Expected images to predict"),
-        ("texts", r"the folder texts holds no pictures, but 2 other files such as 'a\.md'\.$"),
-        ("videos", r"holds no pictures, but the file 'clip\.mp4'\. Pass videos by their paths or a pattern"),
+        ("texts", r"the folder texts holds no images, but 2 other files such as 'a\.md'\.$"),
+        ("videos", r"holds no images, but the file 'clip\.mp4'\. Pass videos by their paths or a pattern"),
     ],
 )
-def test_places_without_pictures(given, text, photos):
+def test_places_without_images(given, text, photos):
     for name in ("empty", "texts", "videos"):
         Path(name).mkdir()
     for name in ("a.md", "b.md"):
-        Path("texts", name).write_text("no picture")
+        Path("texts", name).write_text("no image")
     (photos / "clip.mp4").rename("videos/clip.mp4")
     with pytest.raises(InputError, match=text):
         find_sources(given)
 
 
 def test_videos_are_read_frame_by_frame_when_they_are_reached(photos):
-    pictures = list(read_sources(find_sources(["photos/b.png", "photos/clip.mp4"])))
-    assert pictures[0] == ("photos/b.png", "b.png", Path("photos/b.png"), None, None, None)
-    assert [picture.label for picture in pictures[1:]] == ["photos/clip.mp4"] * 2
-    assert [picture.file for picture in pictures[1:]] == ["clip/frame-000000.jpg", "clip/frame-000001.jpg"]
-    assert [picture.seconds for picture in pictures[1:]] == [0.0, 0.5]
-    assert [picture.place[:2] for picture in pictures[1:]] == [("photos/clip.mp4", 0), ("photos/clip.mp4", 1)]
-    for picture in pictures[1:]:
-        assert np.array_equal(read_again(picture.place), picture.item)
-    pictures = read_sources(find_sources(["photos/b.png", "gone.mp4"]))
-    assert next(pictures).label == "photos/b.png"
-    assert "cannot read 'gone.mp4': there is no such file; expected a video" in str(next(pictures).fault)
+    images = list(read_sources(find_sources(["photos/b.png", "photos/clip.mp4"])))
+    assert images[0] == ("photos/b.png", "b.png", Path("photos/b.png"), None, None, None)
+    assert [image.label for image in images[1:]] == ["photos/clip.mp4"] * 2
+    assert [image.file for image in images[1:]] == ["clip/frame-000000.jpg", "clip/frame-000001.jpg"]
+    assert [image.seconds for image in images[1:]] == [0.0, 0.5]
+    assert [image.place[:2] for image in images[1:]] == [("photos/clip.mp4", 0), ("photos/clip.mp4", 1)]
+    for image in images[1:]:
+        assert np.array_equal(read_again(image.place), image.item)
+    images = read_sources(find_sources(["photos/b.png", "gone.mp4"]))
+    assert next(images).label == "photos/b.png"
+    assert "cannot read 'gone.mp4': there is no such file; expected a video" in str(next(images).fault)
 
 
 def test_what_can_be_read_again(photos):

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from yolo_nas_fill import image
-from zoo.data.letterbox import Letterbox, fit_picture, normalize_canvas, resize_bilinear
+from zoo.data.letterbox import Letterbox, fit_image, normalize_canvas, resize_bilinear
 from zoo.errors import InputError
 
 pytestmark = pytest.mark.numbers
@@ -19,17 +19,17 @@ SMALL = Letterbox(canvas_size=(40, 60), content_size=(36, 56))
 
 
 def pixels(tag, height, width):
-    """An RGB picture `(H, W, 3)` made of a formula."""
+    """An RGB image `(H, W, 3)` made of a formula."""
     return np.ascontiguousarray(image(tag, 1, height, width)[0].permute(1, 2, 0).numpy())
 
 
 @pytest.fixture(scope="module", params=SIZES)
 def recorded(request):
-    """What super-gradients made of a picture; and canvas and placement of the same picture."""
-    picture = pixels(f"pre{request.param}", *map(int, request.param.split("x")))
+    """What super-gradients made of an image; and canvas and placement of the same image."""
+    image = pixels(f"pre{request.param}", *map(int, request.param.split("x")))
     values = {name.split("/")[1]: RECORDED[name] for name in RECORDED.files if name.startswith(f"{request.param}/")}
-    assert zlib.crc32(picture.tobytes()) == values["image_crc32"]
-    return values, *fit_picture(picture, Letterbox())
+    assert zlib.crc32(image.tobytes()) == values["image_crc32"]
+    return values, *fit_image(image, Letterbox())
 
 
 def test_the_input_is_that_of_super_gradients_to_the_bit(recorded):
@@ -56,8 +56,8 @@ def test_the_place_on_the_canvas_is_that_of_super_gradients(recorded):
 def test_boxes_come_back_as_those_of_super_gradients_to_the_bit(recorded):
     expected, _, place = recorded
     boxes = torch.from_numpy(expected["boxes_in"])
-    assert np.array_equal(place.to_picture(boxes).numpy(), expected["boxes_out"])
-    assert (place.to_canvas(place.to_picture(boxes)) - boxes).abs().max() < 1e-3
+    assert np.array_equal(place.to_image(boxes).numpy(), expected["boxes_out"])
+    assert (place.to_canvas(place.to_image(boxes)) - boxes).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize(
@@ -82,47 +82,47 @@ def test_resizing_gives_the_bytes_of_opencv(size, target, checksum):
 def test_resizing_leaves_one_colour_and_the_right_size_alone():
     for value in (0, 1, 254, 255):
         assert (resize_bilinear(np.full((13, 7, 3), value, np.uint8), 50, 90) == value).all()
-    picture = pixels("same", 36, 20)
-    canvas, place = fit_picture(picture, SMALL)
+    image = pixels("same", 36, 20)
+    canvas, place = fit_image(image, SMALL)
     assert (place.top, place.left, place.scale_y) == (2, 20, 1)
-    assert torch.equal(canvas[:, 2:38, 20:40], torch.from_numpy(picture).permute(2, 0, 1))
+    assert torch.equal(canvas[:, 2:38, 20:40], torch.from_numpy(image).permute(2, 0, 1))
     assert set(canvas[:, :2].unique().tolist()) == {114}
     assert set(canvas[:, :, 40:].unique().tolist()) == {114}
 
 
-def test_pictures_of_any_kind_and_boxes_of_any_type():
-    picture = pixels("same", 30, 50)
-    assert torch.equal(fit_picture(Image.fromarray(picture), SMALL)[0], fit_picture(picture, SMALL)[0])
-    _, place = fit_picture(pixels("same", 30, 50), SMALL)
-    assert place.to_picture(torch.zeros(2, 3, 4, dtype=torch.float64)).shape == (2, 3, 4)
+def test_images_of_any_kind_and_boxes_of_any_type():
+    image = pixels("same", 30, 50)
+    assert torch.equal(fit_image(Image.fromarray(image), SMALL)[0], fit_image(image, SMALL)[0])
+    _, place = fit_image(pixels("same", 30, 50), SMALL)
+    assert place.to_image(torch.zeros(2, 3, 4, dtype=torch.float64)).shape == (2, 3, 4)
     assert place.to_canvas(torch.zeros(0, 4, dtype=torch.float64)).dtype == torch.float64
 
 
-def test_a_picture_is_padded_at_the_bottom_and_on_the_right_blue_first_if_asked():
+def test_a_image_is_padded_at_the_bottom_and_on_the_right_blue_first_if_asked():
     letterbox = SMALL.replace(position="top-left", content_size=(40, 60), fill=7)
-    canvas, place = fit_picture(np.full((10, 30, 3), 200, np.uint8), letterbox)
+    canvas, place = fit_image(np.full((10, 30, 3), 200, np.uint8), letterbox)
     assert (place.height, place.width, place.top, place.left) == (20, 60, 0, 0)
     assert (canvas[:, :20] == 200).all()
     assert (canvas[:, 20:] == 7).all()
-    assert place.to_picture(torch.tensor([[0.0, 0, 60, 20]])).tolist() == [[0, 0, 30, 10]]
-    picture = np.full((36, 56, 3), (10, 20, 30), np.uint8)
-    assert fit_picture(picture, SMALL)[0][:, 20, 30].tolist() == [10, 20, 30]
-    assert fit_picture(picture, SMALL.replace(channels="bgr"))[0][:, 20, 30].tolist() == [30, 20, 10]
+    assert place.to_image(torch.tensor([[0.0, 0, 60, 20]])).tolist() == [[0, 0, 30, 10]]
+    image = np.full((36, 56, 3), (10, 20, 30), np.uint8)
+    assert fit_image(image, SMALL)[0][:, 20, 30].tolist() == [10, 20, 30]
+    assert fit_image(image, SMALL.replace(channels="bgr"))[0][:, 20, 30].tolist() == [30, 20, 10]
 
 
-def test_a_picture_may_fill_the_canvas_whatever_its_proportions():
+def test_a_image_may_fill_the_canvas_whatever_its_proportions():
     letterbox = SMALL.replace(keep_ratio=False, content_size=(40, 60))
-    canvas, place = fit_picture(pixels("wide", 10, 120), letterbox)
+    canvas, place = fit_image(pixels("wide", 10, 120), letterbox)
     assert (place.scale_y, place.scale_x) == (4, 0.5)
     assert canvas.shape == (3, 40, 60)
     boxes = torch.tensor([[10.0, 1, 20, 2]])
     assert place.to_canvas(boxes).tolist() == [[5, 4, 10, 8]]
-    assert place.to_picture(place.to_canvas(boxes)).tolist() == boxes.tolist()
+    assert place.to_image(place.to_canvas(boxes)).tolist() == boxes.tolist()
 
 
 @pytest.mark.parametrize("shape", [(1, 5000), (5000, 1)])
 def test_a_side_never_vanishes(shape):
-    _, place = fit_picture(np.zeros((*shape, 3), np.uint8), SMALL)
+    _, place = fit_image(np.zeros((*shape, 3), np.uint8), SMALL)
     assert min(place.height, place.width) == 1
 
 
@@ -170,7 +170,7 @@ def test_what_a_file_must_not_say(change, text):
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "image",
     [
         np.zeros((5, 5, 3), np.float32),
         np.zeros((5, 5), np.uint8),
@@ -180,11 +180,9 @@ def test_what_a_file_must_not_say(change, text):
         Image.new("L", (5, 5)),
     ],
 )
-def test_other_pictures_are_refused(picture):
-    with pytest.raises(
-        InputError, match=r"the picture is .* of the shape .*; expected RGB, uint8 \(height, width, 3\)"
-    ):
-        fit_picture(picture, SMALL)
+def test_other_images_are_refused(image):
+    with pytest.raises(InputError, match=r"the image is .* of the shape .*; expected RGB, uint8 \(height, width, 3\)"):
+        fit_image(image, SMALL)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from accelerate.data_loader import prepare_data_loader
 from accelerate.state import AcceleratorState
 from PIL import Image
 
-from image_files import make_picture
+from image_files import make_image
 from zoo.data.loader import (
     EpochSampler,
     ReadError,
@@ -37,8 +37,8 @@ SMALL = Preprocess(image_size=8)
 STILL, RANDOM = eval_transform(SMALL), train_transform(SMALL)
 
 
-class Pictures:
-    """Pictures in memory; some cannot be read."""
+class Images:
+    """Images in memory; some cannot be read."""
 
     def __init__(self, count: int, bad: int | None = None) -> None:
         self.count, self.bad = count, bad
@@ -49,15 +49,15 @@ class Pictures:
     def read(self, index: int, /) -> tuple[Image.Image, int]:
         if index == self.bad:
             raise DataError(f"image 'cat/{index}.jpg': cut off. Repair it.")
-        return make_picture((20, 16), seed=index), index
+        return make_image((20, 16), seed=index), index
 
 
 def targets(loader: Any) -> list[list[int]]:
     return [batch.tolist() for _, batch in loader]
 
 
-class Files(Pictures):
-    """Pictures that several threads may read at once."""
+class Files(Images):
+    """Images that several threads may read at once."""
 
     in_threads = True
 
@@ -71,18 +71,18 @@ class Files(Pictures):
 
 
 def test_samples_repeat_for_an_epoch_and_differ_between_epochs() -> None:
-    samples = Samples(Pictures(3), RANDOM, seed=1)
+    samples = Samples(Images(3), RANDOM, seed=1)
     first, target = samples[1, 0]
     assert target == 1
     assert len(samples) == 3
     assert torch.equal(samples[1, 0][0], first)
     assert torch.equal(samples[1][0], first)  # an index alone is epoch 0
     assert not torch.equal(samples[1, 1][0], first)
-    assert not torch.equal(Samples(Pictures(3), RANDOM, seed=2)[1, 0][0], first)
+    assert not torch.equal(Samples(Images(3), RANDOM, seed=2)[1, 0][0], first)
 
 
-class Drawing(Pictures):
-    """Pictures whose colours are drawn anew, from all three generators."""
+class Drawing(Images):
+    """Images whose colours are drawn anew, from all three generators."""
 
     def read(self, index: int, /) -> tuple[Image.Image, int]:
         colour = random.randrange(256), int(np.random.randint(256)), int(torch.randint(256, ()))
@@ -113,10 +113,10 @@ def test_data_sets_of_others_draw_the_same_again_wherever_they_draw_from(workers
 def test_samples_leave_the_generators_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("the GPU was seeded"))
     before = torch.get_rng_state()
-    Samples(Pictures(3), RANDOM)[2, 5]
+    Samples(Images(3), RANDOM)[2, 5]
     assert torch.equal(torch.get_rng_state(), before)
     before = torch.get_rng_state()
-    targets(make_loader(Pictures(5), RANDOM, batch_size=2, shuffle=True))
+    targets(make_loader(Images(5), RANDOM, batch_size=2, shuffle=True))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -140,10 +140,10 @@ def test_an_epoch_has_an_order_and_may_start_in_its_middle() -> None:
 
 
 def test_batches_are_laid_channels_last_and_features_are_left_alone() -> None:
-    images, numbers = next(iter(make_loader(Pictures(5), STILL, batch_size=4)))
+    images, numbers = next(iter(make_loader(Images(5), STILL, batch_size=4)))
     assert (images.shape, images.dtype) == ((4, 3, 8, 8), torch.float32)
     assert (numbers.tolist(), numbers.dtype) == ([0, 1, 2, 3], torch.int64)
-    assert torch.equal(images[2], STILL(make_picture((20, 16), seed=2)))
+    assert torch.equal(images[2], STILL(make_image((20, 16), seed=2)))
     images, features = torch.randn(2, 3, 4, 4), torch.randn(2, 5)
     laid = lay_channels_last(images)
     assert torch.equal(laid, images)
@@ -156,7 +156,7 @@ def test_batches_are_laid_channels_last_and_features_are_left_alone() -> None:
     [(5, 4, False, [4, 1]), (5, 4, True, [4]), (6, 4, True, [4, 2]), (1, 4, True, [1]), (3, 1, True, [1, 1, 1])],
 )
 def test_in_training_no_last_batch_of_one(count: int, batch_size: int, shuffle: bool, sizes: list[int]) -> None:
-    loader = make_loader(Pictures(count), STILL, batch_size=batch_size, shuffle=shuffle)
+    loader = make_loader(Images(count), STILL, batch_size=batch_size, shuffle=shuffle)
     assert [len(batch) for batch in targets(loader)] == sizes
     assert len(loader) == len(sizes)
 
@@ -171,7 +171,7 @@ def prepare() -> Iterator[Callable[[Any], Any]]:
 def test_the_number_of_workers_does_not_matter(prepared_loader: bool, prepare: Callable[[Any], Any]) -> None:
     epochs: dict[int, list[Any]] = {}
     for workers in (0, 2):
-        loader = make_loader(Pictures(9), RANDOM, batch_size=4, shuffle=True, seed=1, num_workers=workers)
+        loader = make_loader(Images(9), RANDOM, batch_size=4, shuffle=True, seed=1, num_workers=workers)
         sampler, prepared = loader.epoch_sampler, prepare(loader) if prepared_loader else loader
         epochs[workers] = []
         for epoch in (3, 4, 3):  # as after a resume: not from 0
@@ -188,7 +188,7 @@ def test_the_number_of_workers_does_not_matter(prepared_loader: bool, prepare: C
 def test_processes_share_an_epoch() -> None:
     seen = []
     for process in (0, 1):
-        loader = make_loader(Pictures(16), STILL, batch_size=4, shuffle=True)
+        loader = make_loader(Images(16), STILL, batch_size=4, shuffle=True)
         sampler = loader.epoch_sampler
         prepared = prepare_data_loader(loader, num_processes=2, process_index=process, put_on_device=False)
         sampler.set_epoch(7)
@@ -208,7 +208,7 @@ def test_threads_make_the_same_batches(transform: Any) -> None:
     batches = list(load_places(samples, PLACES, collate, num_workers=0, pin_memory=False, threads=2))
     assert images.readers
     assert threading.get_ident() not in images.readers
-    plain = Samples(Pictures(5), transform, seed=1)
+    plain = Samples(Images(5), transform, seed=1)
     expected = list(load_places(plain, PLACES, collate, num_workers=0, pin_memory=False))
     for (pixels, numbers), (others, same), places in zip(batches, expected, PLACES, strict=True):
         assert torch.equal(pixels, others)
@@ -241,15 +241,15 @@ def test_threads_end_after_a_fault_and_when_no_more_is_wanted() -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_batches_lie_channels_last(workers: int) -> None:
     for transform in (STILL, eval_transform(SMALL, normalise=False)):
-        images, _ = next(iter(make_loader(Pictures(3), transform, batch_size=3, num_workers=workers)))
+        images, _ = next(iter(make_loader(Images(3), transform, batch_size=3, num_workers=workers)))
         assert images.is_contiguous(memory_format=torch.channels_last)
-        assert images.dtype == transform(make_picture()).dtype
-        assert torch.equal(images[2], transform(make_picture((20, 16), seed=2)))
+        assert images.dtype == transform(make_image()).dtype
+        assert torch.equal(images[2], transform(make_image((20, 16), seed=2)))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_cannot_be_read_is_named(workers: int) -> None:
-    loader = make_loader(Pictures(3, bad=1), STILL, batch_size=2, num_workers=workers)
+    loader = make_loader(Images(3, bad=1), STILL, batch_size=2, num_workers=workers)
     with pytest.raises(DataError) as caught:
         targets(loader)
     assert str(caught.value) == "image 'cat/1.jpg': cut off. Repair it."
@@ -257,7 +257,7 @@ def test_an_image_that_cannot_be_read_is_named(workers: int) -> None:
     del caught  # a loader that is left to the garbage collector takes 5 s to end
 
 
-class Interrupting(Pictures):
+class Interrupting(Images):
     """Its reader is asked to stop, as by Ctrl-C, which reaches all processes."""
 
     def read(self, index: int, /) -> tuple[Image.Image, int]:
@@ -309,9 +309,9 @@ def test_a_program_ends_whose_processes_still_load(method: str, tmp_path: Path) 
 
 def test_wrong_arguments() -> None:
     with pytest.raises(InputError, match="there are no images to load"):
-        make_loader(Pictures(0), STILL, batch_size=2)
+        make_loader(Images(0), STILL, batch_size=2)
     with pytest.raises(InputError, match="batch_size is 0, num_workers 0; expected 1 or more"):
-        make_loader(Pictures(2), STILL, batch_size=0)
+        make_loader(Images(2), STILL, batch_size=0)
     error = pickle.loads(pickle.dumps(ReadError("image 'a': gone.")))
     assert (type(error), str(error)) == (ReadError, "image 'a': gone.")
 

@@ -8,14 +8,14 @@ from PIL import Image, ImageEnhance
 
 import zoo.data.near_duplicates as module
 from zoo.data.decode import read_image
-from zoo.data.near_duplicates import LIMIT, check_installed, find_near_duplicates, hash_picture
+from zoo.data.near_duplicates import LIMIT, check_installed, find_near_duplicates, hash_image
 from zoo.errors import InputError
 
 BCCD = Path(__file__).parents[3] / "shared" / "data" / "bccd"
 
 
 def make_scene(seed: int, size: tuple[int, int] = (400, 300)) -> Image.Image:
-    """A picture of soft blots, as photographs have them and noise has not."""
+    """An image of soft blots, as photographs have them and noise has not."""
     noise = np.random.default_rng(seed).integers(0, 256, (9, 12, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
 
@@ -24,38 +24,38 @@ def bits(first: int, second: int) -> int:
     return (first ^ second).bit_count()
 
 
-def recode(picture: Image.Image) -> Image.Image:
+def recode(image: Image.Image) -> Image.Image:
     stream = BytesIO()
-    picture.save(stream, "JPEG", quality=40)
+    image.save(stream, "JPEG", quality=40)
     return Image.open(stream)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda picture: picture.resize((360, 270)),
-        lambda picture: picture.resize((130, 100)),
+        lambda image: image.resize((360, 270)),
+        lambda image: image.resize((130, 100)),
         recode,
-        lambda picture: ImageEnhance.Brightness(picture).enhance(1.15),
-        lambda picture: ImageEnhance.Contrast(picture).enhance(0.8),
-        lambda picture: picture.crop((4, 3, 396, 297)),
+        lambda image: ImageEnhance.Brightness(image).enhance(1.15),
+        lambda image: ImageEnhance.Contrast(image).enhance(0.8),
+        lambda image: image.crop((4, 3, 396, 297)),
     ],
     ids=["smaller", "much smaller", "compressed", "brighter", "paler", "cropped"],
 )
 def test_small_changes_are_found(change) -> None:
     for seed in range(5):
-        assert bits(hash_picture(make_scene(seed)), hash_picture(change(make_scene(seed)))) <= LIMIT
+        assert bits(hash_image(make_scene(seed)), hash_image(change(make_scene(seed)))) <= LIMIT
 
 
-def test_other_pictures_and_none_are_not_alike_and_tiny_ones_have_a_hash() -> None:
-    hashes = np.array([hash_picture(make_scene(seed)) for seed in range(60)], np.uint64)
+def test_other_images_and_none_are_not_alike_and_tiny_ones_have_a_hash() -> None:
+    hashes = np.array([hash_image(make_scene(seed)) for seed in range(60)], np.uint64)
     assert find_near_duplicates(hashes) == []
-    assert bits(int(hashes[0]), hash_picture(make_scene(0).rotate(90))) > 2 * LIMIT
+    assert bits(int(hashes[0]), hash_image(make_scene(0).rotate(90))) > 2 * LIMIT
     none, one = np.zeros(0, np.uint64), np.zeros(1, np.uint64)
     assert find_near_duplicates(none) == find_near_duplicates(none, one) == find_near_duplicates(one, none) == []
     assert find_near_duplicates(one) == []
-    assert hash_picture(Image.new("RGB", (1, 1))) == hash_picture(Image.new("RGB", (1, 1)))
-    assert 0 <= hash_picture(make_scene(0, (3, 500))) < 2**64
+    assert hash_image(Image.new("RGB", (1, 1))) == hash_image(Image.new("RGB", (1, 1)))
+    assert 0 <= hash_image(make_scene(0, (3, 500))) < 2**64
 
 
 def test_the_closest_other_is_named() -> None:
@@ -90,7 +90,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(not BCCD.is_dir(), reason="the blood cells (BCCD) are not here")
 def test_of_the_blood_cells_one_pair_is_found() -> None:
     files = sorted((BCCD / "JPEGImages").iterdir())
-    hashes = np.array([hash_picture(read_image(file)) for file in files], np.uint64)
+    hashes = np.array([hash_image(read_image(file)) for file in files], np.uint64)
     names = [(files[near.place].stem[-5:], files[near.other].stem[-5:]) for near in find_near_duplicates(hashes)]
     assert names == [("00038", "00037")]
     assert len(find_near_duplicates(hashes, limit=12)) == 1  # far from the limit there is nothing else

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from zoo.data.prefetch import read_ahead, submit_ahead
+from zoo.data.prefetch import prefetch_items, submit_ahead
 from zoo.errors import DataError, InputError
 
 ROOT = Path(__file__).parents[2]
 
 
 def threads():
-    return [thread for thread in threading.enumerate() if thread.name == "zoo read_ahead"]
+    return [thread for thread in threading.enumerate() if thread.name == "zoo prefetch_items"]
 
 
 @pytest.mark.parametrize("depth", [1, 2, 100])
 def test_items_come_in_order(depth):
-    assert list(read_ahead(iter(range(50)), depth)) == list(range(50))
-    assert list(read_ahead([], depth)) == []
+    assert list(prefetch_items(iter(range(50)), depth)) == list(range(50))
+    assert list(prefetch_items([], depth)) == []
     assert not threads()
 
 
@@ -34,7 +34,7 @@ def test_items_are_made_ahead_but_not_far():
                 third.set()
             yield number
 
-    ahead = read_ahead(items(), 2)
+    ahead = prefetch_items(items(), 2)
     assert next(ahead) == 0
     assert third.wait(10), "the next two are made while the first is used"
     time.sleep(0.05)
@@ -47,15 +47,15 @@ def test_errors_pass_on():
         yield 1
         raise DataError("the second is damaged")
 
-    ahead = read_ahead(items())
+    ahead = prefetch_items(items())
     assert next(ahead) == 1
     with pytest.raises(DataError, match=r"the second is damaged"):
         next(ahead)
     assert not threads()
     with pytest.raises(TypeError, match=r"not iterable"):
-        list(read_ahead(7))
+        list(prefetch_items(7))
     with pytest.raises(InputError, match=r"depth is 0; expected 1 or more"):
-        next(read_ahead([1], 0))
+        next(prefetch_items([1], 0))
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
@@ -75,17 +75,17 @@ def test_a_consumer_that_stops_early(error):
             if number == 3:
                 raise error
 
-    ahead = read_ahead(items())
+    ahead = prefetch_items(items())
     with pytest.raises(error):
         consume(ahead)
     assert len(threads()) == 1
     ahead.close()
     assert not threads()
-    assert closed == ["zoo read_ahead"]
+    assert closed == ["zoo prefetch_items"]
 
 
 def test_nothing_begins_before_the_first_is_asked_for():
-    ahead = read_ahead(iter(range(3)))
+    ahead = prefetch_items(iter(range(3)))
     assert not threads()
     ahead.close()
     assert not threads()
@@ -94,10 +94,10 @@ def test_nothing_begins_before_the_first_is_asked_for():
 def test_ctrl_c_while_waiting(tmp_path):
     """In a process of its own: a signal that comes while the consumer waits for a slow item ends all of it."""
     code = (
-        "import signal, time\nfrom zoo.data.prefetch import read_ahead\n"
+        "import signal, time\nfrom zoo.data.prefetch import prefetch_items\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # whoever started the tests may ignore it
         "def items():\n    print('slow', flush=True)\n    time.sleep(3)\n    yield 1\n    yield 2\n"
-        "try:\n    list(read_ahead(items()))\nexcept KeyboardInterrupt:\n    print('stopped', flush=True)\n"
+        "try:\n    list(prefetch_items(items()))\nexcept KeyboardInterrupt:\n    print('stopped', flush=True)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "slow\n"

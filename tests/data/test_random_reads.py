@@ -12,13 +12,13 @@ from torchvision import transforms
 from torchvision.transforms import v2
 
 from feeds import make_images
-from image_files import make_picture
+from image_files import make_image
 from zoo.data.random_reads import why_random
 from zoo.tasks.classification.data import open_data
 
 
-class Pictures:
-    """Pictures of two classes, changed by a function."""
+class Images:
+    """Images of two classes, changed by a function."""
 
     classes = ("a", "b")
 
@@ -29,26 +29,26 @@ class Pictures:
         return self.count
 
     def __getitem__(self, index):
-        picture = make_picture((16, 16), seed=index)
-        return (picture if self.transform is None else self.transform(picture)), index % 2
+        image = make_image((16, 16), seed=index)
+        return (image if self.transform is None else self.transform(image)), index % 2
 
 
 class Held:
-    """Turns one picture in ten, by a generator of its own."""
+    """Turns one image in ten, by a generator of its own."""
 
     def __init__(self):
         self.generator = np.random.default_rng(0)
 
-    def __call__(self, picture):
-        return picture.rotate(180) if self.generator.random() < 0.1 else picture
+    def __call__(self, image):
+        return image.rotate(180) if self.generator.random() < 0.1 else image
 
 
 def images_of(dataset):
-    return open_data((dataset, Pictures(count=4))).train
+    return open_data((dataset, Images(count=4))).train
 
 
 def shift(draw):
-    return lambda picture: picture.rotate(180) if draw() < 0.5 else picture
+    return lambda image: image.rotate(180) if draw() < 0.5 else image
 
 
 @pytest.mark.parametrize(
@@ -66,14 +66,14 @@ def shift(draw):
     ],
 )
 def test_random_changes_are_found(change, said):
-    reason = why_random(images_of(Pictures(change)))
+    reason = why_random(images_of(Images(change)))
     assert re.fullmatch(rf"the data set changes its images at random \({said}\)", reason)
 
 
 def test_changes_deep_inside_are_found_and_nothing_is_disturbed():
-    dataset = Subset(Subset(Pictures(transforms.RandomCrop(12)), range(10)), range(8))
+    dataset = Subset(Subset(Images(transforms.RandomCrop(12)), range(10)), range(8))
     assert why_random(images_of(dataset)) == "the data set changes its images at random (RandomCrop)"
-    dataset = Pictures(Held())
+    dataset = Images(Held())
     images = images_of(dataset)
     random.seed(1), np.random.seed(2), torch.manual_seed(3)
     expected = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
@@ -88,7 +88,7 @@ def test_changes_deep_inside_are_found_and_nothing_is_disturbed():
 
 @pytest.mark.parametrize("count", [3, 5, 24, 60])
 def test_a_rare_change_is_found_in_small_and_large_sets(count):
-    rare = Pictures(lambda picture: picture.rotate(180) if random.random() < 0.1 else picture, count)
+    rare = Images(lambda image: image.rotate(180) if random.random() < 0.1 else image, count)
     assert "at random" in why_random(images_of(rare))
 
 
@@ -97,4 +97,4 @@ def test_a_rare_change_is_found_in_small_and_large_sets(count):
     [None, transforms.Compose([transforms.Resize(8), transforms.CenterCrop(8)]), lambda image: image.rotate(9)],
 )
 def test_what_does_not_draw_is_not_accused(change):
-    assert why_random(images_of(Pictures(change))) is None
+    assert why_random(images_of(Images(change))) is None

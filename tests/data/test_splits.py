@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
-from image_files import make_picture
+from image_files import make_image
 from zoo.data.decode import read_image
 from zoo.data.splits import known_classes, split_of_dataset, split_of_files
 from zoo.errors import DataError, InputError
@@ -44,7 +44,7 @@ def encode(image: Image.Image) -> bytes:
 
 def hugging_face(label: Any = None, labels: Any = (0, 1, 0, 1), **columns: Any) -> Any:
     features = {"image": datasets.Image(), "label": label or datasets.ClassLabel(names=["x", "y"])}
-    images = [{"bytes": encode(make_picture(seed=i)), "path": None} for i in range(len(labels))]
+    images = [{"bytes": encode(make_image(seed=i)), "path": None} for i in range(len(labels))]
     return datasets.Dataset.from_dict({"image": images, "label": list(labels)}, features=datasets.Features(features))
 
 
@@ -62,7 +62,7 @@ def test_torch_data_sets() -> None:
     image, label = split.reader(1)
     assert torch.equal(image, PIXELS[1])
     assert label == 1
-    assert len(split_of_dataset([(make_picture(), 0)] * 3, "train").names) == 3
+    assert len(split_of_dataset([(make_image(), 0)] * 3, "train").names) == 3
 
 
 def test_class_names_are_found_in_subsets_and_nests() -> None:
@@ -142,7 +142,7 @@ def test_hugging_face_data_sets() -> None:
     assert split.names[3] == "data[3]"
     source, _ = split.reader(2)
     assert isinstance(source, bytes)
-    assert (np.asarray(read_image(source)) == np.asarray(make_picture(seed=2))).all()
+    assert (np.asarray(read_image(source)) == np.asarray(make_image(seed=2))).all()
     assert pickle.loads(pickle.dumps(split.reader))(2)[0] == source
     split = split_of_dataset(hugging_face().with_format("torch"), "train")
     assert split.labels == (0, 1, 0, 1)
@@ -150,7 +150,7 @@ def test_hugging_face_data_sets() -> None:
 
 
 def test_images_as_files_and_missing_images(tmp_path: Path) -> None:
-    make_picture().save(tmp_path / "a.png")
+    make_image().save(tmp_path / "a.png")
     dataset = datasets.Dataset.from_dict({"image": [str(tmp_path / "a.png"), None], "label": ["a", "b"]})
     split = split_of_dataset(dataset.cast_column("image", datasets.Image()), "train")
     assert split.labels == ("a", "b")

@@ -9,7 +9,7 @@ from timm.data import create_transform
 from torch import Tensor
 from torchvision.transforms import v2
 
-from image_files import make_picture
+from image_files import make_image
 from zoo.data.transforms import Preprocess, eval_transform, to_input, train_transform
 from zoo.errors import InputError
 
@@ -17,7 +17,7 @@ PLAIN = Preprocess(image_size=32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
 def smooth(size: tuple[int, int], seed: int = 0) -> Image.Image:
-    small = make_picture((max(1, size[0] // 4), max(1, size[1] // 4)), seed)
+    small = make_image((max(1, size[0] // 4), max(1, size[1] // 4)), seed)
     return small.resize(size, Image.Resampling.BICUBIC)
 
 
@@ -39,7 +39,7 @@ def test_evaluation_gives_the_pixels_of_timm(size: tuple[int, int], interpolatio
         assert difference.max() < 1.001  # one level, and a rounding of float32
         assert (difference > 0.5).float().mean() < 0.01
         if min(size) < image_size:
-            assert difference.max() < 0.001  # small pictures: exactly
+            assert difference.max() < 0.001  # small images: exactly
 
 
 def test_evaluation_gives_the_pixels_of_timm_for_a_photo_at_the_usual_size() -> None:
@@ -52,7 +52,7 @@ def test_evaluation_gives_the_pixels_of_timm_for_a_photo_at_the_usual_size() -> 
 
 
 def test_evaluation_equals_torchvision_without_an_interpolation_to_differ_in() -> None:
-    image = make_picture((40, 32))
+    image = make_image((40, 32))
     theirs = v2.Compose(
         [
             v2.CenterCrop(32),
@@ -66,7 +66,7 @@ def test_evaluation_equals_torchvision_without_an_interpolation_to_differ_in() -
 
 
 def test_the_tensor_is_float32_and_its_own() -> None:
-    image = make_picture((32, 32))
+    image = make_image((32, 32))
     transform = eval_transform(PLAIN.replace(crop_pct=1.0))
     first, second = transform(image), transform(image)
     assert first.shape == (3, 32, 32)
@@ -77,15 +77,15 @@ def test_the_tensor_is_float32_and_its_own() -> None:
 
 
 @pytest.mark.parametrize("resizer", ["pillow", "torch"])
-def test_a_very_long_picture_needs_little_memory(monkeypatch: pytest.MonkeyPatch, resizer: Any) -> None:
+def test_a_very_long_image_needs_little_memory(monkeypatch: pytest.MonkeyPatch, resizer: Any) -> None:
     strip = Image.new("RGB", (100_000, 2), (255, 0, 0))  # resized as a whole, a gigapixel
     largest = 0
     resize = Image.Image.resize
 
-    def watch(picture: Image.Image, size: tuple[int, int], *args: Any, **options: Any) -> Image.Image:
+    def watch(image: Image.Image, size: tuple[int, int], *args: Any, **options: Any) -> Image.Image:
         nonlocal largest
         largest = max(largest, size[0] * size[1])
-        return resize(picture, size, *args, **options)
+        return resize(image, size, *args, **options)
 
     monkeypatch.setattr(Image.Image, "resize", watch)
     assert eval_transform(PLAIN.replace(image_size=128), resizer=resizer)(strip)[0].min() == 1
@@ -94,10 +94,10 @@ def test_a_very_long_picture_needs_little_memory(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("lying", [True, False])
-def test_the_middle_of_a_long_picture_is_shown(lying: bool) -> None:
+def test_the_middle_of_a_long_image_is_shown(lying: bool) -> None:
     ramp = np.repeat(np.arange(2001, dtype=np.float32)[:, None, None] - 900, 33, axis=1).repeat(3, axis=2)
-    picture = Image.fromarray(ramp.clip(0, 255).astype(np.uint8))  # 100 in its middle, one more in each row
-    shown = eval_transform(PLAIN, normalise=False)(picture.transpose(Image.Transpose.TRANSPOSE) if lying else picture)
+    image = Image.fromarray(ramp.clip(0, 255).astype(np.uint8))  # 100 in its middle, one more in each row
+    shown = eval_transform(PLAIN, normalise=False)(image.transpose(Image.Transpose.TRANSPOSE) if lying else image)
     along = (shown.mT if lying else shown)[0, :, 16].float()
     assert abs(along.mean() - 100) < 1
     assert abs(along[-1] - along[0] - 31 * 33 / 36) < 2  # 36 = 32 / 0.875, rounded down
@@ -121,7 +121,7 @@ def apply(transform: Any, images: list[Image.Image]) -> Tensor:
 @pytest.mark.parametrize("make", TRANSFORMS.values(), ids=TRANSFORMS)
 def test_bytes_become_the_very_numbers(make: Any, resizer: Any) -> None:
     preprocess = Preprocess(image_size=32, std=(0.21, 0.22, 0.23))
-    images = [smooth((60, 40)), smooth((40, 61), 1), make_picture((32, 32)), Image.new("L", (9, 9), 200)]
+    images = [smooth((60, 40)), smooth((40, 61), 1), make_image((32, 32)), Image.new("L", (9, 9), 200)]
     pixels = apply(make(preprocess, normalise=False, resizer=resizer), images)
     assert (pixels.shape, pixels.dtype) == ((4, 3, 32, 32), torch.uint8)
     numbers = apply(make(preprocess, resizer=resizer), images)
@@ -144,7 +144,7 @@ def test_torch_resizes_as_pillow_does_but_for_rounding(make: Any, interpolation:
     elif make is eval_transform:
         assert difference.max() <= 1
         assert (difference > 0).float().mean() < 0.01
-    else:  # Pillow squeezes tall pictures in another order; a random change may make a difference larger
+    else:  # Pillow squeezes tall images in another order; a random change may make a difference larger
         assert difference.float().mean() < 0.3
 
 
@@ -159,7 +159,7 @@ def test_to_input_takes_bytes_of_rgb_alone() -> None:
 
 
 @pytest.mark.parametrize("augment", ["crop-flip", "trivial"])
-def test_training_changes_pictures_as_the_generator_says(augment: Any) -> None:
+def test_training_changes_images_as_the_generator_says(augment: Any) -> None:
     image, transform = smooth((60, 40)), train_transform(PLAIN, augment=augment)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -205,7 +205,7 @@ def test_crops_keep_the_share_of_the_area_and_the_shape_that_are_asked_for() -> 
             shares.append(across * down / (width * height))
             ratios.append(across / down)
     assert 0.28 < min(shares) < 0.33
-    assert max(shares) > 0.6  # more does not fit a picture of this shape
+    assert max(shares) > 0.6  # more does not fit an image of this shape
     assert 0.7 < min(ratios) < 0.8
     assert 1.25 < max(ratios) < 1.4
 

@@ -17,10 +17,10 @@ CODECS = {".mp4": "libx264", ".mov": "libx264", ".mkv": "libx264", ".webm": "lib
 
 
 def shade(number, size=SIZE):
-    """A picture that says which it is by its brightness, with a bright left upper corner."""
-    picture = Image.new("RGB", size, (5 * number,) * 3)
-    picture.paste((255, 255, 255), (0, 0, 16, 8))
-    return picture
+    """An image that says which it is by its brightness, with a bright left upper corner."""
+    image = Image.new("RGB", size, (5 * number,) * 3)
+    image.paste((255, 255, 255), (0, 0, 16, 8))
+    return image
 
 
 def record(path, codec, count=COUNT, rotation=0):
@@ -40,8 +40,8 @@ def record(path, codec, count=COUNT, rotation=0):
     return path
 
 
-def brightness(picture):
-    return np.asarray(picture)[-16:, -16:].mean()
+def brightness(image):
+    return np.asarray(image)[-16:, -16:].mean()
 
 
 @pytest.mark.parametrize(("suffix", "codec"), CODECS.items())
@@ -50,8 +50,8 @@ def test_frames_come_in_order_with_number_and_time(suffix, codec, tmp_path):
     assert [frame.number for frame in frames] == list(range(COUNT))
     start = frames[0].seconds
     assert [frame.seconds - start for frame in frames] == pytest.approx([n / 10 for n in range(COUNT)], abs=2e-3)
-    assert all(frame.picture.size == SIZE and frame.picture.mode == "RGB" for frame in frames)
-    assert [brightness(frame.picture) for frame in frames] == pytest.approx([5 * n for n in range(COUNT)], abs=4)
+    assert all(frame.image.size == SIZE and frame.image.mode == "RGB" for frame in frames)
+    assert [brightness(frame.image) for frame in frames] == pytest.approx([5 * n for n in range(COUNT)], abs=4)
 
 
 @pytest.mark.parametrize(("suffix", "codec"), CODECS.items())
@@ -59,7 +59,7 @@ def test_a_frame_is_found_again(suffix, codec, tmp_path):
     path = record(tmp_path / f"clip{suffix}", codec)
     for frame in list(read_frames(path))[::-7]:
         for ticks in (frame.ticks, None, 10**9 if frame.number == COUNT - 1 else -1):
-            assert np.array_equal(read_frame(path, frame.number, ticks), frame.picture)
+            assert np.array_equal(read_frame(path, frame.number, ticks), frame.image)
     with pytest.raises(InputError, match=r"clip\.\w+' has no frame 40 any more\. Was it written anew\?"):
         read_frame(path, COUNT)
 
@@ -68,52 +68,52 @@ def test_only_part_of_a_video_is_decoded_for_one_frame(tmp_path, monkeypatch):
     path = record(tmp_path / "clip.mp4", "libx264")
     frame = list(read_frames(path))[33]
     monkeypatch.setattr("zoo.data.video.read_frames", None)  # what would begin at the beginning
-    assert np.array_equal(read_frame(path, 33, frame.ticks), frame.picture)
+    assert np.array_equal(read_frame(path, 33, frame.ticks), frame.image)
 
 
 @pytest.mark.parametrize(("rotation", "corner"), [(0, (0, 0)), (90, (0, -1)), (-90, (-1, 0)), (180, (-1, -1))])
 def test_frames_are_turned_as_the_file_says(rotation, corner, tmp_path):
     path = record(tmp_path / "clip.mp4", "libx264", count=6, rotation=rotation)
     frame = list(read_frames(path))[5]
-    pixels = np.asarray(frame.picture)
-    assert frame.picture.size == (SIZE if rotation in (0, 180) else SIZE[::-1])
+    pixels = np.asarray(frame.image)
+    assert frame.image.size == (SIZE if rotation in (0, 180) else SIZE[::-1])
     corners = {place: pixels[place].mean() for place in ((0, 0), (0, -1), (-1, 0), (-1, -1))}
     assert max(corners, key=corners.get) == (corner if abs(rotation) != 90 else (corner[1], corner[0]))
     assert np.array_equal(read_frame(path, 5, frame.ticks), pixels)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm", ".m4v"])
-def test_written_pictures_are_read_at_their_times(suffix, tmp_path):
+def test_written_images_are_read_at_their_times(suffix, tmp_path):
     times = [0.0, 0.1, 0.5, 0.54, 2.0]
     path = tmp_path / "new" / f"clip{suffix}"
     assert write_video(path, ((shade(5 * number), time) for number, time in enumerate(times))) == path
     frames = list(read_frames(path))
     assert [frame.seconds for frame in frames] == pytest.approx(times, abs=2e-3)
-    assert [brightness(frame.picture) for frame in frames] == pytest.approx([0, 25, 50, 75, 100], abs=4)
+    assert [brightness(frame.image) for frame in frames] == pytest.approx([0, 25, 50, 75, 100], abs=4)
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
 def test_odd_sides_become_even(tmp_path):
     write_video(tmp_path / "clip.mp4", [(Image.new("RGB", (33, 21), "white"), 0.0)])
     (frame,) = read_frames(tmp_path / "clip.mp4")
-    assert frame.picture.size == (34, 22)
-    assert np.asarray(frame.picture)[:20, :32].min() > 245
-    assert np.asarray(frame.picture)[-1].max() < 60
+    assert frame.image.size == (34, 22)
+    assert np.asarray(frame.image)[:20, :32].min() > 245
+    assert np.asarray(frame.image)[-1].max() < 60
 
 
 @pytest.mark.parametrize(
-    ("pictures", "text"),
+    ("images", "text"),
     [
-        ([], r"there are no pictures to write to 'clip\.mp4'"),
-        ([(shade(0), 0.0), (shade(0, (32, 32)), 1.0)], r"picture 1 .* 32 x 32 pixels at 1 s; expected 64 x 48, as the"),
-        ([(shade(0), 0.0), (shade(0), 0.0)], r"picture 1 .* at 0 s; expected .* a later time than the one before"),
+        ([], r"there are no images to write to 'clip\.mp4'"),
+        ([(shade(0), 0.0), (shade(0, (32, 32)), 1.0)], r"image 1 .* 32 x 32 pixels at 1 s; expected 64 x 48, as the"),
+        ([(shade(0), 0.0), (shade(0), 0.0)], r"image 1 .* at 0 s; expected .* a later time than the one before"),
     ],
 )
-def test_pictures_that_make_no_video_leave_the_old_one(pictures, text, tmp_path):
+def test_images_that_make_no_video_leave_the_old_one(images, text, tmp_path):
     path = tmp_path / "clip.mp4"
     path.write_bytes(b"old")
     with pytest.raises(InputError, match=text):
-        write_video(path, pictures)
+        write_video(path, images)
     assert [entry.name for entry in tmp_path.iterdir()] == ["clip.mp4"]
     assert path.read_bytes() == b"old"
 
@@ -141,7 +141,7 @@ def test_what_is_no_whole_video(tmp_path):
     cut.write_bytes(record(tmp_path / "clip.mp4", "libx264").read_bytes()[:300])
     for path, reason in (
         (text, r"no video, or a damaged one \("),
-        (sound, r"it holds no pictures, only sound or text\. Expected a video"),
+        (sound, r"it holds no images, only sound or text\. Expected a video"),
         (cut, r"no video, or a damaged one \("),
         (tmp_path, "it is a folder; expected a video"),
         (tmp_path / "gone.mp4", "there is no such file; expected a video"),
@@ -169,7 +169,7 @@ def test_a_video_that_is_damaged_in_its_middle(tmp_path):
 def test_a_playlist_reaches_no_other_place(tmp_path):
     path = tmp_path / "list.mp4"
     path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/x.ts\n#EXT-X-ENDLIST\n")
-    with pytest.raises(InputError, match=r"no video, or a damaged one|no frames|no pictures"):
+    with pytest.raises(InputError, match=r"no video, or a damaged one|no frames|no images"):
         list(read_frames(path))
 
 

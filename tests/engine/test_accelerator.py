@@ -6,7 +6,7 @@ from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
 from torch import nn
 
-from zoo.engine.accelerator import _check_launcher, _check_processes, count_own, make_accelerator
+from zoo.engine.accelerator import _check_launcher, _check_processes, count_unpadded, make_accelerator
 from zoo.errors import InputError
 
 
@@ -78,5 +78,5 @@ def test_every_image_is_some_process_s_own_once(processes, batch_size):
             loader = torch.utils.data.DataLoader(range(count), batch_size=batch_size)
             shard = prepare_data_loader(loader, num_processes=processes, process_index=process, put_on_device=False)
             who = SimpleNamespace(gradient_state=state, num_processes=processes, process_index=process)
-            own += [index for images in shard for index in images[: count_own(who, len(images))].tolist()]
+            own += [index for images in shard for index in images[: count_unpadded(who, len(images))].tolist()]
         assert sorted(own) == list(range(count))

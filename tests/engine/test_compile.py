@@ -60,17 +60,17 @@ def make_network(dropout=0.0):
         )
 
 
-def make_pictures(count=12, batch_size=4):
+def make_images(count=12, batch_size=4):
     generator = torch.Generator().manual_seed(0)
     targets = torch.arange(count) % 3
-    pictures = functional.one_hot(targets, 3).float() + 0.1 * torch.randn(count, 3, generator=generator)
-    data = torch.utils.data.TensorDataset(torch.cat([pictures, pictures.flip(1)], 1).view(count, 1, 1, 6), targets)
+    images = functional.one_hot(targets, 3).float() + 0.1 * torch.randn(count, 3, generator=generator)
+    data = torch.utils.data.TensorDataset(torch.cat([images, images.flip(1)], 1).view(count, 1, 1, 6), targets)
     return torch.utils.data.DataLoader(data, batch_size=batch_size)
 
 
 def finetune(out, network=None, loader=None, **options):
     """Train a small network on twelve rows; return its weights."""
-    network, loader = network or make_network(), loader or make_pictures()
+    network, loader = network or make_network(), loader or make_images()
     run = zoo.finetune(network, (loader, loader), out=out, **TINY | options)
     return {name: value.clone() for name, value in run.model.state_dict().items()}
 
@@ -172,7 +172,7 @@ def test_unfreezing_compiles_once_per_point(tmp_path, compilers, optimizer):
 
 
 def test_a_smaller_last_batch_is_one_graph_more_for_the_whole_run(tmp_path, compilers):
-    options = {"loader": make_pictures(10), "epochs": 6}
+    options = {"loader": make_images(10), "epochs": 6}
     found = finetune(tmp_path / "compiled", compile=True, **options)
     assert compilers[0].compilations == {"optimizer": 1, "forward": 2, "loss": 2}
     assert compilers[0].problem is None
@@ -182,7 +182,7 @@ def test_a_smaller_last_batch_is_one_graph_more_for_the_whole_run(tmp_path, comp
 def test_more_compilations_than_torch_allows_are_made(tmp_path, compilers):
     options = {"lr": {"4": 0.05, "2": 0.01, "0": 0.005, "default": 0}, "unfreeze": {"1": "2.", "2": "0."}, "epochs": 3}
     with torch._dynamo.config.patch(recompile_limit=2, accumulated_recompile_limit=2):
-        finetune(tmp_path, loader=make_pictures(10), compile=True, **options)
+        finetune(tmp_path, loader=make_images(10), compile=True, **options)
     assert compilers[0].problem is None
     assert compilers[0].compilations == {"optimizer": 3, "forward": 6, "loss": 2}
 
@@ -206,7 +206,7 @@ def test_names_are_the_plain_ones_everywhere(tmp_path, compilers):
     options = {"lr": {"4": 0.05, "default": 0}, "ema_decay": 0.9, "keep": "best", "epochs": 2}
     network = make_network()
     run = zoo.finetune(
-        network, (make_pictures(), make_pictures()), out=tmp_path, compile=True, callbacks=Keep(), **TINY | options
+        network, (make_images(), make_images()), out=tmp_path, compile=True, callbacks=Keep(), **TINY | options
     )
     names = list(make_network().state_dict())
     assert [list(state) for state in states] == [names] * 2
@@ -226,7 +226,7 @@ def test_a_run_that_was_stopped_goes_on_compiled(tmp_path, compilers, optimizer,
     whole = finetune(tmp_path / "whole", **options)
     with pytest.raises(Interrupted):
         finetune(tmp_path / "stopped", callbacks=Stop(), **options)
-    loader = make_pictures()
+    loader = make_images()
     run = zoo.resume(tmp_path / "stopped", (loader, loader), model=make_network(), progress=False)
     assert_close(run.model.state_dict(), whole, 0.0)
     assert compilers[-1].compilations == {"optimizer": 1, "forward": 1, "loss": 1}
@@ -239,7 +239,7 @@ def test_gradients_can_be_clipped_centralized_and_accumulated_and_rates_set(tmp_
             run.set_lr("0", run.rates["0"] / 2)
 
     options = {"epochs": 4, "accumulate": 2, "clip_grad_norm": clip, "gradient_centralization": True, "ema_decay": 0.5}
-    options |= {"schedule": "constant", "warmup_steps": 0, "callbacks": Halve(), "loader": make_pictures(16)}
+    options |= {"schedule": "constant", "warmup_steps": 0, "callbacks": Halve(), "loader": make_images(16)}
     options |= {"lr": {"0": 0.05, "2": {"lr": 0.02} | clip_of_one, "default": 0.05}}
     found = finetune(tmp_path / "compiled", compile=True, **options)
     assert compilers[0].problem is None
@@ -377,7 +377,7 @@ def test_an_optimizer_that_cannot_be_compiled_is_left_as_it_is(tmp_path, compile
 
 
 def test_an_optimizer_of_the_users_own_keeps_its_numbers(tmp_path, compilers, capsys):
-    loader, results = make_pictures(), []
+    loader, results = make_images(), []
     for compiled in (False, True):
         network = make_network()
         own = torch.optim.SGD(network.parameters(), lr=0.05)

@@ -7,7 +7,7 @@ from zoo.data.user_loaders import UserLoader
 from zoo.engine.accelerator import make_accelerator
 from zoo.engine.frozen.policy import HeadOnly
 from zoo.engine.frozen.shards import KeptFeatures
-from zoo.engine.inputs import LoaderBatches, place_features, supply_loaders
+from zoo.engine.inputs import LoaderBatches, inputs_of_loaders, place_features
 from zoo.errors import InputError
 from zoo.optim.freeze import apply_plan
 from zoo.progress import Progress
@@ -39,16 +39,16 @@ def test_loaders_are_taken_as_they_come_and_started_anew_or_from_a_batch_on():
     assert [facts for facts, _ in batches.epoch(7, start_batch=1)] == [("b", 2, 7, 1)]
     pairs = torch.utils.data.TensorDataset(torch.zeros(4, 3), torch.tensor([0, 1, 1, 0]))
     loader, model = torch.utils.data.DataLoader(pairs, batch_size=2), torch.nn.Linear(3, 1)
-    made = supply_loaders(model, {"train": UserLoader(loader, "train", ("a", "b"))}, make_accelerator("cpu"))
+    made = inputs_of_loaders(model, {"train": UserLoader(loader, "train", ("a", "b"))}, make_accelerator("cpu"))
     assert (made.network, made.val, len(made.train)) == (model, None, 2)
     assert [targets.tolist() for _, targets in made.train] == [[0, 1], [1, 0]]
     assert made.wrap(model) is model
     swapped = UserLoader(loader, "train", ("b", "a"), ("a", "b"), {0: 1, 1: 0})
-    turned = supply_loaders(model, {"train": swapped}, make_accelerator("cpu"))
+    turned = inputs_of_loaders(model, {"train": swapped}, make_accelerator("cpu"))
     assert [targets.tolist() for _, targets in turned.train] == [[1, 0], [0, 1]]
 
 
-def test_a_frozen_trunk_gives_features_and_only_the_head_runs(data):
+def test_a_frozen_backbone_gives_features_and_only_the_head_runs(data):
     model, made = supply(data)
     assert isinstance(made.network, HeadOnly)
     assert made.network.engine is None
@@ -62,7 +62,7 @@ def test_a_frozen_trunk_gives_features_and_only_the_head_runs(data):
 
 
 @pytest.mark.parametrize("fields", [{"augment": "crop-flip"}, {"cache": "off"}, {"epochs": 1}])
-def test_a_frozen_trunk_is_run_by_an_engine_where_features_are_not_kept(data, fields, tmp_path, monkeypatch):
+def test_a_frozen_backbone_is_run_by_an_engine_where_features_are_not_kept(data, fields, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # where no other test has kept any
     model, made = supply(data, **{"warmup_epochs": 0.0} | fields)
     assert isinstance(made.network, HeadOnly)
@@ -74,7 +74,7 @@ def test_a_frozen_trunk_is_run_by_an_engine_where_features_are_not_kept(data, fi
 
 
 @pytest.mark.parametrize("mode", ["full", "low_lr"])
-def test_a_trunk_that_learns_is_the_network(data, mode):
+def test_a_backbone_that_learns_is_the_network(data, mode):
     model, made = supply(data, mode=mode)
     assert made.network is made.wrap(model) is model
     images, _ = next(made.train.epoch(0))
@@ -111,7 +111,7 @@ def test_views_come_again(data):
 
 
 def test_features_that_cannot_be_kept_are_refused_when_asked_for(data):
-    with pytest.raises(InputError, match=r"cache='memory' is not possible: the trunk learns \(conv1"):
+    with pytest.raises(InputError, match=r"cache='memory' is not possible: the backbone learns \(conv1"):
         supply(data, mode="full", cache="memory")
     with pytest.raises(InputError, match=r"cache='disk' is not possible: the images are changed anew"):
         supply(data, augment="crop-flip", cache="disk")

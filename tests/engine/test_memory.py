@@ -11,12 +11,12 @@ from zoo.engine.memory import (
     Peak,
     RunningStatistics,
     choose_size,
-    find_chunk_size,
+    find_micro_batch_size,
     is_out_of_memory,
     measure_free_memory,
     peak_memory,
+    preserve_state,
     release_memory,
-    undisturbed,
 )
 from zoo.errors import InputError, TrainingError
 from zoo.models.build import get
@@ -91,7 +91,7 @@ def test_a_model_can_be_tried_without_a_trace():
     gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     modes = {name: module.training for name, module in model.named_modules()}
     state = torch.get_rng_state()
-    with undisturbed(model):
+    with preserve_state(model):
         assert all(parameter.grad is None for parameter in model.parameters())
         model.train()
         model(images(4)).sum().backward()
@@ -110,7 +110,7 @@ def test_a_model_is_put_back_after_an_error():
     model = Net()
 
     def fail():
-        with undisturbed(model):
+        with preserve_state(model):
             model(images(4)).sum().backward()
             raise ValueError("boom")
 
@@ -149,25 +149,25 @@ def hold(mib_per_image, fixed=0, log=None):
 
 def test_on_the_cpu_a_line_through_two_small_sizes_decides():
     log = []
-    found = find_chunk_size(hold(8, 24, log), 32, device=CPU, free_memory=200 * MIB, margin=0.1)
+    found = find_micro_batch_size(hold(8, 24, log), 32, device=CPU, free_memory=200 * MIB, margin=0.1)
     assert set(log) == {2, 8}  # and never more, which the system might not survive
     assert found.size == 16  # (180 - 24) / 8 = 19.5, and 16 divides 32
-    assert found.text.startswith("chunks of 16 of 32 images: 0.0")
+    assert found.text.startswith("micro-batches of 16 of 32 images: 0.0")
     assert found.text.endswith("; 0.20 GiB are free")
 
 
 def test_a_batch_that_fits_stays_whole():
-    found = find_chunk_size(hold(1), 16, device=CPU)
+    found = find_micro_batch_size(hold(1), 16, device=CPU)
     assert found.size == 16
     assert found.text.startswith("the whole batch of 16 images: ")
-    assert find_chunk_size(hold(1), 1, device=CPU).size == 1
-    assert find_chunk_size(lambda count: None, 3, device=CPU).size == 3
+    assert find_micro_batch_size(hold(1), 1, device=CPU).size == 1
+    assert find_micro_batch_size(lambda count: None, 3, device=CPU).size == 3
     log = []
-    assert find_chunk_size(hold(16, log=log), 32, device=CPU, free_memory=80 * MIB).size == 4
+    assert find_micro_batch_size(hold(16, log=log), 32, device=CPU, free_memory=80 * MIB).size == 4
     assert set(log) == {2}
     with pytest.raises(TrainingError, match=r"not even one image fits into memory \(.* GiB each; 0\.01 GiB are free\)"):
-        find_chunk_size(hold(30), 8, device=CPU, free_memory=10 * MIB)
-    found = find_chunk_size(hold(8, 24), 24, device=CPU, free_memory=260 * MIB, reserve=60 * MIB)
+        find_micro_batch_size(hold(30), 8, device=CPU, free_memory=10 * MIB)
+    found = find_micro_batch_size(hold(8, 24), 24, device=CPU, free_memory=260 * MIB, reserve=60 * MIB)
     assert found.size == 12  # (234 - 60 - 24) / 8 = 18.75; without the 60 all 24 fit
     assert " + 0.06 GiB later for the optimizer; " in found.text
 
@@ -176,7 +176,7 @@ def test_a_batch_that_fits_stays_whole():
 def test_settings_out_of_range_are_told(options):
     settings = {"batch_size": 4, **options}
     with pytest.raises(InputError, match=r"expected 1 or more, a number from 0 to below 1, and 0 or more"):
-        find_chunk_size(hold(1), device=CPU, **settings)
+        find_micro_batch_size(hold(1), device=CPU, **settings)
 
 
 class Card:
@@ -204,7 +204,7 @@ class Card:
 )
 def test_on_a_gpu_sizes_are_tried(monkeypatch, batch, size):
     card = Card(monkeypatch, size=3000, each=100)  # 0.9 of the 2900 that are not taken: 26 images
-    found = find_chunk_size(card.step, batch, device=CUDA)
+    found = find_micro_batch_size(card.step, batch, device=CUDA)
     assert found.size == size
     assert card.log[0] == batch
     assert len(card.log) <= 6
@@ -213,16 +213,16 @@ def test_on_a_gpu_sizes_are_tried(monkeypatch, batch, size):
 
 def test_a_gpu_too_small_or_with_room_kept_for_the_optimizer(monkeypatch):
     with pytest.raises(TrainingError, match=r"not even one image fits .*Make images smaller"):
-        find_chunk_size(Card(monkeypatch, size=3000, each=5000).step, 16, device=CUDA)
+        find_micro_batch_size(Card(monkeypatch, size=3000, each=5000).step, 16, device=CUDA)
     card = Card(monkeypatch, size=3000, each=100)
-    assert find_chunk_size(card.step, 32, device=CUDA, reserve=1500).size == 8
-    assert find_chunk_size(card.step, 32, device=CUDA, free_memory=500, margin=0).size == 4
+    assert find_micro_batch_size(card.step, 32, device=CUDA, reserve=1500).size == 8
+    assert find_micro_batch_size(card.step, 32, device=CUDA, free_memory=500, margin=0).size == 4
 
 
 @pytest.mark.parametrize(("batch_size", "least"), [(1, 1), (2, 2), (3, 2), (16, 2)])
 def test_on_the_cpu_a_single_image_is_tried_only_if_a_batch_has_no_more(batch_size, least):
     tried = []
-    assert find_chunk_size(tried.append, batch_size, device=CPU, free_memory=2**40).size == batch_size
+    assert find_micro_batch_size(tried.append, batch_size, device=CPU, free_memory=2**40).size == batch_size
     assert min(tried) == least
 
 
@@ -234,7 +234,7 @@ def test_errors_of_a_step_that_is_tried_are_not_hidden(monkeypatch):
 
     for device in (CPU, CUDA):
         with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-            find_chunk_size(fail, 8, device=device)
+            find_micro_batch_size(fail, 8, device=device)
     assert card.log == []
 
 

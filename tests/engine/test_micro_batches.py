@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from zoo.engine.micro_batches import Chunks, count_images, split_batch
+from zoo.engine.micro_batches import MicroBatchSize, count_images, split_batch
 from zoo.errors import InputError, TrainingError
 from zoo.tasks.detection.batches import BoxTargets
 
@@ -61,7 +61,7 @@ def test_targets_that_cannot_be_told_apart_are_told(targets, found):
 
 def test_halving_tells_the_new_size_and_ends_at_one_image():
     told = []
-    chunks = Chunks(on_halved=told.append)
+    chunks = MicroBatchSize(on_halved=told.append)
     for used in (32, 9, 5, 3, 2):
         chunks.halve(used)
     assert told == [16, 5, 3, 2, 1]
@@ -70,10 +70,10 @@ def test_halving_tells_the_new_size_and_ends_at_one_image():
         TrainingError, match=r"single image in the network \(CUDA out of memory\)\. Make images smaller"
     ):
         chunks.halve(1, "CUDA out of memory.\nTried to allocate 2 GiB")
-    Chunks().halve(4)  # nobody has to be told
+    MicroBatchSize().halve(4)  # nobody has to be told
 
 
 @pytest.mark.parametrize("size", [0, -1, 2.0, "auto", True])
 def test_a_size_is_a_number_of_images(size):
-    with pytest.raises(InputError, match=r"the size of a chunk is .*; expected an integer, 1 or more, or None"):
-        Chunks(size)
+    with pytest.raises(InputError, match=r"the size of a micro-batch is .*; expected an integer, 1 or more, or None"):
+        MicroBatchSize(size)

@@ -69,7 +69,7 @@ def content(hub: HubServer, name: str, repo: str = REPO) -> str:
 
 
 def send(source: Any, repo: str = REPO, **options: Any) -> Push:
-    return push(source, repo, say=[].append, **({"token": "hf_writer"} | options))
+    return push(source, repo, log=[].append, **({"token": "hf_writer"} | options))
 
 
 def refusal(run: Any, **options: Any) -> str:
@@ -101,7 +101,7 @@ class TestHub(ExporterContract):
 
 def test_a_run_goes_and_comes_back_bit_by_bit(hub: HubServer, trained: Path) -> None:
     lines: list[str] = []
-    sent = push(trained, REPO, token="hf_writer", say=lines.append)
+    sent = push(trained, REPO, token="hf_writer", log=lines.append)
     assert published(hub) == FILES | DRAWN
     assert sent.commit == hub.store.resolve(REPO, "main")[0]
     assert (sent.address, sent.created, sent.revision) == (f"{hub.endpoint}/{REPO}", True, "main")
@@ -159,7 +159,7 @@ def test_what_goes_is_told_before_the_first_request(hub: HubServer, run: Path) -
         assert not hub.requests
         return False
 
-    made = push(run, REPO, say=lines.append, confirm=confirm)
+    made = push(run, REPO, log=lines.append, confirm=confirm)
     assert asked == [len(lines)] == [1 + len(FILES) + 3]
     assert lines[0] == f"to {hub.endpoint}/{REPO} (private if it is new):"
     told = {line.split()[0]: line.split()[1:] for line in lines[1 : 1 + len(FILES)]}
@@ -167,7 +167,7 @@ def test_what_goes_is_told_before_the_first_request(hub: HubServer, run: Path) -
     assert told["model.safetensors"] == ["1.5", "MB"]
     assert lines[-3].split()[:2] == [str(len(FILES)), "files"]
     assert lines[-2] == "licence of the weights: none stated"
-    assert lines[-1].startswith("note: some pictures show images of the data")
+    assert lines[-1].startswith("note: some plots show images of the data")
     assert made.commit is None
     assert str(made) == f"nothing was sent to {hub.endpoint}/{REPO}"
 
@@ -186,14 +186,14 @@ def test_a_second_push_is_a_second_commit_without_what_is_old(hub: HubServer, ru
     hub.add(REPO, {"notes.txt": b"mine", **stored(hub)})
     (run / "evaluation.json").unlink()
     hub.requests.clear()
-    second = send(run, pictures=False, message="without pictures")
+    second = send(run, plots=False, message="without plots")
     assert first.commit != second.commit
     assert second.created is False
     kept = {name for name in FILES if not name.startswith("pictures/")} - {"evaluation.json"}
     assert published(hub) == kept | {"notes.txt"}, "what is not ours stays"
     assert hub.count("PUT /upload") == 0, "the weights are there already"
     lines: list[str] = []
-    assert push(run, REPO, pictures=False, token="hf_writer", say=lines.append).commit == second.commit
+    assert push(run, REPO, plots=False, token="hf_writer", log=lines.append).commit == second.commit
     assert lines[-2] == "every file is there already; no commit was made"
 
 

@@ -10,7 +10,7 @@ from zoo.errors import WeightsError
 from zoo.files import download as web_file
 from zoo.files.download import fetch_url, has_content, probe_url
 
-CONTENT = bytes(range(256)) * 20_000  # 5 MB: several chunks
+CONTENT = bytes(range(256)) * 20_000  # 5 MB: several micro-batches
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 

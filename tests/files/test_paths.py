@@ -75,7 +75,7 @@ class TestTheHomeFolder:
         assert len(zoo.load(kind("~/run")).predict(kind("~/images/val"))) == 6
         assert zoo.load_preset(kind("~/mine.yaml")).model == TINY
         assert zoo.open_data(kind("~/images")).classes
-        assert zoo.push(kind("~/run"), "org/name", dry_run=True, say=lambda _: None).commit is None
+        assert zoo.push(kind("~/run"), "org/name", dry_run=True, log=lambda _: None).commit is None
 
     def test_files_are_written_there(self, home, kind):
         zoo.plan(zoo.get(TINY, num_classes=2)).plot(kind(f"~/{kind.__name__}.png"))

@@ -37,7 +37,7 @@ class ClassifierContract:
         assert model.num_classes == self.classes == len(model.classes)
         assert not model.training
 
-    def test_forward_is_head_of_trunk(self, model, images):
+    def test_forward_is_head_of_backbone(self, model, images):
         assert torch.equal(model(images), model.run_head(model.run_backbone(images)))
         assert torch.equal(model(images), model.get_head()(model.get_backbone()(images)))
 
@@ -46,7 +46,7 @@ class ClassifierContract:
         assert torch.equal(model(images), network(images))
         assert list(model.state_dict()) == list(network.state_dict())
 
-    def test_exactly_the_parameters_outside_the_head_belong_to_the_trunk(self, model, images):
+    def test_exactly_the_parameters_outside_the_head_belong_to_the_backbone(self, model, images):
         model.trunk(images).sum().backward()
         for name, parameter in model.named_parameters():
             assert (parameter.grad is None) == name.startswith(model.head_prefixes), name
@@ -112,7 +112,7 @@ class ClassifierContract:
         assert loaded.config | {"origin": None} == model.config | {"origin": None}
         assert loaded.config["origin"]["pretrained"] == str(tmp_path)
 
-    def test_a_new_class_count_makes_a_new_head_and_keeps_the_trunk(self, model, images, tmp_path):
+    def test_a_new_class_count_makes_a_new_head_and_keeps_the_backbone(self, model, images, tmp_path):
         RunFolder(tmp_path).save_model(model, model.state_dict())
         other = zoo.get(self.name, pretrained=tmp_path, num_classes=self.classes + 2)
         assert other.num_classes == self.classes + 2

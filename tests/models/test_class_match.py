@@ -78,15 +78,15 @@ def knowing(*names: str) -> Any:
     return model
 
 
-def picture(name: str) -> Image.Image:
+def image(name: str) -> Image.Image:
     return Image.new("RGB", (8, 8), tuple(round(255 * part) for part in COLOURS[name]))
 
 
-class Pictures(Dataset[Any]):
-    """Two pictures of each class, as torchvision's sets give them."""
+class Images(Dataset[Any]):
+    """Two images of each class, as torchvision's sets give them."""
 
     def __init__(self, *names: str, known: bool = True, shuffled: bool = False) -> None:
-        self.samples = [(picture(name), number) for number, name in enumerate(names) for _ in range(2)]
+        self.samples = [(image(name), number) for number, name in enumerate(names) for _ in range(2)]
         if known:
             self.classes = list(names)
 
@@ -99,7 +99,7 @@ class Pictures(Dataset[Any]):
 
 def numbers_of(*names: str) -> Any:
     """Integers that are the names of classes."""
-    data = Pictures(*names, known=False)
+    data = Images(*names, known=False)
     data.samples = [(image, int(names[number])) for image, number in data.samples]
     return data
 
@@ -114,7 +114,7 @@ def loader_of(*names: str, known: bool = True) -> Any:
 
 def encoded(name: str) -> dict[str, Any]:
     stream = BytesIO()
-    picture(name).save(stream, "PNG")
+    image(name).save(stream, "PNG")
     return {"bytes": stream.getvalue(), "path": None}
 
 
@@ -132,14 +132,14 @@ def folder_of(root: Any, *names: str) -> Any:
             for number in range(2):
                 path = root / split / name / f"{number}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                picture(name).save(path)
+                image(name).save(path)
     return root
 
 
 KINDS: dict[str, Any] = {
-    "data set": lambda root, names: (Pictures(*names), Pictures(*names)),
-    "subset": lambda root, names: (Subset(Pictures(*names), range(2 * len(names))), Pictures(*names)),
-    "concat": lambda root, names: (ConcatDataset([Pictures(*names)] * 2), Pictures(*names)),
+    "data set": lambda root, names: (Images(*names), Images(*names)),
+    "subset": lambda root, names: (Subset(Images(*names), range(2 * len(names))), Images(*names)),
+    "concat": lambda root, names: (ConcatDataset([Images(*names)] * 2), Images(*names)),
     "loader": lambda root, names: (loader_of(*names), loader_of(*reversed(names))),
     "loaders by name": lambda root, names: {"train": loader_of(*names), "val": loader_of(*names)},
     "class labels": lambda root, names: (table_of(*names), table_of(*reversed(names))),
@@ -214,9 +214,7 @@ def test_numbers_without_names_mean_the_classes_of_their_digits() -> None:
     assert model.classes[:4] == ("0", "1", "10", "2")
 
 
-@pytest.mark.parametrize(
-    "data", [Pictures("red", "green", "blue", known=False), loader_of("red", "green", known=False)]
-)
+@pytest.mark.parametrize("data", [Images("red", "green", "blue", known=False), loader_of("red", "green", known=False)])
 def test_numbers_without_names_are_refused_by_names(data: Any) -> None:
     model = knowing("red", "green", "blue")
     text = r"are numbers without names, and the classes of the model have names: 'red', .* zoo\.open_data\("
@@ -233,18 +231,18 @@ def test_a_new_model_takes_the_names_of_the_data_in_its_own_order() -> None:
     model = zoo.get("nearest_colour", num_classes=3)
     before = model.head.weight.detach().clone()
     told: list[str] = []
-    match_classes(model, zoo.open_data((Pictures("red", "green", "blue"),) * 2), told.append)
+    match_classes(model, zoo.open_data((Images("red", "green", "blue"),) * 2), told.append)
     assert (model.classes, told) == (("red", "green", "blue"), [])
     assert torch.equal(model.head.weight, before)
     model = zoo.get("nearest_colour", classes=["green", "red", "blue"])
-    opened = zoo.open_data((Pictures("red", "green", "blue"),) * 2, like=names_of(model))
+    opened = zoo.open_data((Images("red", "green", "blue"),) * 2, like=names_of(model))
     match_classes(model, opened, print)
     assert model.classes == opened.classes == ("green", "red", "blue")
 
 
 def test_outputs_of_no_common_class_are_made_anew() -> None:
     model, told = knowing("red", "green", "blue"), []  # type: ignore[var-annotated]
-    match_classes(model, zoo.open_data((Pictures("grey", "0", "1"),) * 2), told.append)
+    match_classes(model, zoo.open_data((Images("grey", "0", "1"),) * 2), told.append)
     assert told == ["outputs by name: 'grey', '0', '1' are new; 'red', 'green', 'blue' are left out"]
     assert torch.equal(model.head.weight, zoo.get("nearest_colour", num_classes=3).head.weight)
     with pytest.raises(InputError, match=r"the data has 2 classes and the model 3 outputs\. Make the model with"):

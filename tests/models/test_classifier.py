@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import zoo
-from image_files import make_picture, write_picture
+from image_files import make_image, write_image
 from plan_nets import plan_lrs
 from zoo.data.transforms import Preprocess, eval_transform
 from zoo.engine.frozen.folding import fold_norms
@@ -49,14 +49,14 @@ def model():
     return made.eval()
 
 
-PICTURE = make_picture((20, 16))
-PIXELS = np.asarray(PICTURE)
+IMAGE = make_image((20, 16))
+PIXELS = np.asarray(IMAGE)
 PLANES = torch.tensor(PIXELS).permute(2, 0, 1)
 
 
-def test_all_forms_of_a_picture_give_the_same_answer(model, tmp_path):
-    path = write_picture(tmp_path / "a.png", (20, 16))
-    (expected,) = model.predict(PICTURE)
+def test_all_forms_of_a_image_give_the_same_answer(model, tmp_path):
+    path = write_image(tmp_path / "a.png", (20, 16))
+    (expected,) = model.predict(IMAGE)
     assert expected.source == "image 0"
     for source in (PIXELS, PLANES, PLANES.float() / 255, path, str(path), path.read_bytes()):
         (answer,) = model.predict(source)
@@ -66,12 +66,12 @@ def test_all_forms_of_a_picture_give_the_same_answer(model, tmp_path):
 
 
 def test_the_answer_is_that_of_the_network_on_the_weights_preprocessing(model):
-    logits = model(eval_transform(model.preprocess)(PICTURE)[None])[0]
-    (answer,) = model.predict(PICTURE)
+    logits = model(eval_transform(model.preprocess)(IMAGE)[None])[0]
+    (answer,) = model.predict(IMAGE)
     assert dict(zip(answer.names, answer.probabilities, strict=True)) == pytest.approx(
         dict(zip(model.classes, logits.softmax(0).tolist(), strict=True))
     )
-    (smaller,) = model.predict(PICTURE, image_size=8)
+    (smaller,) = model.predict(IMAGE, image_size=8)
     assert smaller.probabilities != pytest.approx(answer.probabilities, abs=1e-6)
     assert model.preprocess.image_size == 16
 
@@ -80,31 +80,31 @@ def test_the_answer_is_that_of_the_network_on_the_weights_preprocessing(model):
 def test_four_dimensions_are_a_batch(model, batch):
     answers = model.predict(batch)
     assert [answer.source for answer in answers] == ["image 0", "image 1"]
-    for answer, picture in zip(answers, (PIXELS, PIXELS[::-1]), strict=True):
-        assert answer.probabilities == pytest.approx(model.predict(picture)[0].probabilities, abs=1e-6)
+    for answer, image in zip(answers, (PIXELS, PIXELS[::-1]), strict=True):
+        assert answer.probabilities == pytest.approx(model.predict(image)[0].probabilities, abs=1e-6)
 
 
 def test_a_list_or_a_folder_may_mix_files_of_any_kind(model, tmp_path):
-    path = write_picture(tmp_path / "folder" / "a.png", seed=1)
-    sources = [PICTURE, path, torch.stack([PLANES, PLANES]), path.parent, PIXELS]
+    path = write_image(tmp_path / "folder" / "a.png", seed=1)
+    sources = [IMAGE, path, torch.stack([PLANES, PLANES]), path.parent, PIXELS]
     answers = model.predict(sources, batch_size=4)
     assert [answer.source for answer in answers] == ["image 0", str(path), "image 2", "image 3", str(path), "image 5"]
     for answer, other in zip(answers, model.predict(tuple(sources), batch_size=1), strict=True):
         assert answer.probabilities == pytest.approx(other.probabilities, abs=1e-6)
-    paths = [write_picture(tmp_path / "all" / name) for name in ("a/1.png", "a/2.png", "b.png", ".hidden.png")]
+    paths = [write_image(tmp_path / "all" / name) for name in ("a/1.png", "a/2.png", "b.png", ".hidden.png")]
     assert [answer.source for answer in model.predict(tmp_path / "all")] == list(map(str, paths[:3]))
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"holds no files\. Expected images to predict"):
         model.predict(tmp_path / "empty")
 
 
-@pytest.mark.parametrize("source", [PICTURE, "gone.png"])
+@pytest.mark.parametrize("source", [IMAGE, "gone.png"])
 def test_the_mode_of_every_module_is_restored(model, source):
-    expected = model.predict(PICTURE)
+    expected = model.predict(IMAGE)
     model.train()
     model.conv.eval()
     before = copy.deepcopy(model.state_dict())
-    if source is PICTURE:
+    if source is IMAGE:
         assert model.predict(source) == expected  # in eval mode meanwhile
     else:
         with pytest.raises(InputError):
@@ -127,7 +127,7 @@ def test_predictions_are_readable_and_as_many_as_asked(model):
     answer = Prediction("a.png", ("cat", "dog"), (0.75, 0.25))
     assert str(answer) == "a.png: cat 75.0%, dog 25.0%"
     assert (answer.name, answer.probability) == ("cat", 0.75)
-    assert model.predict(PICTURE, top_k=2)[0].names == model.predict(PICTURE, top_k=9)[0].names[:2]
+    assert model.predict(IMAGE, top_k=2)[0].names == model.predict(IMAGE, top_k=9)[0].names[:2]
 
 
 def test_counts_and_prefix_are_those_of_the_head(model):
@@ -200,7 +200,7 @@ def test_a_fused_copy_gives_the_same_and_shares_nothing(model):
     model.eval()
     assert torch.allclose(other(images), model(images), rtol=1e-5, atol=1e-6)
     assert torch.allclose(other.__dict__["network"](images), model(images), rtol=1e-5, atol=1e-6)
-    assert other.predict(PICTURE)[0].names == model.predict(PICTURE)[0].names
+    assert other.predict(IMAGE)[0].names == model.predict(IMAGE)[0].names
     model, images = build_timm("convnext_atto", num_classes=2).eval(), torch.randn(1, 3, 32, 32)
     assert torch.equal(fused(model)(images), model(images))
 
@@ -253,10 +253,10 @@ def test_without_a_name_for_each_output_nothing_is_named(classes):
     model = Classifier(Net())
     model.classes = classes
     with pytest.raises(InputError, match=rf"3 outputs and {len(classes)} class names\. Give it one name for each"):
-        model.predict(make_picture(), image_size=32)
+        model.predict(make_image(), image_size=32)
     model.classes = ["a", "b", "c"]
     assert model.classes == ("a", "b", "c")
-    assert set(model.predict(make_picture(), image_size=32)[0].names) == {"a", "b", "c"}
+    assert set(model.predict(make_image(), image_size=32)[0].names) == {"a", "b", "c"}
 
 
 def test_the_order_of_layers_is_that_of_timm():

@@ -157,7 +157,7 @@ def test_an_old_file_of_timm_has_its_facts_at_the_top():
         ({"preprocess": {"image_size": 64}}, "preprocess: mean, std, interpolation, crop_pct, crop_mode missing"),
         (
             {"preprocess": OWN["preprocess"] | {"crop_pct": 1e-6}},
-            "crop_pct is 1e-06 with an image_size of 64; expected pictures resized to at most 8192 pixels",
+            "crop_pct is 1e-06 with an image_size of 64; expected images resized to at most 8192 pixels",
         ),
         ({"preprocess": OWN["preprocess"] | {"mean": [0, 0, 10**400]}}, "mean is .*; expected three numbers"),
         ({"licence": 5}, "licence: Input should be a valid string"),

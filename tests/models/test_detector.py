@@ -18,7 +18,7 @@ from zoo.errors import InputError
 from zoo.models.detector import Detector, FusedCopy
 from zoo.tasks.detection.postprocess import Postprocess, Predictions
 
-BOX = (12, 5, 36, 25)  # of the coloured thing on every picture
+BOX = (12, 5, 36, 25)  # of the coloured thing on every image
 SIZE = (60, 40)
 LETTERBOX = Letterbox(canvas_size=(96, 128), content_size=(90, 120))
 COLOURS = {"red": (255, 0, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
@@ -82,13 +82,13 @@ def fusing(monkeypatch):
 
 
 def draw(colour="red", box=BOX, size=SIZE):
-    picture = Image.new("RGB", size)
-    picture.paste(COLOURS[colour], box)
-    return picture
+    image = Image.new("RGB", size)
+    image.paste(COLOURS[colour], box)
+    return image
 
 
 def check(result, name, box=BOX, near=1.0):
-    """One thing of this name, at this place to one pixel or so of the picture."""
+    """One thing of this name, at this place to one pixel or so of the image."""
     assert result.names == (name,)
     assert result.boxes.shape == (1, 4)
     assert (result.boxes.dtype, result.scores.dtype, result.labels.dtype) == (np.float32, np.float32, np.int64)
@@ -105,7 +105,7 @@ LETTERBOXES = [
 
 @pytest.mark.parametrize("letterbox", LETTERBOXES)
 @pytest.mark.parametrize("colour", COLOURS)
-def test_boxes_are_in_pixels_of_the_picture(letterbox, colour):
+def test_boxes_are_in_pixels_of_the_image(letterbox, colour):
     (result,) = Finder(letterbox).predict(draw(colour))
     check(result, colour)
     assert result.size == (40, 60)
@@ -128,15 +128,15 @@ def test_weights_that_know_other_values():
     assert not Finder(letterbox.replace(std=(300.0,) * 3)).predict(draw("red"))[0]  # nothing is above 0.7 any more
 
 
-def save(picture, path, **options):
-    picture.save(path, **options)
+def save(image, path, **options):
+    image.save(path, **options)
     return path
 
 
-def turned(picture):
+def turned(image):
     exif = Image.Exif()
     exif[0x112] = 6  # to be turned clockwise
-    return picture.transpose(Image.Transpose.ROTATE_90), exif
+    return image.transpose(Image.Transpose.ROTATE_90), exif
 
 
 def test_files_of_every_kind(model, tmp_path):
@@ -160,17 +160,17 @@ def test_files_of_every_kind(model, tmp_path):
     for result, (path, colour) in zip(results, cases, strict=True):
         check(result, colour, near=1.5)
         assert result.source == str(path)
-        assert (result.size, result.picture.size) == ((40, 60), (60, 40))
+        assert (result.size, result.image.size) == ((40, 60), (60, 40))
 
 
-def test_pictures_that_are_turned_tiny_or_very_long(model, tmp_path):
-    """A picture in memory may still carry the mark by which it was turned when it was read."""
+def test_images_that_are_turned_tiny_or_very_long(model, tmp_path):
+    """An image in memory may still carry the mark by which it was turned when it was read."""
     lying, exif = turned(draw("red"))
     with Image.open(save(lying, tmp_path / "a.png", exif=exif)) as opened:
         for stream in (False, True):
             (result,) = model.predict([opened], stream=stream)
             check(result, "red")
-            assert result.picture.size == result.draw().size == SIZE
+            assert result.image.size == result.draw().size == SIZE
     (result,) = model.predict(Image.new("RGB", (1, 1), "white"))
     check(result, "white", (0, 0, 1, 1), near=1e-6)
     (nothing,) = model.predict(Image.new("RGB", (1, 1), "black"))
@@ -188,7 +188,7 @@ def test_everything_in_memory(model, tmp_path):
         (result,) = model.predict(source)
         check(result, "red")
         assert result.source == (str(path) if isinstance(source, (str, Path)) else "image 0")
-        assert np.array_equal(result.picture, pixels)
+        assert np.array_equal(result.image, pixels)
     for batch in (np.stack([pixels, pixels[::-1]]), torch.stack([planes, planes.flip(1)])):
         first, second = model.predict(batch)
         check(first, "red")
@@ -223,12 +223,12 @@ def test_a_video_gives_a_result_for_each_frame(stream, model, video):
     assert {result.source for result in results} == {str(video)}
     for number, result in list(enumerate(results))[::5]:
         check(result, "red", (2 * number, 10, 2 * number + 20, 30), near=2.5)
-        pixels = np.asarray(result.picture)
+        pixels = np.asarray(result.image)
         assert pixels[20, 2 * number + 10] == pytest.approx([255, 0, 0], abs=12)
     assert isinstance(results[0].item, Image.Image) is stream
 
 
-def test_a_stream_reads_pictures_when_they_are_asked_for(model, video, monkeypatch):
+def test_a_stream_reads_images_when_they_are_asked_for(model, video, monkeypatch):
     frames, decode = [], zoo.data.video._upright
     monkeypatch.setattr("zoo.models.detector.THREADS", 1)
     monkeypatch.setattr("zoo.data.video._upright", lambda frame: frames.append(frame.pts) or decode(frame))
@@ -247,7 +247,7 @@ def test_files_are_kept_by_name_unless_they_are_streamed(model, tmp_path):
     path = save(draw("red"), tmp_path / "a.png")
     (listed,), (streamed,) = model.predict(path), model.predict(path, stream=True)
     path.unlink()
-    assert streamed.picture.size == SIZE
+    assert streamed.image.size == SIZE
     with pytest.raises(InputError, match=r"a\.png': there is no such file"):
         listed.draw()
 
@@ -262,11 +262,11 @@ def test_thresholds_and_overlap_are_the_models_own_unless_given(model):
     assert model.predict(both)[0].names == ("red",)
     assert model.predict(both, conf=0.1)[0].names == ("red", "blue")
     assert model.postprocess == Postprocess(conf=0.8)
-    picture = draw("red", (0, 0, 60, 40))
-    picture.paste(COLOURS["blue"], (2, 2, 58, 38))
+    image = draw("red", (0, 0, 60, 40))
+    image.paste(COLOURS["blue"], (2, 2, 58, 38))
     model.postprocess = Postprocess(class_agnostic=True)
-    assert model.predict(picture)[0].names == ("red",)  # IoU 0.84
-    assert model.predict(picture, iou=0.9)[0].names == ("red", "blue")
+    assert model.predict(image)[0].names == ("red",)  # IoU 0.84
+    assert model.predict(image, iou=0.9)[0].names == ("red", "blue")
 
 
 def test_another_canvas(model):
@@ -307,12 +307,12 @@ def test_options_out_of_range_are_told_at_once(options, text, stream, model):
         (0, r"it is of the type int; expected a path"),
     ],
 )
-def test_sources_that_are_no_pictures(source, text, model):
+def test_sources_that_are_no_images(source, text, model):
     with pytest.raises(InputError, match=text):
         model.predict(source)
 
 
-def test_a_damaged_picture_ends_a_stream_after_those_before_it(model, tmp_path):
+def test_a_damaged_image_ends_a_stream_after_those_before_it(model, tmp_path):
     good, bad = save(draw("red"), tmp_path / "a.jpg"), tmp_path / "b.jpg"
     bad.write_bytes(good.read_bytes()[:-200])
     results = model.predict([good, bad], stream=True, batch_size=1)
@@ -321,7 +321,7 @@ def test_a_damaged_picture_ends_a_stream_after_those_before_it(model, tmp_path):
         next(results)
 
 
-def test_what_lies_beside_the_picture_is_left_out():
+def test_what_lies_beside_the_image_is_left_out():
     """With a white border the network finds the border, too; clipped, nothing of that is left inside."""
     letterbox = Letterbox(canvas_size=(96, 96), content_size=(48, 96), position="top-left", fill=255)
     (result,) = Finder(letterbox).predict(Image.new("RGB", (96, 48), "black"))

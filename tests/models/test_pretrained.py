@@ -74,7 +74,7 @@ def same(model, network):
 
 
 @torch.no_grad()
-def same_trunk(model, network):
+def same_backbone(model, network):
     return torch.equal(model.trunk(IMAGES), network.forward_head(network.forward_features(IMAGES), pre_logits=True))
 
 
@@ -96,7 +96,7 @@ def test_pinned_weights_are_downloaded_and_checked(hub, pinned, content, network
 def test_a_new_head_for_other_classes(hub, pinned, network):
     for arguments in ({"num_classes": 3}, {"classes": ["ant", "bee", "cat"]}, {"classes": list("abcdefg")}):
         model = zoo.get("tinynet", pretrained=True, **arguments)
-        assert same_trunk(model, network)
+        assert same_backbone(model, network)
         assert set(model.load_report.reinitialised) == set(model.load_report.unused) == {"fc.weight", "fc.bias"}
         assert model.classes == tuple(arguments.get("classes", ("0", "1", "2")))
         assert torch.equal(model.fc.weight, zoo.get("tinynet", **arguments).fc.weight)
@@ -118,7 +118,7 @@ def test_a_bare_file_tells_how_many_classes_it_has(bare, network):
         assert (model.num_classes, model.classes) == (7, tuple("0123456"))
         assert model.config["origin"]["pretrained"] == str(source)
     assert zoo.get(TINY, pretrained=bare, num_classes=7).load_report.reinitialised == ()
-    assert same_trunk(zoo.get(TINY, pretrained=bare, num_classes=4), network)
+    assert same_backbone(zoo.get(TINY, pretrained=bare, num_classes=4), network)
 
 
 @pytest.mark.parametrize("count", [0, 10**9])

@@ -8,7 +8,7 @@ from zoo.data.transforms import Preprocess
 from zoo.errors import InputError
 from zoo.models import registry
 from zoo.models.registry import Entry, add_entry, entries, register, summarise
-from zoo.weights.spec import WebWeights, Weights
+from zoo.weights.spec import UrlWeights, Weights
 
 FACTS = {"task": "classification", "parameters": 0.1, "preprocess": Preprocess(image_size=64), "weights": None}
 
@@ -49,12 +49,12 @@ def test_a_name_is_registered_once():
 
 
 def test_an_entry_that_is_added_takes_the_place_of_its_name():
-    own = Entry(name="net", build=print, summary="", is_own=True, **FACTS)
+    own = Entry(name="net", build=print, summary="", is_custom=True, **FACTS)
     add_entry(own)
     add_entry(own)
     assert entries() == {"net": own}
-    assert "is_own" not in own.describe()
-    assert not make_entry(None).is_own
+    assert "is_custom" not in own.describe()
+    assert not make_entry(None).is_custom
 
 
 def test_what_entries_returns_is_a_copy():
@@ -139,7 +139,7 @@ def test_it_is_described_in_plain_values():
 
 
 def test_what_only_some_models_have_is_described_if_it_is_there():
-    weights = WebWeights(
+    weights = UrlWeights(
         filename="a.pth", sha256="1" * 64, locations=("https://a.example/a.pth",), licence="mit", repo_setting="a_repo"
     )
     entry = replace(make_entry(weights), postprocess={"conf": 0.5}, classes=("ant", "bee"), preprocess=Letterbox())

@@ -9,7 +9,7 @@ from zoo.rates.collect import build_plan
 from zoo.rates.groups import CONSTANT, Assignment
 from zoo.rates.names import name_parameters, no_match, top_level
 from zoo.rates.schedules.parse import Clock, parse_schedule
-from zoo.rates.spec import full_rate
+from zoo.rates.spec import peak_lr
 
 
 def given(label, lr, weight_decay=0.0, **values):
@@ -49,7 +49,7 @@ def test_a_list_of_rates_is_a_schedule_of_its_own():
     share = make_context(schedule="cosine", compat="super-gradients").assign("a", {"lr": [0.1, 0.3, 0.2]})
     clock = Clock(1, 3)
     assert [share.schedule.rate(step, clock, share.lr) for step in range(3)] == [0.1, 0.3, 0.2]
-    assert share.lr == full_rate({"lr": [0.1, 0.3, 0.2]}) == 0.3
+    assert share.lr == peak_lr({"lr": [0.1, 0.3, 0.2]}) == 0.3
     assert share.reason == "0.3, highest of 3 rates"
     scaled = make_context().assign("a", {"lr": [0.1, 0.3, 0.2], "lr_scale": 0.5})
     assert [scaled.schedule.rate(step, clock, 0.15) for step in range(3)] == [0.05, 0.15, 0.1]

@@ -317,7 +317,7 @@ def test_rich_prints_the_same_table():
     assert any("[red]a[/red]" in line for line in rich_lines(marked))
 
 
-def test_the_picture_is_a_png(tmp_path):
+def test_the_plot_is_a_png(tmp_path):
     path = layered(weight_decay=0.1).plot(tmp_path / "plan.png", title="Which part learns when")
     assert path == tmp_path / "plan.png"
     with Image.open(path) as image:
@@ -325,7 +325,7 @@ def test_the_picture_is_a_png(tmp_path):
         assert min(image.size) > 500
 
 
-def test_pictures_of_long_runs_many_groups_and_one_step(tmp_path):
+def test_plots_of_long_runs_many_groups_and_one_step(tmp_path):
     model = timm.create_model("resnet10t")
     common = make_context(clock=Clock(100, 5000), schedule="cosine", weight_decay=0.1, unfreeze={50: ["conv1"]})
     plan = plan_layers(model, {"default": 0.1}, common, layer_decay=0.75)

@@ -9,7 +9,7 @@ from PIL import Image
 from figure_checks import build as build_figure
 from zoo._figures import LINES, MOST_POINTS, look
 from zoo.errors import InputError
-from zoo.rates import plot as plan_picture
+from zoo.rates import plot as plan_plot
 from zoo.rates.plot import draw_plan
 from zoo.rates.plot_rows import Part
 
@@ -45,7 +45,7 @@ def gradual(peak=0.01):
 
 def build(parts, epochs=12, title=TITLE):
     """The axes (sheet, strips, lines and perhaps the key), after all was found to be inside the edges."""
-    return build_figure(plan_picture._draw_plan, parts, epochs, 10, title).axes
+    return build_figure(plan_plot._draw_plan, parts, epochs, 10, title).axes
 
 
 def texts(axes):
@@ -115,7 +115,7 @@ def test_a_frozen_part_is_hatched_from_the_beginning_to_the_end():
     assert texts(strips) == ["from epoch 40"]
     assert len(drawn(lines)) == 1
     with look():
-        assert [text.get_text() for text in plan_picture._draw_plan([], 1, 1, TITLE).texts] == [TITLE, "no parts"]
+        assert [text.get_text() for text in plan_plot._draw_plan([], 1, 1, TITLE).texts] == [TITLE, "no parts"]
     sheet, strips, lines = build([frozen("a"), Part("b", 1, 1, [0.0], "from the start")])
     assert texts(lines) == ["nothing learns"]
     assert texts(strips) == ["frozen", "rate 0"]
@@ -127,7 +127,7 @@ def test_the_darkest_is_the_highest_rate():
     body, head = colours(strips)
     assert lightness(head[0]) < lightness(body[0])
     assert lightness(head[0]) < lightness(head[1000]) < lightness(head[-1])
-    assert head[0] == to_hex(plan_picture.DEPTHS(1.0))
+    assert head[0] == to_hex(plan_plot.DEPTHS(1.0))
 
 
 def test_a_part_that_starts_later_is_hatched_until_then_and_marked():
@@ -266,7 +266,7 @@ def test_both_axes_count_whole_epochs(epochs):
     ],
 )
 def test_shares(part, total, text):
-    assert plan_picture._percent(part, total) == text
+    assert plan_plot._percent(part, total) == text
 
 
 def test_long_names_lose_their_front_and_long_reasons_their_end():
@@ -283,7 +283,7 @@ def test_texts_do_not_run_into_each_other():
         trained(f"backbone.stages.{i}.attention.qkv", 0.0123 * 0.9**i, 10**i, f"0.0123 × 0.9^{i}") for i in range(9)
     ]
     with look():
-        figure = plan_picture._draw_plan(rates, 300, 10, TITLE)
+        figure = plan_plot._draw_plan(rates, 300, 10, TITLE)
         boxes = [text.get_window_extent() for axes in figure.axes for text in axes.texts if text.get_text()]
     boxes = [box.shrunk(0.98, 0.8) for box in boxes]
     assert not [1 for i, box in enumerate(boxes) for other in boxes[i + 1 :] if box.overlaps(other)]
@@ -358,6 +358,6 @@ def test_a_path_that_cannot_be_a_png_is_an_error(name, tmp_path):
         draw_plan(gradual(), tmp_path / name, epochs=1, steps_per_epoch=1)
 
 
-def test_the_same_plan_is_the_same_picture(tmp_path):
+def test_the_same_plan_is_the_same_plot(tmp_path):
     paths = [draw_plan(gradual(), tmp_path / f"{i}.png", epochs=3, steps_per_epoch=4) for i in range(2)]
     assert paths[0].read_bytes() == paths[1].read_bytes()

@@ -22,7 +22,7 @@ TINY = {"epochs": 2, "batch_size": 6, "image_size": 32, "num_workers": 0, "progr
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A finished run, one that was stopped after a step, and the cache of a third whose trunk is frozen."""
+    """A finished run, one that was stopped after a step, and the cache of a third whose backbone is frozen."""
     place = tmp_path_factory.mktemp("damage")
     images = write_coloured(place / "images", train=2, val=1)
     with pytest.MonkeyPatch.context() as patch:

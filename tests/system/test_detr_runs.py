@@ -177,7 +177,7 @@ def test_a_loss_with_an_unknown_setting_is_told(tmp_path, squares):
         zoo.finetune(model, squares, 0.002, out=tmp_path / "run", epochs=1, loss_params={"asigner": 1}, **OPTIONS)
 
 
-@pytest.mark.skipif(not BCCD.is_dir(), reason="the shared pictures of blood cells are not here")
+@pytest.mark.skipif(not BCCD.is_dir(), reason="the shared images of blood cells are not here")
 def test_a_run_on_blood_cells_lowers_the_loss(publish, tmp_path):
     publish("dfine_n", "org/cells")
     data = tmp_path / "cells"

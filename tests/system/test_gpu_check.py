@@ -65,8 +65,8 @@ def test_what_fails_is_a_row_and_ends_nothing(modules, tmp_path, capsys):
     checks = [Check("broken", "raises", 30), Check("wrong", "differs", 30), Check("none", "no such part", 30)]
     checks += [Check("fine", "works", 30, {"images": 1234.5}), Check("elsewhere", "cannot", 30)]
     results = run(modules, tmp_path, checks)
-    tell, has_passed = modules["_checks"].tell, modules["_checks"].has_passed
-    assert [tell(result) for result in results] == [
+    report, has_passed = modules["_checks"].report, modules["_checks"].has_passed
+    assert [report(result) for result in results] == [
         "failed: ValueError: the device is on fire",
         "failed: 0.5 apart",
         "failed: KeyError: 'no such part'",
@@ -88,7 +88,7 @@ def test_a_check_past_its_limit_is_ended_with_all_that_it_started(modules, tmp_p
     note, began = tmp_path / "pid", time.monotonic()
     checks = [modules["_checks"].Check("slow", "hangs", 8, {"note": str(note)})]
     (result,) = run(modules, tmp_path, checks)
-    assert modules["_checks"].tell(result) == "failed: it was ended after its limit of 8 s"
+    assert modules["_checks"].report(result) == "failed: it was ended after its limit of 8 s"
     assert time.monotonic() - began < 300
     pid = int(note.read_text())
     for _ in range(100):
@@ -100,7 +100,7 @@ def test_a_check_past_its_limit_is_ended_with_all_that_it_started(modules, tmp_p
 
 def test_without_time_left_a_check_is_told_and_not_begun(modules, tmp_path):
     (result,) = run(modules, tmp_path, [modules["_checks"].Check("late", "works", 30, {"images": 1})], total=1.0)
-    assert modules["_checks"].tell(result) == "failed: no time was left: all checks together may take 1 s"
+    assert modules["_checks"].report(result) == "failed: no time was left: all checks together may take 1 s"
 
 
 def test_the_record_has_results_machine_versions_and_date(modules, tmp_path):

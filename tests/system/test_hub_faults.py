@@ -36,7 +36,7 @@ from zoo.errors import (
     WeightsStorageError,
 )
 from zoo.weights.find import find_weights
-from zoo.weights.hub import HubFile, fetch_file
+from zoo.weights.hub import HubFileRequest, fetch_file
 from zoo.weights.spec import Weights
 
 ROOT = Path(__file__).parents[2]
@@ -443,7 +443,7 @@ def test_the_table_is_long_enough() -> None:
 @pytest.mark.parametrize("name", ["../x.safetensors", "/x.safetensors", "a/../../x.safetensors", "a\\..\\x", "C:x", ""])
 def test_a_file_name_that_climbs(hub: HubServer, name: str) -> None:
     with pytest.raises(WeightsError, match=r"is no name of a file in a repository\. Expected one like"):
-        fetch_file(HubFile(model="tiny", repo="org/tiny", filename=name))
+        fetch_file(HubFileRequest(model="tiny", repo="org/tiny", filename=name))
     assert not hub.requests
     if name.endswith(".safetensors"):
         with pytest.raises(InputError, match=r"filename is .*expected a \.safetensors file"):

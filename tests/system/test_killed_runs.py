@@ -210,7 +210,7 @@ BOXES = {"epochs": 1, "batch_size": 4, "image_size": 64, "num_workers": 0, "prog
 
 
 @pytest.mark.slow
-def test_a_detector_killed_while_its_trunk_looks_at_the_images(tmp_path, monkeypatch):
+def test_a_detector_killed_while_its_backbone_looks_at_the_images(tmp_path, monkeypatch):
     data = write_boxed(tmp_path / "boxes", train=8, val=4)
     out, options = tmp_path / "run", BOXES | {"mode": "head", "cache": "disk", "mosaic": 0.0, "flip_probability": 0.0}
     small = "import zoo.engine.frozen.cache\nzoo.engine.frozen.cache.choose_per_shard = lambda size: 3\n"

@@ -189,7 +189,7 @@ def test_the_heads_of_a_detector_are_those_of_one_process(outcome):
     assert error < 1e-4 * distance, (error, distance)
 
 
-def test_every_process_knows_the_scores_of_all_pictures(reports):
+def test_every_process_knows_the_scores_of_all_images(reports):
     one, first, second = (report["detection"] for report in reports)
     assert first["evaluation"] == second["evaluation"]
     assert first["evaluation"]["images"] == one["evaluation"]["images"] == 5

@@ -33,7 +33,7 @@ def test_cards_of_every_model_tell_pins_terms_and_places():
     assert all(line in text for line in weights["notice"])
     assert all(url in text for url in weights["locations"])
     assert "ZOO_YOLO_NAS_REPO" in text
-    assert "640 x 640 px RGB, the picture fitted into 636 x 636 px, center, padded with 114, divided by 255" in text
+    assert "640 x 640 px RGB, the image fitted into 636 x 636 px, center, padded with 114, divided by 255" in text
     assert "47.50 % (COCO 2017 val, 640 px)" in text
     assert "`detection-heads`" in text
     assert "**unpinned**: full commit and SHA-256 of this file not seen" in section("resnet34")

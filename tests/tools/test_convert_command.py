@@ -80,7 +80,7 @@ def test_the_folder_is_a_model_as_any_other(file: Path, tmp_path: Path) -> None:
         "licence: not stated",
         "note: weights taken from ema_net",
         "classes: 3 (ant, bee, cow)",
-        "pictures: BGR, fitted into 320 x 320 of 320 x 320 px, top-left, padded with 114",
+        "images: BGR, fitted into 320 x 320 of 320 x 320 px, top-left, padded with 114",
         "boxes: confidence 0.5, IoU 0.65",
         f"wrote {folder}: zoo.get('yolo_nas_s', pretrained={str(folder)!r})",
     ]

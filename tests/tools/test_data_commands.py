@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from coloured_folder import write_coloured
-from image_files import write_picture
+from image_files import write_image
 from tools.cli import main
 from tools.data_commands import app
 from zoo.errors import DataError, InputError
@@ -19,7 +19,7 @@ def run(*arguments: str | Path) -> Result:
 def folder(tmp_path: Path) -> Path:
     """Cats and dogs in the layout of YOLO, with a repeated box in line 2 of a file of train."""
     for seed, name in enumerate(("train/a", "train/b", "val/c")):
-        write_picture(tmp_path / f"images/{name}.png", (40, 30), seed)
+        write_image(tmp_path / f"images/{name}.png", (40, 30), seed)
         label = tmp_path / f"labels/{name}.txt"
         label.parent.mkdir(parents=True, exist_ok=True)
         label.write_text("0 0.5 0.5 0.5 0.5\n1 0.2 0.2 0.2 0.2\n")
@@ -57,7 +57,7 @@ def test_errors_give_exit_code_1(folder: Path) -> None:
     result = run("check", folder)
     assert result.exit_code == 1
     assert "labels/train/a.txt:2" in result.output
-    assert "empty file (0 bytes); the picture is left out" in result.output
+    assert "empty file (0 bytes); the image is left out" in result.output
     assert result.output.splitlines()[-1].startswith("2 errors, ")
 
 
@@ -76,7 +76,7 @@ def test_json_holds_everything(folder: Path) -> None:
     first = values["findings"][0]
     assert (first["level"], first["kind"], first["file"]) == (
         "error",
-        "pictures that cannot be read",
+        "images that cannot be read",
         "images/val/c.png",
     )
 

@@ -35,7 +35,7 @@ def test_the_demo_learns_draws_and_says_what_is_next(tmp_path, monkeypatch, caps
     assert [path.name for path in sorted(drawn.iterdir())] == ["000.png", "001.png", "002.png", "003.png"]
 
 
-def test_the_pictures_are_the_same_each_time_and_their_boxes_hold_the_digits(tmp_path, monkeypatch):
+def test_the_images_are_the_same_each_time_and_their_boxes_hold_the_digits(tmp_path, monkeypatch):
     monkeypatch.setattr(demo_detection, "COUNTS", {"train": 6, "val": 3})
     counts = [demo_detection.write_scenes(tmp_path / name) for name in ("one", "two")]
     assert counts[0] == counts[1]
@@ -45,12 +45,12 @@ def test_the_pictures_are_the_same_each_time_and_their_boxes_hold_the_digits(tmp
     assert (len(data.train), len(data.val), data.classes) == (6, 3, tuple("0123456789"))
     assert sum(len(boxes.labels) for boxes in (*data.train.boxes, *data.val.boxes)) == counts[0]
     for index in range(len(data.train)):
-        picture, boxes = data.train.read(index)
-        ground = np.asarray(picture, int).reshape(-1, 3)
+        image, boxes = data.train.read(index)
+        ground = np.asarray(image, int).reshape(-1, 3)
         colours, counts_of = np.unique(ground, axis=0, return_counts=True)
-        empty = (np.asarray(picture) == colours[counts_of.argmax()]).all(2)
+        empty = (np.asarray(image) == colours[counts_of.argmax()]).all(2)
         for left, top, right, bottom in boxes.xyxy.round().astype(int):
             assert not empty[top:bottom, left:right].all()
             empty[top:bottom, left:right] = True
         assert empty.all()  # nothing lies outside of the boxes
-    assert picture.size == (160, 160)
+    assert image.size == (160, 160)

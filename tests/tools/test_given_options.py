@@ -40,7 +40,7 @@ def test_a_resumed_run_takes_no_model_and_names_all_options(capsys):
         ("preset import-sg recipe.yaml --force", "--force has no effect where no file is written"),
         ("finetune resnet18 d --lr 0.1 --set lr=0.2", "lr is given twice"),
         ("finetune resnet18 d --no-pretrained --set pretrained=true", "pretrained is given twice"),
-        ("finetune resnet18 d --batch-size auto --set chunk_size=2", "chunk_size is given twice"),
+        ("finetune resnet18 d --batch-size auto --set micro_batch_size=2", "micro_batch_size is given twice"),
         ("finetune resnet18 d --set seed=1 --set seed=2", "--set gives seed twice"),
         ("finetune resnet18 d --set model=resnet50", "model is given twice"),
         ("plan resnet18 --set model=resnet50", "model is given twice"),

@@ -42,7 +42,7 @@ def table(text, title):
     columns = re.split(r" {2,}", lines[0].strip())
     found = {}
     for line in lines[2:]:
-        if not line or line.startswith(("picture", "─")):
+        if not line or line.startswith(("plot", "─")):
             break
         cells = re.split(r" {2,}", line.strip())
         found[cells[0]] = dict(zip(columns, cells, strict=False))
@@ -53,7 +53,7 @@ def test_every_example_of_the_help_runs(capsys):
     lines = [line.strip() for line in output(capsys, "--help").splitlines() if line.startswith("    zoo plan")]
     assert len(lines) == 9
     for line in lines:
-        _, *argv = shlex.split(line.removesuffix("-o low.png"), comments=True)  # there is no picture here
+        _, *argv = shlex.split(line.removesuffix("-o low.png"), comments=True)  # there is no plot here
         assert main([*argv, *FAST]) == 0, line
 
 
@@ -160,24 +160,24 @@ def test_the_curve_takes_the_room_that_a_terminal_leaves(capsys, monkeypatch, co
     assert {len(row["curve"]) for row in rows} == {letters}
 
 
-# The picture
+# The plot
 
 
-def test_the_picture_is_written_and_named_last(capsys, folder):
+def test_the_plot_is_written_and_named_last(capsys, folder):
     out = output(capsys, TINY)
-    assert out.endswith("\npicture: plan.png\n")
+    assert out.endswith("\nplot: plan.png\n")
     with Image.open(folder / "plan.png") as image:
         assert image.width > 1000
     first = (folder / "plan.png").read_bytes()
-    output(capsys, TINY, "--mode", "full")  # a picture that was drawn before is replaced
+    output(capsys, TINY, "--mode", "full")  # a plot that was drawn before is replaced
     assert (folder / "plan.png").read_bytes() != first
     assert [path.name for path in folder.iterdir()] == ["plan.png"]
     output(capsys, TINY, "-o", "other.png")
     assert (folder / "other.png").is_file()
 
 
-def test_what_is_no_picture_of_a_plan_is_not_written_over(capsys, folder):
-    assert "picture" not in output(capsys, TINY, "--no-picture")
+def test_what_is_no_plot_of_a_plan_is_not_written_over(capsys, folder):
+    assert "plot" not in output(capsys, TINY, "--no-picture")
     assert list(folder.iterdir()) == []
     Image.new("RGB", (8, 8)).save(folder / "plan.png")
     assert call(capsys, TINY)[0] == 2
@@ -188,16 +188,16 @@ def test_nothing_else_is_written_over(capsys, folder, content):
     (folder / "plan.png").write_bytes(content)
     code, out, err = call(capsys, TINY)
     assert (code, out) == (2, "")
-    assert "'plan.png' exists and is no picture of a plan. Choose another name with -o, or --no-picture." in err
+    assert "'plan.png' exists and is no plot of a plan. Choose another name with -o, or --no-picture." in err
     assert (folder / "plan.png").read_bytes() == content
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("plan.jpg", "the picture is a PNG, and 'plan.jpg' has another ending"),
-        ("no/plan.png", "there is no folder 'no' for the picture"),
-        ("folder.png", "'folder.png' exists and is no picture of a plan"),
+        ("plan.jpg", "the plot is a PNG, and 'plan.jpg' has another ending"),
+        ("no/plan.png", "there is no folder 'no' for the plot"),
+        ("folder.png", "'folder.png' exists and is no plot of a plan"),
     ],
 )
 def test_names_that_cannot_be(capsys, folder, name, text):
@@ -207,7 +207,7 @@ def test_names_that_cannot_be(capsys, folder, name, text):
     assert text in err
 
 
-def test_a_picture_that_cannot_be_written(capsys, monkeypatch):
+def test_a_plot_that_cannot_be_written(capsys, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 

@@ -31,7 +31,7 @@ def photos(tmp_path):
     return folder
 
 
-def test_pictures_are_drawn_and_what_was_found_is_written_down(detector, photos, tmp_path, capsys):
+def test_images_are_drawn_and_what_was_found_is_written_down(detector, photos, tmp_path, capsys):
     out = tmp_path / "found"
     assert main(["predict", str(detector), str(photos), "-o", str(out), "--conf", "0.001", "--device", "cpu"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -58,7 +58,7 @@ def test_the_list_tells_what_is_here(call, hub):
     assert re.search(r"resnet101 +no +179 MB +apache-2\.0 +yes", out)
     assert re.search(r"resnet34 +no +- +apache-2\.0 +no", out)
     assert re.search(r"yolo_nas_s +no +- +licenseref-yolo-nas-non-commercial +no +yolo_nas_s_coco\.pth", out)
-    assert out.count("the pictures of ImageNet were released for non-commercial research") == 1
+    assert out.count("the images of ImageNet were released for non-commercial research") == 1
     assert not hub.requests
     call("pull", "resnet18")
     _, out = call("list", "resnet18")

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from zoo.engine.accelerator import make_accelerator
-from zoo.engine.micro_batches import Chunks
+from zoo.engine.micro_batches import MicroBatchSize
 from zoo.errors import DataError, TrainingError
 from zoo.tasks.detection.batches import BoxTargets
 from zoo.training.loop import EpochResult, fit
@@ -284,7 +284,7 @@ class Cramped(nn.Module):
 def test_chunks_add_up_to_the_batch(size, accumulate):
     whole, parts = make_network(), make_network()
     one = train(whole, Batches(22, size=8), epochs=2, accumulate=accumulate)
-    other = train(parts, Batches(22, size=8), epochs=2, accumulate=accumulate, micro_batches=Chunks(size))
+    other = train(parts, Batches(22, size=8), epochs=2, accumulate=accumulate, micro_batches=MicroBatchSize(size))
     assert_same(whole, parts, tolerance=1e-6)
     assert [result.loss for result in other] == pytest.approx([result.loss for result in one], rel=1e-6)
     assert [result.step for result in other] == [result.step for result in one]
@@ -294,7 +294,9 @@ def test_chunks_add_up_to_the_batch(size, accumulate):
 def test_chunks_that_hold_the_batch_change_no_bit(size):
     plain, chunked = make_network(dropout=0.5), make_network(dropout=0.5)
     one = train(plain, Batches(22, size=8), accumulate=3, epochs=2, clip_grad_norm=0.1)
-    other = train(chunked, Batches(22, size=8), accumulate=3, epochs=2, clip_grad_norm=0.1, micro_batches=Chunks(size))
+    other = train(
+        chunked, Batches(22, size=8), accumulate=3, epochs=2, clip_grad_norm=0.1, micro_batches=MicroBatchSize(size)
+    )
     assert_same(plain, chunked)
     assert [result.loss for result in other] == [result.loss for result in one]
 
@@ -303,7 +305,9 @@ def test_the_loss_of_a_step_is_that_of_its_last_batch():
     shown = {None: [], 3: []}
     for size, losses in shown.items():
         after_step = lambda position, loss, losses=losses: losses.append(loss)  # noqa: E731
-        train(make_network(), Batches(22, size=8), accumulate=2, micro_batches=Chunks(size), after_step=after_step)
+        train(
+            make_network(), Batches(22, size=8), accumulate=2, micro_batches=MicroBatchSize(size), after_step=after_step
+        )
     assert len(shown[None]) == 2
     assert shown[3] == pytest.approx(shown[None], rel=1e-6)
 
@@ -322,7 +326,7 @@ def test_only_the_last_chunk_of_a_step_is_shared_with_other_processes(monkeypatc
     monkeypatch.setattr(accelerator, "no_sync", lambda network: Held())
     network = make_network()
     network.register_forward_hook(lambda module, inputs, output: done.append(len(output)))
-    train(network, Batches(12, size=4), accelerator=accelerator, accumulate=2, micro_batches=Chunks(2))
+    train(network, Batches(12, size=4), accelerator=accelerator, accumulate=2, micro_batches=MicroBatchSize(2))
     assert done == [2] * 6  # a step of two batches, and one of one
     assert held == [0, 1, 2, 4]
 
@@ -344,7 +348,7 @@ def test_the_network_may_take_several_tensors():
     plain, joined, chunked = make_network(), Joined(), Joined()
     expected = train(plain, Batches(22))
     results = train(joined, Maps(22))
-    train(chunked, Maps(22), micro_batches=Chunks(3))
+    train(chunked, Maps(22), micro_batches=MicroBatchSize(3))
     assert_same(plain, joined.inner)
     assert_same(plain, chunked.inner, tolerance=1e-6)
     assert results[0].loss == expected[0].loss
@@ -366,7 +370,7 @@ def test_boxes_stay_with_their_images():
         seen.append((len(outputs), targets.rows[:, 0].tolist(), targets.indices.tolist()))
         return outputs.square().mean()
 
-    train(make_network(), Boxed(8, size=4), loss=loss, micro_batches=Chunks(2))
+    train(make_network(), Boxed(8, size=4), loss=loss, micro_batches=MicroBatchSize(2))
     assert seen == [(2, [0, 0, 1, 1], [0, 1]), (2, [0, 0, 1, 1], [2, 3])] * 2
 
 
@@ -374,15 +378,15 @@ def test_boxes_stay_with_their_images():
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_a_run_that_is_out_of_memory_goes_on_with_smaller_chunks(where, accumulate):
     told, position, network = [], Position(), Cramped(3, where=where, dropout=0.5)
-    chunks = Chunks(on_halved=told.append)
+    chunks = MicroBatchSize(on_halved=told.append)
     options = {"epochs": 2, "accumulate": accumulate, "seed": 4}
     results = train(network, Batches(22, size=8), micro_batches=chunks, position=position, **options)
     assert told == [4, 2]
     assert network.seen[:3] == [8, 4, 2]
     assert set(network.seen[3:]) == {2}
 
-    small = Cramped(99, dropout=0.5)  # one that took chunks of two from the beginning
-    expected = train(small, Batches(22, size=8), micro_batches=Chunks(2), **options)
+    small = Cramped(99, dropout=0.5)  # one that took micro-batches of two from the beginning
+    expected = train(small, Batches(22, size=8), micro_batches=MicroBatchSize(2), **options)
     assert_same(network, small)  # running statistics and the number of their batches, too
     assert [result.loss for result in results] == [result.loss for result in expected]
     assert [result.step for result in results] == [result.step for result in expected]
@@ -395,9 +399,9 @@ def test_a_step_begins_again_from_its_first_batch_without_gradients():
             yield from [(self.images[:2], self.targets[:2]), (self.images[2:10], self.targets[2:10])][start_batch:]
 
     network, expected = Cramped(4, dropout=0.5), Cramped(99, dropout=0.5)
-    result = train(network, Growing(length=2), accumulate=2, micro_batches=Chunks())
+    result = train(network, Growing(length=2), accumulate=2, micro_batches=MicroBatchSize())
     assert network.seen == [2, 8, 2, 4, 4]
-    wanted = train(expected, Growing(length=2), accumulate=2, micro_batches=Chunks(4))
+    wanted = train(expected, Growing(length=2), accumulate=2, micro_batches=MicroBatchSize(4))
     assert_same(network, expected)
     assert result[0].loss == wanted[0].loss
 
@@ -407,7 +411,7 @@ def test_a_step_begins_again_from_its_first_batch_without_gradients():
             return super().forward(images)
 
     gradients = []
-    train(Watching(4, where="backward"), Batches(8, size=8), micro_batches=Chunks())
+    train(Watching(4, where="backward"), Batches(8, size=8), micro_batches=MicroBatchSize())
     assert gradients == [False, False, True]  # the head's had been there when the body's failed
 
 
@@ -416,9 +420,11 @@ def test_chunks_of_one_image_or_none_are_told():
     network.body[0] = nn.LayerNorm(6)
     with pytest.raises(TrainingError, match=r"single image in the network \(.*DefaultCPUAllocator.*image_size"):
         train(network, Batches(22, size=8))
-    with pytest.raises(TrainingError, match=r"a chunk of a single image, .* a larger chunk_size, or freeze_norm"):
-        train(Cramped(99), Batches(9, size=3), micro_batches=Chunks(2))
-    with pytest.raises(TrainingError, match=r"a chunk of a single image"):
+    with pytest.raises(
+        TrainingError, match=r"a micro-batch of a single image, .* a larger micro_batch_size, or freeze_norm"
+    ):
+        train(Cramped(99), Batches(9, size=3), micro_batches=MicroBatchSize(2))
+    with pytest.raises(TrainingError, match=r"a micro-batch of a single image"):
         train(Cramped(1), Batches())
     with pytest.raises(
         TrainingError, match=r"a batch of a single image, .* a larger batch_size \(a loader: drop_last=True\)"
@@ -435,7 +441,9 @@ def test_without_chunks_a_run_goes_on_too():
 def test_in_several_processes_it_is_told_which_size_to_take(monkeypatch):
     accelerator = make_accelerator("cpu")
     monkeypatch.setattr(type(accelerator), "num_processes", 2)
-    with pytest.raises(TrainingError, match=r"in process 0 of 2 with 8 images .* Start again with chunk_size=4 or"):
+    with pytest.raises(
+        TrainingError, match=r"in process 0 of 2 with 8 images .* Start again with micro_batch_size=4 or"
+    ):
         train(Cramped(2), Batches(22, size=8), accelerator=accelerator)
 
 
@@ -446,7 +454,9 @@ def test_lack_of_memory_elsewhere_is_told():
         def step(self, closure=None):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    with pytest.raises(TrainingError, match=r"memory ran out in the optimizer's step \(CUDA .*smaller chunk_size"):
+    with pytest.raises(
+        TrainingError, match=r"memory ran out in the optimizer's step \(CUDA .*smaller micro_batch_size"
+    ):
         train(network, Batches(), optimizer=Hungry(network.parameters(), lr=0.1))
     batches = Batches()
     batches.epoch = lambda epoch, start_batch: map(fail, [0])

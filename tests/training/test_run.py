@@ -62,8 +62,8 @@ def test_hooks_read_the_presets_fields_and_the_users_own():
 def test_loaders_train_and_evaluate(tmp_path):
     torch.manual_seed(0)
     targets = torch.arange(12) % 3
-    pictures = torch.nn.functional.one_hot(targets, 3)[:, :, None, None] + 0.1 * torch.randn(12, 3, 8, 8)
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(pictures, targets), batch_size=4)
+    plots = torch.nn.functional.one_hot(targets, 3)[:, :, None, None] + 0.1 * torch.randn(12, 3, 8, 8)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(plots, targets), batch_size=4)
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3))
     run = zoo.finetune(
         network, (loader, loader), lr={"default": 0.5}, optimizer="SGD", out=tmp_path / "run", **TINY | {"epochs": 20}

@@ -43,7 +43,7 @@ def test_what_is_none_is_refused(folder, name, kind, tmp_path):
             check_inside(folder, name)
 
 
-def test_a_damaged_picture_or_none(folder):
+def test_a_damaged_plot_or_none(folder):
     content = bytearray((folder / "a.png").read_bytes())
     content[-20] ^= 1
     (folder / "a.png").write_bytes(content)

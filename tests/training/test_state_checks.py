@@ -40,7 +40,17 @@ def test_every_state_passes_or_is_one_sentence():
             continue
         passed.append(name)
     free = (
-        *("run", "version", "plan", "optimizer_class", "best", "scaler", "chunk_size", "ema = None", "proof.digests"),
+        *(
+            "run",
+            "version",
+            "plan",
+            "optimizer_class",
+            "best",
+            "scaler",
+            "micro_batch_size",
+            "ema = None",
+            "proof.digests",
+        ),
         *("clock.epochs = 3", "position.images", "position.loss_sum", "position.seconds", "position.waiting"),
         *("records.0", "proof.moments", "rates.assigned", "rates.changes = []", "rates.plateaus = {}"),
         *("rates.history.default.", "optimizer.state", "optimizer.param_groups.0"),

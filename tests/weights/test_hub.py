@@ -19,7 +19,7 @@ from hub_server import HubServer
 from zoo.errors import WeightsContentError, WeightsError, WeightsNetworkError, WeightsNotFoundError
 from zoo.weights import hub as hub_file
 from zoo.weights.hub import (
-    HubFile,
+    HubFileRequest,
     fetch_file,
     fetch_if_there,
     find_cached,
@@ -30,7 +30,7 @@ from zoo.weights.hub import (
 )
 
 CONTENT = b"weights" * 1000
-WANTED = HubFile(model="tiny", repo="org/tiny", filename="model.safetensors")
+WANTED = HubFileRequest(model="tiny", repo="org/tiny", filename="model.safetensors")
 WAYS_OUT = (
     r"Three ways out: \(1\) run `hf download org/tiny model\.safetensors --revision main` where there is a network, .*"
     r"HF_HUB_OFFLINE=1; \(2\) pass pretrained= the path .*; \(3\) pretrained=False"
@@ -58,7 +58,7 @@ def commit(hub: HubServer) -> str:
     return hub.add("org/tiny", {"model.safetensors": CONTENT, "sub/notes.txt": b"note"})
 
 
-def refusal(wanted: HubFile, *, force: bool = False) -> str:
+def refusal(wanted: HubFileRequest, *, force: bool = False) -> str:
     with pytest.raises(WeightsError, match=f"^weights of tiny: .*{wanted.repo}") as caught:
         fetch_file(wanted, force=force)
     assert caught.value.__cause__ is not None
@@ -313,9 +313,9 @@ def test_no_network_and_no_cache(hub: HubServer) -> None:
 import time
 waited = []
 time.sleep = waited.append
-from zoo.weights.hub import HubFile, fetch_file
+from zoo.weights.hub import HubFileRequest, fetch_file
 try:
-    fetch_file(HubFile(model="tiny", repo="org/tiny", filename="model.safetensors"))
+    fetch_file(HubFileRequest(model="tiny", repo="org/tiny", filename="model.safetensors"))
 finally:
     print(sum(waited))
 """
@@ -339,10 +339,10 @@ def test_offline(hub: HubServer, commit: str) -> None:
     fetch_file(WANTED)
     hub.requests.clear()
     code = """
-from zoo.weights.hub import HubFile, fetch_file
-wanted = HubFile(model="tiny", repo="org/tiny", filename="model.safetensors")
+from zoo.weights.hub import HubFileRequest, fetch_file
+wanted = HubFileRequest(model="tiny", repo="org/tiny", filename="model.safetensors")
 print(fetch_file(wanted)[1])
-fetch_file(HubFile(model="tiny", repo="org/tiny", filename="model.safetensors", revision="0" * 40))
+fetch_file(HubFileRequest(model="tiny", repo="org/tiny", filename="model.safetensors", revision="0" * 40))
 """
     start = time.monotonic()
     done = run(code, HF_HUB_OFFLINE="1", HF_ENDPOINT="http://mirror.example")

@@ -19,7 +19,7 @@ from zoo.files.safetensors import save_tensors, sha256_file
 from zoo.weights.find import find_weights
 from zoo.weights.licence import is_commercial
 from zoo.weights.load import load_into
-from zoo.weights.spec import ForeignFile, Found, LoadReport, WebWeights, Weights
+from zoo.weights.spec import ConvertedCheckpoint, Found, LoadReport, UrlWeights, Weights
 
 
 class Tiny(nn.Module):
@@ -72,7 +72,7 @@ def test_pinned_means_commit_and_digest() -> None:
     assert not replace(weights, sha256=None).pinned
     assert vars(weights)["filename"] == "model.safetensors"
     with pytest.raises(InputError, match=r"weights b\.pth: sha256 is 'x'; expected 64 hexadecimal digits"):
-        WebWeights(filename="b.pth", sha256="x", locations=(), licence="mit", repo_setting="a")
+        UrlWeights(filename="b.pth", sha256="x", locations=(), licence="mit", repo_setting="a")
     with pytest.raises(WeightsError, match=r"no pretrained weights are known for tiny\. Pass pretrained= a path"):
         find(True, None)
     weights = Weights(repo="org/tiny", revision=None, sha256=None, licence="mit", source="ImageNet-1k, recipe A1")
@@ -132,9 +132,9 @@ def test_a_file_of_transformers_is_read_by_the_model_s_own_reader(hub: HubServer
     known = Weights(repo="org/tiny", revision=commit, sha256=SHA256, licence="mit")
     renamed = {f"model.{name}": tensor for name, tensor in state().items()}
 
-    def read(path: Path) -> ForeignFile:
+    def read(path: Path) -> ConvertedCheckpoint:
         assert json.loads(path.with_name("config.json").read_text()) == theirs
-        return ForeignFile(renamed, {"num_classes": 3}, ("renamed",))
+        return ConvertedCheckpoint(renamed, {"num_classes": 3}, ("renamed",))
 
     (tmp_path / "model.safetensors").write_bytes(FILE)
     (tmp_path / "config.json").write_text(json.dumps(theirs))
@@ -431,7 +431,7 @@ def test_what_does_not_fit_is_an_error(tmp_path: Path, change: Callable[[Any], o
         assert torch.equal(tensor, before[name]), f"{name} was changed"
 
 
-def test_the_trunk_has_to_fit_also_under_a_new_head(tmp_path: Path) -> None:
+def test_the_backbone_has_to_fit_also_under_a_new_head(tmp_path: Path) -> None:
     tensors = state()
     del tensors["conv.bias"]
     with pytest.raises(WeightsError, match=r"1 missing: conv\.bias\. Expected"):
@@ -459,8 +459,8 @@ def test_the_report_reads_well() -> None:
     assert str(bare) == "2 tensors from https://hub.example/org/tiny, not pinned\nlicence: not stated"
 
 
-def foreign(tensors: dict[str, Tensor], *notes: str) -> Callable[[Path], ForeignFile]:
-    return lambda path: ForeignFile(tensors, {"classes": ["a", "b", "c"]}, notes)
+def foreign(tensors: dict[str, Tensor], *notes: str) -> Callable[[Path], ConvertedCheckpoint]:
+    return lambda path: ConvertedCheckpoint(tensors, {"classes": ["a", "b", "c"]}, notes)
 
 
 def test_a_file_of_another_program_is_read_by_the_model_s_own_reader(tmp_path: Path) -> None:
@@ -482,7 +482,7 @@ def test_a_file_of_another_program_is_read_by_the_model_s_own_reader(tmp_path: P
 def test_a_published_file_of_another_program_has_its_licence(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     path.write_bytes(b"anything")
-    known = WebWeights(
+    known = UrlWeights(
         filename="b.pth", sha256=sha256_file(path), locations=(), licence="cc-by-nc-4.0", repo_setting="yolo_nas_repo"
     )
     found = find_weights(path, known, name="tiny", read_foreign=foreign(state()))

@@ -19,7 +19,7 @@ from zoo.files import YOUNG_SECONDS, cache_folder, read_note, write_note
 Facts: TypeAlias = tuple[int, int, int]  # size in bytes, time of change in nanoseconds, inode
 
 
-class SurveyNotes:
+class CheckNotes:
     """What is noted of the files below a folder. Several threads may ask and add at once.
 
     Args:
@@ -28,7 +28,7 @@ class SurveyNotes:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self._root = Path(root).resolve()
-        self._path = cache_folder() / "surveyed" / f"{hashlib.sha256(os.fsencode(self._root)).hexdigest()[:32]}.json"
+        self._path = cache_folder() / "checked" / f"{hashlib.sha256(os.fsencode(self._root)).hexdigest()[:32]}.json"
         self._good, self._has_news = self._load(), False
 
     def is_good(self, name: str, facts: Facts | None) -> bool:

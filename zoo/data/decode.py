@@ -1,4 +1,4 @@
-"""Decoding: files, encoded bytes, arrays and tensors become upright 8-bit RGB pictures, or a reason why not."""
+"""Decoding: files, encoded bytes, arrays and tensors become upright 8-bit RGB images, or a reason why not."""
 
 import os
 import stat
@@ -33,7 +33,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF
 
 ALWAYS_CONVERTED = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})  # into RGB, and nothing fails
 
-UPRIGHT = {  # EXIF orientation -> what makes the picture upright
+UPRIGHT = {  # EXIF orientation -> what makes the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -45,10 +45,10 @@ UPRIGHT = {  # EXIF orientation -> what makes the picture upright
 
 
 class _Fault(Exception):
-    """Why a source is no picture, in a few words and without its name."""
+    """Why a source is no image, in a few words and without its name."""
 
 
-class Picture(NamedTuple):
+class InputImage(NamedTuple):
     """An upright 8-bit RGB image, and what a person should know of it: empty, or that it is almost black."""
 
     image: Image.Image
@@ -56,26 +56,26 @@ class Picture(NamedTuple):
 
 
 def read_image(source: ImageSource) -> Image.Image:
-    """Read one picture as upright 8-bit RGB.
+    """Read one image as upright 8-bit RGB.
 
     Files are turned as their EXIF orientation says. Gray, palette and CMYK become RGB; transparent parts become white;
-    16 bits are scaled to 8; of an animation the first picture is taken.
+    16 bits are scaled to 8; of an animation the first image is taken.
 
     Args:
         source: a path; the bytes of an encoded file; a PIL image; a uint8 array `(H, W)`, `(H, W, 1 | 3 | 4)`;
             a tensor `(1 | 3 | 4, H, W)` or `(H, W)`, uint8 or floating point in 0..1. Colours in the order RGB(A).
 
     Returns:
-        The picture. A PIL image that needs no change is returned as it is.
+        The image. A PIL image that needs no change is returned as it is.
 
     Raises:
         InputError: with the file's name and what is wrong with it, or with the shape, type or range expected.
     """
-    return read_picture(source).image
+    return decode_image(source).image
 
 
-def read_picture(source: ImageSource) -> Picture:
-    """Read one picture as `read_image` does, with what a person should know of it."""
+def decode_image(source: ImageSource) -> InputImage:
+    """Read one image as `read_image` does, with what a person should know of it."""
     try:
         return _decode(source, shrink=False)
     except _Fault as fault:
@@ -89,7 +89,7 @@ def find_fault(source: ImageSource) -> str | None:
 
 
 def examine(source: ImageSource) -> tuple[str | None, str]:
-    """Return what `find_fault` does, and the remark of `read_picture`."""
+    """Return what `find_fault` does, and the remark of `decode_image`."""
     try:
         return None, _decode(source, shrink=True).remark
     except _Fault as fault:
@@ -106,7 +106,7 @@ def begins_like_image(path: str | os.PathLike[str]) -> bool:
     return any(_accepted(Image.OPEN[name][1], head) for name in _formats()) or _is_heic(head)
 
 
-def _decode(source: ImageSource, *, shrink: bool) -> Picture:
+def _decode(source: ImageSource, *, shrink: bool) -> InputImage:
     torch = sys.modules.get("torch")  # whoever holds a tensor has imported it
     if isinstance(source, Image.Image):
         return _guarded(source, shrink=False)
@@ -124,7 +124,7 @@ def _decode(source: ImageSource, *, shrink: bool) -> Picture:
     )
 
 
-def _decode_file(path: str, *, shrink: bool) -> Picture:
+def _decode_file(path: str, *, shrink: bool) -> InputImage:
     if path.startswith(("http://", "https://")):
         raise _Fault("it is a web address; expected a file. Download it first")
     try:
@@ -138,12 +138,12 @@ def _decode_file(path: str, *, shrink: bool) -> Picture:
         raise _Fault(f"it cannot be opened ({getattr(error, 'strerror', None) or error})") from error
 
 
-def _decode_stream(stream: IO[bytes], *, shrink: bool) -> Picture:
+def _decode_stream(stream: IO[bytes], *, shrink: bool) -> InputImage:
     return _guarded(_open(stream), shrink=shrink, stream=stream)
 
 
 def _open(stream: IO[bytes]) -> Image.Image:
-    """Read the header. `Image.open` would warn of large pictures, and warnings cannot be silenced for one thread."""
+    """Read the header. `Image.open` would warn of large images, and warnings cannot be silenced for one thread."""
     head = stream.read(HEAD_BYTES)
     for name in _formats():
         factory, accepts = Image.OPEN[name]
@@ -166,7 +166,7 @@ def _accepted(accepts: Callable[[bytes], bool | str] | None, head: bytes) -> boo
         return False
 
 
-def _guarded(image: Image.Image, *, shrink: bool, stream: IO[bytes] | None = None) -> Picture:
+def _guarded(image: Image.Image, *, shrink: bool, stream: IO[bytes] | None = None) -> InputImage:
     """Decode the pixels, with every failure turned into a `_Fault`; the stream is that of the file, if it is one."""
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
@@ -180,9 +180,9 @@ def _guarded(image: Image.Image, *, shrink: bool, stream: IO[bytes] | None = Non
             raw = raw_mode(image)
             image.load()
             if shrink and image.mode in ALWAYS_CONVERTED:
-                return Picture(image, find_dim_colours(image, raw))
+                return InputImage(image, find_dim_colours(image, raw))
             rgb, remark = _to_rgb(image, raw, stream)
-            return Picture(_upright(image, rgb), remark)
+            return InputImage(_upright(image, rgb), remark)
     except _Fault:
         raise
     except MemoryError as error:
@@ -191,25 +191,25 @@ def _guarded(image: Image.Image, *, shrink: bool, stream: IO[bytes] | None = Non
         raise _Fault(f"damaged or cut off ({_text(error)})") from error
 
 
-def _to_rgb(image: Image.Image, raw: str, stream: IO[bytes] | None) -> Picture:
+def _to_rgb(image: Image.Image, raw: str, stream: IO[bytes] | None) -> InputImage:
     if image.mode == "RGB" and "transparency" not in image.info:
-        return Picture(image, find_dim_colours(image, raw))
+        return InputImage(image, find_dim_colours(image, raw))
     if is_deep_gray(image):
-        return Picture(*gray_to_rgb(image, raw))
+        return InputImage(*gray_to_rgb(image, raw))
     if image.mode in ("I", "F"):
         raise _Fault("its pixels are 32-bit, signed or floating-point numbers; expected 8 or 16 bits. Convert it, in "
                      "the range that matters")  # fmt: skip
     if image.mode == "LAB":
         raise _Fault("it has Lab colours; expected RGB, CMYK or gray. Convert it")
     if not image.has_transparency_data:
-        return Picture(image.convert("RGB"))
+        return InputImage(image.convert("RGB"))
     remark = find_dim_colours(image, raw)
     if mask := find_clear_colour(image, raw, stream) if stream else None:
-        return Picture(_paint_on_white(image, mask), remark)
+        return InputImage(_paint_on_white(image, mask), remark)
     if isinstance(clear := image.info.get("transparency"), int):
         image.info["transparency"] = clear * FACTORS.get(raw, 1)
     rgba = image.convert("RGBA")
-    return Picture(_paint_on_white(rgba, rgba.getchannel("A")), remark)
+    return InputImage(_paint_on_white(rgba, rgba.getchannel("A")), remark)
 
 
 def _paint_on_white(image: Image.Image, mask: Image.Image) -> Image.Image:
@@ -232,7 +232,7 @@ def _upright(image: Image.Image, rgb: Image.Image) -> Image.Image:
 
 
 class _Budget:
-    """Lets threads decode at the same time only what has so many pixels together; one picture always may be."""
+    """Lets threads decode at the same time only what has so many pixels together; one image always may be."""
 
     def __init__(self, pixels: int) -> None:
         self._pixels = pixels
@@ -302,7 +302,7 @@ def _is_heic(head: bytes) -> bool:
     return bool(brands & HEIC_BRANDS) and not brands & AVIF_BRANDS
 
 
-def _from_array(array: "np.ndarray[Any, Any]") -> Picture:
+def _from_array(array: "np.ndarray[Any, Any]") -> InputImage:
     expected = "expected uint8 in the shape (H, W) or (H, W, 3), colours in the order RGB"
     shape = tuple(array.shape)
     if array.ndim == 3 and shape[0] in (1, 3, 4) and shape[2] not in (1, 3, 4):
@@ -318,7 +318,7 @@ def _from_array(array: "np.ndarray[Any, Any]") -> Picture:
     return _guarded(Image.fromarray(np.ascontiguousarray(flat)), shrink=False)
 
 
-def _from_tensor(tensor: "Tensor") -> Picture:
+def _from_tensor(tensor: "Tensor") -> InputImage:
     import torch
 
     expected = "expected (3, H, W), (1, H, W) or (H, W), uint8 or floating point in 0..1, colours in the order RGB"

@@ -91,19 +91,19 @@ def _read_source(images: ImageSet, index: int) -> str | os.PathLike[str] | bytes
         source = _ask_reader(images, index)
         if isinstance(source, (str, os.PathLike, bytes)):
             return source
-        picture = read_image(source)
+        image = read_image(source)
     except InputError as error:
         raise DataError(f"image {images.names[index]!r}: {error}. Check the data again.") from error
-    size = f"{picture.mode} {picture.width} x {picture.height}: "
-    return size.encode() + hashlib.sha256(picture.tobytes()).digest()
+    size = f"{image.mode} {image.width} x {image.height}: "
+    return size.encode() + hashlib.sha256(image.tobytes()).digest()
 
 
 def _ask_reader(images: ImageSet, index: int) -> Any:
     if images.in_threads:
         return images.find_source(index)
-    from zoo.data.loader import making_sample  # torch is imported only where it is needed
+    from zoo.data.loader import seeded_sample  # torch is imported only where it is needed
 
-    with making_sample(0, 0, index, everywhere=True):  # a data set may draw random numbers
+    with seeded_sample(0, 0, index, everywhere=True):  # a data set may draw random numbers
         return images.find_source(index)
 
 

@@ -47,7 +47,7 @@ class ImageStore:
         limit_bytes: Most that all processes keep together; at most half of what is free is used.
         folder: That of another store on this machine, to share its images and its limit, or one that does not exist
             yet. None: a new one with a name of its own.
-        say: Called with a line of text whenever less can be kept than was asked for.
+        log: Called with a line of text whenever less can be kept than was asked for.
 
     Attributes:
         folder: Where the images are, removed at the end by the store that made it.
@@ -60,7 +60,7 @@ class ImageStore:
     """
 
     def __init__(
-        self, where: Where, limit_bytes: int, folder: Path | None = None, *, say: Callable[[str], None] | None = None
+        self, where: Where, limit_bytes: int, folder: Path | None = None, *, log: Callable[[str], None] | None = None
     ) -> None:
         if where not in get_args(Where):
             raise InputError(f"where is {where!r}; expected memory or disk.")
@@ -69,7 +69,7 @@ class ImageStore:
         base, is_shared = (folder.parent, True) if folder else _choose_base(where, limit_bytes)
         self.folder = folder or base / _name_folder()
         self.hits = self.kept = self.bytes = 0
-        self._say, self._pid, self._stopped = say, os.getpid(), False
+        self._say, self._pid, self._stopped = log, os.getpid(), False
         self._own: dict[str, bytes] | None = None if is_shared else {}
         if not is_shared:
             self._tell("decoded images are kept by each process for itself: no file system in memory has the room")
@@ -83,24 +83,24 @@ class ImageStore:
         self._budget = _Budget(self.folder / "shares")
 
     def get(self, key: str) -> Image.Image | None:
-        """Return the picture that was put in under this key, RGB, or None."""
-        picture = _read_picture(self._path(key)) if self._own is None else _to_picture(self._own.get(key, b""))
-        self.hits += picture is not None
-        return picture
+        """Return the image that was put in under this key, RGB, or None."""
+        image = _read_image(self._path(key)) if self._own is None else _to_image(self._own.get(key, b""))
+        self.hits += image is not None
+        return image
 
-    def put(self, key: str, picture: Image.Image) -> None:
-        """Keep an RGB picture, if it fits into what is left of the limit.
+    def put(self, key: str, image: Image.Image) -> None:
+        """Keep an RGB image, if it fits into what is left of the limit.
 
         Args:
             key: A file's name, without a suffix.
-            picture: The same whenever something is put in under this key.
+            image: The same whenever something is put in under this key.
         """
-        size = _round_up(HEAD.size + 3 * picture.width * picture.height)
+        size = _round_up(HEAD.size + 3 * image.width * image.height)
         known = self._path(key).exists() if self._own is None else key in self._own
-        if self._stopped or known or picture.mode != "RGB" or not self._budget.reserve(size):
+        if self._stopped or known or image.mode != "RGB" or not self._budget.reserve(size):
             return
         try:
-            self._write(key, HEAD.pack(*picture.size) + picture.tobytes())
+            self._write(key, HEAD.pack(*image.size) + image.tobytes())
         except OSError as error:
             self._budget.give_back(size)
             self._stop(error)
@@ -283,20 +283,20 @@ def _remove_folder(folder: Path, pid: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _read_picture(path: Path) -> Image.Image | None:
-    """Read a picture by way of a buffer that the thread keeps: a new one each time takes longer than reading."""
+def _read_image(path: Path) -> Image.Image | None:
+    """Read an image by way of a buffer that the thread keeps: a new one each time takes longer than reading."""
     try:
         with path.open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             if len(getattr(_buffers, "bytes", b"")) < size:
                 _buffers.bytes = bytearray(size)
             content = memoryview(_buffers.bytes)[:size]
-            return _to_picture(content) if file.readinto(content) == size else None
+            return _to_image(content) if file.readinto(content) == size else None
     except OSError:
         return None
 
 
-def _to_picture(content: bytes | memoryview) -> Image.Image | None:
+def _to_image(content: bytes | memoryview) -> Image.Image | None:
     if len(content) < HEAD.size:
         return None
     width, height = HEAD.unpack_from(content)

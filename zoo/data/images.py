@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from PIL import Image
 
-from zoo.data.check_cache import SurveyNotes
+from zoo.data.check_cache import CheckNotes
 from zoo.data.decode import examine, read_image
 from zoo.data.image_store import ImageStore
 from zoo.data.labels import number_labels, plain_labels
@@ -74,15 +74,15 @@ class Images:
         if self.store is not None and (kept := self.store.get(key)):
             return kept, self.targets[index]
         try:
-            picture = read_image(self.find_source(index))
+            image = read_image(self.find_source(index))
         except InputError as error:
             raise DataError(
                 f"image {self.names[index]!r}: {error}. Put the image back as it was; a new run leaves bad "
                 "images out with skip_bad=True (--skip-bad)."
             ) from error
         if self.store is not None:
-            self.store.put(key, picture)
-        return picture, self.targets[index]
+            self.store.put(key, image)
+        return image, self.targets[index]
 
     def find_source(self, index: int, /) -> Any:
         """Return what `read_image` takes of an image."""
@@ -112,7 +112,7 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Survey:
+class Check:
     """What reading every sample of a split once has shown.
 
     Attributes:
@@ -128,9 +128,9 @@ class Survey:
     remarks: tuple[Problem, ...] = ()
 
 
-def survey_splits(
+def check_splits(
     splits: Mapping[str, Split], *, check: bool, on_progress: Callable[[int, int], None] | None = None
-) -> dict[str, Survey]:
+) -> dict[str, Check]:
     """Read every sample once, files in several threads; files that were found good and have not changed are not read.
 
     Args:
@@ -162,14 +162,12 @@ def survey_splits(
     }
 
 
-def number_images(
-    split: Split, survey: Survey, classes: tuple[str, ...], origin: str, *, by_name: bool = True
-) -> Images:
+def number_images(split: Split, check: Check, classes: tuple[str, ...], origin: str, *, by_name: bool = True) -> Images:
     """Turn the usable samples of a split into images with class numbers.
 
     Args:
         split: Where the samples are.
-        survey: Which of them can be used.
+        check: Which of them can be used.
         classes: The names of the class numbers.
         origin: Where the classes come from, for messages.
         by_name: What numbers without names are; see `number_labels`.
@@ -177,10 +175,10 @@ def number_images(
     Raises:
         DataError: If a label is out of range, or names no class.
     """
-    names = tuple(split.names[position] for position in survey.good)
+    names = tuple(split.names[position] for position in check.good)
     options: dict[str, Any] = {"names": names, "split": split.name, "origin": origin, "by_name": by_name}
-    targets = number_labels(survey.labels, split.classes, classes, **options)
-    return Images(split.reader, names, targets, survey.good, in_threads=split.in_threads)
+    targets = number_labels(check.labels, split.classes, classes, **options)
+    return Images(split.reader, names, targets, check.good, in_threads=split.in_threads)
 
 
 def check_val_fraction(fraction: object) -> None:
@@ -222,7 +220,7 @@ def _examine_all(split: Split, *, check: bool, count: Callable[[int], None]) -> 
     """Yield label and fault of each sample, in order."""
     size = len(split.names)
     batches = [range(start, min(start + BATCH, size)) for start in range(0, size, BATCH)]
-    notes = SurveyNotes(split.reader.root) if check and isinstance(split.reader, FileReader) else None
+    notes = CheckNotes(split.reader.root) if check and isinstance(split.reader, FileReader) else None
     for results in _run(split, batches, notes, check=check):
         count(len(results))
         yield from results
@@ -230,12 +228,12 @@ def _examine_all(split: Split, *, check: bool, count: Callable[[int], None]) -> 
         notes.save()
 
 
-def _run(split: Split, batches: list[range], notes: SurveyNotes | None, *, check: bool) -> Iterator[list[Finding]]:
+def _run(split: Split, batches: list[range], notes: CheckNotes | None, *, check: bool) -> Iterator[list[Finding]]:
     if not split.in_threads:
-        from zoo.data.loader import making_sample  # torch is imported only where it is needed
+        from zoo.data.loader import seeded_sample  # torch is imported only where it is needed
 
         for batch in batches:
-            with making_sample(0, 0, batch.start, everywhere=True):  # a data set may draw random numbers
+            with seeded_sample(0, 0, batch.start, everywhere=True):  # a data set may draw random numbers
                 findings = _examine(split, batch, notes=notes, check=check)
             yield findings
         return
@@ -244,7 +242,7 @@ def _run(split: Split, batches: list[range], notes: SurveyNotes | None, *, check
         yield done.result()
 
 
-def _examine(split: Split, positions: range, *, notes: SurveyNotes | None, check: bool) -> list[Finding]:
+def _examine(split: Split, positions: range, *, notes: CheckNotes | None, check: bool) -> list[Finding]:
     results: list[Finding] = []
     for position in positions:
         try:
@@ -257,7 +255,7 @@ def _examine(split: Split, positions: range, *, notes: SurveyNotes | None, check
     return results
 
 
-def _examine_one(source: Any, reader: Reader, position: int, notes: SurveyNotes | None) -> tuple[str | None, str]:
+def _examine_one(source: Any, reader: Reader, position: int, notes: CheckNotes | None) -> tuple[str | None, str]:
     """Return the fault and the remark of an image; only what has neither is noted as good."""
     if notes is None or not isinstance(reader, FileReader):
         return examine(source)
@@ -271,10 +269,10 @@ def _examine_one(source: Any, reader: Reader, position: int, notes: SurveyNotes 
     return fault, remark
 
 
-def _conclude(split: Split, findings: Sequence[Finding]) -> Survey:
+def _conclude(split: Split, findings: Sequence[Finding]) -> Check:
     good = tuple(position for position, (_, fault, _) in enumerate(findings) if fault is None)
     labels = plain_labels([findings[i][0] for i in good], [split.names[i] for i in good], split.name)
     told = list(zip(split.names, findings, strict=True))
     problems = tuple(Problem(name, fault) for name, (_, fault, _) in told if fault is not None)
     remarks = tuple(Problem(name, remark) for name, (_, _, remark) in told if remark)
-    return Survey(good, tuple(labels), problems, remarks)
+    return Check(good, tuple(labels), problems, remarks)

@@ -1,4 +1,4 @@
-"""What `predict` may be given - paths, patterns, folders, videos, pictures in memory - as a list of pictures."""
+"""What `predict` may be given - paths, patterns, folders, videos, images in memory - as a list of images."""
 
 import glob
 import os
@@ -20,8 +20,8 @@ from zoo.data.video import is_video, read_frame, read_frames
 from zoo.errors import InputError
 from zoo.files import to_path
 
-WRITABLE = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # of pictures with boxes
-PICTURE_SUFFIXES = (  # a file with another one is looked into
+WRITABLE = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # of images with boxes
+IMAGE_SUFFIXES = (  # a file with another one is looked into
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".ppm"),
     *(".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".avif", ".heic", ".heif"),
 )
@@ -37,7 +37,7 @@ class UnreadableError(InputError):
 
 
 class Source(NamedTuple):
-    """A picture or a video.
+    """An image or a video.
 
     Attributes:
         label: The path as it was given or found, or `image 3` by the place in what was given.
@@ -58,16 +58,16 @@ class FramePlace(NamedTuple):
     ticks: int | None
 
 
-class Picture(NamedTuple):
-    """A picture, not necessarily read yet.
+class InputImage(NamedTuple):
+    """An image, not necessarily read yet.
 
     Attributes:
         label: As `Source`.
         file: As `Source`; of a frame, a file in a folder with the name of the video.
         item: What `read_image` takes.
-        place: Of the frame of a video; None for other pictures.
+        place: Of the frame of a video; None for other images.
         seconds: Of the frame, None if unknown.
-        fault: Why there is no picture here: the rest of a video cannot be read.
+        fault: Why there is no image here: the rest of a video cannot be read.
     """
 
     label: str
@@ -79,17 +79,17 @@ class Picture(NamedTuple):
 
 
 def find_sources(given: Any, on_other: Callable[[Path], object] | None = None) -> list[Source]:
-    """List the pictures and videos that were given; only files whose names do not tell what they are are looked into.
+    """List the images and videos that were given; only files whose names do not tell what they are are looked into.
 
     Args:
         given: A path; a pattern such as `photos/*.jpg` (`**` for folders in folders); a folder, which stands for the
-            pictures in it and in its folders; a picture (PIL, array `(H, W, 3)` uint8, tensor `(3, H, W)` uint8 or
+            images in it and in its folders; an image (PIL, array `(H, W, 3)` uint8, tensor `(3, H, W)` uint8 or
             float 0 to 1, bytes of a file, an open file); a batch of them as one array or tensor of four dimensions;
             what this function returned; or a list of any of these.
-        on_other: Is given each file of a folder or pattern that is passed over, as it is no picture.
+        on_other: Is given each file of a folder or pattern that is passed over, as it is no image.
 
     Raises:
-        InputError: Nothing was given, a folder or pattern has no pictures, or it is a web address.
+        InputError: Nothing was given, a folder or pattern has no images, or it is a web address.
     """
     found = _expand(given, on_other or (lambda _: None))
     if not found:
@@ -102,23 +102,23 @@ def find_sources(given: Any, on_other: Callable[[Path], object] | None = None) -
     return [source._replace(file=_unique(_drawn_name(source), taken)) for source in named]
 
 
-def read_sources(sources: Iterable[Source]) -> Iterator[Picture]:
-    """Yield the pictures of sources, frame by frame where they are videos; a damaged video ends with its fault."""
+def read_sources(sources: Iterable[Source]) -> Iterator[InputImage]:
+    """Yield the images of sources, frame by frame where they are videos; a damaged video ends with its fault."""
     for label, item, file in sources:
         if not isinstance(item, (str, os.PathLike)) or not is_video(item):
-            yield Picture(label, file, item)
+            yield InputImage(label, file, item)
             continue
         path, folder = os.fspath(item), PurePosixPath(file).with_suffix("")
         try:
             for frame in read_frames(path):
                 place = FramePlace(path, frame.number, frame.ticks)
-                yield Picture(label, f"{folder}/frame-{frame.number:06d}.jpg", frame.picture, place, frame.seconds)
+                yield InputImage(label, f"{folder}/frame-{frame.number:06d}.jpg", frame.image, place, frame.seconds)
         except InputError as error:
-            yield Picture(label, file, item, fault=error)
+            yield InputImage(label, file, item, fault=error)
 
 
 def read_again(item: Any) -> Image.Image:
-    """Read a picture: what `read_image` takes, or a `FramePlace`."""
+    """Read an image: what `read_image` takes, or a `FramePlace`."""
     return read_frame(*item) if isinstance(item, FramePlace) else read_image(item)
 
 
@@ -198,12 +198,12 @@ def _expand_folder(folder: Path, on_other: Callable[[Path], object]) -> list[Sou
     files = sorted(folder / name for name in walk_files(folder))
     if not files:
         raise InputError(f"the folder {folder} holds no files. Expected images to predict.")
-    pictures = [file for file in files if _is_picture(file)]
-    if not pictures:
+    images = [file for file in files if _is_image(file)]
+    if not images:
         hint = " Pass videos by their paths or a pattern." if any(map(is_video, files)) else ""
-        raise InputError(f"the folder {folder} holds no pictures, but {_describe(files)}.{hint}")
-    _tell_others(files, pictures, on_other)
-    return [Source(str(file), file, file.relative_to(folder).as_posix()) for file in pictures]
+        raise InputError(f"the folder {folder} holds no images, but {_describe(files)}.{hint}")
+    _tell_others(files, images, on_other)
+    return [Source(str(file), file, file.relative_to(folder).as_posix()) for file in images]
 
 
 def _expand_pattern(pattern: str, on_other: Callable[[Path], object]) -> list[Source]:
@@ -211,17 +211,17 @@ def _expand_pattern(pattern: str, on_other: Callable[[Path], object]) -> list[So
     if not files:
         where = "" if os.path.isabs(pattern) else f" Looked in {Path.cwd()}."
         raise InputError(f"no file fits the pattern {pattern!r}.{where}")
-    usable = [file for file in files if is_video(file) or _is_picture(file)]
+    usable = [file for file in files if is_video(file) or _is_image(file)]
     if not usable:
-        raise InputError(f"no picture or video fits the pattern {pattern!r}, but {_describe(files)}.")
+        raise InputError(f"no image or video fits the pattern {pattern!r}, but {_describe(files)}.")
     _tell_others(files, usable, on_other)
     root = os.path.commonpath([file.parent for file in usable])
     return [Source(str(file), file, Path(os.path.relpath(file, root)).as_posix()) for file in usable]
 
 
-def _is_picture(file: Path) -> bool:
+def _is_image(file: Path) -> bool:
     """Whether a file is one, by its name or by how it begins: a name says nothing against it, as in training."""
-    return file.suffix.lower() in PICTURE_SUFFIXES or (not is_video(file) and begins_like_image(file))
+    return file.suffix.lower() in IMAGE_SUFFIXES or (not is_video(file) and begins_like_image(file))
 
 
 def _tell_others(files: Sequence[Path], taken: Sequence[Path], on_other: Callable[[Path], object]) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of any shape on the canvas of a detector, and boxes to the canvas and back.
+"""Images of any shape on the canvas of a detector, and boxes to the canvas and back.
 
 Resizing gives the bytes of OpenCV's bilinear `resize` (versions 4 and 5, 8-bit), which detectors were trained with; it
 neither blurs before shrinking, as Pillow does, nor rounds alike. Sources: fixed-point arithmetic of OpenCV's
@@ -31,14 +31,14 @@ LARGEST = 8192  # pixels
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a picture lies on the canvas.
+    """Where an image lies on the canvas.
 
     Attributes:
-        height: Of the resized picture, in pixels of the canvas.
+        height: Of the resized image, in pixels of the canvas.
         width: The same.
         top: Rows above it.
         left: Columns left of it.
-        scale_y: Pixels of the canvas per pixel of the picture, from top to bottom.
+        scale_y: Pixels of the canvas per pixel of the image, from top to bottom.
         scale_x: The same, from left to right.
     """
 
@@ -50,11 +50,11 @@ class Placement:
     scale_x: float
 
     def to_canvas(self, boxes: "Tensor") -> "Tensor":
-        """Move `(..., 4)` floating-point xyxy boxes from pixels of the picture to pixels of the canvas."""
+        """Move `(..., 4)` floating-point xyxy boxes from pixels of the image to pixels of the canvas."""
         return boxes * boxes.new_tensor(self._scales) + boxes.new_tensor(self._shifts)
 
-    def to_picture(self, boxes: "Tensor") -> "Tensor":
-        """Move `(..., 4)` floating-point xyxy boxes from the canvas to the picture; they are not clipped to it."""
+    def to_image(self, boxes: "Tensor") -> "Tensor":
+        """Move `(..., 4)` floating-point xyxy boxes from the canvas to the image; they are not clipped to it."""
         factors = [1 / scale for scale in self._scales]
         return (boxes - boxes.new_tensor(self._shifts)) * boxes.new_tensor(factors)
 
@@ -69,13 +69,13 @@ class Placement:
 
 @dataclass(frozen=True, kw_only=True)
 class Letterbox:
-    """How a picture comes onto the canvas; the defaults are those of the COCO weights of YOLO-NAS.
+    """How an image comes onto the canvas; the defaults are those of the COCO weights of YOLO-NAS.
 
     Sizes are height and width in pixels.
 
     Attributes:
         canvas_size: What the network takes.
-        content_size: What the picture is resized to fit in, smaller pictures too; at most the canvas.
+        content_size: What the image is resized to fit in, smaller images too; at most the canvas.
         keep_ratio: Whether it keeps its proportions, or fills the content size.
         position: `center`, or `top-left`, which pads at the bottom and on the right alone.
         fill: Value of the canvas around it, 0 to 255.
@@ -117,11 +117,11 @@ class Letterbox:
 
     @property
     def resized_side(self) -> float:
-        """The longer side that a picture is resized to fit in, in pixels."""
+        """The longer side that an image is resized to fit in, in pixels."""
         return max(self.content_size)
 
     def describe(self) -> str:
-        """Return what becomes of a picture, in words."""
+        """Return what becomes of an image, in words."""
         height, width = self.canvas_size
         how = "fitted into" if self.keep_ratio else "stretched to"
         return f"{how} {width} × {height} pixels, {self.channels.upper()}"
@@ -131,7 +131,7 @@ class Letterbox:
         return replace(self, **changes)
 
     def resized(self, side: int, *, step: int = 1) -> Self:
-        """Return the same with a square canvas of another side; pictures keep their distance from its border.
+        """Return the same with a square canvas of another side; images keep their distance from its border.
 
         Raises:
             InputError: If the side, in pixels, is no multiple of the step.
@@ -165,7 +165,7 @@ class Letterbox:
         return cls(**{name: values[name] for name in names})
 
     def place(self, height: int, width: int) -> Placement:
-        """Return where a picture of this height and width comes to lie.
+        """Return where an image of this height and width comes to lie.
 
         A side that would be rounded to nothing has one pixel.
         """
@@ -179,26 +179,26 @@ class Letterbox:
         return Placement(rows, columns, top, left, scale_y, scale_x)
 
 
-def fit_picture(picture: "Image.Image | Bytes", letterbox: Letterbox) -> "tuple[Tensor, Placement]":
-    """Put an RGB picture onto the canvas.
+def fit_image(image: "Image.Image | Bytes", letterbox: Letterbox) -> "tuple[Tensor, Placement]":
+    """Put an RGB image onto the canvas.
 
     Args:
-        picture: RGB, `(H, W, 3)` uint8 if it is an array.
+        image: RGB, `(H, W, 3)` uint8 if it is an array.
         letterbox: How.
 
     Returns:
         The canvas, `(3, height, width)` uint8, which `normalize_canvas` makes the network's input of; and where the
-        picture lies on it.
+        image lies on it.
 
     Raises:
-        InputError: If the picture is not RGB or not uint8.
+        InputError: If the image is not RGB or not uint8.
     """
     import torch
 
-    pixels = np.asarray(picture)
+    pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
         raise InputError(
-            f"the picture is {pixels.dtype} of the shape {pixels.shape}; expected RGB, uint8 (height, width, 3). "
+            f"the image is {pixels.dtype} of the shape {pixels.shape}; expected RGB, uint8 (height, width, 3). "
             "zoo.data.decode.read_image makes it so."
         )
     place = letterbox.place(*pixels.shape[:2])
@@ -213,7 +213,7 @@ def normalize_canvas(canvases: "Tensor", letterbox: Letterbox) -> "Tensor":
     """Turn uint8 canvases, `(3, H, W)` or `(B, 3, H, W)`, into what the network takes: float32, 0 to 1 as a rule.
 
     Args:
-        canvases: In the order of channels that `fit_picture` gave them.
+        canvases: In the order of channels that `fit_image` gave them.
         letterbox: The one that they were made with; its `max_value`, `mean` and `std` count.
     """
     import torch

@@ -37,7 +37,7 @@ class Readable(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: int, /) -> tuple[Image.Image, int]:
-        """Return the picture, RGB, and its class."""
+        """Return the image, RGB, and its class."""
         ...
 
 
@@ -55,8 +55,8 @@ class Samples(Dataset[tuple[Tensor, int]]):
     """Images as tensors, for a `DataLoader`.
 
     Args:
-        images: Gives pictures and targets.
-        transform: Turns a picture into a tensor; may draw from torch's default generator.
+        images: Gives images and targets.
+        transform: Turns an image into a tensor; may draw from torch's default generator.
         seed: An image of an epoch is changed in the same way whenever it is loaded, by whichever process.
         draws: Whether the transform draws; if not, threads need not wait for each other.
     """
@@ -74,19 +74,19 @@ class Samples(Dataset[tuple[Tensor, int]]):
         """Return tensor and target of an `(index, epoch)`; an index alone means epoch 0."""
         index, epoch = place if isinstance(place, tuple) else (place, 0)
         if not self.in_threads:
-            with making_sample(self.seed, epoch, index, everywhere=True):
-                picture, target = self.images.read(index)
-                return self.transform(picture), target
+            with seeded_sample(self.seed, epoch, index, everywhere=True):
+                image, target = self.images.read(index)
+                return self.transform(image), target
         with naming_faults():
-            picture, target = self.images.read(index)
+            image, target = self.images.read(index)
         if not self.draws:
-            return self.transform(picture), target
-        with making_sample(self.seed, epoch, index):
-            return self.transform(picture), target
+            return self.transform(image), target
+        with seeded_sample(self.seed, epoch, index):
+            return self.transform(image), target
 
 
 @contextmanager
-def making_sample(seed: int, epoch: int, index: int, *, everywhere: bool = False) -> Iterator[None]:
+def seeded_sample(seed: int, epoch: int, index: int, *, everywhere: bool = False) -> Iterator[None]:
     """Draw from torch's default generator what belongs to these three numbers, and leave the generator as it was.
 
     One thread at a time: they share the generator. What needs no random numbers, such as decoding, is better done
@@ -186,8 +186,8 @@ def make_loader(
     """Make a loader of images `(B, 3, H, W)`, as the transform gives them but channels last, and targets `(B,)` int64.
 
     Args:
-        images: Gives pictures and targets.
-        transform: Turns a picture into a tensor.
+        images: Gives images and targets.
+        transform: Turns an image into a tensor.
         batch_size: As all that follow: see `order_batches`.
         shuffle: For training.
         seed: Decides orders and random changes.
@@ -331,7 +331,7 @@ class _Order(Sampler[tuple[int, int]]):
 
 
 def collate(samples: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
-    """Make a batch of tensors `(3, H, W)` and their targets; it lies channels last, as pictures do."""
+    """Make a batch of tensors `(3, H, W)` and their targets; it lies channels last, as images do."""
     images: Any = default_collate([image.movedim(0, -1) for image, _ in samples])  # in a worker: in shared memory
     return images.movedim(-1, 1), torch.tensor([target for _, target in samples])
 

@@ -1,7 +1,7 @@
-"""Pictures that look almost the same: a perceptual hash of 64 bits for each, and the closest pairs of hashes.
+"""Images that look almost the same: a perceptual hash of 64 bits for each, and the closest pairs of hashes.
 
-The hash (`imagehash.phash`) keeps the coarse light and dark of a picture: resizing, compressing, brightening or cutting
-off a thin border changes a few bits of it, while two different pictures differ in about half of them.
+The hash (`imagehash.phash`) keeps the coarse light and dark of an image: resizing, compressing, brightening or cutting
+off a thin border changes a few bits of it, while two different images differ in about half of them.
 """
 
 from importlib.util import find_spec
@@ -14,16 +14,16 @@ from PIL import Image
 from zoo.errors import InputError
 
 # Blood cells (BCCD, 66,066 pairs): two shots of one field differ by 4 bits, the next pair by 14. CIFAR-10 (6,000
-# pictures, 18 million pairs): up to 6 bits true duplicates, at 8 bits half of the pairs are not.
+# images, 18 million pairs): up to 6 bits true duplicates, at 8 bits half of the pairs are not.
 LIMIT = 6
-ENOUGH = 128  # side in pixels to which a picture is shrunk quickly, by whole factors, before it is hashed
+ENOUGH = 128  # side in pixels to which an image is shrunk quickly, by whole factors, before it is hashed
 PAIRS_AT_A_TIME = 4_000_000  # 36 MB
 
 Hashes = NDArray[np.uint64]
 
 
 class Near(NamedTuple):
-    """A picture and the one that looks most like it.
+    """An image and the one that looks most like it.
 
     Attributes:
         place: Where its hash is.
@@ -40,32 +40,32 @@ def check_installed() -> None:
     """Raise an `InputError` if the library that hashes is missing."""
     if find_spec("imagehash") is None:
         raise InputError(
-            "looking for pictures that are almost the same needs the library imagehash, which is not installed. "
+            "looking for images that are almost the same needs the library imagehash, which is not installed. "
             "Install it: pip install 'zoo-finetune[detection]'."
         )
 
 
-def hash_picture(picture: Image.Image) -> int:
-    """Return the perceptual hash of an RGB picture, 64 bits.
+def hash_image(image: Image.Image) -> int:
+    """Return the perceptual hash of an RGB image, 64 bits.
 
     Source:
         The library imagehash, `phash`: signs of the 8 x 8 lowest frequencies against their median.
     """
     import imagehash  # brings scipy
 
-    factor = min(picture.size) // ENOUGH
-    shrunk = picture.reduce(factor) if factor > 1 else picture
+    factor = min(image.size) // ENOUGH
+    shrunk = image.reduce(factor) if factor > 1 else image
     bits = imagehash.phash(shrunk).hash
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
 def find_near_duplicates(hashes: Hashes, others: Hashes | None = None, *, limit: int = LIMIT) -> list[Near]:
-    """Find for each picture the one that looks most like it.
+    """Find for each image the one that looks most like it.
 
-    Memory is bounded; 5,000 x 20,000 pictures take about a second.
+    Memory is bounded; 5,000 x 20,000 images take about a second.
 
     Args:
-        hashes: `(N,)` uint64, from `hash_picture`.
+        hashes: `(N,)` uint64, from `hash_image`.
         others: `(M,)` uint64, where to look; None looks among `hashes` themselves, and names each pair once.
         limit: The most bits in which two hashes may differ.
 

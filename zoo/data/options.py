@@ -14,8 +14,8 @@ class DataOptions(Options):
     image_size: int | None = Field(default=None, ge=8, le=4096, description="side of the input, px; null: the weights'")
     augment: Literal["auto", "none", "crop-flip", "trivial"] = Field(
         default="auto",
-        description="changes to training images; auto: none if the trunk is frozen, else crop-flip; trivial: crop-flip "
-        "and one random operation more",
+        description="changes to training images; auto: none if the backbone is frozen, else crop-flip; trivial: "
+        "crop-flip and one random operation more",
     )
     flip_probability: float = Field(default=0.5, ge=0, le=1, description="chance of a left-right flip")
     val_fraction: float = Field(default=0.2, gt=0, lt=1, description="share held out if no validation data is given")

@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def read_ahead(items: Iterable[Item], depth: int = 2) -> Iterator[Item]:
+def prefetch_items(items: Iterable[Item], depth: int = 2) -> Iterator[Item]:
     """Yield items that a thread makes a little ahead of their use.
 
     The thread has modes of its own: `no_grad`, `autocast` and the like have to be set where items are made. It ends
@@ -40,7 +40,7 @@ def read_ahead(items: Iterable[Item], depth: int = 2) -> Iterator[Item]:
         finally:
             getattr(source, "close", lambda: None)()
 
-    thread = threading.Thread(target=work, name="zoo read_ahead", daemon=True)
+    thread = threading.Thread(target=work, name="zoo prefetch_items", daemon=True)
     thread.start()
     try:
         while True:

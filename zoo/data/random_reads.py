@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.data.loader import making_sample
+from zoo.data.loader import seeded_sample
 
 SAMPLES, READS = 24, 4  # a change that comes once in ten reads is missed in fewer than one of 10,000 data sets
 MOST_OBJECTS = 2_000  # of a data set that are looked at
@@ -54,10 +54,10 @@ def _compare_reads(images: Any) -> str | None:
 
 
 def _read(images: Any, index: int, number: int) -> bytes:
-    """Return a digest of a picture as it is read with the random numbers of a number."""
-    with making_sample(0, number, index, everywhere=True):
-        picture, _ = images.read(index)
-    return hashlib.sha256(f"{picture.mode} {picture.size}".encode() + picture.tobytes()).digest()
+    """Return a digest of an image as it is read with the random numbers of a number."""
+    with seeded_sample(0, number, index, everywhere=True):
+        image, _ = images.read(index)
+    return hashlib.sha256(f"{image.mode} {image.size}".encode() + image.tobytes()).digest()
 
 
 def _is_random(thing: Any) -> bool:

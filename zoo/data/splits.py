@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from zoo.errors import DataError, InputError
 
-IMAGE_COLUMNS = ("image", "img", "picture", "pixel_values")
+IMAGE_COLUMNS = ("image", "img", "image", "pixel_values")
 LABEL_COLUMNS = ("label", "labels", "target", "class")
 
 

@@ -1,4 +1,4 @@
-"""What a network expects of a picture, and the transforms that deliver it: torchvision's v2, on pictures of Pillow.
+"""What a network expects of an image, and the transforms that deliver it: torchvision's v2, on images of Pillow.
 
 The evaluation transform gives the pixels of timm's own. For training at speed, transforms leave pixels as bytes, and
 `to_input` normalises whole batches on the device that computes.
@@ -24,20 +24,20 @@ Resizer: TypeAlias = Literal["pillow", "torch"]
 Transform: TypeAlias = "Callable[[Image.Image], Tensor]"
 
 SMALLEST, LARGEST = 8, 4096  # pixels
-LONGEST = 20  # times its short side: of a longer picture the ends are cut off before it is resized
+LONGEST = 20  # times its short side: of a longer image the ends are cut off before it is resized
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """What weights expect of a picture.
+    """What weights expect of an image.
 
     Attributes:
         image_size: Side of the square input, in pixels.
         mean: Subtracted from each of red, green, blue in 0..1.
         std: What each is then divided by.
-        interpolation: How pictures are resized.
-        crop_pct: Share of the resized picture's side that the crop keeps, above 0 to 1.
-        crop_mode: `center` keeps the proportions and crops the middle; `squash` makes the picture square first.
+        interpolation: How images are resized.
+        crop_pct: Share of the resized image's side that the crop keeps, above 0 to 1.
+        crop_mode: `center` keeps the proportions and crops the middle; `squash` makes the image square first.
     """
 
     kind: ClassVar[str] = "crop"
@@ -100,7 +100,7 @@ class Preprocess:
 
 
 def eval_transform(preprocess: Preprocess, *, normalise: bool = True, resizer: Resizer = "pillow") -> Transform:
-    """Make what turns an RGB picture into the tensor `(3, image_size, image_size)` that weights expect.
+    """Make what turns an RGB image into the tensor `(3, image_size, image_size)` that weights expect.
 
     Args:
         preprocess: What they expect.
@@ -135,10 +135,10 @@ def train_transform(
 
     Args:
         preprocess: What the weights expect.
-        augment: `none`: no change; `crop-flip`: a random part of the picture, mirrored or not; `trivial`: also one
+        augment: `none`: no change; `crop-flip`: a random part of the image, mirrored or not; `trivial`: also one
             random change of colour or shape of random strength (TrivialAugment).
-        crop_scale_min: Least share of the picture's area that a crop keeps, above 0 to 1.
-        flip_probability: How often the picture is mirrored, 0 to 1.
+        crop_scale_min: Least share of the image's area that a crop keeps, above 0 to 1.
+        flip_probability: How often the image is mirrored, 0 to 1.
         normalise: As for `eval_transform`.
         resizer: As for `eval_transform`; both draw the same changes.
 
@@ -200,29 +200,29 @@ class _Part:
     def __init__(self, crop: Any) -> None:
         self.crop = crop
 
-    def __call__(self, picture: Image.Image) -> Image.Image:
-        part = self.crop.make_params([picture])
+    def __call__(self, image: Image.Image) -> Image.Image:
+        part = self.crop.make_params([image])
         left, top = part["left"], part["top"]
-        return picture.crop((left, top, left + part["width"], top + part["height"]))
+        return image.crop((left, top, left + part["width"], top + part["height"]))
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    return picture if picture.mode == "RGB" else picture.convert("RGB")  # which would copy
+def _to_rgb(image: Image.Image) -> Image.Image:
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy
 
 
-def _cut_ends(picture: Image.Image) -> Image.Image:
-    """Cut a very long picture about its middle, of which the crop shows the same: resized whole, it fills memory."""
-    most = LONGEST * min(picture.size)
-    left, top = (max(0, (side - most) // 2) for side in picture.size)
+def _cut_ends(image: Image.Image) -> Image.Image:
+    """Cut a very long image about its middle, of which the crop shows the same: resized whole, it fills memory."""
+    most = LONGEST * min(image.size)
+    left, top = (max(0, (side - most) // 2) for side in image.size)
     if not left and not top:
-        return picture
-    return picture.crop((left, top, picture.width - left, picture.height - top))
+        return image
+    return image.crop((left, top, image.width - left, image.height - top))
 
 
-def _to_tensor(picture: "Image.Image | Tensor") -> "Tensor":
+def _to_tensor(image: "Image.Image | Tensor") -> "Tensor":
     from torchvision.transforms.v2 import functional
 
-    tensor: Tensor = functional.pil_to_tensor(picture) if isinstance(picture, Image.Image) else picture
+    tensor: Tensor = functional.pil_to_tensor(image) if isinstance(image, Image.Image) else image
     return tensor
 
 

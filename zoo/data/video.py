@@ -1,4 +1,4 @@
-"""Videos, frame by frame: read as upright RGB pictures, and written.
+"""Videos, frame by frame: read as upright RGB images, and written.
 
 Read and written by FFmpeg through the library `av`; no more than a few frames are in memory at a time.
 """
@@ -30,19 +30,19 @@ TICKS = (
 
 
 class Frame(NamedTuple):
-    """One picture of a video.
+    """One image of a video.
 
     Attributes:
         number: From 0.
         seconds: When it is shown; None if the file does not say.
         ticks: The same in the file's own unit, by which `read_frame` finds it again.
-        picture: RGB, turned as the file says.
+        image: RGB, turned as the file says.
     """
 
     number: int
     seconds: float | None
     ticks: int | None
-    picture: Image.Image
+    image: Image.Image
 
 
 def is_video(path: str | os.PathLike[str]) -> bool:
@@ -75,34 +75,34 @@ def read_frame(path: str | os.PathLike[str], number: int, ticks: int | None = No
     Raises:
         InputError: As `read_frames`, and if there is no such frame (any more).
     """
-    picture = None if ticks is None else _jump_to(path, ticks)
-    if picture is not None:
-        return picture
+    image = None if ticks is None else _jump_to(path, ticks)
+    if image is not None:
+        return image
     for found in read_frames(path):  # not every file can be entered in its middle
         if found.number == number:
-            return found.picture
+            return found.image
     raise InputError(f"the video {os.fspath(path)!r} has no frame {number} any more. Was it written anew?")
 
 
-def write_video(path: str | os.PathLike[str], pictures: Iterable[tuple[Image.Image, float]]) -> Path:
-    """Write pictures as a video without sound; it appears under its name when it is complete.
+def write_video(path: str | os.PathLike[str], images: Iterable[tuple[Image.Image, float]]) -> Path:
+    """Write images as a video without sound; it appears under its name when it is complete.
 
     Args:
         path: Where to; its suffix is one of `ENCODERS`. A file that is there is replaced.
-        pictures: RGB, all of one size, each with the second at which it is shown, rising. A side of odd length gets a
+        images: RGB, all of one size, each with the second at which it is shown, rising. A side of odd length gets a
             black pixel more, because the encoders take even ones only.
 
     Returns:
         The path.
 
     Raises:
-        InputError: If the suffix is another one, there are no pictures, or they differ in size or do not rise in time.
+        InputError: If the suffix is another one, there are no images, or they differ in size or do not rise in time.
     """
     path = to_path(path)
     encoder = _choose_encoder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open_whole(path) as file:
-        _encode(file, path, encoder, pictures)
+        _encode(file, path, encoder, images)
     return path
 
 
@@ -127,7 +127,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
         raise InputError(f"cannot read {name!r}: no video, or a damaged one ({_say(error)}).") from error
     with container:
         if not container.streams.video:
-            raise InputError(f"cannot read {name!r}: it holds no pictures, only sound or text. Expected a video.")
+            raise InputError(f"cannot read {name!r}: it holds no images, only sound or text. Expected a video.")
         yield container, container.streams.video[0]
 
 
@@ -169,10 +169,10 @@ def _say(error: Exception) -> str:
 
 
 def _upright(frame: Any) -> Image.Image:
-    picture: Image.Image = frame.to_image()
+    image: Image.Image = frame.to_image()
     turns = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
     turn = turns.get(round(frame.rotation) % 360)  # counter-clockwise, as Pillow's
-    return picture if turn is None else picture.transpose(turn)
+    return image if turn is None else image.transpose(turn)
 
 
 def _choose_encoder(path: Path) -> str:
@@ -186,26 +186,26 @@ def _choose_encoder(path: Path) -> str:
     raise InputError(f"this installation of av cannot write {suffix} (it lacks {lacking}). Choose another suffix.")
 
 
-def _encode(file: BinaryIO, path: Path, encoder: str, pictures: Iterable[tuple[Image.Image, float]]) -> None:
+def _encode(file: BinaryIO, path: Path, encoder: str, images: Iterable[tuple[Image.Image, float]]) -> None:
     av, stream, size, last = _import_av(), None, (0, 0), -1
     suffix = path.suffix.lower()
     with av.open(file, "w", format=CONTAINERS.get(suffix, suffix[1:])) as container:
-        for number, (picture, seconds) in enumerate(pictures):
+        for number, (image, seconds) in enumerate(images):
             if stream is None:
-                size = picture.size
+                size = image.size
                 stream = _add_stream(container, encoder, size)
             ticks = round(seconds * TICKS)
-            if picture.size != size or ticks <= last:
+            if image.size != size or ticks <= last:
                 raise InputError(
-                    f"picture {number} of the video has {picture.width} x {picture.height} pixels at {seconds:g} s; "
+                    f"image {number} of the video has {image.width} x {image.height} pixels at {seconds:g} s; "
                     f"expected {size[0]} x {size[1]}, as the first, and a later time than the one before."
                 )
             last = ticks
-            frame = av.VideoFrame.from_image(picture.crop((0, 0, stream.width, stream.height)))
+            frame = av.VideoFrame.from_image(image.crop((0, 0, stream.width, stream.height)))
             frame.pts, frame.time_base = ticks, Fraction(1, TICKS)
             container.mux(stream.encode(frame))
         if stream is None:
-            raise InputError(f"there are no pictures to write to {path.name!r}.")
+            raise InputError(f"there are no images to write to {path.name!r}.")
         container.mux(stream.encode())
 
 

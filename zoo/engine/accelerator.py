@@ -53,7 +53,7 @@ def make_accelerator(device: str = "auto", precision: str = "no") -> Accelerator
     return accelerator
 
 
-def count_own(accelerator: Accelerator, images: int) -> int:
+def count_unpadded(accelerator: Accelerator, images: int) -> int:
     """Return how many images of this process's batch are its own; the others were added to fill up the last batches.
 
     Several processes get batches of one size. Where there are too few images for that, accelerate repeats the first

@@ -27,7 +27,7 @@ class StepCompiler:
     """Compiles the parts of the training step of one run.
 
     Args:
-        say: Told once if the run goes on uncompiled, and if the optimizer alone does.
+        log: Told once if the run goes on uncompiled, and if the optimizer alone does.
         stages: How many sets of parameters learn one after the other: unfreezings, and one.
         backend: What turns graphs into code, by its name in torch.
 
@@ -36,8 +36,8 @@ class StepCompiler:
         problem: Why the run goes on uncompiled; None while it is compiled.
     """
 
-    def __init__(self, say: Callable[[str], None], *, stages: int = 1, backend: str | None = None) -> None:
-        self.say, self.most, self.backend = say, PER_STAGE * stages, backend or BACKEND
+    def __init__(self, log: Callable[[str], None], *, stages: int = 1, backend: str | None = None) -> None:
+        self.log, self.most, self.backend = log, PER_STAGE * stages, backend or BACKEND
         self.compilations: dict[str, int] = {}
         self.problem: str | None = None
         self._optimizer: Optimizer | None = None
@@ -46,7 +46,7 @@ class StepCompiler:
     def compile_network(self, network: nn.Module) -> nn.Module:
         """Return a module that trains a network, compiled, and leaves the network itself as it is."""
         if not self.compilations.get("forward") and self.problem is None:
-            self.say("compiling the training step: its first runs take longer")
+            self.log("compiling the training step: its first runs take longer")
         if self._network is None or self._network.network is not network:
             self._network = CompiledNetwork(network, self._compile("forward", network, dynamic=False))
         return self._network
@@ -72,7 +72,7 @@ class StepCompiler:
             return
         reason = "its weight decay follows a schedule" if _schedules_decay(plan) else why_not_compiled(optimizer)
         if reason is not None:
-            self.say(f"the step of {type(optimizer).__name__} is not compiled, forward and backward are: {reason}")
+            self.log(f"the step of {type(optimizer).__name__} is not compiled, forward and backward are: {reason}")
             _take_numbers(optimizer)
             return
         optimizer.step = OptimizerStep(optimizer, part)  # type: ignore[method-assign, assignment]
@@ -81,7 +81,7 @@ class StepCompiler:
         """Go on uncompiled from the next call on."""
         if self.problem is None:
             self.problem = problem
-            self.say(f"the run goes on uncompiled, with the same result: {problem}")
+            self.log(f"the run goes on uncompiled, with the same result: {problem}")
             if self._optimizer is not None:
                 _take_numbers(self._optimizer)
 

@@ -1,4 +1,4 @@
-"""Where the batches of a run come from: the user's loaders, images, or what a frozen trunk makes of them."""
+"""Where the batches of a run come from: the user's loaders, images, or what a frozen backbone makes of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,13 +21,20 @@ from zoo.data import (
     default_workers,
     lay_channels_last,
     order_batches,
-    read_ahead,
+    prefetch_items,
     why_random,
 )
-from zoo.engine.frozen.backbone import TrunkEngine, choose_dtype, find_patch
+from zoo.engine.frozen.backbone import BackboneEngine, choose_dtype, find_patch
 from zoo.engine.frozen.cache import keep_features
 from zoo.engine.frozen.compute import Split
-from zoo.engine.frozen.policy import HeadOnly, KeptSamples, Residence, as_they_are, choose_residence, why_not_frozen
+from zoo.engine.frozen.policy import (
+    HeadOnly,
+    KeptSamples,
+    Residence,
+    as_they_are,
+    backbone_trains_reason,
+    choose_residence,
+)
 from zoo.engine.frozen.precision import choose_engine
 from zoo.engine.frozen.shards import KeptFeatures
 from zoo.engine.memory import is_out_of_memory, measure_free_memory
@@ -36,7 +43,7 @@ from zoo.errors import InputError
 from zoo.progress import Progress
 from zoo.rates import Plan
 
-TO_TRY = 8  # images by which the speed of a trunk is measured
+TO_TRY = 8  # images by which the speed of a backbone is measured
 VECTORS_TO_SCORE = 1024  # per batch, where nothing is learnt
 
 
@@ -81,7 +88,7 @@ class LoaderBatches:
         if self.sampler is not None:
             self.sampler.set_epoch(epoch, start=start_batch * self.images_per_batch)
             first = start_batch
-        for batch, pair in enumerate(read_ahead(self.loader) if self.ahead else self.loader, first):
+        for batch, pair in enumerate(prefetch_items(self.loader) if self.ahead else self.loader, first):
             if batch < start_batch:
                 continue
             if self.prepare is None:
@@ -92,14 +99,14 @@ class LoaderBatches:
 
 
 @dataclass(frozen=True)
-class Supply:
+class TrainingInputs:
     """What a run trains on and what it trains.
 
     Attributes:
         network: What turns the first of a batch into outputs, prepared by the accelerator: the model, or its head.
         train: Batches to learn from.
         val: Batches to score; None if there are none.
-        engine: What runs a frozen trunk; None if the trunk learns.
+        engine: What runs a frozen backbone; None if the backbone learns.
         features: Where features are kept, and what that took; empty if they are not.
         store: Where decoded images are kept; to be closed at the end.
     """
@@ -107,7 +114,7 @@ class Supply:
     network: Any
     train: LoaderBatches
     val: LoaderBatches | None
-    engine: TrunkEngine | None = None
+    engine: BackboneEngine | None = None
     features: Mapping[str, Any] = field(default_factory=dict)
     store: ImageStore | None = None
 
@@ -122,10 +129,10 @@ class Supply:
         return self.engine.join(self.engine(images)) if self.engine and self.features else images
 
 
-def supply_loaders(model: nn.Module, loaders: Mapping[str, UserLoader], accelerator: Accelerator) -> Supply:
+def inputs_of_loaders(model: nn.Module, loaders: Mapping[str, UserLoader], accelerator: Accelerator) -> TrainingInputs:
     """Take batches from the user's own loaders, as they come."""
     scored = load_from_user(loaders["val"], accelerator, model) if "val" in loaders else None
-    return Supply(accelerator.prepare(model), load_from_user(loaders["train"], accelerator, model), scored)
+    return TrainingInputs(accelerator.prepare(model), load_from_user(loaders["train"], accelerator, model), scored)
 
 
 def load_from_user(user: UserLoader, accelerator: Accelerator, model: nn.Module) -> LoaderBatches:
@@ -168,7 +175,7 @@ def open_store(options: EngineOptions, accelerator: Accelerator, show: Progress,
     if reason := _why_random([images for images in splits if images is not None], accelerator):
         raise InputError(f"image_cache={options.image_cache!r} is not possible: {reason}. Use image_cache='off'.")
     folder: list[Any] = [None]
-    arguments: dict[str, Any] = {"limit_bytes": int(options.image_cache_gb * 1e9), "say": show.say}
+    arguments: dict[str, Any] = {"limit_bytes": int(options.image_cache_gb * 1e9), "log": show.log}
     store = ImageStore(options.image_cache, **arguments) if accelerator.is_main_process else None
     if accelerator.num_processes > 1:
         folder = [store and store.folder]
@@ -176,7 +183,7 @@ def open_store(options: EngineOptions, accelerator: Accelerator, show: Progress,
     return store or ImageStore(options.image_cache, **arguments, folder=folder[0])
 
 
-def make_supply(
+def build_inputs(
     model: nn.Module,
     train: Feed,
     val: Feed | None,
@@ -184,10 +191,10 @@ def make_supply(
     plan: Plan,
     accelerator: Accelerator,
     show: Progress,
-) -> Supply:
+) -> TrainingInputs:
     """Choose where batches come from, and prepare it.
 
-    A trunk that is frozen as a whole is not trained but run, by an engine made for that; if it is worth it, once for
+    A backbone that is frozen as a whole is not trained but run, by an engine made for that; if it is worth it, once for
     each image.
 
     Args:
@@ -195,7 +202,7 @@ def make_supply(
         train: Images to learn from.
         val: Images to score, if there are any.
         options: The effective ones.
-        plan: Decides whether the trunk is frozen.
+        plan: Decides whether the backbone is frozen.
         accelerator: Device and processes.
         show: Where a pass over all images is shown.
 
@@ -203,7 +210,7 @@ def make_supply(
         InputError: If features were to be kept and cannot be.
     """
     workers = default_workers(len(train)) if options.num_workers is None else options.num_workers
-    loaders, learning = _Loaders(options, accelerator, workers), why_not_frozen(model, plan)
+    loaders, learning = _Loaders(options, accelerator, workers), backbone_trains_reason(model, plan)
     reason = learning or train.changes
     if not reason and options.cache != "off":
         reason = _why_random([feed.images for feed in (train, val) if feed], accelerator)
@@ -211,16 +218,16 @@ def make_supply(
         raise InputError(f"cache={options.cache!r} is not possible: {reason}. Use cache='auto' or 'off'.")
     if learning:
         if options.cache == "auto" and learning == find_patch(model):
-            show.say(f"features are not kept: {learning}")
+            show.log(f"features are not kept: {learning}")
         scored = None if val is None else loaders.of_images(val, val.prepare, learn=False)
-        return Supply(accelerator.prepare(model), loaders.of_images(train, train.prepare, learn=True), scored)
+        return TrainingInputs(accelerator.prepare(model), loaders.of_images(train, train.prepare, learn=True), scored)
     keeps = not reason and options.cache != "off"
     epochs = plan.clock.epochs
     views = min(options.views, epochs)
     passes = views if keeps else epochs
     engine = _make_engine(model, train, passes * len(train), options, accelerator, show)
     if reason and options.cache == "auto":
-        show.say(f"features are not kept: {reason}")
+        show.log(f"features are not kept: {reason}")
     if keeps:
         splits = [Split(train, views), *([Split(val, 1)] if val else [])]
         name = known_config(model).get("model") or type(model).__name__
@@ -230,10 +237,10 @@ def make_supply(
             scored = None if val is None else loaders.of_features(val, placed[1], engine, learn=False)
             batches = loaders.of_features(train, placed[0], engine, learn=True)
             facts = {**kept.facts, "features_on": str(placed[0].device)}
-            return Supply(accelerator.prepare(HeadOnly(model)), batches, scored, engine, facts)
+            return TrainingInputs(accelerator.prepare(HeadOnly(model)), batches, scored, engine, facts)
     scored = None if val is None else loaders.of_images(val, val.prepare, learn=False)
     batches = loaders.of_images(train, train.prepare, learn=True)
-    return Supply(accelerator.prepare(HeadOnly(model, engine)), batches, scored, engine)
+    return TrainingInputs(accelerator.prepare(HeadOnly(model, engine)), batches, scored, engine)
 
 
 def place_features(splits: Sequence[KeptFeatures], device: torch.device, show: Progress) -> list[KeptFeatures]:
@@ -256,7 +263,7 @@ def place_features(splits: Sequence[KeptFeatures], device: torch.device, show: P
                 raise
             residence = Residence(False, "another process has taken the GPU's memory meanwhile")
     where = "on the GPU" if residence.on_device else "in the machine's memory, and batches are copied to the GPU"
-    show.say(f"kept features are {where}: {residence.why}")
+    show.log(f"kept features are {where}: {residence.why}")
     return placed
 
 
@@ -285,7 +292,7 @@ class _Loaders:
         ahead = not self.workers and is_plain and self._may_run_ahead(learn=learn)
         return self._make(feed.samples, feed, feed.collate, prepare, ahead, learn=learn, **arguments)
 
-    def of_features(self, feed: Feed, kept: KeptFeatures, engine: TrunkEngine, *, learn: bool) -> LoaderBatches:
+    def of_features(self, feed: Feed, kept: KeptFeatures, engine: BackboneEngine, *, learn: bool) -> LoaderBatches:
         has_maps, on_cpu = any(part.ndim > 2 for part in kept.take([0])[0]), kept.device.type == "cpu"
         size = self.options.batch_size if learn or has_maps else VECTORS_TO_SCORE
         pins = on_cpu and self.accelerator.device.type == "cuda"  # only memory of the machine can be pinned
@@ -328,22 +335,22 @@ class _Loaders:
 
 def _make_engine(
     model: nn.Module, feed: Feed, images: int, options: EngineOptions, accelerator: Accelerator, show: Progress
-) -> TrunkEngine:
-    """Make the engine of a frozen trunk that will see so many images."""
+) -> BackboneEngine:
+    """Make the engine of a frozen backbone that will see so many images."""
     device = accelerator.device
-    dtype = choose_dtype(options.trunk_precision, options.precision, device.type)
+    dtype = choose_dtype(options.backbone_precision, options.precision, device.type)
     arguments: dict[str, Any] = {
         "device": device,
-        "fuse": options.fuse_trunk,
+        "fuse": options.fuse_backbone,
         "compile": options.compile,
-        "say": show.say,
+        "log": show.log,
     }
-    if device.type != "cpu" or options.trunk_precision != "auto" or options.precision != "no":
-        return TrunkEngine(model, dtype=dtype, **arguments)
+    if device.type != "cpu" or options.backbone_precision != "auto" or options.precision != "no":
+        return BackboneEngine(model, dtype=dtype, **arguments)
     samples, targets = feed.collate([feed.samples[index, 0] for index in range(min(TO_TRY, len(feed)))])
     inputs, _ = feed.prepare(samples, targets, 0, 1)
-    chosen = choose_engine(lambda dtype: TrunkEngine(model, dtype=dtype, **arguments), inputs, images, show.say)
+    chosen = choose_engine(lambda dtype: BackboneEngine(model, dtype=dtype, **arguments), inputs, images, show.log)
     dtypes = [chosen.dtype]
     if accelerator.num_processes > 1:
         broadcast_object_list(dtypes)
-    return chosen if dtypes[0] == chosen.dtype else TrunkEngine(model, dtype=dtypes[0], **arguments)
+    return chosen if dtypes[0] == chosen.dtype else BackboneEngine(model, dtype=dtypes[0], **arguments)

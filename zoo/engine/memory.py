@@ -80,7 +80,7 @@ def release_memory(device: torch.device) -> None:
 
 
 @contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
+def preserve_state(model: nn.Module) -> Iterator[None]:
     """Let a model be tried: its buffers, gradients and modes, and the random numbers to come, stay what they were."""
     tensors = [*model.parameters(), *model.buffers()]
     devices = sorted({tensor.device.index or 0 for tensor in tensors if tensor.device.type != "cpu"})
@@ -104,10 +104,10 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
 
 class Found(NamedTuple):
-    """A size of chunks that fits.
+    """A size of micro-batches that fits.
 
     Attributes:
-        size: Images per chunk; the batch's own number if all of it fits.
+        size: Images per micro-batch; the batch's own number if all of it fits.
         text: The arithmetic, in a sentence.
     """
 
@@ -115,7 +115,7 @@ class Found(NamedTuple):
     text: str
 
 
-def find_chunk_size(
+def find_micro_batch_size(
     try_step: Callable[[int], None],
     batch_size: int,
     *,
@@ -131,7 +131,8 @@ def find_chunk_size(
 
     Args:
         try_step: Runs the worst case of a training step and of scoring on so many images, without the optimizer's
-            step; inside `undisturbed`. It must not wait for other processes: each finds a size, and the least counts.
+            step; inside `preserve_state`. It must not wait for other processes: each finds a size, and the least
+            counts.
         batch_size: Images per batch.
         device: Where it runs.
         free_memory: Bytes that are there; None: as `measure_free_memory` finds.
@@ -153,7 +154,7 @@ def find_chunk_size(
 
 
 def choose_size(batch_size: int, most: int) -> int:
-    """Return the size of chunks for a batch: all alike if that costs less than half of what fits, else within one.
+    """Return a micro-batch size for a batch: even parts if that costs less than half of what fits, else within one.
 
     Args:
         batch_size: Images per batch.
@@ -305,14 +306,17 @@ def _peak_of(try_step: Callable[[int], None], size: int) -> int:
 
 def _too_little(arithmetic: str) -> TrainingError:
     return TrainingError(
-        f"chunk_size='auto': not even one image fits into memory ({arithmetic}). Make images smaller (image_size), let "
+        f"micro_batch_size='auto': not even one image fits into memory ({arithmetic}). Make images smaller "
+        f"(image_size), let "
         "less of the model learn, use precision='bf16', or take a smaller model."
     )
 
 
 def _name(size: int, batch_size: int) -> str:
     return (
-        f"the whole batch of {batch_size} images" if size == batch_size else f"chunks of {size} of {batch_size} images"
+        f"the whole batch of {batch_size} images"
+        if size == batch_size
+        else f"micro-batches of {size} of {batch_size} images"
     )
 
 

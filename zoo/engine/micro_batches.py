@@ -1,4 +1,4 @@
-"""Batches that go through a network in chunks: fewer images in memory, the same optimizer step."""
+"""Batches that go through a network in micro-batches: fewer images in memory, the same optimizer step."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,13 @@ from zoo.errors import InputError, TrainingError
 
 
 @dataclass
-class Chunks:
+class MicroBatchSize:
     """How many images of a batch are in the network at a time; a loop that runs out of memory makes it less.
 
-    What the optimizer sees stays the gradient of the whole batch. Two things depend on the chunks: norms that learn
-    their statistics see one chunk at a time, and a loss that is not a mean over images (a detector's is one over
-    boxes) becomes the mean of its chunks by their numbers of images. Dropout draws other numbers.
+    What the optimizer sees stays the gradient of the whole batch. Two things depend on the micro-batches: norms that
+    learn
+    their statistics see one micro-batch at a time, and a loss that is not a mean over images (a detector's is one over
+    boxes) becomes the mean of its micro-batches by their numbers of images. Dropout draws other numbers.
 
     Attributes:
         size: Images at most; None: the whole batch.
@@ -27,13 +28,13 @@ class Chunks:
 
     def __post_init__(self) -> None:
         if self.size is not None and (type(self.size) is not int or self.size < 1):
-            raise InputError(f"the size of a chunk is {self.size!r}; expected an integer, 1 or more, or None.")
+            raise InputError(f"the size of a micro-batch is {self.size!r}; expected an integer, 1 or more, or None.")
 
     def halve(self, used: int, reason: str = "") -> None:
         """Take half of the size that was used, rounded up.
 
         Args:
-            used: Images in the largest chunk of the batch that memory did not hold.
+            used: Images in the largest micro-batch of the batch that memory did not hold.
             reason: What the error said.
 
         Raises:
@@ -49,7 +50,7 @@ class Chunks:
             self.on_halved(self.size)
 
 
-class Chunk(NamedTuple):
+class MicroBatch(NamedTuple):
     """A part of a batch.
 
     Attributes:
@@ -69,32 +70,32 @@ def count_images(inputs: Any) -> int:
     return len(first)
 
 
-def split_batch(inputs: Any, targets: Any, size: int | None) -> list[Chunk]:
-    """Cut a batch into as few chunks as possible, whose sizes differ by one image at most; nothing is copied.
+def split_batch(inputs: Any, targets: Any, size: int | None) -> list[MicroBatch]:
+    """Cut a batch into as few micro-batches as possible, whose sizes differ by one image at most; nothing is copied.
 
     Args:
         inputs: A tensor `(B, ...)`, or a tuple of such.
         targets: A tensor `(B, ...)`, a list of length B, or an object whose `narrow(start, stop)` returns the targets
             of those images.
-        size: Images per chunk at most; None or B: the batch itself is returned, whatever it is made of.
+        size: Images per micro-batch at most; None or B: the batch itself is returned, whatever it is made of.
 
     Raises:
         TrainingError: If there is no telling which targets belong to an image.
     """
     if size is None:
-        return [Chunk(inputs, targets, 1.0)]
+        return [MicroBatch(inputs, targets, 1.0)]
     count = count_images(inputs)
     if count <= size:
-        return [Chunk(inputs, targets, 1.0)]
+        return [MicroBatch(inputs, targets, 1.0)]
     chunks, start = [], 0
     for length in _even_sizes(count, size):
         stop = start + length
-        chunks.append(Chunk(_cut(inputs, start, stop, count), _cut(targets, start, stop, count), length / count))
+        chunks.append(MicroBatch(_cut(inputs, start, stop, count), _cut(targets, start, stop, count), length / count))
         start = stop
     return chunks
 
 
-def take_first(inputs: Any, targets: Any, images: int) -> Chunk:
+def take_first(inputs: Any, targets: Any, images: int) -> MicroBatch:
     """Return the first images of a batch; the batch itself if it has no more.
 
     Raises:
@@ -102,8 +103,8 @@ def take_first(inputs: Any, targets: Any, images: int) -> Chunk:
     """
     count = count_images(inputs)
     if images >= count:
-        return Chunk(inputs, targets, 1.0)
-    return Chunk(_cut(inputs, 0, images, count), _cut(targets, 0, images, count), images / count)
+        return MicroBatch(inputs, targets, 1.0)
+    return MicroBatch(_cut(inputs, 0, images, count), _cut(targets, 0, images, count), images / count)
 
 
 def _even_sizes(count: int, most: int) -> list[int]:
@@ -125,8 +126,9 @@ def _cut(values: Any, start: int, stop: int, count: int) -> Any:
         return values[start:stop]
     found = f"a tensor {tuple(values.shape)}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
     raise TrainingError(
-        f"a batch of {count} images cannot be cut into chunks: it holds {found}. Expected tensors or lists with one "
-        "entry per image, or an object with narrow(start, stop); or leave chunk_size at null and take a smaller "
+        f"a batch of {count} images cannot be cut into micro-batches: it holds {found}. Expected tensors or lists "
+        f"with one "
+        "entry per image, or an object with narrow(start, stop); or leave micro_batch_size at null and take a smaller "
         "batch_size."
     )
 

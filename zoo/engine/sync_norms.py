@@ -16,7 +16,7 @@ GPUS = ("cuda", "xpu")  # of the devices that accelerate trains on, those that t
 _BEFORE = "_class_before_synchronisation"
 
 
-def synchronize_norms(model: nn.Module, device: torch.device, processes: int, say: Callable[[str], None]) -> list[str]:
+def synchronize_norms(model: nn.Module, device: torch.device, processes: int, log: Callable[[str], None]) -> list[str]:
     """Let the batch norms that learn from batches see those of all processes.
 
     Chosen are the norms that `.train()` puts into training mode; a frozen one keeps its statistics and its class.
@@ -27,7 +27,7 @@ def synchronize_norms(model: nn.Module, device: torch.device, processes: int, sa
         model: Changed in place, until `restore_norms`.
         device: Where it trains. On a GPU only; of any other it is told that each process has statistics of its own.
         processes: How many train together.
-        say: Told in a line what was done or not; not called where there is nothing to do.
+        log: Told in a line what was done or not; not called where there is nothing to do.
 
     Returns:
         Names of the norms that are synchronised now.
@@ -35,7 +35,7 @@ def synchronize_norms(model: nn.Module, device: torch.device, processes: int, sa
     restore_norms(model)
     learning = _learning_norms(model) if processes > 1 else {}
     if learning and device.type not in GPUS:
-        say(
+        log(
             f"note: batch norms that learn from each process's own share of a batch: {len(learning)} (they are "
             f"synchronised on GPUs only; this is {device.type})"
         )
@@ -47,9 +47,9 @@ def synchronize_norms(model: nn.Module, device: torch.device, processes: int, sa
         norm.process_group = None  # all processes; the one attribute that the ordinary class does not have
         norm.__class__ = twins[type(norm)]
     if chosen:
-        say(f"batch norms that learn from the whole batch of all {processes} processes: {len(chosen)}")
+        log(f"batch norms that learn from the whole batch of all {processes} processes: {len(chosen)}")
     if own := sorted({type(norm).__name__ for norm in learning.values() if not isinstance(norm, nn.SyncBatchNorm)}):
-        say(f"note: batch norms of classes of their own stay as they are in each process: {', '.join(own)}")
+        log(f"note: batch norms of classes of their own stay as they are in each process: {', '.join(own)}")
     return list(chosen)
 
 

@@ -74,7 +74,7 @@ def write_card(trained: Trained) -> str:
     from huggingface_hub import ModelCard
 
     parts = [_title(trained), _use(trained), _results(trained), _training(trained), _input(trained), _terms(trained)]
-    parts += [_pictures(trained)]
+    parts += [_plots(trained)]
     text = "\n\n".join(part for part in parts if part)
     page = clean(f"---\n{_metadata(trained)}\n---\n\n{text}\n", keep="\n")  # who reads it in a terminal is safe
     return str(ModelCard(page))
@@ -239,7 +239,7 @@ def _input(trained: Trained) -> str:
     preprocess = trained.config.preprocess_value
     if preprocess is None:
         return ""
-    text = f"Pictures of any size, {preprocess.describe()}"
+    text = f"Plots of any size, {preprocess.describe()}"
     return f"## Input\n\n{text}; `config.json` has the details, and `predict` does it."
 
 
@@ -266,12 +266,12 @@ def _terms(trained: Trained) -> str:
     return "\n".join(lines)
 
 
-def _pictures(trained: Trained) -> str:
+def _plots(trained: Trained) -> str:
     lines, captions = [], CAPTIONS | dict(trained.facts.captions)
     for path in trained.pictures:
         stem = re.split(r"[/.]", path)[-2]
         lines += [f"![{captions.get(stem, stem)}]({path})"]
-    return "\n\n".join(["## Pictures", *lines]) if lines else ""
+    return "\n\n".join(["## Plots", *lines]) if lines else ""
 
 
 def _is_share(value: object) -> bool:

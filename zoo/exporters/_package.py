@@ -64,7 +64,7 @@ def pack(source: Any, folder: Path, *, repo: str, pictures: bool = True) -> Pack
         source: A run, its folder, or a model of `zoo.get`.
         folder: An empty folder.
         repo: Where it will go, `org/name`, for its card.
-        pictures: Whether the pictures of the run go, too; some show images of the data.
+        pictures: Whether the plots of the run go, too; some show images of the data.
 
     Raises:
         InputError: It is no finished run or model of the registry, or a text in it tells of this machine.
@@ -184,8 +184,8 @@ def _copy_records(run: RunFolder, target: RunFolder, config: ModelConfig, pictur
         if os.path.lexists(run.file(name)):
             write_file(target.file(name), read_run_file(run.path, name))
     if pictures and run.file("pictures").is_dir():
-        for picture in sorted(run.file("pictures").glob("*.png")):
-            write_file(target.pictures / picture.name, read_run_file(run.path, f"pictures/{picture.name}"))
+        for plot in sorted(run.file("pictures").glob("*.png")):
+            write_file(target.pictures / plot.name, read_run_file(run.path, f"pictures/{plot.name}"))
 
 
 def _is_place_of(pretrained: str, config: ModelConfig) -> bool:
@@ -276,4 +276,4 @@ def _notes(config: ModelConfig, files: tuple[tuple[str, int], ...]) -> Iterator[
     if config.origin.get("registered"):
         yield f"{config.model} is a class of your own; who loads it has to import the module that registers it"
     if any(name.startswith("pictures/") for name, _ in files):
-        yield "some pictures show images of the data (leave them out: pictures=False, --no-pictures)"
+        yield "some plots show images of the data (leave them out: pictures=False, --no-pictures)"

@@ -72,10 +72,10 @@ def push(
     dry_run: bool = False,
     revision: str | None = None,
     pictures: bool = True,
-    say: Callable[[str], object] = echo,
+    log: Callable[[str], object] = echo,
     confirm: Callable[[], bool] | None = None,
 ) -> Push:
-    """Publish a fine-tuned model with its page, settings, scores and pictures, as one commit.
+    """Publish a fine-tuned model with its page, settings, scores and plots, as one commit.
 
     What goes is listed before the first request. The state of the optimizer, the environment and paths of this machine
     stay here.
@@ -89,8 +89,8 @@ def push(
         message: Of the commit.
         dry_run: List what would go, and send nothing.
         revision: Branch; made if it is not there. None: `main`.
-        pictures: Whether the pictures of the run go, too; some show images of the data.
-        say: Is given the lines that tell what goes.
+        pictures: Whether the plots of the run go, too; some show images of the data.
+        log: Is given the lines that tell what goes.
         confirm: Asked after that; the push ends if it returns False. None: nobody is asked.
 
     Raises:
@@ -104,12 +104,12 @@ def push(
         package = pack(run_or_model, Path(place), repo=repo, pictures=pictures)
         made = Push(repo, f"{get_endpoint()}/{repo}", branch, package.files)
         for line in _list(package, made, private):
-            say(line)
+            log(line)
         if dry_run or (confirm is not None and not confirm()):
             return made
         with hiding_passwords():
-            sent = _send(package, made, private, token, message or f"Push {package.model} with zoo {VERSION}", say)
-    say(str(sent))
+            sent = _send(package, made, private, token, message or f"Push {package.model} with zoo {VERSION}", log)
+    log(str(sent))
     return sent
 
 
@@ -142,7 +142,7 @@ def _list(package: Package, made: Push, private: bool) -> Iterator[str]:
 
 
 def _send(
-    package: Package, made: Push, private: bool, token: str | bool | None, message: str, say: Callable[[str], object]
+    package: Package, made: Push, private: bool, token: str | bool | None, message: str, log: Callable[[str], object]
 ) -> Push:
     from huggingface_hub import HfApi
 
@@ -162,10 +162,10 @@ def _send(
     with _explaining(made, _STILL_EMPTY if created else _AS_BEFORE):
         head = _open_branch(api, made)
     if not created:
-        say(f"{made.address} exists, at {head.sha[:12]}: files of the same names are replaced")
+        log(f"{made.address} exists, at {head.sha[:12]}: files of the same names are replaced")
     commit = _commit(api, package, made, head, message, created)
     if commit == head.sha:
-        say("every file is there already; no commit was made")
+        log("every file is there already; no commit was made")
     return replace(made, commit=commit, created=created)
 
 
@@ -280,7 +280,7 @@ def _explain_answer(status: int, made: Push, error: BaseException) -> str:
         409: "it exists, but is hidden from this token, or was made a moment ago (409). Choose another name, or pass "
         "a token that may see it.",
         412: "somebody else has committed to it meanwhile (412). Look at what they did, and push again.",
-        413: "the files are larger than the Hub takes (413). Leave out the pictures (pictures=False, --no-pictures).",
+        413: "the files are larger than the Hub takes (413). Leave out the plots (pictures=False, --no-pictures).",
         429: "the Hub asks for patience (429). Push again in some minutes.",
     }
     if status == 400:

@@ -123,7 +123,7 @@ def save_tensors(tensors: "Mapping[str, Tensor]", path: str | os.PathLike[str], 
     Args:
         tensors: Name to tensor, of any device and stride. Tensors that share memory are written once for each name.
         path: The file; its folder exists, a file that is there is replaced.
-        metadata: Stored in the header, beside `format`, by which other readers know who wrote it.
+        metadata: CachedWeights in the header, beside `format`, by which other readers know who wrote it.
 
     Returns:
         SHA-256 of the file, 64 hexadecimal digits.

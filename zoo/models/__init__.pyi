@@ -19,7 +19,7 @@ from .saved import open_saved as open_saved
 from .unwrap import take_model as take_model
 from .weight_bundle import export_weights as export_weights
 from .weight_bundle import import_weights as import_weights
-from .weight_store import Stored as Stored
+from .weight_store import CachedWeights as CachedWeights
 from .weight_store import Verdict as Verdict
 from .weight_store import find_stored as find_stored
 from .weight_store import list_stored as list_stored

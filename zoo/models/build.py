@@ -14,15 +14,15 @@ from zoo.files import to_path
 from zoo.models.catalog import find_entry, list_families
 from zoo.models.class_rows import find_rows, move_rows, say_rows
 from zoo.models.config import MAX_CLASSES, ModelConfig, make_postprocess
-from zoo.models.custom import build_own, choose_preprocess, take_weights, takes_drop_rate
+from zoo.models.custom import build_custom, choose_preprocess, take_weights, takes_drop_rate
 from zoo.models.registry import Entry
 from zoo.models.saved import Saved, find_saved_entry, names_repository, open_saved
 from zoo.weights import (
     Found,
     Licence,
-    WebWeights,
+    UrlWeights,
     check_commercial,
-    find_web_weights,
+    find_url_weights,
     find_weights,
     load_into,
 )
@@ -167,8 +167,8 @@ def _is_known(name: str) -> bool:
 def _find(entry: Entry, pretrained: bool | str | os.PathLike[str], cache_dir: str | None, token: str | None) -> Found:
     """Bring weights to this machine."""
     name, read = entry.name, entry.read_foreign
-    if pretrained is True and isinstance(entry.weights, WebWeights) and read is not None:
-        return find_web_weights(entry.weights, read, name=name, cache_dir=cache_dir, token=token)
+    if pretrained is True and isinstance(entry.weights, UrlWeights) and read is not None:
+        return find_url_weights(entry.weights, read, name=name, cache_dir=cache_dir, token=token)
     source: Any = Path(pretrained) if isinstance(pretrained, os.PathLike) else pretrained
     return find_weights(source, entry.weights, name=name, cache_dir=cache_dir, token=token, read_foreign=read)
 
@@ -197,8 +197,8 @@ def _load(entry: Entry, found: Found, wanted: _Wanted, commercial: bool | None) 
 
 
 def _build(entry: Entry, config: ModelConfig, found: Found | None, wanted: _Wanted) -> Any:
-    if entry.is_own:
-        return _build_own(entry, config, found, wanted)
+    if entry.is_custom:
+        return _build_custom(entry, config, found, wanted)
     options = {key: value for key, value in config.options.items() if key != "drop_rate"}
     options |= _read_options(entry, found) if found else {}
     if wanted.in_channels is not None and not found:
@@ -241,14 +241,14 @@ def _load_moved(model: Any, fresh: Any, found: Found, classes: Sequence[str], na
     return model
 
 
-def _build_own(entry: Entry, config: ModelConfig, found: Found | None, wanted: _Wanted) -> Any:
+def _build_custom(entry: Entry, config: ModelConfig, found: Found | None, wanted: _Wanted) -> Any:
     """Build a model that a user registered."""
     import torch
 
     count = wanted.count or config.num_classes or entry.num_classes
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(wanted.seed)
-        model: Any = build_own(entry, count, wanted.drop_rate)
+        model: Any = build_custom(entry, count, wanted.drop_rate)
     preprocess = choose_preprocess(entry, model, config)
     report = take_weights(entry, model, found, config, wanted.classes) if found else None
     names = config.names if report and not report.reinitialised and len(config.names or ()) == count else None
@@ -335,7 +335,7 @@ def _check_arguments(entry: Entry, drop_rate: Any, in_channels: Any) -> None:
     """Refuse what is out of range, or no argument of this model."""
     if not isinstance(drop_rate, (int, float)) or not 0 <= drop_rate < 1:
         raise InputError(f"drop_rate is {drop_rate!r}; expected a share of the features, 0 <= drop_rate < 1.")
-    if drop_rate and not entry.is_own and not _takes_drop_rate(entry):
+    if drop_rate and not entry.is_custom and not _takes_drop_rate(entry):
         raise InputError(f"{entry.name} takes no drop_rate. Leave it out.")
     if in_channels is None:
         return

@@ -21,7 +21,7 @@ def names_of(model: Any) -> tuple[str, ...]:
     return () if are_numbers(classes) else tuple(classes)
 
 
-def match_classes(model: Any, data: Any, say: Callable[[str], None], *, may_replace: bool = True) -> bool:
+def match_classes(model: Any, data: Any, log: Callable[[str], None], *, may_replace: bool = True) -> bool:
     """Give a model the classes of the data: outputs of the same names are kept, wherever they stand.
 
     A model whose outputs have no names takes the names of the data. A new head has nothing to keep.
@@ -29,7 +29,7 @@ def match_classes(model: Any, data: Any, say: Callable[[str], None], *, may_repl
     Args:
         model: Changed in place.
         data: Opened data.
-        say: Called with what became of the outputs, if they are not simply kept.
+        log: Called with what became of the outputs, if they are not simply kept.
         may_replace: Whether layers may be replaced; not where an optimizer holds their parameters already.
 
     Returns:
@@ -51,16 +51,16 @@ def match_classes(model: Any, data: Any, say: Callable[[str], None], *, may_repl
         )
     moves = bool(own) and rows != tuple(range(len(own)))
     if moves:
-        _move(model, names, own, say, may_replace=may_replace)
+        _move(model, names, own, log, may_replace=may_replace)
     elif not own and data.named and _is_loaded(model):
         listed = ", ".join(f"{number} {name!r}" for number, name in enumerate(names[:3]))
-        say(f"note: the outputs of the model have no names; they are taken for {listed}, … in this order")
+        log(f"note: the outputs of the model have no names; they are taken for {listed}, … in this order")
     set_fact(model, "classes", names)
     return moves and len(names) != len(own)
 
 
 def _move(
-    model: Any, names: tuple[str, ...], own: tuple[str, ...], say: Callable[[str], None], *, may_replace: bool
+    model: Any, names: tuple[str, ...], own: tuple[str, ...], log: Callable[[str], None], *, may_replace: bool
 ) -> None:
     if not known_config(model).get("model"):
         raise InputError(
@@ -80,7 +80,7 @@ def _move(
     rows = (None,) * len(names) if is_new else find_rows(names, own)
     move_rows(model, _build_for(model, names), rows)
     if not is_new:
-        say(f"outputs by name: {say_rows(names, own)}")
+        log(f"outputs by name: {say_rows(names, own)}")
 
 
 def _build_for(model: Any, names: Sequence[str]) -> Any:

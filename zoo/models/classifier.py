@@ -105,7 +105,7 @@ class Classifier(GroupHooks, nn.Module):
 
     @property
     def head_prefixes(self) -> tuple[str, ...]:
-        """Prefixes of the head's parameters; all others belong to the trunk."""
+        """Prefixes of the head's parameters; all others belong to the backbone."""
         inside = f"{self.head_name}."
         clash = any(n.startswith(self.head_name) and not n.startswith(inside) for n, _ in self.named_parameters())
         return (inside if clash else self.head_name,)
@@ -236,7 +236,7 @@ class Classifier(GroupHooks, nn.Module):
         Args:
             sources: A path, an image (PIL, array `(H, W, 3)` uint8, tensor `(3, H, W)` uint8 or float 0 to 1), a batch
                 of them as one array or tensor of four dimensions, or a sequence of any of these. A folder stands for
-                the pictures in it, a pattern such as `photos/*.jpg` for those that fit.
+                the images in it, a pattern such as `photos/*.jpg` for those that fit.
             top_k: How many names each answer has at most.
             batch_size: Images per forward pass.
             image_size: Side in pixels; None for the model's own.

@@ -182,12 +182,12 @@ def _from_timm(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_resize(preprocess: Preprocessing | None) -> None:
-    """Refuse a crop so small that pictures would be resized to fill the memory before it."""
+    """Refuse a crop so small that images would be resized to fill the memory before it."""
     if preprocess is not None and preprocess.resized_side > MAX_SIDE:
         values = preprocess.to_dict()
         raise ValueError(
             f"crop_pct is {values.get('crop_pct')!r} with an image_size of {values.get('image_size')}; expected "
-            f"pictures resized to at most {MAX_SIDE} pixels"
+            f"images resized to at most {MAX_SIDE} pixels"
         )
 
 

@@ -67,7 +67,7 @@ def make_entry(
         weights=None,
         num_classes=usual if type(usual) is int else None,
         code_licence=code_licence,
-        is_own=True,
+        is_custom=True,
     )
 
 
@@ -83,7 +83,7 @@ def place(build: Callable[..., Any]) -> tuple[str, str]:
     return whole.__module__, whole.__qualname__
 
 
-def build_own(entry: Entry, num_classes: int | None, drop_rate: float) -> "nn.Module":
+def build_custom(entry: Entry, num_classes: int | None, drop_rate: float) -> "nn.Module":
     """Call a builder and check what it returns.
 
     Raises:
@@ -212,7 +212,7 @@ def _check_free(entry: Entry) -> None:
     for known in entries().values():
         if wanted not in map(plain_name, (known.name, *known.aliases)):
             continue
-        if known.is_own and known.name == entry.name and place(known.build) == place(entry.build):
+        if known.is_custom and known.name == entry.name and place(known.build) == place(entry.build):
             continue  # the same lines run again, as in a notebook
-        what = ".".join(place(known.build)) if known.is_own else "a model of this package"
+        what = ".".join(place(known.build)) if known.is_custom else "a model of this package"
         raise InputError(f"register_model: the name {entry.name!r} means {what}. Choose another name.")

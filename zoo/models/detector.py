@@ -1,4 +1,4 @@
-"""What every detector can do beside the network: find things on pictures and videos, in their own pixels."""
+"""What every detector can do beside the network: find things on images and videos, in their own pixels."""
 
 import copy
 import os
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
 from zoo.data import (
+    InputImage,
     Letterbox,
     OnBad,
-    Picture,
     Placement,
     find_sources,
-    fit_picture,
+    fit_image,
     gather,
     normalize_canvas,
     read_image,
@@ -31,7 +31,7 @@ from zoo.tasks.detection import DetectionResult, Detections, Postprocess, Predic
 from zoo.weights import Licence, LoadReport
 
 LARGEST_LOSS_WEIGHT = 1e6
-THREADS = min(8, os.cpu_count() or 1)  # that decode and resize pictures
+THREADS = min(8, os.cpu_count() or 1)  # that decode and resize images
 
 Marks: TypeAlias = tuple[list[Any], Tensor]
 
@@ -70,7 +70,7 @@ class Detector(GroupHooks, nn.Module):
         options: Of the network.
 
     Attributes:
-        preprocess: How pictures come onto the network's canvas.
+        preprocess: How images come onto the network's canvas.
         postprocess: Which boxes are kept, if `predict` is not told otherwise.
         classes: Class names, in the order of the scores.
         licence: Of the code, and of the weights that were loaded.
@@ -141,36 +141,36 @@ class Detector(GroupHooks, nn.Module):
         skip_bad: bool | OnBad = False,
         stream: bool = False,
     ) -> list[DetectionResult] | Iterator[DetectionResult]:
-        """Find things on pictures, with the preprocessing that belongs to the weights.
+        """Find things on images, with the preprocessing that belongs to the weights.
 
         Args:
-            source: A path of a picture or video (mp4, mov, mkv, webm, avi ...); a pattern such as `photos/*.jpg`; a
-                folder, which stands for the pictures in it; a picture (PIL, array `(H, W, 3)` uint8, tensor
+            source: A path of an image or video (mp4, mov, mkv, webm, avi ...); a pattern such as `photos/*.jpg`; a
+                folder, which stands for the images in it; an image (PIL, array `(H, W, 3)` uint8, tensor
                 `(3, H, W)` uint8 or float 0 to 1; RGB); a batch of them as one array or tensor of four dimensions; or
                 a list of any of these.
             conf: Least score, 0 to 1; None for the model's own.
             iou: Of two boxes of a class that overlap by more, 0 to 1, the surer one is kept; None for the model's own.
-            max_predictions: Boxes per picture at most; None for the model's own.
-            batch_size: Pictures per forward pass.
+            max_predictions: Boxes per image at most; None for the model's own.
+            batch_size: Images per forward pass.
             image_size: Side of the network's canvas in pixels; None for the model's own.
             skip_bad: Leave out what cannot be read: True warns of it at the end, a function is given each error.
-            stream: Return an iterator instead of a list, for videos and large folders: pictures are read as results
+            stream: Return an iterator instead of a list, for videos and large folders: images are read as results
                 are asked for, and only a few are in memory.
 
         Returns:
-            One result per picture or frame, in order.
+            One result per image or frame, in order.
 
         Raises:
             InputError: If a source cannot be read, or an option is out of range. With `stream`, options and names are
-                checked at once, pictures when they are reached; the results of those before a bad one come first.
+                checked at once, images when they are reached; the results of those before a bad one come first.
         """
         settings = _change(self.postprocess, conf=conf, iou=iou, max_predictions=max_predictions)
         if type(batch_size) is not int or batch_size < 1:
             raise InputError(f"batch_size is {batch_size!r}; expected an integer, 1 or more.")
         _check_channels(self)
         letterbox = self.preprocess if image_size is None else self.preprocess.resized(image_size, step=self.size_step)
-        pictures = read_sources(find_sources(source))
-        batches = partial(gather, _prepare_all(pictures, letterbox), batch_size)
+        images = read_sources(find_sources(source))
+        batches = partial(gather, _prepare_all(images, letterbox), batch_size)
         results = self._find(batches, letterbox, settings, skip_bad, keep=stream)
         return results if stream else list(results)
 
@@ -183,7 +183,7 @@ class Detector(GroupHooks, nn.Module):
         *,
         keep: bool,
     ) -> Iterator[DetectionResult]:
-        """Yield results; `keep` says whether they hold their pictures also where these can be read again."""
+        """Yield results; `keep` says whether they hold their images also where these can be read again."""
         network, classes = self.fused_copy.of(self), _name_classes(self)
         with skipping(skip_bad) as on_bad:
             for batch in batches(on_bad):
@@ -245,7 +245,7 @@ def _check_channels(model: nn.Module) -> None:
     channels = getattr(model, "in_channels", 3)
     if channels != 3:
         raise InputError(
-            f"this model takes images of {channels} channels, and predict reads RGB pictures, which have 3. Call the "
+            f"this model takes images of {channels} channels, and predict reads RGB images, which have 3. Call the "
             "model itself with a batch of yours, then decode and zoo.tasks.detection.postprocess.select_detections."
         )
 
@@ -259,51 +259,51 @@ def _name_classes(model: Any) -> tuple[str, ...]:
 
 
 class _Prepared(NamedTuple):
-    """A picture that is ready for the network."""
+    """An image that is ready for the network."""
 
-    picture: Picture
+    image: InputImage
     upright: Image.Image
     canvas: Tensor
     place: Placement
 
 
-def _prepare_all(pictures: Iterable[Picture], letterbox: Letterbox) -> Iterator[Callable[[], _Prepared]]:
-    """Yield what gives each picture on a canvas, in order; several are decoded and resized at the same time."""
+def _prepare_all(images: Iterable[InputImage], letterbox: Letterbox) -> Iterator[Callable[[], _Prepared]]:
+    """Yield what gives each image on a canvas, in order; several are decoded and resized at the same time."""
     # An object that was passed twice must not be decoded in two threads at once.
-    known = (_read_now(picture) if isinstance(picture.item, Image.Image) else picture for picture in pictures)
+    known = (_read_now(image) if isinstance(image.item, Image.Image) else image for image in images)
     prepare = partial(_prepare, letterbox=letterbox)
     yield from (done.result for done in submit_ahead(prepare, known, threads=THREADS, ahead=2 * THREADS))
 
 
-def _read_now(picture: Picture) -> Picture:
+def _read_now(image: InputImage) -> InputImage:
     try:
-        return picture._replace(item=read_image(picture.item))
+        return image._replace(item=read_image(image.item))
     except InputError as error:
-        return picture._replace(fault=error)
+        return image._replace(fault=error)
 
 
-def _prepare(picture: Picture, letterbox: Letterbox) -> _Prepared:
-    if picture.fault is not None:
-        raise picture.fault
-    upright = read_image(picture.item)
-    return _Prepared(picture, upright, *fit_picture(upright, letterbox))
+def _prepare(image: InputImage, letterbox: Letterbox) -> _Prepared:
+    if image.fault is not None:
+        raise image.fault
+    upright = read_image(image.item)
+    return _Prepared(image, upright, *fit_image(upright, letterbox))
 
 
 def _conclude(prepared: _Prepared, found: Detections, classes: tuple[str, ...], *, keep: bool) -> DetectionResult:
-    """Bring what was found on a canvas into the picture; what lies beside the picture is left out."""
-    picture, upright, _, place = prepared
-    boxes = clip_boxes_to_image(place.to_picture(found.boxes), (upright.height, upright.width))
+    """Bring what was found on a canvas into the image; what lies beside the image is left out."""
+    image, upright, _, place = prepared
+    boxes = clip_boxes_to_image(place.to_image(found.boxes), (upright.height, upright.width))
     inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    again = picture.place or (picture.item if isinstance(picture.item, (str, os.PathLike, bytes)) else None)
+    again = image.place or (image.item if isinstance(image.item, (str, os.PathLike, bytes)) else None)
     return DetectionResult(
-        source=picture.label,
+        source=image.label,
         boxes=boxes[inside].numpy(),
         scores=found.scores[inside].numpy(),
         labels=found.labels[inside].numpy(),
         classes=classes,
         size=(upright.height, upright.width),
-        file=picture.file,
+        file=image.file,
         item=upright if keep or again is None else again,
-        frame=None if picture.place is None else picture.place.number,
-        seconds=picture.seconds,
+        frame=None if image.place is None else image.place.number,
+        seconds=image.seconds,
     )

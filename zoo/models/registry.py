@@ -6,7 +6,7 @@ from typing import Any
 
 from zoo.data import Preprocessing
 from zoo.errors import InputError
-from zoo.weights import ReadForeign, WebWeights, Weights
+from zoo.weights import ReadForeign, UrlWeights, Weights
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -34,7 +34,7 @@ class Entry:
         options: Keyword arguments of `build` that a saved configuration may set, and the values allowed.
         read_options: Of names and shapes in a file of weights to the options that they are for; None: there is no need.
         read_foreign: Reads files of another program, as `zoo.weights.find_weights` takes it; None: safetensors only.
-        is_own: Whether a user registered it: any module, of which nothing but `forward` is known.
+        is_custom: Whether a user registered it: any module, of which nothing but `forward` is known.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Entry:
     parameters: float | None
     preprocess: Preprocessing
     postprocess: Mapping[str, Any] | None = None
-    weights: Weights | WebWeights | None
+    weights: Weights | UrlWeights | None
     num_classes: int | None = 1000
     classes: tuple[str, ...] = ()
     code_licence: str = "Apache-2.0"
@@ -53,12 +53,12 @@ class Entry:
     options: Mapping[str, Container[Any]] = field(default_factory=dict)
     read_options: Callable[[Shapes], dict[str, Any]] | None = None
     read_foreign: ReadForeign | None = None
-    is_own: bool = False
+    is_custom: bool = False
 
     def describe(self) -> dict[str, Any]:
         """Return the entry as plain values, for tables and cards."""
         weights = None if self.weights is None else self.weights.describe()
-        left_out = ("build", "options", "read_options", "read_foreign", "preprocess", "weights", "is_own")
+        left_out = ("build", "options", "read_options", "read_foreign", "preprocess", "weights", "is_custom")
         facts = {key: value for key, value in vars(self).items() if key not in left_out}
         facts |= {"aliases": list(self.aliases), "preprocess": self.preprocess.to_dict(), "weights": weights}
         if self.postprocess is None:  # what only some models have

@@ -15,7 +15,7 @@ from zoo.files import check_checksum, read_object, to_path
 from zoo.models.catalog import find_entry
 from zoo.models.config import ModelConfig
 from zoo.models.registry import Entry
-from zoo.weights import HubFile, fetch_file, get_endpoint
+from zoo.weights import HubFileRequest, fetch_file, get_endpoint
 
 CONFIG = "config.json"
 _REPO = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(?:@(?P<revision>[^\s@]+))?", re.ASCII)
@@ -61,7 +61,7 @@ def open_saved(
     if match is None:
         raise WeightsError(f"{os.fspath(place)!r} is neither a folder nor a repository, 'org/name'.")
     repo, revision = match["repo"], match["revision"] or "main"
-    wanted = HubFile(
+    wanted = HubFileRequest(
         model=repo,
         repo=repo,
         filename=CONFIG,

@@ -17,14 +17,14 @@ from zoo.errors import InputError, StorageError, WeightsError
 from zoo.files import digest_file, open_inside, open_regular, open_whole, read_object, to_path, write_file
 from zoo.models.catalog import find_entry
 from zoo.models.registry import Entry
-from zoo.models.weight_store import Stored, check_stored, find_stored, hub_cache, list_stored, pull_weights
-from zoo.weights import CONFIG, WebWeights, Weights, place_web_weights
+from zoo.models.weight_store import CachedWeights, check_stored, find_stored, hub_cache, list_stored, pull_weights
+from zoo.weights import CONFIG, UrlWeights, Weights, place_url_weights
 
 MANIFEST = "weights.json"
 _FIELDS = ("model", "repo", "revision", "filename", "sha256", "size", "licence", "config_sha256")
 
 
-def export_weights(folder: str | os.PathLike[str], names: Iterable[str] = ()) -> list[Stored]:
+def export_weights(folder: str | os.PathLike[str], names: Iterable[str] = ()) -> list[CachedWeights]:
     """Copy weights into a folder that another machine can import.
 
     Args:
@@ -55,7 +55,7 @@ def export_weights(folder: str | os.PathLike[str], names: Iterable[str] = ()) ->
     return chosen
 
 
-def import_weights(folder: str | os.PathLike[str]) -> list[Stored]:
+def import_weights(folder: str | os.PathLike[str]) -> list[CachedWeights]:
     """Put exported weights where `pretrained=True` looks first. Every file is checked before the first one is copied.
 
     Args:
@@ -83,7 +83,7 @@ def import_weights(folder: str | os.PathLike[str]) -> list[Stored]:
     return [find_stored(row["model"]) for row in rows]
 
 
-def _export(stored: Stored, folder: Path) -> dict[str, Any]:
+def _export(stored: CachedWeights, folder: Path) -> dict[str, Any]:
     """Copy the files of one model; return its row of the manifest."""
     verdict = check_stored(stored)
     if not verdict.ok or stored.path is None:
@@ -169,9 +169,9 @@ def _check_row(row: Mapping[str, Any], folder: Path) -> None:
             )
 
 
-def _choose_place(weights: Weights | WebWeights | None, repo: Any) -> Weights | WebWeights | None:
+def _choose_place(weights: Weights | UrlWeights | None, repo: Any) -> Weights | UrlWeights | None:
     """Return the weights of a model as the place has them that a row names: the mirror, if it is that repository."""
-    mirror = weights.mirror if isinstance(weights, WebWeights) else None
+    mirror = weights.mirror if isinstance(weights, UrlWeights) else None
     return mirror if mirror is not None and mirror.repo == repo else weights
 
 
@@ -195,8 +195,8 @@ def _import(row: Mapping[str, Any], folder: Path) -> None:
     """Copy the files of a row, which was checked, to where they are looked for."""
     source = _place(folder, row)
     weights = _choose_place(find_entry(row["model"]).weights, row["repo"])
-    if isinstance(weights, WebWeights):
-        target = place_web_weights(weights)
+    if isinstance(weights, UrlWeights):
+        target = place_url_weights(weights)
         target.parent.mkdir(parents=True, exist_ok=True)
         _copy(source, target)
         return

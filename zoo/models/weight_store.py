@@ -13,22 +13,22 @@ from zoo.models.catalog import find_entry, list_models
 from zoo.weights import (
     CONFIG,
     Found,
-    HubFile,
-    WebWeights,
+    HubFileRequest,
+    UrlWeights,
     Weights,
     check_commercial,
     fetch_if_there,
     find_cached,
-    find_web_weights,
+    find_url_weights,
     find_weights,
     get_endpoint,
     look_up,
-    place_web_weights,
+    place_url_weights,
 )
 
 
 @dataclass(frozen=True)
-class Stored:
+class CachedWeights:
     """The weights of a model, and what is of them on this machine.
 
     Attributes:
@@ -40,7 +40,7 @@ class Stored:
     """
 
     model: str
-    weights: Weights | WebWeights
+    weights: Weights | UrlWeights
     path: Path | None = None
     revision: str | None = None
     config: Path | None = None
@@ -75,7 +75,7 @@ class Verdict(NamedTuple):
     on_hub: Mapping[str, str | int | None] = MappingProxyType({})
 
 
-def list_stored(pattern: str = "*") -> list[Stored]:
+def list_stored(pattern: str = "*") -> list[CachedWeights]:
     """Return the models that have published weights, with what is of these on this machine; nothing is asked.
 
     Args:
@@ -84,7 +84,7 @@ def list_stored(pattern: str = "*") -> list[Stored]:
     return [find_stored(name) for name in list_models(pattern, pretrained=True)]
 
 
-def find_stored(name: str) -> Stored:
+def find_stored(name: str) -> CachedWeights:
     """Return what is of a model's published weights on this machine; nothing is asked.
 
     Raises:
@@ -95,22 +95,22 @@ def find_stored(name: str) -> Stored:
         raise InputError(f"no weights of {entry.name} are published. zoo weights list names the models that have some.")
     if isinstance(entry.weights, Weights):
         return _find_cached(entry.name, entry.weights, with_config=entry.read_foreign is not None)
-    path = place_web_weights(entry.weights)
+    path = place_url_weights(entry.weights)
     if path.is_file() or entry.weights.mirror is None:
-        return Stored(entry.name, entry.weights, path if path.is_file() else None)
+        return CachedWeights(entry.name, entry.weights, path if path.is_file() else None)
     copy = _find_cached(entry.name, entry.weights.mirror)
-    return Stored(entry.name, entry.weights) if copy.path is None else copy
+    return CachedWeights(entry.name, entry.weights) if copy.path is None else copy
 
 
-def _find_cached(model: str, weights: Weights, *, with_config: bool = False) -> Stored:
+def _find_cached(model: str, weights: Weights, *, with_config: bool = False) -> CachedWeights:
     """Return what the cache of the Hub's client has."""
     wanted = _want(model, weights)
     cached = find_cached(wanted)
     if cached is None:
-        return Stored(model, weights)
+        return CachedWeights(model, weights)
     commit = cached.parts[-1 - len(wanted.filename.split("/"))]
     config = find_cached(_want(model, weights, CONFIG, commit)) if with_config else None
-    return Stored(model, weights, cached, commit, config)
+    return CachedWeights(model, weights, cached, commit, config)
 
 
 def pull_weights(name: str, *, token: str | bool | None = None) -> Found:
@@ -129,9 +129,9 @@ def pull_weights(name: str, *, token: str | bool | None = None) -> Found:
     if entry.weights is None:
         raise InputError(f"no weights of {entry.name} are published. zoo weights list names the models that have some.")
     check_commercial(entry.name, entry.weights.licence)
-    if isinstance(entry.weights, WebWeights):
+    if isinstance(entry.weights, UrlWeights):
         assert entry.read_foreign is not None
-        return find_web_weights(entry.weights, entry.read_foreign, name=entry.name, token=token)
+        return find_url_weights(entry.weights, entry.read_foreign, name=entry.name, token=token)
     found = find_weights(True, entry.weights, name=entry.name, token=token)
     if entry.read_foreign is not None:  # it reads the configuration, too; it need not be installed for a download
         fetch_if_there(replace(_want(entry.name, entry.weights, CONFIG, found.revision), token=token))
@@ -164,13 +164,13 @@ def verify_online(names: Iterable[str] = ()) -> Iterator[Verdict]:
     if constants.HF_HUB_OFFLINE:
         raise InputError("HF_HUB_OFFLINE is set, so the Hub is not asked. Unset it, or leave out --online.")
     for stored in [find_stored(name) for name in names] or list_stored():
-        if isinstance(stored.weights, WebWeights):
+        if isinstance(stored.weights, UrlWeights):
             yield _probe(stored.model, stored.weights)
         else:
             yield _compare(stored.model, stored.weights)
 
 
-def check_stored(stored: Stored) -> Verdict:
+def check_stored(stored: CachedWeights) -> Verdict:
     """Hash weights that are on this machine, and hold them against the registry."""
     if stored.path is None:
         return Verdict(stored.model, False, f"is not on this machine: zoo weights pull {stored.model}")
@@ -206,14 +206,14 @@ def name_places() -> dict[str, str]:
     }
 
 
-def _want(model: str, weights: Weights, filename: str | None = None, revision: str | None = None) -> HubFile:
+def _want(model: str, weights: Weights, filename: str | None = None, revision: str | None = None) -> HubFileRequest:
     revision = revision or weights.revision or "main"
-    return HubFile(
+    return HubFileRequest(
         model=model, repo=weights.repo, filename=filename or weights.filename, revision=revision, is_known=True
     )
 
 
-def _probe(model: str, weights: WebWeights) -> Verdict:
+def _probe(model: str, weights: UrlWeights) -> Verdict:
     """Ask every place; one that has the weights is enough."""
     copy = _compare(model, weights.mirror) if weights.mirror else None
     answers = [f"{url}: {probe_url(url)}" for url in weights.locations]

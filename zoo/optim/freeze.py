@@ -76,13 +76,13 @@ def frozen_tensors(model: nn.Module, plan: Plan, epoch: int = 0) -> dict[str, Te
     return tensors | {name: value for name, value in buffers.items() if name.rpartition(".")[0] in modules}
 
 
-def check_reached(model: nn.Module, plan: Plan, say: Callable[[str], None], epoch: int = 0) -> None:
+def check_reached(model: nn.Module, plan: Plan, log: Callable[[str], None], epoch: int = 0) -> None:
     """Check after a backward pass that what learns got a gradient: a part that forward() does not use has none.
 
     Args:
         model: With its gradients.
         plan: What learns.
-        say: Told about single tensors without a gradient.
+        log: Told about single tensors without a gradient.
         epoch: The epoch, from 0; parts that are unfrozen later are not looked at.
 
     Raises:
@@ -106,7 +106,7 @@ def check_reached(model: nn.Module, plan: Plan, say: Callable[[str], None], epoc
             "forward() does not use them. A new layer has to be assigned to the attribute that forward() calls; or "
             "leave the part out with rate 0."
         )
-    say(f"note: no gradient in the first step for {_listed(sorted(without))}; forward() does not use them")
+    log(f"note: no gradient in the first step for {_listed(sorted(without))}; forward() does not use them")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -30,9 +30,9 @@ from zoo.rates.spec import (
     Key,
     Prefixes,
     Settings,
-    full_rate,
     is_rate,
     parse_key,
+    peak_lr,
     raise_all,
     read_rates,
 )
@@ -170,7 +170,7 @@ def _assign(
         except PlanError as error:
             problems.append(str(error))
     raise_all("lr plan", problems)
-    context = context.with_largest(full_rate(claim.said) for claim in claims.values())
+    context = context.with_largest(peak_lr(claim.said) for claim in claims.values())
     made: dict[tuple[str, str | None], Assignment] = {}
     for pair, claim in claims.items():
         try:
@@ -222,7 +222,7 @@ def _merge(plain: str, typed: str | None, spec: Mapping[str, Settings], *, is_fl
     together = {**said, **more}
     if "lr" not in together:
         together["lr"] = _default_lr(label, spec[DEFAULT])
-    if full_rate(together) == 0 and not {"lr", "lr_scale"} & more.keys():
+    if peak_lr(together) == 0 and not {"lr", "lr_scale"} & more.keys():
         label = plain  # frozen by its place: what its kind has besides does not matter
     return _Claim(label, together, plain, "weight_decay" in (together if is_flat else more))
 
@@ -231,7 +231,7 @@ def _default_lr(label: str, default: Settings) -> float | list[float]:
     if default.lr is None:
         besides = "" if label == DEFAULT else " and neither does 'default'"
         raise PlanError(f"{label!r} gives no lr{besides}. Give it one; 0 freezes.")
-    if full_rate({"lr": default.lr}) == 0:
+    if peak_lr({"lr": default.lr}) == 0:
         raise PlanError(f"{label!r} gives no lr, and 'default' is frozen. Give it one; 0 freezes.")
     return default.lr
 
@@ -242,7 +242,7 @@ def _find_starts(spec: Mapping[str, Settings]) -> dict[str, int | None]:
     for text, settings in spec.items():
         if "@" not in text:
             said = {"lr": spec[DEFAULT].lr or 0.0, **settings.said}
-            starts[text] = None if full_rate(said) == 0 else said.get("unfreeze_at", 0)
+            starts[text] = None if peak_lr(said) == 0 else said.get("unfreeze_at", 0)
     return starts
 
 

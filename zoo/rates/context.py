@@ -10,7 +10,7 @@ from zoo.rates.groups import ONE_STEP, Assignment
 from zoo.rates.options import RateOptions
 from zoo.rates.schedules.options import ScheduleOptions
 from zoo.rates.schedules.parse import Clock, Schedule, parse_schedule
-from zoo.rates.spec import full_rate
+from zoo.rates.spec import peak_lr
 
 CURVES = frozenset({"constant", "cosine", "exponential", "inverse", "multistep", "plateau", "polynomial", "step"})
 
@@ -88,7 +88,7 @@ class PlanContext:
             PlanError: A schedule is wrong, or stands beside a list of rates.
         """
         lr, scale = said["lr"], said.get("lr_scale", 1.0)
-        if full_rate(said) == 0:
+        if peak_lr(said) == 0:
             return Assignment(label=label, lr=0.0, key=key)
         decays = said.get("weight_decay_schedule")
         try:

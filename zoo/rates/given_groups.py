@@ -19,7 +19,7 @@ from zoo.rates.groups import NO_DECAY, Assignment, Group, Starts
 from zoo.rates.names import name_parameters
 from zoo.rates.plan import Plan, RateHook
 from zoo.rates.schedules.parse import Clock, Schedule
-from zoo.rates.spec import DEFAULT, MOST_LISTED, Prefixes, Settings, full_rate, is_rate, raise_all, read_settings
+from zoo.rates.spec import DEFAULT, MOST_LISTED, Prefixes, Settings, is_rate, peak_lr, raise_all, read_settings
 
 REST = "the rest"  # name of the frozen group where one of the given groups is called `default`
 UPDATE = "update_param_groups(param_groups, lr, epoch, iter, training_params, total_batch)"
@@ -127,7 +127,7 @@ class UpdateHook(RateHook):
 
     The groups that it sees carry `name`, `lr` (scheduled), `initial_lr`, `weight_decay`, `params` and the options of
     the optimizer. What it returns is matched by name: the halves without weight decay take the rate of their group, so
-    that indices mean what the model's author meant. It is asked for pictures and tables too, at any step.
+    that indices mean what the model's author meant. It is asked for plots and tables too, at any step.
     """
 
     def __init__(
@@ -226,7 +226,7 @@ def _plan_given(model: nn.Module, given: Sequence[_Given], context: PlanContext,
         marked = [group.name for group in given if group.name.endswith(NO_DECAY)]
         problems += [f"{name!r} has the name of a half without decay. Call it something else." for name in marked]
     raise_all(origin, problems)
-    context = context.with_largest(full_rate(values) for values, _ in said.values())
+    context = context.with_largest(peak_lr(values) for values, _ in said.values())
     assignments: dict[str, Assignment] = {}
     for group in given:
         assignment = context.assign(group.name, said[group.name][0])

@@ -20,7 +20,7 @@ from zoo.rates.plot_rows import Part
 from zoo.rates.schedules.parse import Clock
 from zoo.rates.table import as_rich, as_text, list_records, list_rows, sum_up
 
-MOST_SAMPLES = 2000  # of a group's rate in a picture; more cannot be seen
+MOST_SAMPLES = 2000  # of a group's rate in a plot; more cannot be seen
 
 
 class RateHook(Protocol):
@@ -36,7 +36,7 @@ class Plan:
 
     Attributes:
         groups: The groups, ordered by their first parameter.
-        clock: Epochs and steps of the run; rates and pictures follow it.
+        clock: Epochs and steps of the run; rates and plots follow it.
         starts: Prefix → epochs that pass before what it catches learns, None for never; for modules without
             parameters, such as dropout. Empty if a model's own hook made the plan.
         steps_are_known: Whether the clock's steps are those of a run, not an assumption.
@@ -101,9 +101,9 @@ class Plan:
         """Return every group's rate at a step with what it is made of, by the group's name."""
         rates, texts = self.rates(step), {}
         for group in self.groups:
-            is_own = rates[group.name] == group.rate(step, self.clock)
+            is_custom = rates[group.name] == group.rate(step, self.clock)
             hooked = f"{rates[group.name]:.4g}, set by update_param_groups"
-            texts[group.name] = group.explain(step, self.clock) if is_own else hooked
+            texts[group.name] = group.explain(step, self.clock) if is_custom else hooked
         return texts
 
     @property

@@ -1,4 +1,4 @@
-"""The picture of a plan: the network from input to output, and beside each part when it learns and how fast.
+"""The plot of a plan: the network from input to output, and beside each part when it learns and how fast.
 
 Plain values in, one PNG out. A row is a part: its name, its share of the parameters, and a strip over the epochs whose
 colour is the rate, hatched while the part is frozen. Below, the same rates as lines.
@@ -31,13 +31,13 @@ from zoo._figures import (
     entitle,
     format_rate,
     line_colours,
+    log,
     look,
     make_figure,
     measure,
     on_one_line,
     place,
     save,
-    say,
 )
 from zoo.errors import InputError
 from zoo.files import to_path
@@ -105,7 +105,7 @@ def _draw_plan(parts: Sequence[Part], epochs: int, steps_per_epoch: int, title: 
     sheet.set(xlim=(0, WIDTH), ylim=(0, height), autoscale_on=False)
     sheet.text(EDGE, height - 0.36, _sum_up(parts, rows, epochs, steps_per_epoch), va="top", color=GREY)
     if not rows:
-        return say(figure, "no parts")
+        return log(figure, "no parts")
     colours = _find_colours(rows)
     names = _find_names(figure, rows, colours)
     table = _lay_table(figure, rows, step, measure(figure, list(names.values()), 8) + 0.4 if names else 0)

@@ -200,7 +200,7 @@ def read_settings(values: Mapping[Any, Any]) -> tuple[Settings, list[str]]:
         return Settings(), [sentence for _, sentence in told]
 
 
-def full_rate(said: Mapping[str, Any]) -> float:
+def peak_lr(said: Mapping[str, Any]) -> float:
     """Return the rate that settings with `lr` come to, the highest one if it is a list."""
     lr = said["lr"]
     return float(said.get("lr_scale", 1.0) * (max(lr) if isinstance(lr, list) else lr))

@@ -1,6 +1,7 @@
 from .data_record import contradictions as contradictions
 from .data_record import opening_options as opening_options
 from .data_record import record_data as record_data
+from .fields import FORMER as FORMER
 from .fields import PresetField as PresetField
 from .fields import list_settings as list_settings
 from .files import MAX_BYTES as MAX_BYTES

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic.fields import FieldInfo
 
@@ -22,7 +22,7 @@ _ORDER = (
     *("optimizer", "optimizer_params", "weight_decay", "decay_norm_and_bias", "gradient_centralization"),
     *("order", "unmatched", "training_params"),
     # How long, and along which curve
-    *("epochs", "batch_size", "chunk_size", "accumulate", "schedule", "warmup_epochs", "warmup_steps"),
+    *("epochs", "batch_size", "micro_batch_size", "accumulate", "schedule", "warmup_epochs", "warmup_steps"),
     *("warmup_start", "warmup_start_lr", "cooldown_epochs", "final_lr_ratio"),
     # How a step is taken
     *("clip_grad_norm", "label_smoothing", "loss_params", "ema_decay", "ema_warmup", "compile", "freeze_norm_stats"),
@@ -31,9 +31,12 @@ _ORDER = (
     *("iou_crop", "scale_jitter", "multi_scale", "mosaic", "mixup", "plain_epochs"),
     *("val_fraction", "split_seed", "classes", "skip_bad", "seed"),
     # Where it runs, and what is kept
-    *("device", "precision", "num_workers", "fuse_trunk", "trunk_precision", "cache", "cache_dtype", "views"),
+    *("device", "precision", "num_workers", "fuse_backbone", "backbone_precision", "cache", "cache_dtype", "views"),
     *("image_cache", "image_cache_gb", "evaluate_every", "keep"),
 )
+
+
+FORMER = {"chunk_size": "micro_batch_size", "fuse_trunk": "fuse_backbone", "trunk_precision": "backbone_precision"}
 
 
 class PresetField(NamedTuple):
@@ -43,6 +46,19 @@ class PresetField(NamedTuple):
     expected: str
     meaning: str
     default: str
+
+
+def find_former(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the former names of fields among `values`, with today's.
+
+    Raises:
+        PresetError: A field is given by both of its names.
+    """
+    found = {old: new for old, new in FORMER.items() if old in values}
+    for old, new in found.items():
+        if new in values:
+            raise PresetError(f"preset: {old} is the former name of {new}, and both are given. Remove {old}.")
+    return found
 
 
 def in_order(fields: Mapping[str, FieldInfo]) -> dict[str, FieldInfo]:

@@ -29,7 +29,7 @@ from zoo.errors import PresetError
 from zoo.files import KeyPath, Problem, write_yaml
 from zoo.optim import StepOptions
 from zoo.rates import RateOptions, Settings, rates_for_file, schedule_for_file
-from zoo.settings.fields import PresetField, describe, did_you_mean_field, in_order, refusal
+from zoo.settings.fields import FORMER, PresetField, describe, did_you_mean_field, find_former, in_order, refusal
 from zoo.tasks import find_options
 
 
@@ -71,6 +71,8 @@ class Preset(EngineOptions, DataOptions, StepOptions, RateOptions):
     if not TYPE_CHECKING:  # so that a type checker finds a mistyped field
 
         def __getattr__(self, name: str) -> Any:
+            if name in FORMER:
+                return getattr(self, FORMER[name])
             if not name.startswith("_"):
                 for options in self._task_options.values():
                     if name in type(options).model_fields:
@@ -103,7 +105,9 @@ class Preset(EngineOptions, DataOptions, StepOptions, RateOptions):
 
     def replace(self, /, **overrides: Any) -> "Preset":
         """Return a preset with other values for some fields; None is a value, not 'as it was'."""
-        return Preset(**{name: getattr(self, name) for name in preset_fields()} | overrides)
+        former = find_former(overrides)
+        changed = {former.get(name, name): value for name, value in overrides.items()}
+        return Preset(**{name: getattr(self, name) for name in preset_fields()} | changed)
 
     def to_yaml(self, full: bool = False) -> str:
         """Return the fields that differ from their defaults, or all of them, as YAML in the order of files.
@@ -184,7 +188,11 @@ def _fill(
     problems: Sequence[Problem] = (),
 ) -> None:
     """Check `values` and put them into a new `preset`, or raise all that is wrong, also the `problems` known before."""
-    fields = preset_fields()
+    fields, former = preset_fields(), find_former(values)
+    values = {former.get(name, name): value for name, value in values.items()}
+    lines = {(former.get(str(path[0]), path[0]), *path[1:]): line for path, line in lines.items() if path} | {
+        path: line for path, line in lines.items() if not path
+    }
     own = {name: value for name, value in values.items() if name in Preset.model_fields or name not in fields}
     found: list[tuple[Path, str]] = []
     cause: ValidationError | None = None

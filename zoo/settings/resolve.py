@@ -54,7 +54,7 @@ def resolve_preset(
     base = _choose_preset(preset, defaults)
     given: dict[str, Any] = dict(overrides)
     if given.get("batch_size") == "auto":  # the batch stays what the preset says; what fits of it is found out
-        given |= {"chunk_size": "auto"}
+        given |= {"micro_batch_size": "auto"}
         del given["batch_size"]
     if lr is not None:
         given["lr"] = dict(lr) if isinstance(lr, Mapping) else lr

@@ -186,7 +186,7 @@ class Task(Protocol):
         """Open data with the options of `zoo.open_data`; return open data as it is."""
         ...
 
-    def tell(self, data: Any, show: Progress) -> None:
+    def report(self, data: Any, show: Progress) -> None:
         """Say what should be known of opened data before a training."""
         ...
 

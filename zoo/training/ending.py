@@ -50,10 +50,10 @@ class Ending:
         result = self._collect("finished")
         if parts.is_main:
             self.loggers.finish(result, required=True)
-            self._write_record("finished", pictures=False)
+            self._write_record("finished", plots=False)
             self.folder.drop_state()  # plots, and what other loggers make, do not decide whether a run is finished
             for warning in self._list_warnings():
-                self.show.say(f"warning: {warning}")
+                self.show.log(f"warning: {warning}")
             self.loggers.finish(result, required=False)
         return result
 

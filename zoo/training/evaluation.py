@@ -11,7 +11,7 @@ from torch import nn
 
 from zoo._model import get_fact
 from zoo.data import UserLoader, default_workers, lay_channels_last
-from zoo.engine import count_images, count_own, load_from_user, load_to_score, make_accelerator, take_first
+from zoo.engine import count_images, count_unpadded, load_from_user, load_to_score, make_accelerator, take_first
 from zoo.errors import DataError, InputError
 from zoo.files import to_path
 from zoo.models import take_model
@@ -59,7 +59,7 @@ def evaluate(
     task, classes = task_of(model), tuple(get_fact(model, "classes", ()))
     with Progress(enabled=progress and is_main_process()) as show:
         if place is not None and read_record(to_path(place)).get("status") == "interrupted":
-            show.say(f"note: the run in {place} was interrupted; it is scored as it was then")
+            show.log(f"note: the run in {place} was interrupted; it is scored as it was then")
         with show.counting("checking images") as count:
             options: dict[str, Any] = {"skip_bad": skip_bad, "only": split, "on_progress": count}
             opened = task.open_data(data, classes=classes, by_name=True, evaluation=True, **options)
@@ -127,7 +127,7 @@ def _observe(evaluator: Evaluator, network: nn.Module, inputs: Any, targets: Any
         return evaluator.observe(network(_lay_out(inputs)), targets)
     if evaluator.in_rows:
         return accelerator.gather_for_metrics(evaluator.observe(network(_lay_out(inputs)), targets))
-    own = count_own(accelerator, count_images(inputs))
+    own = count_unpadded(accelerator, count_images(inputs))
     if own:  # else all of them are repeats; the other processes still wait for the pass and for what was observed
         inputs, targets, _ = take_first(inputs, targets, own)
     observed = evaluator.observe(network(_lay_out(inputs)), targets)

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from zoo.engine import Chunks, split_batch
+from zoo.engine import MicroBatchSize, split_batch
 from zoo.errors import InputError
 from zoo.optim import (
     LiveRates,
@@ -67,15 +67,15 @@ class RateSetter:
 
     Args:
         parts: The optimizer and the plan, on the clock of the run.
-        say: Told about parameters that get no gradient.
+        log: Told about parameters that get no gradient.
 
     Attributes:
         live: The rates so far, and those to come.
         current: Rates of the last step, by group.
     """
 
-    def __init__(self, parts: RunParts, say: Callable[[str], None]) -> None:
-        self.model, self.plan, self.optimizer, self.say = parts.model, parts.plan, parts.optimizer, say
+    def __init__(self, parts: RunParts, log: Callable[[str], None]) -> None:
+        self.model, self.plan, self.optimizer, self.log = parts.model, parts.plan, parts.optimizer, log
         self.live = LiveRates(self.plan)
         self.current: Mapping[str, float] = {}
         self._checks_gradients = True
@@ -92,7 +92,7 @@ class RateSetter:
     def set(self, position: Position) -> None:
         """Set the rates of the step that a position is before."""
         if self._checks_gradients:
-            check_reached(self.model, self.plan, self.say, position.epoch)
+            check_reached(self.model, self.plan, self.log, position.epoch)
             self._checks_gradients = False
         self.current = self.live.take(position.step)
         set_rates(self.optimizer, self.current, self.plan.weight_decays(position.step))
@@ -108,7 +108,7 @@ class Scores:
 
     Args:
         parts: The network, its moving average, and the validation images.
-        say: Told about scores that are not numbers.
+        log: Told about scores that are not numbers.
 
     Attributes:
         evaluation: Of the weights scored last; None before.
@@ -117,8 +117,8 @@ class Scores:
         best_score: Their score; below 0 before the first.
     """
 
-    def __init__(self, parts: RunParts, say: Callable[[str], None]) -> None:
-        self.parts, self.say = parts, say
+    def __init__(self, parts: RunParts, log: Callable[[str], None]) -> None:
+        self.parts, self.log = parts, log
         self.evaluation: Any = None
         self.examples: Any = ()
         self.best: dict[str, Tensor] | None = None
@@ -141,7 +141,7 @@ class Scores:
         set_mode(parts.optimizer, learn=False)
         self.take(parts.average)
         if trouble := find_trouble(self.evaluation):
-            self.say(f"epoch {epoch}: {trouble}")
+            self.log(f"epoch {epoch}: {trouble}")
         elif self.evaluation.score > self.best_score:
             self.best_score = self.evaluation.score
             if parts.preset.keep == "best":
@@ -151,7 +151,7 @@ class Scores:
         return record
 
 
-def _in_micro_batches(batches: Any, sizes: Chunks) -> Iterator[tuple[Any, Any]]:
+def _in_micro_batches(batches: Any, sizes: MicroBatchSize) -> Iterator[tuple[Any, Any]]:
     """Yield batches no larger than what memory holds."""
     for inputs, targets in batches:
         yield from ((part.inputs, part.targets) for part in split_batch(inputs, targets, sizes.size))

@@ -8,8 +8,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from zoo.data import Feed
-from zoo.engine import Supply, make_supply, open_store, supply_loaders
-from zoo.engine.frozen import why_not_frozen
+from zoo.engine import TrainingInputs, build_inputs, inputs_of_loaders, open_store
+from zoo.engine.frozen import backbone_trains_reason
 from zoo.errors import InputError
 from zoo.progress import Progress
 from zoo.rates import Plan
@@ -29,7 +29,7 @@ def make_inputs(
     accelerator: Accelerator,
     show: Progress,
     folder: RunFolder,
-) -> Supply:
+) -> TrainingInputs:
     """Return where the batches of a run come from; the model's preprocessing is settled here.
 
     Args:
@@ -47,17 +47,17 @@ def make_inputs(
     """
     task.choose_preprocess(model, preset)
     if data.loaders:
-        return supply_loaders(model, data.loaders, accelerator)
+        return inputs_of_loaders(model, data.loaders, accelerator)
     if data.train is None:
         raise InputError(f"{data.source} has no images to train on.")
     store = open_store(preset, accelerator, show, data.train, data.val)
     if store is not None:
         val = None if data.val is None else data.val.keeping(store, "val")
         data = replace(data, train=data.train.keeping(store, "train"), val=val)
-    train = task.make_training_source(model, data, preset, is_frozen=why_not_frozen(model, plan) is None)
+    train = task.make_training_source(model, data, preset, is_frozen=backbone_trains_reason(model, plan) is None)
     val = None if data.val is None else task.make_scoring_source(model, data.val, preset.seed)
     train = _draw_first(train, folder) if accelerator.is_main_process else train
-    return replace(make_supply(model, train, val, preset, plan, accelerator, show), store=store)
+    return replace(build_inputs(model, train, val, preset, plan, accelerator, show), store=store)
 
 
 def _draw_first(source: Feed, folder: RunFolder) -> Feed:

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from zoo._model import ask, find_method, get_fact, known_config
-from zoo.engine.frozen import why_not_frozen
+from zoo.engine.frozen import backbone_trains_reason
 from zoo.models import GroupHooks
 from zoo.progress import Progress
 from zoo.rates import Plan
@@ -16,15 +16,15 @@ from zoo.training.run_claim import name_model
 
 def show_plan(model: nn.Module, preset: Preset, plan: Plan, show: Progress, *, has_own_optimizer: bool) -> None:
     """Print the plan of a run as a table, and what should be known about it."""
-    if known_config(model) and not get_fact(model, "load_report") and not why_not_frozen(model, plan):
-        show.say("note: the frozen trunk has random weights; pass pretrained=True, or train it with mode='full'")
+    if known_config(model) and not get_fact(model, "load_report") and not backbone_trains_reason(model, plan):
+        show.log("note: the frozen backbone has random weights; pass pretrained=True, or train it with mode='full'")
     if not has_own_optimizer and _learns_whole(model, preset):
-        show.say(
+        show.log(
             f"note: {name_model(model)} does not say which part is its head, so all of it learns at one rate; pass a "
             "mapping as lr to choose"
         )
     if plan.hook is None and not has_own_optimizer and _brings_hooks(model):
-        show.say(
+        show.log(
             f"note: the param-group hooks of {name_model(model)} are not asked, because the preset says itself what "
             "learns; leave out mode, mapping and layer_decay to have them asked"
         )
@@ -34,9 +34,9 @@ def show_plan(model: nn.Module, preset: Preset, plan: Plan, show: Progress, *, h
 def disown_altered(model: Any, show: Progress) -> None:
     """Let the run of a network that was changed after it was built say so, and name no model of the registry."""
     if hooked := ask(model, "hooked_layers"):
-        show.say(f"note: {hooked[0]} has a forward hook, which is not saved: the model of zoo.load is without it")
+        show.log(f"note: {hooked[0]} has a forward hook, which is not saved: the model of zoo.load is without it")
     if ask(model, "is_altered", False) and known_config(model).get("model"):
-        show.say(
+        show.log(
             f"note: {name_model(model)} was changed after it was built, so its name does not build it again. "
             "To load or resume this run, change a new one in the same way and pass it as model="
         )

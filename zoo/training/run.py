@@ -67,14 +67,14 @@ class TrainingRun:
         epoch = max(0, position.epoch - (position.batch == 0))  # what is next to learn is unfrozen later
         freeze(model, plan, epoch, norm_statistics=preset.freeze_norm_stats)
         self.parts = parts = build_parts(model, data, preset, plan, folder, show, optimizer=optimizer, saved=saved)
-        rates, scores = RateSetter(parts, show.say), Scores(parts, show.say)
+        rates, scores = RateSetter(parts, show.log), Scores(parts, show.log)
         self.state = RunState(parts, position, FrozenParts(parts, epoch), rates, scores)
         if saved:
             self.state.load_state_dict(saved, str(folder.path))
         on_disk = replace(position) if saved else None
         self.saver = StateSaver(folder, self.state, on_disk, needs_optimizer=optimizer is not None)
         self.resumed_at = position.step if saved else None
-        self.loggers = Loggers(find_loggers() if parts.is_main else (), show.say)
+        self.loggers = Loggers(find_loggers() if parts.is_main else (), show.log)
         self.handle = RunHandle(model, parts.plan, folder.path, preset.epochs, live_rates=self.state.rates.live)
 
     def run(self) -> Run:
@@ -113,7 +113,7 @@ class TrainingRun:
             parts.accelerator.wait_for_everyone()
         if parts.supply.store is not None:
             images, size = parts.supply.store.total()
-            self.show.say(f"{images:,} decoded images were kept ({size / 1e9:.1f} GB)")
+            self.show.log(f"{images:,} decoded images were kept ({size / 1e9:.1f} GB)")
         return result
 
     def _start(self, request: StopRequest) -> None:
@@ -130,7 +130,7 @@ class TrainingRun:
         parts, position = self.parts, self.state.position
         if position.batch == 0 and position.epoch in parts.plan.unfreeze_epochs:
             self._unfreeze(position.epoch)
-        synchronize_norms(parts.model, parts.accelerator.device, parts.accelerator.num_processes, self.show.say)
+        synchronize_norms(parts.model, parts.accelerator.device, parts.accelerator.num_processes, self.show.log)
         results = fit(
             parts.make_step(self.state.rates.set),
             parts.supply.train,
@@ -153,7 +153,7 @@ class TrainingRun:
     def _unfreeze(self, epoch: int) -> None:
         """Let the groups learn whose epoch has come."""
         groups = self.state.frozen.unfreeze(epoch)
-        self.show.say(f"epoch {epoch + 1}: {', '.join(groups)} learn from now on")
+        self.show.log(f"epoch {epoch + 1}: {', '.join(groups)} learn from now on")
         self.state.rates.watch_gradients()
         self.parts.renew_network()
 

@@ -38,14 +38,14 @@ NOTHING_LEFT = "stopped before the first step: nothing was trained, and no run i
 
 
 @contextmanager
-def claiming(out: str | os.PathLike[str] | None, say: Callable[[str], None]) -> Iterator[RunFolder | None]:
+def claiming(out: str | os.PathLike[str] | None, log: Callable[[str], None]) -> Iterator[RunFolder | None]:
     """Claim the folder of a new run before its model and data are there; hand what it gives to `finetune` as `out`.
 
     A run that ends before `finetune` has written anything leaves nothing.
 
     Args:
         out: The run's folder; None: `finetune` chooses one later, and only the signals are handled here.
-        say: Called with what was found in the folder.
+        log: Called with what was found in the folder.
 
     Raises:
         InputError: Another process works in the folder, or it is not free for a new run.
@@ -57,7 +57,7 @@ def claiming(out: str | os.PathLike[str] | None, say: Callable[[str], None]) -> 
                 yield None
                 return
             folder = new_folder(out)
-            with claimed(folder, say, is_new=True):
+            with claimed(folder, log, is_new=True):
                 try:
                     yield folder
                 except BaseException:
@@ -71,14 +71,14 @@ def claiming(out: str | os.PathLike[str] | None, say: Callable[[str], None]) -> 
 
 
 @contextmanager
-def claimed(folder: RunFolder, say: Callable[[str], None], *, is_new: bool) -> Iterator[RunFolder]:
+def claimed(folder: RunFolder, log: Callable[[str], None], *, is_new: bool) -> Iterator[RunFolder]:
     """Keep every other process out of a run's folder, and remove what killed ones have left half written.
 
     Of the processes that a launcher started, the main one stands for all.
 
     Args:
         folder: The run's.
-        say: Called with what was found there.
+        log: Called with what was found there.
         is_new: A run is to begin here: what one that was stopped before its first step has left is removed.
 
     Raises:
@@ -90,7 +90,7 @@ def claimed(folder: RunFolder, say: Callable[[str], None], *, is_new: bool) -> I
         return
     sweep_stores()
     sweep_cache()
-    lock, path = RunLock.take(folder.path, say), folder.path
+    lock, path = RunLock.take(folder.path, log), folder.path
     folder.is_claimed = True
     try:
         for place in (path, path / "pictures"):
@@ -98,7 +98,7 @@ def claimed(folder: RunFolder, say: Callable[[str], None], *, is_new: bool) -> I
         if is_new:
             _refuse_used(path)
             if find_stage(path) != "empty":
-                say(f"note: the run in {path} was stopped before its first step; it begins anew")
+                log(f"note: the run in {path} was stopped before its first step; it begins anew")
                 _remove_beginning(folder)
             folder.write_json(RECORD, {"status": "beginning"})
         yield folder

@@ -38,7 +38,7 @@ def open_for_run(
     if hasattr(data, "describe"):  # it was opened before
         opened = task.open_data(data)
         for line in contradictions(preset, opened):
-            show.say(f"note: {line}")
+            show.log(f"note: {line}")
     else:
         options = opening_options(preset) | {"classes": classes, "by_name": True, "like": like}
         with show.counting("checking images") as count:
@@ -46,11 +46,11 @@ def open_for_run(
     if opened.train is None and opened.loaders is None:
         raise InputError(f"{opened.source} has no images to train on. Expected a split 'train', or no splits at all.")
     counts = ", ".join(f"{len(images):,} {name}" for name in ("train", "val") if (images := getattr(opened, name)))
-    show.say(f"data: {opened.source}: {len(opened.classes)} classes, images: {counts or 'from loaders'}")
-    task.tell(opened, show)
+    show.log(f"data: {opened.source}: {len(opened.classes)} classes, images: {counts or 'from loaders'}")
+    task.report(opened, show)
     if opened.skipped:
         found = f"{len(opened.skipped):,} error{'s' * (len(opened.skipped) > 1)} in the data"
-        show.say(f"{found}: what they are about is left out; data.json names it")
+        show.log(f"{found}: what they are about is left out; data.json names it")
     return opened
 
 

@@ -33,7 +33,7 @@ from zoo.models import (
     ModelConfig,
     describe_model,
 )
-from zoo.settings import Preset, load_preset
+from zoo.settings import FORMER, Preset, load_preset
 from zoo.training.run_identity import check_identity, read_identity
 from zoo.training.run_records import check_record, dump_rates, parse_rates
 from zoo.training.run_stage import START, STATE, find_stage
@@ -53,7 +53,7 @@ class RunFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = to_path(path)
         self._identity: dict[str, Any] | None = None
-        self.undrawn: dict[str, str] = {}  # pictures that could not be drawn, and why
+        self.undrawn: dict[str, str] = {}  # plots that could not be drawn, and why
         self.has_steps = False  # whether this process has trained for it
         self.made: list[Path] = []  # folders around it that were made for it, from the outermost
         self.is_claimed = False
@@ -64,16 +64,16 @@ class RunFolder:
 
     @property
     def pictures(self) -> Path:
-        """The folder of pictures, made if needed."""
+        """The folder of plots, made if needed."""
         folder = self.path / "pictures"
         folder.mkdir(exist_ok=True)
         return folder
 
     def draw(self, name: str, draw: Callable[[Path], Any]) -> None:
-        """Draw a picture; one that cannot be drawn is noted in `undrawn`, and is no reason to stop.
+        """Draw a plot; one that cannot be drawn is noted in `undrawn`, and is no reason to stop.
 
         Args:
-            name: Of the file in `pictures`.
+            name: Of the file in `plots`.
             draw: Called with the path of the file.
         """
         try:
@@ -175,6 +175,7 @@ class RunFolder:
         if not path.is_file():
             raise InputError(f"{self.path} has no state.pt: {_why_no_state(self.path)}")
         state = read_state(path)
+        state = {FORMER.get(key, key): value for key, value in state.items()}
         check_form(state)
         check_identity(self.path, state.get("run"))
         return state

@@ -18,7 +18,7 @@ import torch
 from zoo._version import VERSION
 from zoo.errors import InputError, PresetError
 from zoo.files import read_object, read_yaml
-from zoo.settings import load_preset
+from zoo.settings import FORMER, load_preset
 
 FILES = ("preset.yaml", "config.json", "data.json")
 FREE = {"device", "num_workers", "image_cache", "image_cache_gb"}  # of a preset: where and how fast, not what
@@ -92,7 +92,9 @@ def _compare(folder: Path, name: str, before: Mapping[str, Any]) -> Iterator[str
     """Yield what a file says otherwise than it did."""
     path = folder / name
     now = _read(path) if path.is_file() else {}
-    free = FREE if name == "preset.yaml" else set()
+    free = set()
+    if name == "preset.yaml":
+        free, before = FREE, {FORMER.get(key, key): value for key, value in before.items()}
     for key in sorted({*before, *now} - free):
         for place, old, new in _differ(key, before.get(key, _ABSENT), now.get(key, _ABSENT)):
             yield f"{name}: {place} was {_show(old)} and is now {_show(new)}"

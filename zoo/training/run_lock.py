@@ -53,12 +53,12 @@ class RunLock:
         _held.add(descriptor)
 
     @classmethod
-    def take(cls, folder: Path, say: Callable[[str], None]) -> Self:
+    def take(cls, folder: Path, log: Callable[[str], None]) -> Self:
         """Take the folder.
 
         Args:
             folder: Exists.
-            say: Called with a line if a process that has ended is taken over from.
+            log: Called with a line if a process that has ended is taken over from.
 
         Raises:
             InputError: Another process works in it, or may do so.
@@ -70,7 +70,7 @@ class RunLock:
                 while (descriptor := _create(path)) is None:
                     refuse_if_held(folder)
                     if holder := read_holder(folder):
-                        say(f"note: {folder} was left behind by {holder}, which has ended; this run takes it over")
+                        log(f"note: {folder} was left behind by {holder}, which has ended; this run takes it over")
                     path.unlink(missing_ok=True)
         except StorageError:
             raise

@@ -11,7 +11,7 @@ from zoo.training.run_lock import LOCK
 
 Stage: TypeAlias = Literal["empty", "claimed", "begun", "training", "undrawn", "finished", "lost", "foreign"]
 
-RECORD = "run.json"  # says `status`: beginning, training, interrupted, finished; and whether `pictures` are drawn
+RECORD = "run.json"  # says `status`: beginning, training, interrupted, finished; and whether `plots` are drawn
 START = "start.safetensors"  # the weights that a run begins with, until `state.pt` has them
 STATE = "state.pt"
 NEEDED_TO_BEGIN = ("preset.yaml", "config.json", "data.json", START)
@@ -25,7 +25,7 @@ def find_stage(folder: Path) -> Stage:
 
     Returns:
         `empty`: nothing is there. `claimed`: a run was stopped before all was written that it begins with. `begun`:
-        all of that is there, and no step was taken. `training`: it can go on from its state. `undrawn`: only pictures
+        all of that is there, and no step was taken. `training`: it can go on from its state. `undrawn`: only plots
         are missing. `finished`. `lost`: it is not finished, and its state is gone. `foreign`: this is no run.
     """
     names = {path.name for path in folder.iterdir() if path.name != LOCK and not _is_left_over(path.name)}

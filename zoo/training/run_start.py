@@ -1,6 +1,6 @@
 """What a run begins with, kept from the first moment on: one that is killed before its first state can be begun again.
 
-Until the first step there may be hours, in which a frozen trunk looks at all images. The preset and the rest are
+Until the first step there may be hours, in which a frozen backbone looks at all images. The preset and the rest are
 written twice: as they were asked for, and with what was chosen since. `run.json` has the digests of both before that,
 so that a file that was changed is told from one that was being written.
 """
@@ -42,7 +42,7 @@ def begin_run(
     if is_main_process():
         write_start(folder, model, preset, described)
         for line in notes_on_copies(described.get("files", {}), data.list_labels()):
-            show.say(f"note: {line}")
+            show.log(f"note: {line}")
     try:
         run = TrainingRun(model, data, preset, plan, folder, show, optimizer=optimizer, callbacks=callbacks)
     except BaseException:
@@ -50,7 +50,7 @@ def begin_run(
         raise
     names = (name for name, _ in model.named_parameters())
     for line in notes_on(preset, run.parts.plan.clock.steps, names, optimizer):
-        show.say(f"note: {line}")
+        show.log(f"note: {line}")
     if is_main_process():
         _write_beginning(run, described)
     return run
@@ -116,10 +116,10 @@ def _write_beginning(run: TrainingRun, described: Mapping[str, Any]) -> None:
     folder, parts = run.folder, run.parts
     preset, supply, plan = parts.preset, parts.supply, parts.plan
     known = preset.replace(
-        trunk_precision=preset.trunk_precision if supply.engine is None else supply.engine.precision,
+        backbone_precision=preset.backbone_precision if supply.engine is None else supply.engine.precision,
         cache=supply.features.get("where", "off"),
         cache_dtype=supply.features.get("numbers", preset.cache_dtype),
-        chunk_size=parts.micro_batches.size,
+        micro_batch_size=parts.micro_batches.size,
         **without_code(preset, plan),
     )
     write_preset(folder, parts.model, known, described)

@@ -10,7 +10,14 @@ from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from zoo._model import ask
-from zoo.engine import Chunks, StepCompiler, Supply, find_chunk_size, make_accelerator, undisturbed
+from zoo.engine import (
+    MicroBatchSize,
+    StepCompiler,
+    TrainingInputs,
+    find_micro_batch_size,
+    make_accelerator,
+    preserve_state,
+)
 from zoo.errors import TrainingError
 from zoo.optim import build_optimizer
 from zoo.progress import Progress
@@ -52,12 +59,12 @@ class RunParts:
     preset: Preset
     plan: Plan
     accelerator: Accelerator
-    supply: Supply
+    supply: TrainingInputs
     network: Any
     optimizer: Any
     loss: Callable[[Any, Any], Tensor]
     compiler: StepCompiler | None
-    micro_batches: Chunks
+    micro_batches: MicroBatchSize
     average: MovingAverage | None
 
     @property
@@ -146,7 +153,7 @@ def build_parts(
         model.to(memory_format=torch.channels_last)
     chosen, params = optimizer or preset.optimizer, preset.optimizer_params
     made = build_optimizer(model, plan, optimizer=chosen, params=params, tensor_rates=preset.compile)
-    compiler = StepCompiler(show.say, stages=len(plan.unfreeze_epochs) + 1) if preset.compile else None
+    compiler = StepCompiler(show.log, stages=len(plan.unfreeze_epochs) + 1) if preset.compile else None
     if compiler is not None:
         compiler.compile_optimizer(made, plan)
     task = task_of(model)
@@ -166,11 +173,11 @@ def build_parts(
         optimizer=accelerator.prepare(made),
         loss=loss,
         compiler=compiler,
-        micro_batches=Chunks(),
+        micro_batches=MicroBatchSize(),
         average=average,
     )
-    size = _choose_size(parts, show) if saved is None or "chunk_size" not in saved else saved["chunk_size"]
-    parts.micro_batches = Chunks(cast("int | None", size), on_halved=lambda size: show.say(HALVED.format(size)))
+    size = _choose_size(parts, show) if saved is None or "micro_batch_size" not in saved else saved["micro_batch_size"]
+    parts.micro_batches = MicroBatchSize(cast("int | None", size), on_halved=lambda size: show.log(HALVED.format(size)))
     _check_single(parts)
     batches = len(supply.train)
     clock = Clock(preset.epochs, -(-batches // preset.accumulate), preset.accumulate, batches)
@@ -183,15 +190,15 @@ HALVED = "memory ran out: from now on {} images of a batch are in the network at
 def _choose_size(parts: RunParts, show: Progress) -> int | None:
     """Return how many images of a batch are in the network at a time; None: all of them."""
     preset, device = parts.preset, parts.accelerator.device
-    if preset.chunk_size != "auto":
-        return preset.chunk_size
+    if preset.micro_batch_size != "auto":
+        return preset.micro_batch_size
     network = parts.accelerator.unwrap_model(parts.network)  # one process must not wait for another here
 
     def try_step(images: int) -> None:
         batch = parts.task.make_worst_batch(parts.model, parts.data, preset, images)
         inputs, targets = send_to_device(batch, device)
         inputs = parts.supply.to_inputs(inputs)
-        with undisturbed(parts.model):
+        with preserve_state(parts.model):
             network.train()
             outputs = network(inputs, targets) if parts.shows_targets else network(inputs)
             parts.accelerator.backward(parts.compute_loss(outputs, targets))
@@ -200,8 +207,8 @@ def _choose_size(parts: RunParts, show: Progress) -> int | None:
                 network(inputs)
 
     learning = sum(p.numel() * p.element_size() for p in parts.model.parameters() if p.requires_grad)
-    found = find_chunk_size(try_step, preset.batch_size, device=device, reserve=MOST_STATES * learning)
-    show.say(found.text)
+    found = find_micro_batch_size(try_step, preset.batch_size, device=device, reserve=MOST_STATES * learning)
+    show.log(found.text)
     return int(parts.accelerator.gather(torch.tensor([found.size], device=device)).min())
 
 

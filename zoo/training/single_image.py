@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.data import making_sample
-from zoo.engine import undisturbed
+from zoo.data import seeded_sample
+from zoo.engine import preserve_state
 from zoo.errors import InputError
 
 SINGLE = (
@@ -15,7 +15,7 @@ SINGLE = (
     "larger {remedy}, or freeze_norm_stats=true."
 )
 OF_A_BATCH = SINGLE.format(what="batch", remedy="batch_size (a loader: drop_last=True)")
-OF_A_CHUNK = SINGLE.format(what="chunk", remedy="chunk_size")
+OF_A_MICRO_BATCH = SINGLE.format(what="micro-batch", remedy="micro_batch_size")
 
 
 def is_of_norms(error: ValueError) -> bool:
@@ -38,7 +38,7 @@ def take_image(loader: Any, device: torch.device) -> Tensor:
     Raises:
         TypeError: The data set gives no images by number.
     """
-    with making_sample(0, 0, 0, everywhere=True):
+    with seeded_sample(0, 0, 0, everywhere=True):
         image = loader.dataset[0][0]
     if not isinstance(image, Tensor):
         raise TypeError(f"an image is a {type(image).__name__}")
@@ -56,7 +56,7 @@ def check_single(model: nn.Module, network: nn.Module, take_inputs: Callable[[],
     Raises:
         InputError: A norm cannot learn from it.
     """
-    with undisturbed(model):
+    with preserve_state(model):
         network.train()
         try:
             network(take_inputs())

@@ -59,7 +59,7 @@ class RunState:
             "waiting": result.waiting,
         }
         if parts.micro_batches.size is not None:
-            record["chunk_size"] = parts.micro_batches.size
+            record["micro_batch_size"] = parts.micro_batches.size
         is_due = result.epoch == preset.epochs or result.epoch % preset.evaluate_every == 0
         if parts.supply.val is not None and is_due:
             record |= self.scores.record(result.epoch)
@@ -80,7 +80,7 @@ class RunState:
             "optimizer": parts.optimizer.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
             "position": asdict(self.position),
-            "chunk_size": parts.micro_batches.size,
+            "micro_batch_size": parts.micro_batches.size,
             "rates": self.rates.live.state_dict(),
             "records": self.records,
             "best": self.scores.best,
@@ -189,7 +189,7 @@ class StateSaver:
         """Return how a run ends that is stopped while its plots are drawn."""
         how = self.advise().removeprefix("Go on with: ")
         return Interrupted(
-            f"the run is finished and saved; it was stopped while its pictures were drawn. To draw them: {how}"
+            f"the run is finished and saved; it was stopped while its plots were drawn. To draw them: {how}"
         )
 
     def describe(self) -> str:
@@ -202,5 +202,5 @@ class StateSaver:
         if self.folder.file(STATE).is_file():
             return f"The run is safe as it was {self.where(self.saved)}, in state.pt. {self.advise()}"
         if find_stage(path) == "undrawn":
-            return f"The run is finished, and its results are saved; pictures are missing. {self.advise()}"
+            return f"The run is finished, and its results are saved; plots are missing. {self.advise()}"
         return f"The run's state.pt is gone from {path}, and it cannot go on."

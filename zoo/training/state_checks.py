@@ -104,7 +104,7 @@ class _State(_Form):  # as many fields as `state.pt` has keys
     optimizer: _Optimizer
     scaler: dict[str, float] | None
     position: _Position
-    chunk_size: Annotated[int, Field(ge=1)] | None
+    micro_batch_size: Annotated[int, Field(ge=1)] | None
     clock: _Clock
     rates: _Rates
     records: list[_Record]

@@ -14,13 +14,21 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from zoo.data import mix_seeds
-from zoo.engine import Chunk, Chunks, RunningStatistics, count_images, is_out_of_memory, release_memory, split_batch
+from zoo.engine import (
+    MicroBatch,
+    MicroBatchSize,
+    RunningStatistics,
+    count_images,
+    is_out_of_memory,
+    release_memory,
+    split_batch,
+)
 from zoo.errors import TrainingError
 from zoo.optim import CLOSURE, asks_for_closure, centralize_gradients, clip_groups, set_mode
 from zoo.training.bad_loss import explain_loss
 from zoo.training.moving_average import MovingAverage
 from zoo.training.position import Position
-from zoo.training.single_image import OF_A_BATCH, OF_A_CHUNK, is_of_norms
+from zoo.training.single_image import OF_A_BATCH, OF_A_MICRO_BATCH, is_of_norms
 
 REPORT_SECONDS = 0.2
 
@@ -50,14 +58,14 @@ class TrainingStep:
         accelerator: Accelerator,
         *,
         set_rates: Callable[[Position], None],
-        micro_batches: Chunks | None = None,
+        micro_batches: MicroBatchSize | None = None,
         clip_grad_norm: float | None = None,
         adjusts_groups: bool = False,
         average: MovingAverage | None = None,
         seed: int = 0,
         shows_targets: bool = False,
     ) -> None:
-        sizes = micro_batches or Chunks()
+        sizes = micro_batches or MicroBatchSize()
         self.gradients = Gradients(network, loss, optimizer, accelerator, sizes, seed, shows_targets)
         self.network, self.optimizer, self.accelerator = network, optimizer, accelerator
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -154,7 +162,7 @@ class Gradients:
         loss: Callable[[Any, Any], Tensor],
         optimizer: Any,
         accelerator: Accelerator,
-        micro_batches: Chunks,
+        micro_batches: MicroBatchSize,
         seed: int,
         shows_targets: bool,
     ) -> None:
@@ -209,7 +217,7 @@ class Gradients:
             if not is_of_norms(error):
                 raise
             is_cut = self.micro_batches.size is not None and self.micro_batches.size < count_images(images)
-            raise TrainingError(OF_A_CHUNK if is_cut else OF_A_BATCH) from error
+            raise TrainingError(OF_A_MICRO_BATCH if is_cut else OF_A_BATCH) from error
 
     def _run_batch(self, images: Any, targets: Any, batches: int, is_last: bool) -> Tensor:
         parts = split_batch(images, targets, self.micro_batches.size)
@@ -221,7 +229,7 @@ class Gradients:
             return losses[0]
         return torch.stack([value * part.share for value, part in zip(losses, parts, strict=True)]).sum()
 
-    def _run_micro_batch(self, part: Chunk, divisor: float, *, syncs: bool) -> Tensor:
+    def _run_micro_batch(self, part: MicroBatch, divisor: float, *, syncs: bool) -> Tensor:
         """Run the network forward and backward, and return the loss."""
         with nullcontext() if syncs else self.accelerator.no_sync(self.network):
             outputs = self.network(part.inputs, part.targets) if self.shows_targets else self.network(part.inputs)
@@ -237,7 +245,7 @@ class Gradients:
             raise TrainingError(
                 f"memory ran out in process {self.accelerator.process_index} of {self.accelerator.num_processes} with "
                 f"{used} images in the network. One process alone would take fewer and go on; here the others would "
-                f"wait for it. Start again with chunk_size={max(1, used // 2)} or chunk_size='auto'."
+                f"wait for it. Start again with micro_batch_size={max(1, used // 2)} or micro_batch_size='auto'."
             )
         self.optimizer.zero_grad(set_to_none=True)
         self.statistics.restore()
@@ -261,7 +269,8 @@ def telling_memory(where: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise TrainingError(
-            f"memory ran out {where} ({error}). Start again with a smaller chunk_size, or chunk_size='auto', or let "
+            f"memory ran out {where} ({error}). Start again with a smaller micro_batch_size, or "
+            f"micro_batch_size='auto', or let "
             "less of the model learn."
         ) from error
 

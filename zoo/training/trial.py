@@ -166,7 +166,7 @@ def _try_batch(
     except ZooError:
         raise
     except Exception as error:
-        if is_out_of_memory(error):  # the run goes on in smaller chunks
+        if is_out_of_memory(error):  # the run goes on in smaller micro-batches
             return
         raise _tell(twin, images, targets, error, learns=learns) from error
 

@@ -1,7 +1,7 @@
 from .find import CONFIG as CONFIG
 from .find import find_file as find_file
 from .find import find_weights as find_weights
-from .hub import HubFile as HubFile
+from .hub import HubFileRequest as HubFileRequest
 from .hub import fetch_file as fetch_file
 from .hub import fetch_if_there as fetch_if_there
 from .hub import find_cached as find_cached
@@ -15,12 +15,12 @@ from .licence import find_terms as find_terms
 from .licence import is_commercial as is_commercial
 from .load import load_into as load_into
 from .spec import IMAGENET_CAVEAT as IMAGENET_CAVEAT
-from .spec import ForeignFile as ForeignFile
+from .spec import ConvertedCheckpoint as ConvertedCheckpoint
 from .spec import Found as Found
 from .spec import LoadReport as LoadReport
 from .spec import ReadForeign as ReadForeign
-from .spec import WebWeights as WebWeights
+from .spec import UrlWeights as UrlWeights
 from .spec import Weights as Weights
 from .user_config import config as config
-from .web import find_web_weights as find_web_weights
-from .web import place_web_weights as place_web_weights
+from .web import find_url_weights as find_url_weights
+from .web import place_url_weights as place_url_weights

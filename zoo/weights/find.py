@@ -14,8 +14,8 @@ from typing import Any
 from zoo._text import shorten
 from zoo.errors import InputError, WeightsContentError, WeightsError, WeightsStorageError
 from zoo.files import check_checksum, digest_file, read_object, to_path
-from zoo.weights.hub import HubFile, fetch_file, fetch_if_there, get_endpoint
-from zoo.weights.spec import FILENAME, REPO, Found, ReadForeign, WebWeights, Weights
+from zoo.weights.hub import HubFileRequest, fetch_file, fetch_if_there, get_endpoint
+from zoo.weights.spec import FILENAME, REPO, Found, ReadForeign, UrlWeights, Weights
 
 CONFIG = "config.json"
 _FOREIGN = (".pt", ".pth")  # what a reader of another program's files may be handed
@@ -24,7 +24,7 @@ _PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth", ".tar", ".zip")
 
 def find_weights(
     pretrained: bool | str | Path,
-    known: Weights | WebWeights | None,
+    known: Weights | UrlWeights | None,
     *,
     name: str,
     cache_dir: str | Path | None = None,
@@ -52,7 +52,7 @@ def find_weights(
         raise InputError(
             f"pretrained is {pretrained!r}; expected True, a path, or 'org/name' with or without '@revision'."
         )
-    wanted = HubFile(
+    wanted = HubFileRequest(
         model=name,
         repo="",
         filename=FILENAME,
@@ -137,7 +137,7 @@ def _choose_in_folder(folder: Path, model: str, foreign: bool) -> Path:
     raise WeightsError(f"weights of {model}: folder {folder} holds no safetensors file. {expected}.{why}")
 
 
-def _find_on_hub(wanted: HubFile, known: Weights | None, read_foreign: ReadForeign | None) -> Found:
+def _find_on_hub(wanted: HubFileRequest, known: Weights | None, read_foreign: ReadForeign | None) -> Found:
     path, commit = fetch_file(wanted)
     wanted = replace(wanted, revision=commit)  # whatever else is fetched belongs to the same commit
     path, digest = _verify(path, wanted, known.sha256 if known else None)
@@ -165,7 +165,7 @@ def _translate(found: Found, read_foreign: ReadForeign | None) -> Found:
     return replace(found, config=content.config, foreign=content.tensors, notes=content.notes)
 
 
-def _verify(path: Path, wanted: HubFile, expected: str | None) -> tuple[Path, str]:
+def _verify(path: Path, wanted: HubFileRequest, expected: str | None) -> tuple[Path, str]:
     """Return the file and its SHA-256, downloaded once more if its content was wrong.
 
     A cached file is hashed before its first use on this machine, and again when it has changed.
@@ -193,7 +193,7 @@ def _verify(path: Path, wanted: HubFile, expected: str | None) -> tuple[Path, st
     return path, digest_again
 
 
-def _digest(path: Path, wanted: HubFile) -> str:
+def _digest(path: Path, wanted: HubFileRequest) -> str:
     try:
         return digest_file(path)
     except OSError as error:
@@ -201,7 +201,7 @@ def _digest(path: Path, wanted: HubFile) -> str:
         raise WeightsStorageError(text) from error
 
 
-def _find_locally(path: Path, known: Weights | WebWeights | None, name: str, read_foreign: ReadForeign | None) -> Found:
+def _find_locally(path: Path, known: Weights | UrlWeights | None, name: str, read_foreign: ReadForeign | None) -> Found:
     path = find_file(path, model=name, foreign=read_foreign is not None)
     check_checksum(path)
     check_checksum(path.with_name(CONFIG))

@@ -41,7 +41,7 @@ _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, kw_only=True)
-class HubFile:
+class HubFileRequest:
     """A file that is wanted.
 
     Attributes:
@@ -84,7 +84,7 @@ class _HostileAnswer(Exception):
     """An answer that would make the client write outside its cache."""
 
 
-def fetch_file(wanted: HubFile, *, force: bool = False) -> tuple[Path, str]:
+def fetch_file(wanted: HubFileRequest, *, force: bool = False) -> tuple[Path, str]:
     """Download a file, or find it in the cache; a cached file of a full commit needs no network.
 
     Args:
@@ -104,7 +104,7 @@ def fetch_file(wanted: HubFile, *, force: bool = False) -> tuple[Path, str]:
     return path, _check_commit(commit, wanted)
 
 
-def look_up(wanted: HubFile) -> Announced:
+def look_up(wanted: HubFileRequest) -> Announced:
     """Ask the Hub what it says of a file, without downloading it; the cache is not looked into.
 
     Raises:
@@ -124,13 +124,13 @@ def look_up(wanted: HubFile) -> Announced:
     return Announced(_check_commit(found.commit_hash or "", wanted), sha256, found.size)
 
 
-def find_cached(wanted: HubFile) -> Path | None:
+def find_cached(wanted: HubFileRequest) -> Path | None:
     """Return a file from the cache, without any request; None if it is not there."""
     found = _look_into_cache(wanted)
     return Path(found) if isinstance(found, str) else None
 
 
-def fetch_if_there(wanted: HubFile) -> Path | None:
+def fetch_if_there(wanted: HubFileRequest) -> Path | None:
     """Fetch a file that a repository need not have; None if it is known that it has not.
 
     Args:
@@ -195,7 +195,7 @@ def hiding_passwords() -> Iterator[None]:
             place.removeFilter(hide)
 
 
-def _download(wanted: HubFile, force: bool) -> Path:
+def _download(wanted: HubFileRequest, force: bool) -> Path:
     from huggingface_hub import hf_hub_download
 
     def download() -> str:
@@ -256,14 +256,14 @@ def _watching_names() -> Iterator[None]:
         hooks["response"].remove(check)
 
 
-def _look_into_cache(wanted: HubFile) -> object:
+def _look_into_cache(wanted: HubFileRequest) -> object:
     """Return a path (`str`), None if nothing is known, or something else if the file is known to be absent."""
     from huggingface_hub import try_to_load_from_cache
 
     return try_to_load_from_cache(wanted.repo, wanted.filename, cache_dir=wanted.cache_dir, revision=wanted.revision)
 
 
-def _check_filename(wanted: HubFile) -> None:
+def _check_filename(wanted: HubFileRequest) -> None:
     if not is_plain_path(wanted.filename):
         raise WeightsNotFoundError(
             f"weights of {wanted.model}: {wanted.filename!r} of {wanted.repo} is no name of a file in a repository. "
@@ -271,7 +271,7 @@ def _check_filename(wanted: HubFile) -> None:
         )
 
 
-def _check_commit(commit: str, wanted: HubFile) -> str:
+def _check_commit(commit: str, wanted: HubFileRequest) -> str:
     if re.fullmatch("[0-9a-f]{40}", commit):
         return commit
     raise WeightsContentError(
@@ -317,13 +317,13 @@ def _name_proxy() -> str:
     return f"the proxy {hide_password(address)} ({hub.scheme.upper()}_PROXY)"
 
 
-def _find_cache(wanted: HubFile) -> Path:
+def _find_cache(wanted: HubFileRequest) -> Path:
     from huggingface_hub import constants
 
     return Path(wanted.cache_dir or constants.HF_HUB_CACHE)
 
 
-def _translate(error: BaseException, wanted: HubFile, lack: str) -> WeightsError:
+def _translate(error: BaseException, wanted: HubFileRequest, lack: str) -> WeightsError:
     """Return an error that says what happened and what to do; `lack` ends the sentence that nothing answers."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -357,7 +357,7 @@ def _find_kind(error: BaseException, status: int | None) -> type[WeightsError]:
     return WeightsStorageError if isinstance(error, OSError) and error.errno is not None else WeightsError
 
 
-def _explain_answer(error: BaseException, status: int, wanted: HubFile) -> str:
+def _explain_answer(error: BaseException, status: int, wanted: HubFileRequest) -> str:
     """Explain an answer of the Hub that is not the file."""
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -394,7 +394,7 @@ def _explain_answer(error: BaseException, status: int, wanted: HubFile) -> str:
     return f"{hub} answered {status} ({what}) when asked for {wanted.filename} of {repo}. {_ways_out(wanted)}"
 
 
-def _explain_failure(error: BaseException, wanted: HubFile, lack: str) -> str:
+def _explain_failure(error: BaseException, wanted: HubFileRequest, lack: str) -> str:
     """Explain why there is no answer, or none that can be used."""
     from huggingface_hub.errors import FileMetadataError, OfflineModeIsEnabled
 
@@ -421,7 +421,7 @@ def _explain_failure(error: BaseException, wanted: HubFile, lack: str) -> str:
     return f"{file} cannot be fetched from {hub}: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
-def _explain_disk(error: OSError, wanted: HubFile) -> str:
+def _explain_disk(error: OSError, wanted: HubFileRequest) -> str:
     """Explain why a file cannot be put into the cache."""
     cache = _find_cache(wanted)
     failed = f"{wanted.filename} of {wanted.repo} cannot be put into the cache {cache}: {error.strerror}"
@@ -433,7 +433,7 @@ def _explain_disk(error: OSError, wanted: HubFile) -> str:
     return f"{failed} ({free:,.1f} MB are free there). Make room, or set HF_HOME to another disk, or pass cache_dir=."
 
 
-def _ways_out(wanted: HubFile) -> str:
+def _ways_out(wanted: HubFileRequest) -> str:
     bring = (
         f"run `hf download {wanted.repo} {wanted.filename} --revision {wanted.revision}` where there is a network, "
         "bring its cache here, set HF_HOME to it and HF_HUB_OFFLINE=1"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FILENAME = "model.safetensors"
 REPO = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(?:@(?P<revision>\S+))?", re.ASCII)
 IMAGENET_CAVEAT = (
-    "the pictures of ImageNet were released for non-commercial research; timm's author advises to ask a lawyer before "
+    "the images of ImageNet were released for non-commercial research; timm's author advises to ask a lawyer before "
     "commercial use of weights trained on them"
 )
 
@@ -76,7 +76,7 @@ class Weights:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WebWeights:
+class UrlWeights:
     """Published weights whose publisher keeps them at addresses of its own, and allows no copies of them elsewhere.
 
     Attributes:
@@ -122,7 +122,7 @@ class WebWeights:
         return vars(self) | lists | {"mirror": mirror, "pinned": self.pinned}
 
 
-class ForeignFile(NamedTuple):
+class ConvertedCheckpoint(NamedTuple):
     """What a file of another program holds.
 
     Attributes:
@@ -136,7 +136,7 @@ class ForeignFile(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-ReadForeign: TypeAlias = Callable[[Path], ForeignFile]
+ReadForeign: TypeAlias = Callable[[Path], ConvertedCheckpoint]
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,16 @@ from pathlib import Path
 from zoo.errors import InputError, WeightsError, WeightsNetworkError
 from zoo.files import OnProgress, cache_folder, fetch_url, has_content, to_path
 from zoo.weights.find import find_weights
-from zoo.weights.hub import HubFile, fetch_file, get_endpoint
-from zoo.weights.spec import Found, ReadForeign, WebWeights
+from zoo.weights.hub import HubFileRequest, fetch_file, get_endpoint
+from zoo.weights.spec import Found, ReadForeign, UrlWeights
 from zoo.weights.user_config import find_setting
 
 UNVERIFIED = "this is a public copy; nothing is known yet by which its content could be verified"
 _OWN_FILE = "model.safetensors"
 
 
-def find_web_weights(
-    known: WebWeights,
+def find_url_weights(
+    known: UrlWeights,
     read_foreign: ReadForeign,
     *,
     name: str,
@@ -40,14 +40,14 @@ def find_web_weights(
         WeightsError: No place has them; the text has the answer of each, and what to do.
         InputError: The repository that was set is no name of one.
     """
-    target, repo = place_web_weights(known, cache_dir), find_setting(known.repo_setting)
+    target, repo = place_url_weights(known, cache_dir), find_setting(known.repo_setting)
     if has_content(target, known.sha256):
         return _open(target, known.filename, known, read_foreign)
     answers: list[str] = []
     if repo is not None:
         _check_repo(repo, known.repo_setting)
         cache = None if cache_dir is None else to_path(cache_dir)
-        wanted = HubFile(model=name, repo=repo, filename=known.filename, cache_dir=cache, token=token)
+        wanted = HubFileRequest(model=name, repo=repo, filename=known.filename, cache_dir=cache, token=token)
         found = _find_in_repo(wanted, known, read_foreign, answers)
         if found is not None:
             return found
@@ -70,7 +70,7 @@ def find_web_weights(
     raise WeightsError(_explain(name, known, repo, answers))
 
 
-def place_web_weights(known: WebWeights, cache_dir: str | Path | None = None) -> Path:
+def place_url_weights(known: UrlWeights, cache_dir: str | Path | None = None) -> Path:
     """Return where the published file is kept on this machine, once it is there."""
     folder = cache_folder() if cache_dir is None else to_path(cache_dir) / "web"
     return folder / f"{known.sha256[:12]}-{known.filename}"
@@ -82,7 +82,9 @@ def _check_repo(repo: str, setting: str) -> None:
         raise InputError(f"{where} is {repo!r}; expected a repository, 'org/name' or 'org/name@revision'.")
 
 
-def _find_in_repo(wanted: HubFile, known: WebWeights, read_foreign: ReadForeign, answers: list[str]) -> Found | None:
+def _find_in_repo(
+    wanted: HubFileRequest, known: UrlWeights, read_foreign: ReadForeign, answers: list[str]
+) -> Found | None:
     """Look into the user's own repository; if the weights are not there, add its answers."""
     repo, _, revision = wanted.repo.partition("@")
     place = f"{get_endpoint()}/{wanted.repo}"
@@ -104,7 +106,7 @@ def _find_in_repo(wanted: HubFile, known: WebWeights, read_foreign: ReadForeign,
     return replace(found, licence=known.licence)  # whatever its card says
 
 
-def _find_file(wanted: HubFile, known: WebWeights, read_foreign: ReadForeign) -> Found:
+def _find_file(wanted: HubFileRequest, known: UrlWeights, read_foreign: ReadForeign) -> Found:
     """Fetch the published file from a repository; once more if its content is wrong."""
     path, commit = fetch_file(wanted)
     if not has_content(path, known.sha256):
@@ -123,7 +125,7 @@ def _is_absent(error: WeightsError) -> bool:
     return isinstance(cause, EntryNotFoundError) and not isinstance(cause, LocalEntryNotFoundError)
 
 
-def _download(url: str, target: Path, known: WebWeights) -> None:
+def _download(url: str, target: Path, known: UrlWeights) -> None:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -160,7 +162,7 @@ def _show_progress(filename: str) -> Iterator[OnProgress]:
         yield show
 
 
-def _open(path: Path, origin: str, known: WebWeights, read_foreign: ReadForeign) -> Found:
+def _open(path: Path, origin: str, known: UrlWeights, read_foreign: ReadForeign) -> Found:
     """Read a file whose content is the published one."""
     content = read_foreign(path)
     return Found(
@@ -176,7 +178,7 @@ def _open(path: Path, origin: str, known: WebWeights, read_foreign: ReadForeign)
     )
 
 
-def _explain(name: str, known: WebWeights, repo: str | None, answers: list[str]) -> str:
+def _explain(name: str, known: UrlWeights, repo: str | None, answers: list[str]) -> str:
     """Say what each place answered, and what to do."""
     lines = [f"the weights of {name} are in none of the places that were asked:"]
     lines += [f"  {answer}" for answer in answers]

@@ -10,7 +10,7 @@ import zoo
 from plan_nets import plan_lrs
 from zoo._model import ModelInterface
 from zoo.data.loader import lay_channels_last
-from zoo.engine.frozen.backbone import TrunkEngine, choose_dtype, digest_trunk, find_patch
+from zoo.engine.frozen.backbone import BackboneEngine, choose_dtype, digest_backbone, find_patch
 from zoo.engine.frozen.code_digest import UnreadableCodeError
 from zoo.errors import InputError
 from zoo.models.classifier import Classifier
@@ -38,7 +38,7 @@ def make(name="resnet18", classes=3):
 
 
 def plain_parts(model, images):
-    """What the trunk gives in eval mode for images channels last."""
+    """What the backbone gives in eval mode for images channels last."""
     with torch.no_grad():
         features = copy.deepcopy(model).eval().trunk(lay_channels_last(images))
     return features if isinstance(features, tuple) else (features,)
@@ -83,7 +83,7 @@ def test_the_type_follows_setting_precision_and_device(setting, precision, devic
 
 @pytest.mark.parametrize(("setting", "precision"), [("fp16", "no"), ("auto", "fp16")])
 def test_half_precision_on_a_cpu_is_refused(setting, precision):
-    with pytest.raises(InputError, match=r"'fp16' does not work for a trunk on the CPU: it needs a GPU\. Try"):
+    with pytest.raises(InputError, match=r"'fp16' does not work for a backbone on the CPU: it needs a GPU\. Try"):
         choose_dtype(setting, precision, "cpu")
 
 
@@ -108,7 +108,7 @@ EXACT = ["resnet18", "mobilenetv2_100", "timm/cspresnet50", "timm/mobilevit_xxs"
 def test_without_fusing_features_are_equal_bit_by_bit(name, images):
     model = make(name)
     expected = plain_parts(model, images)
-    engine = TrunkEngine(model.train(), device="cpu", fuse=False)
+    engine = BackboneEngine(model.train(), device="cpu", fuse=False)
     found = engine(images)
     assert len(found) == len(expected)
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
@@ -123,7 +123,7 @@ def test_without_fusing_features_are_equal_bit_by_bit(name, images):
 def test_fused_features_agree(name, folded, dtype, images, record_property):
     model = make(name)
     expected = plain_parts(model, images)
-    engine = TrunkEngine(model.train(), device="cpu", dtype=dtype)
+    engine = BackboneEngine(model.train(), device="cpu", dtype=dtype)
     found = engine(images)
     off = distance(found, expected)
     record_property("distance", off)
@@ -137,7 +137,7 @@ def test_fused_features_agree(name, folded, dtype, images, record_property):
 
 
 def test_maps_stay_channels_last(images):
-    parts = TrunkEngine(make("yolo_nas_s"), device="cpu")(images)
+    parts = BackboneEngine(make("yolo_nas_s"), device="cpu")(images)
     assert [tuple(part.shape) for part in parts] == [(4, 96, 8, 8), (4, 192, 4, 4), (4, 384, 2, 2)]
     assert all(part.is_contiguous(memory_format=torch.channels_last) for part in parts)
 
@@ -148,8 +148,8 @@ def test_what_transformers_builds_runs_too():
     images = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(1)).sigmoid()
     model = make("dfine_n")
     expected = plain_parts(model, images)
-    assert all(map(torch.equal, TrunkEngine(model, device="cpu", fuse=False)(images), expected))
-    engine = TrunkEngine(model, device="cpu")
+    assert all(map(torch.equal, BackboneEngine(model, device="cpu", fuse=False)(images), expected))
+    engine = BackboneEngine(model, device="cpu")
     joined = engine.join(engine(images))
     assert distance(joined, expected) < TOLERANCE
     assert torch.isfinite(model.eval().head(joined).boxes).all()
@@ -171,9 +171,9 @@ def train_head(model, features_of, steps=20):
     return model.fc.weight.detach()
 
 
-def test_a_head_learns_the_same_as_on_the_plain_trunk(resnet, record_property):
+def test_a_head_learns_the_same_as_on_the_plain_backbone(resnet, record_property):
     plain = train_head(resnet, lambda model, images: model.trunk(lay_channels_last(images)))
-    exact, fused = (TrunkEngine(resnet, device="cpu", fuse=fuse) for fuse in (False, True))
+    exact, fused = (BackboneEngine(resnet, device="cpu", fuse=fuse) for fuse in (False, True))
     assert not torch.equal(plain, resnet.fc.weight)
     assert torch.equal(train_head(resnet, lambda model, images: exact.join(exact(images))), plain)
     off = distance([train_head(resnet, lambda model, images: fused.join(fused(images)))], [plain])
@@ -184,7 +184,7 @@ def test_a_head_learns_the_same_as_on_the_plain_trunk(resnet, record_property):
 @pytest.mark.parametrize("surroundings", [torch.inference_mode, torch.no_grad, torch.enable_grad])
 def test_features_are_ordinary_tensors_wherever_the_engine_is_made_and_called(surroundings, resnet, images):
     with surroundings():
-        (features,) = TrunkEngine(resnet, device="cpu")(images)
+        (features,) = BackboneEngine(resnet, device="cpu")(images)
     assert not features.is_inference()
     assert not features.requires_grad
     head = nn.Linear(512, 3)
@@ -195,7 +195,7 @@ def test_features_are_ordinary_tensors_wherever_the_engine_is_made_and_called(su
 def test_gradients_reach_the_heads_of_a_detector(images):
     model = make("yolo_nas_s")
     apply_plan(model, plan_lrs(model, model.get_finetune_lr_dict(0.1), weight_decay=0.0))
-    engine = TrunkEngine(model, device="cpu")
+    engine = BackboneEngine(model, device="cpu")
     outputs = model.train().head(engine.join(engine(images)))
     model.loss(outputs, torch.tensor([[0, 1, 20.0, 20, 16, 16]])).backward()
     assert all((p.grad is not None) == name.startswith("heads.") for name, p in model.named_parameters())
@@ -220,7 +220,7 @@ def test_the_stored_model_stays_as_it_is(name, dtype, fuse, images):
         return facts, {n: (type(m), m.training) for n, m in model.named_modules()}, torch.get_rng_state().tolist()
 
     before, state = facts(), copy.deepcopy(model.state_dict())
-    engine = TrunkEngine(model, device="cpu", dtype=dtype, fuse=fuse)
+    engine = BackboneEngine(model, device="cpu", dtype=dtype, fuse=fuse)
     engine(images)
     assert engine.digest()
     assert engine.describe()
@@ -230,8 +230,8 @@ def test_the_stored_model_stays_as_it_is(name, dtype, fuse, images):
 
 def test_the_engine_keeps_no_head_and_follows_no_later_change(images):
     model = make(classes=1000)
-    engine = TrunkEngine(model, device="cpu")
-    assert isinstance(engine._trunk.fc, nn.Identity)
+    engine = BackboneEngine(model, device="cpu")
+    assert isinstance(engine._backbone.fc, nn.Identity)
     (before,) = engine(images)
     with torch.no_grad():
         model.conv1.weight.zero_()
@@ -256,11 +256,11 @@ def test_parts_named_like_the_head_that_have_no_weights_stay(images):
             return self.fc_pool(features).flatten(1)
 
     model = Classifier(Net())
-    assert torch.equal(TrunkEngine(model, device="cpu", fuse=False)(images)[0], plain_parts(model, images)[0])
+    assert torch.equal(BackboneEngine(model, device="cpu", fuse=False)(images)[0], plain_parts(model, images)[0])
 
 
 def test_autocast_around_it_changes_nothing(resnet, images):
-    engine = TrunkEngine(resnet, device="cpu")
+    engine = BackboneEngine(resnet, device="cpu")
     (expected,) = engine(images)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         (found,) = engine(images)
@@ -268,21 +268,21 @@ def test_autocast_around_it_changes_nothing(resnet, images):
 
 
 def test_images_of_another_type_or_layout_are_the_same_images(resnet, images):
-    engine = TrunkEngine(resnet, device="cpu")
+    engine = BackboneEngine(resnet, device="cpu")
     (expected,) = engine(images)
     assert torch.equal(engine(images.double())[0], expected)
     assert torch.equal(engine(lay_channels_last(images))[0], expected)
 
 
-def test_what_is_no_float_tensor_or_has_no_trunk_is_refused(resnet):
+def test_what_is_no_float_tensor_or_has_no_backbone_is_refused(resnet):
     with pytest.raises(InputError, match=r"images are of torch\.uint8; expected normalised floating-point numbers"):
-        TrunkEngine(resnet, device="cpu")(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
-    with pytest.raises(InputError, match=r"Linear has no trunk to run by itself"):
-        TrunkEngine(nn.Linear(2, 2), device="cpu")
+        BackboneEngine(resnet, device="cpu")(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    with pytest.raises(InputError, match=r"Linear has no backbone to run by itself"):
+        BackboneEngine(nn.Linear(2, 2), device="cpu")
 
 
 class Odd(ModelInterface, nn.Module):
-    """A model with a trunk that gives what it is told to."""
+    """A model with a backbone that gives what it is told to."""
 
     def __init__(self, give):
         super().__init__()
@@ -301,31 +301,31 @@ class Odd(ModelInterface, nn.Module):
     "give", [lambda x: [x, x], lambda x: (x,), lambda x: (x, None), lambda x: {"x": x}], ids=["list", "1", "None", "{}"]
 )
 def test_other_things_than_tensors_are_refused(give, images):
-    with pytest.raises(InputError, match=r"the trunk gives a (list|tuple|dict); expected one tensor, or a tuple"):
-        TrunkEngine(Odd(give), device="cpu")(images)
+    with pytest.raises(InputError, match=r"the backbone gives a (list|tuple|dict); expected one tensor, or a tuple"):
+        BackboneEngine(Odd(give), device="cpu")(images)
 
 
-def test_the_digest_is_that_of_the_trunk_alone():
+def test_the_digest_is_that_of_the_backbone_alone():
     model = make()
-    digest = digest_trunk(model)
+    digest = digest_backbone(model)
     assert len(digest) == 64
     assert int(digest, 16)
-    assert TrunkEngine(model, device="cpu").digest() == digest
+    assert BackboneEngine(model, device="cpu").digest() == digest
     other = make(classes=7)
     other.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("fc")}, strict=False)
     other.classes, other.drop_rate = tuple("abcdefg"), 0.5
-    assert digest_trunk(other.train().to(memory_format=torch.channels_last)) == digest
+    assert digest_backbone(other.train().to(memory_format=torch.channels_last)) == digest
     apply_plan(model, plan_lrs(model, model.get_finetune_lr_dict(0.1), weight_decay=0.0))
     model.eval().reset_head()
-    assert digest_trunk(model) == digest
+    assert digest_backbone(model) == digest
 
 
 @pytest.mark.parametrize("name", ["conv1.weight", "layer4.1.bn2.bias", "layer4.1.bn2.running_var"])
-def test_any_tensor_of_the_trunk_changes_the_digest(name):
+def test_any_tensor_of_the_backbone_changes_the_digest(name):
     model = make()
-    before = digest_trunk(model)
+    before = digest_backbone(model)
     model.state_dict()[name].view(-1)[-1] += 1e-6
-    assert digest_trunk(model) != before
+    assert digest_backbone(model) != before
 
 
 @pytest.mark.parametrize(
@@ -342,23 +342,23 @@ def test_any_tensor_of_the_trunk_changes_the_digest(name):
 )
 def test_any_change_of_structure_changes_the_digest(change):
     model = make()
-    before = digest_trunk(model)
+    before = digest_backbone(model)
     change(model)
-    assert digest_trunk(model) != before
+    assert digest_backbone(model) != before
 
 
 def test_detectors_have_a_digest_without_their_heads():
     model = make("yolo_nas_s")
-    before = digest_trunk(model)
+    before = digest_backbone(model)
     model.replace_classes(5)
-    assert digest_trunk(model) == before
+    assert digest_backbone(model) == before
     with torch.no_grad():
         model.neck.neck4.conv.conv.weight[0, 0, 0, 0] += 1
-    assert digest_trunk(model) != before
+    assert digest_backbone(model) != before
 
 
 def test_what_it_does_is_described_in_plain_values(resnet):
-    assert TrunkEngine(resnet, device="cpu", dtype=torch.bfloat16).describe() == {
+    assert BackboneEngine(resnet, device="cpu", dtype=torch.bfloat16).describe() == {
         "fused": True,
         "folded_norms": 20,
         "dtype": "bfloat16",
@@ -386,8 +386,8 @@ def graphs(monkeypatch):
 
 def test_it_is_compiled_once_for_the_first_shape(graphs, images):
     model, said = make(), []
-    plain = TrunkEngine(model, device="cpu")
-    engine = TrunkEngine(model, device="cpu", compile=True, say=said.append)
+    plain = BackboneEngine(model, device="cpu")
+    engine = BackboneEngine(model, device="cpu", compile=True, log=said.append)
     assert engine.describe()["compiled"]
     for batch in (images, images[:2], images, images[:3]):
         (found,) = engine(batch)
@@ -406,11 +406,11 @@ def test_what_cannot_be_compiled_runs_as_without(monkeypatch, images):
 
     monkeypatch.setattr(torch, "compile", lambda function, **options: compile_(function, backend=backend, **options))
     model, said = make(), []
-    engine = TrunkEngine(model, device="cpu", compile=True, say=said.append)
-    expected = TrunkEngine(model, device="cpu")(images)[0]
+    engine = BackboneEngine(model, device="cpu", compile=True, log=said.append)
+    expected = BackboneEngine(model, device="cpu")(images)[0]
     assert torch.equal(engine(images)[0], expected)
     assert torch.equal(engine(images)[0], expected)
-    assert said == ["the trunk runs uncompiled, with the same result: RuntimeError: no compiler"]
+    assert said == ["the backbone runs uncompiled, with the same result: RuntimeError: no compiler"]
     assert not engine.describe()["compiled"]
     torch._dynamo.reset()
 
@@ -419,7 +419,7 @@ def test_what_cannot_be_compiled_runs_as_without(monkeypatch, images):
 
     monkeypatch.setattr(torch, "compile", refuse)
     said = []
-    engine = TrunkEngine(make(), device="cpu", compile=True, say=said.append)
+    engine = BackboneEngine(make(), device="cpu", compile=True, log=said.append)
     assert engine(images)[0].shape == (4, 512)
     assert len(said) == 1
     assert "not supported on Python 3.99" in said[0]
@@ -451,26 +451,26 @@ class Edited(Own):
 
 
 def test_code_of_ones_own_counts():
-    before = digest_trunk(Own())
+    before = digest_backbone(Own())
     Edited.__qualname__, name = "Own", Edited.__qualname__
     try:
-        assert digest_trunk(Edited()) != before
+        assert digest_backbone(Edited()) != before
     finally:
         Edited.__qualname__ = name
-    assert digest_trunk(Own(torch.sin)) != before
-    assert digest_trunk(Own(lambda x: x * 2)) != digest_trunk(Own(lambda x: x * 3))
+    assert digest_backbone(Own(torch.sin)) != before
+    assert digest_backbone(Own(lambda x: x * 2)) != digest_backbone(Own(lambda x: x * 3))
     parts = functools.partial(torch.clamp, max=1), functools.partial(torch.clamp, max=2)
-    assert len({digest_trunk(Own(part)) for part in parts}) == 2
-    assert digest_trunk(Own()) == before
+    assert len({digest_backbone(Own(part)) for part in parts}) == 2
+    assert digest_backbone(Own()) == before
 
 
 def test_a_method_of_a_class_that_was_replaced_counts(monkeypatch):
     from timm.models.resnet import BasicBlock
 
     model = make()
-    before, original = digest_trunk(model), BasicBlock.forward
+    before, original = digest_backbone(model), BasicBlock.forward
     monkeypatch.setattr(BasicBlock, "forward", lambda self, x: original(self, x) * 2)
-    assert digest_trunk(model) != before
+    assert digest_backbone(model) != before
 
 
 def test_parametrizations_count():
@@ -482,12 +482,12 @@ def test_parametrizations_count():
         def forward(self, weight):
             return weight * 2
 
-    digests = {digest_trunk(make())}
+    digests = {digest_backbone(make())}
     for part in (Halved(), Doubled()):
         model = make()
         nn.utils.parametrize.register_parametrization(model.conv1, "weight", part)
         assert find_patch(model) is None
-        digests.add(digest_trunk(model))
+        digests.add(digest_backbone(model))
     assert len(digests) == 3
 
 
@@ -499,14 +499,17 @@ def replace_forward(module):
 @pytest.mark.parametrize(
     ("patch", "reason"),
     [
-        (lambda model: model.layer1.register_forward_hook(lambda *_: None), "'layer1' in the trunk has a forward hook"),
+        (
+            lambda model: model.layer1.register_forward_hook(lambda *_: None),
+            "'layer1' in the backbone has a forward hook",
+        ),
         (
             lambda model: model.conv1.register_forward_pre_hook(lambda *_: None),
-            "'conv1' in the trunk has a forward hook",
+            "'conv1' in the backbone has a forward hook",
         ),
         (lambda model: model.register_forward_hook(lambda *_: None), "Classifier has a forward hook"),
-        (lambda model: replace_forward(model.layer1), "forward() of 'layer1' in the trunk was replaced"),
-        (lambda model: replace_forward(model.act1), "forward() of 'act1' in the trunk was replaced"),
+        (lambda model: replace_forward(model.layer1), "forward() of 'layer1' in the backbone was replaced"),
+        (lambda model: replace_forward(model.act1), "forward() of 'act1' in the backbone was replaced"),
         (lambda model: setattr(model, "trunk", lambda images: images), "run_backbone() of Classifier was replaced"),
         (
             lambda model: setattr(model.network, "forward_features", lambda images: images),
@@ -514,9 +517,9 @@ def replace_forward(module):
         ),
         (
             lambda model: setattr(model.layer1, "extra", functools.partial(torch.add, model.conv1)),
-            "the function 'extra' of 'layer1' in the trunk refers to a module",
+            "the function 'extra' of 'layer1' in the backbone refers to a module",
         ),
-        (lambda model: nn.utils.weight_norm(model.conv1), "'conv1' in the trunk has a forward hook"),
+        (lambda model: nn.utils.weight_norm(model.conv1), "'conv1' in the backbone has a forward hook"),
         (lambda model: setattr(model, "loss", lambda outputs, targets: 0), None),
         (lambda model: model.fc.register_forward_hook(lambda *_: None), None),
         (lambda model: apply_plan(model, plan_lrs(model, {"fc": 0.1, "default": 0}, weight_decay=0.0)), None),
@@ -537,4 +540,4 @@ def test_hooks_of_all_modules_are_found():
     finally:
         handle.remove()
     with pytest.raises(UnreadableCodeError, match=r"^Own.act is a Generator, whose state cannot be read$"):
-        digest_trunk(Own(torch.Generator()))
+        digest_backbone(Own(torch.Generator()))

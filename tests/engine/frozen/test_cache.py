@@ -8,7 +8,7 @@ import torch
 
 from feeds import Small, make_feed
 from zoo.engine.accelerator import make_accelerator
-from zoo.engine.frozen.backbone import TrunkEngine
+from zoo.engine.frozen.backbone import BackboneEngine
 from zoo.engine.frozen.cache import keep_features
 from zoo.engine.frozen.compute import Split
 from zoo.engine.frozen.keys import feature_folder
@@ -23,7 +23,7 @@ class Said:
     def __init__(self):
         self.lines, self.bars = [], 0
 
-    def say(self, line):
+    def log(self, line):
         self.lines.append(line)
 
     def counting(self, description, total):
@@ -41,7 +41,7 @@ def fresh(tmp_path, monkeypatch):
 def keep(model=None, train=None, val=None, *, engine=None, **fields):
     said = Said()
     preset = Preset(**{"epochs": 5, "batch_size": 4, "warmup_epochs": 0.0} | fields)
-    engine = engine or TrunkEngine(model or Small(), device="cpu", fuse=False)
+    engine = engine or BackboneEngine(model or Small(), device="cpu", fuse=False)
     splits = [Split(train or make_feed(10), preset.views), Split(val or make_feed(4, shift=50), 1)]
     kept = keep_features(engine, splits, preset, make_accelerator("cpu"), said, epochs=preset.epochs, num_workers=0)
     return kept, said
@@ -55,7 +55,7 @@ def test_features_are_computed_once_and_found_again():
     first, said = keep()
     assert (first.choice.where, first.facts["computed"], said.bars) == ("disk", 14, 1)
     assert said.lines[0] == (
-        "features of the frozen trunk are kept: 14 images through the trunk instead of 70; "
+        "features of the frozen backbone are kept: 14 images through the backbone instead of 70; "
         f"{said.lines[0].split('; ')[1]}"
     )
     assert re.fullmatch(
@@ -75,7 +75,7 @@ def test_features_are_computed_once_and_found_again():
 def test_one_epoch_uses_what_is_there_and_else_keeps_nothing():
     kept, said = keep(epochs=1)
     assert kept.splits == []
-    assert said.lines == ["features are not kept: they would save less than a tenth of the images through the trunk"]
+    assert said.lines == ["features are not kept: they would save less than a tenth of the images through the backbone"]
     keep()
     kept, _ = keep(epochs=1)
     assert (kept.choice.where, kept.facts["computed"]) == ("disk", 0)
@@ -91,8 +91,8 @@ def test_one_epoch_uses_what_is_there_and_else_keeps_nothing():
         {"train": make_feed(9)},
         {"views": 2},
         {"cache_dtype": "float16"},
-        {"engine": TrunkEngine(Small(), device="cpu", fuse=True)},
-        {"engine": TrunkEngine(Small(), device="cpu", fuse=False, dtype=torch.bfloat16)},
+        {"engine": BackboneEngine(Small(), device="cpu", fuse=True)},
+        {"engine": BackboneEngine(Small(), device="cpu", fuse=False, dtype=torch.bfloat16)},
     ],
     ids=["weights", "files", "seed", "augment", "count", "views", "numbers", "fused", "precision"],
 )
@@ -138,7 +138,7 @@ def test_a_note_lies_beside_the_shards():
 
 
 class Maps(Small):
-    """A trunk that gives maps, as a detector's does."""
+    """A backbone that gives maps, as a detector's does."""
 
     def trunk(self, images):
         maps = self.norm(self.conv(images))

@@ -149,9 +149,9 @@ def opens(path):
 
 
 def imports(x):
-    from image_files import make_picture
+    from image_files import make_image
 
-    return make_picture(x)
+    return make_image(x)
 
 
 @pytest.mark.parametrize(

@@ -7,19 +7,19 @@ import torch
 from feeds import Small, make_feed
 from zoo.engine.accelerator import make_accelerator
 from zoo.engine.frozen import compute as feature_pass
-from zoo.engine.frozen.backbone import TrunkEngine
+from zoo.engine.frozen.backbone import BackboneEngine
 from zoo.engine.frozen.compute import FeaturePass, Split
 from zoo.engine.frozen.shards import FeatureShards
 from zoo.errors import DataError, InputError
 
 
 def run_of(model, accelerator=None, batch_size=4):
-    engine = TrunkEngine(model, device="cpu", fuse=False)
+    engine = BackboneEngine(model, device="cpu", fuse=False)
     return FeaturePass(engine, accelerator or make_accelerator("cpu"), batch_size=batch_size, num_workers=0)
 
 
 def expected_of(model, split):
-    """What the trunk gives image by image, view by view."""
+    """What the backbone gives image by image, view by view."""
     rows, feed = [], split.feed
     model.eval()
     with torch.no_grad():
@@ -47,7 +47,7 @@ def test_places_go_view_by_view():
 
 
 @pytest.mark.parametrize("views", [1, 3])
-def test_features_are_the_trunks_in_eval_mode_with_their_classes(views):
+def test_features_are_the_backbones_in_eval_mode_with_their_classes(views):
     model = Small().train()
     run, split, done = run_of(model), Split(make_feed(10, augment="crop-flip"), views), []
     run.advance = done.append

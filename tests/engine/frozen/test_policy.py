@@ -10,16 +10,16 @@ from coloured_folder import write_coloured
 from fake_device import fake_device
 from feeds import Small, make_feed
 from zoo.data.loader import lay_channels_last, order_batches
-from zoo.engine.frozen.backbone import TrunkEngine
+from zoo.engine.frozen.backbone import BackboneEngine
 from zoo.engine.frozen.policy import (
     HeadOnly,
     KeptSamples,
     Passes,
     as_they_are,
+    backbone_trains_reason,
     choose_cache,
     choose_residence,
     format_bytes,
-    why_not_frozen,
 )
 from zoo.engine.frozen.shards import KeptFeatures, Rows, send
 from zoo.errors import InputError
@@ -31,18 +31,18 @@ LOADING = {"batch_size": 4, "num_workers": 0, "pin_memory": False}
 
 def test_the_head_alone_gives_what_the_model_gives():
     model, images = Small().eval(), lay_channels_last(torch.randn(4, 3, 16, 16))
-    head, whole = HeadOnly(model), HeadOnly(model, TrunkEngine(model, device="cpu", fuse=False))
+    head, whole = HeadOnly(model), HeadOnly(model, BackboneEngine(model, device="cpu", fuse=False))
     assert torch.equal(head(model.trunk(images)), model(images))
     assert torch.equal(whole(images), model(images))
     assert head.train().model.training
     assert model.training
 
 
-def test_only_the_head_gets_a_gradient_and_the_trunk_stays_in_eval_mode():
+def test_only_the_head_gets_a_gradient_and_the_backbone_stays_in_eval_mode():
     model = Small().train()
-    network = HeadOnly(model, TrunkEngine(model, device="cpu"))
+    network = HeadOnly(model, BackboneEngine(model, device="cpu"))
     first, second = network(torch.ones(2, 3, 16, 16)), network(torch.ones(2, 3, 16, 16))
-    assert torch.equal(first, second)  # no dropout in the trunk
+    assert torch.equal(first, second)  # no dropout in the backbone
     first.sum().backward()
     assert {name for name, value in model.named_parameters() if value.grad is not None} == {"last.weight", "last.bias"}
     assert float(model.norm.num_batches_tracked) == 0
@@ -115,14 +115,14 @@ def test_features_on_a_gpu_are_taken_there():
 @pytest.mark.parametrize(
     ("reason", "model", "rates"),
     [
-        ("the model has no trunk and head", nn.Linear(2, 2), {"default": 0.1}),
-        ("the trunk learns (conv.weight)", Small(), {"default": 0.1}),
-        ("the trunk learns (norm.weight)", Small(), {"norm": 0.1, "last": 0.1, "default": 0.0}),
+        ("the model has no backbone and head", nn.Linear(2, 2), {"default": 0.1}),
+        ("the backbone learns (conv.weight)", Small(), {"default": 0.1}),
+        ("the backbone learns (norm.weight)", Small(), {"norm": 0.1, "last": 0.1, "default": 0.0}),
         (None, Small(), {"last.": 0.1, "default": 0.0}),
     ],
 )
-def test_why_a_trunk_is_not_frozen(reason, model, rates):
-    assert why_not_frozen(model, zoo.plan(model, rates)) == reason
+def test_why_a_backbone_is_not_frozen(reason, model, rates):
+    assert backbone_trains_reason(model, zoo.plan(model, rates)) == reason
 
 
 @pytest.mark.parametrize(
@@ -146,9 +146,9 @@ def choose(wish="auto", epochs=10, views=1, sample_bytes=1000, **facts):
 @pytest.mark.parametrize(
     ("where", "why", "arguments"),
     [
-        ("disk", "1,100 images through the trunk instead of 11,000; 1.1 MB of 100.0 GB free on disk", {}),
-        ("off", "they would save less than a tenth of the images through the trunk", {"epochs": 1}),
-        ("off", "they would save less than a tenth of the images through the trunk", {"epochs": 4, "views": 4}),
+        ("disk", "1,100 images through the backbone instead of 11,000; 1.1 MB of 100.0 GB free on disk", {}),
+        ("off", "they would save less than a tenth of the images through the backbone", {"epochs": 1}),
+        ("off", "they would save less than a tenth of the images through the backbone", {"epochs": 4, "views": 4}),
         ("disk", "an earlier run has kept them; 1.1 MB", {"epochs": 1, "found": True}),
         ("memory", "of 8.0 GB free memory", {"free_disk": 10**6}),
         ("disk", "of 3.0 GB free on disk", {"sample_bytes": 10**6, "free_disk": 3 * GB, "free_memory": GB}),
@@ -198,11 +198,11 @@ def finetune(data, out, cache, **options):
 
 def test_a_head_learns_the_same_on_kept_features_on_computed_ones_and_on_images(data, tmp_path):
     """In float32: without fusing bit for bit, however often features are computed; with it within 1e-6."""
-    plain = finetune(data, tmp_path / "plain", "off", fuse_trunk=False)
+    plain = finetune(data, tmp_path / "plain", "off", fuse_backbone=False)
     begin, expected = zoo.get("timm/test_resnet", num_classes=3, seed=1), plain.model.state_dict()
     assert float((expected["fc.weight"] - begin.fc.weight).detach().abs().max()) > 0.01
     for cache, fused in (("memory", False), ("disk", False), ("off", True), ("disk", True)):
-        run = finetune(data, tmp_path / f"{cache}-{fused}", cache, fuse_trunk=fused)
+        run = finetune(data, tmp_path / f"{cache}-{fused}", cache, fuse_backbone=fused)
         tolerance = 1e-6 if fused else 0.0
         for name, value in run.model.state_dict().items():
             torch.testing.assert_close(value, expected[name], rtol=0, atol=tolerance)

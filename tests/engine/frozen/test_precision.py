@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from feeds import Small
-from zoo.engine.frozen import precision as trunk_speed
-from zoo.engine.frozen.backbone import TrunkEngine
+from zoo.engine.frozen import precision as backbone_speed
+from zoo.engine.frozen.backbone import BackboneEngine
 from zoo.engine.frozen.precision import choose_engine
 
 IMAGES = torch.randn(2, 3, 16, 16)
@@ -29,9 +29,9 @@ def fresh(tmp_path, monkeypatch):
 
 
 def choose(monkeypatch, clock, *, count=1000, seed=0, model=None):
-    monkeypatch.setattr(trunk_speed, "_time", clock)
+    monkeypatch.setattr(backbone_speed, "_time", clock)
     said, model = [], model or Small(seed)
-    engine = choose_engine(lambda dtype: TrunkEngine(model, device="cpu", dtype=dtype), IMAGES, count, said.append)
+    engine = choose_engine(lambda dtype: BackboneEngine(model, device="cpu", dtype=dtype), IMAGES, count, said.append)
     return engine.dtype, said
 
 
@@ -39,7 +39,7 @@ def test_the_faster_type_is_taken_and_told(monkeypatch):
     dtype, said = choose(monkeypatch, Stopwatch(float32=0.2, bfloat16=0.1))
     assert dtype == torch.bfloat16
     assert said == [
-        "the frozen trunk runs in bfloat16, 2.0 times as fast as float32 here (trunk_precision=no: float32)"
+        "the frozen backbone runs in bfloat16, 2.0 times as fast as float32 here (backbone_precision=no: float32)"
     ]
 
 
@@ -49,7 +49,7 @@ def test_a_little_is_not_enough(monkeypatch, bfloat16):
 
 
 class Cancelling(Small):
-    """A trunk whose features are small differences of large numbers."""
+    """A backbone whose features are small differences of large numbers."""
 
     def trunk(self, images):
         return super().trunk(images) + 1000 - 1000
@@ -71,12 +71,12 @@ def test_a_short_run_is_not_held_up(monkeypatch, tmp_path):
     assert not (tmp_path / "zoo").exists()
 
 
-def test_it_is_measured_once_for_a_trunk(monkeypatch, tmp_path):
+def test_it_is_measured_once_for_a_backbone(monkeypatch, tmp_path):
     choose(monkeypatch, Stopwatch(float32=0.2, bfloat16=0.1))
     clock = Stopwatch(float32=0.1, bfloat16=0.2)
     assert choose(monkeypatch, clock)[0] == torch.bfloat16
     assert clock.asked == []
-    assert choose(monkeypatch, clock, seed=1)[0] == torch.float32  # another trunk
+    assert choose(monkeypatch, clock, seed=1)[0] == torch.float32  # another backbone
     notes = list((tmp_path / "zoo" / "speeds").iterdir())
     assert sorted(json.loads(note.read_text())["gain"] for note in notes) == [0.5, 2.0]
 
@@ -90,4 +90,4 @@ def test_a_damaged_note_is_measured_again(monkeypatch, tmp_path, text):
 
 
 def test_time_is_measured():
-    assert trunk_speed._time(lambda images: sum(range(10**5)), IMAGES) > 0
+    assert backbone_speed._time(lambda images: sum(range(10**5)), IMAGES) > 0

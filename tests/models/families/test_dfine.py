@@ -16,7 +16,7 @@ def test_a_size_has_as_many_parameters_as_its_authors_say(size):
     check_size(dfine, f"dfine_{size}", PUBLISHED[size], kind="d_fine", owner="ustc-community/dfine-")
 
 
-def test_pictures_are_stretched_and_not_normalised():
+def test_images_are_stretched_and_not_normalised():
     letterbox = zoo.get("dfine_n").preprocess
     assert letterbox == Letterbox(content_size=(640, 640), keep_ratio=False)
     place = letterbox.place(480, 320)

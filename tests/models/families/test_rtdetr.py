@@ -15,6 +15,6 @@ def test_a_size_has_as_many_parameters_as_its_authors_say(size):
     check_size(rtdetr, f"rtdetr_v2_{size}", PUBLISHED[size], kind="rt_detr_v2", owner="PekingU/rtdetr_v2_")
 
 
-def test_pictures_are_stretched_and_not_normalised():
+def test_images_are_stretched_and_not_normalised():
     assert zoo.describe("rtdetr_v2_r18")["preprocess"] == Letterbox(content_size=(640, 640), keep_ratio=False).to_dict()
     assert zoo.describe("RTDETR-v2-r18") == zoo.describe("rtdetr_v2_r18")

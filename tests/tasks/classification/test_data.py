@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, TensorDataset
 
-from image_files import make_picture, png_header, write_picture, write_tree
+from image_files import make_image, png_header, write_image, write_tree
 from zoo.errors import DataError, InputError
 from zoo.tasks.classification.data import Data, open_data
 
@@ -33,7 +33,7 @@ def counts(data: Data) -> dict[str, list[int]]:
 
 def hugging_face(labels: Any, label: Any = None) -> Any:
     stream = BytesIO()
-    make_picture().save(stream, "PNG")
+    make_image().save(stream, "PNG")
     images = [{"bytes": stream.getvalue(), "path": None}] * len(labels)
     features = {"image": datasets.Image(), "label": label or datasets.ClassLabel(names=["x", "y"])}
     return datasets.Dataset.from_dict({"image": images, "label": labels}, features=datasets.Features(features))
@@ -47,8 +47,8 @@ def test_a_folder_with_splits(tmp_path: Path) -> None:
     assert data.source == str(tmp_path)
     assert data.train is not None
     assert data.train.names[0] == "train/a cat é/0.png"
-    picture, target = data.train.read(0)
-    assert (picture.size, picture.mode, target) == ((9, 7), "RGB", 0)
+    image, target = data.train.read(0)
+    assert (image.size, image.mode, target) == ((9, 7), "RGB", 0)
     assert open_data(data) is data
     assert (data.skipped, data.loaders) == ((), None)
 
@@ -130,7 +130,7 @@ def test_opening_needs_neither_datasets_nor_output(tmp_path: Path, capsys: pytes
 
 def spoil(root: Path) -> Path:
     write_tree(root, {"train/a": 2, "train/b": 2, "val/a": 1, "val/b": 1})
-    write_picture(root / "train/b/cut.jpg", (60, 60))
+    write_image(root / "train/b/cut.jpg", (60, 60))
     (root / "train/b/cut.jpg").write_bytes((root / "train/b/cut.jpg").read_bytes()[:2000])
     (root / "train/a/empty.jpg").touch()
     (root / "train/a/notes.txt").write_text("buy milk")
@@ -439,7 +439,7 @@ def test_the_digest_tells_data_sets_apart(tmp_path: Path) -> None:
     write_tree(tmp_path, {"train/a": 2, "train/b": 2, "val/a": 1})
     digests = [digest()]
     assert digest() == digests[0]
-    write_picture(tmp_path / "train/a/1.png", (12, 12))
+    write_image(tmp_path / "train/a/1.png", (12, 12))
     digests.append(digest())
     (tmp_path / "train/a/1.png").rename(tmp_path / "train/b/1.png")
     digests.append(digest())

@@ -105,10 +105,10 @@ def test_images_that_are_almost_black_are_told_before_a_training(tmp_path, capsy
     write_tree(tmp_path, {"cat": 3, "dog": 3})
     for number in range(2):
         Image.fromarray(np.full((9, 7), 4095, np.uint16)).save(tmp_path / f"cat/{number}.png")
-    TASK.tell(TASK.open_data(tmp_path), Progress())
+    TASK.report(TASK.open_data(tmp_path), Progress())
     said = " ".join(capsys.readouterr().out.split())
     assert said.startswith("warning: 2 images are almost black. cat/0.png: its largest value is 4,095 of 65,535, which")
-    TASK.tell(TASK.open_data(write_tree(tmp_path.with_name("fine"), {"cat": 3, "dog": 3})), Progress())
+    TASK.report(TASK.open_data(write_tree(tmp_path.with_name("fine"), {"cat": 3, "dog": 3})), Progress())
     assert not capsys.readouterr().out
 
 

@@ -9,7 +9,7 @@ from zoo.tasks.detection.annotations import Annotated, BoxSource, BoxSplit, Find
 
 def test_findings_have_a_place_and_boxes_can_be_joined() -> None:
     assert Finding("boxes without area", "warning", "train", "a/b.xml", 12, "left out").place == "a/b.xml:12"
-    assert Finding("pictures without boxes", "warning", "val", "c.jpg", None, "kept").place == "c.jpg"
+    assert Finding("images without boxes", "warning", "val", "c.jpg", None, "kept").place == "c.jpg"
     joined = np.concatenate([no_boxes(), [[1.0, 2.0, 3.0, 4.0]]])
     assert no_boxes().shape == (0, 4)
     assert joined.dtype == np.float64

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchvision.ops import box_convert
 
-from zoo.data.letterbox import Letterbox, fit_picture
+from zoo.data.letterbox import Letterbox, fit_image
 from zoo.errors import InputError
 from zoo.tasks.detection.augment import BoxAugment, Boxed, augment_boxed, fit_boxed
 
@@ -19,21 +19,21 @@ ALL = BoxAugment(flip=0.5, photometric=0.5, zoom_out=0.5, iou_crop=0.5, scale_ji
 
 
 def with_rectangles(height=90, width=120, first=0):
-    """A gray picture with a rectangle in each of three colours, which are the classes."""
+    """A gray image with a rectangle in each of three colours, which are the classes."""
     pixels = np.full((height, width, 3), GRAY, np.uint8)
     boxes = np.array([[0.05, 0.1, 0.35, 0.4], [0.5, 0.05, 0.9, 0.3], [0.3, 0.6, 0.75, 0.95]])
     xyxy = (boxes * [width, height, width, height]).round()
     for number, (left, top, right, bottom) in enumerate(xyxy.astype(int)):
         pixels[top:bottom, left:right] = COLOURS[first + number]
-    pixels.flags.writeable = False  # as the pixels of a picture of Pillow
+    pixels.flags.writeable = False  # as the pixels of an image of Pillow
     return Boxed(pixels, torch.tensor(xyxy, dtype=torch.float32), torch.arange(first, first + 3))
 
 
 def change(augment, *, seed=0, boxed=None, letterbox=SQUARE, others=()):
     """The canvas, and class number and xyxy of each box."""
     torch.manual_seed(seed)
-    pictures = [with_rectangles() if boxed is None else boxed, *others]
-    canvas, rows = augment_boxed(pictures.__getitem__, 0, len(pictures), letterbox, augment)
+    images = [with_rectangles() if boxed is None else boxed, *others]
+    canvas, rows = augment_boxed(images.__getitem__, 0, len(images), letterbox, augment)
     assert canvas.shape == (3, *letterbox.canvas_size)
     assert (canvas.dtype, rows.dtype) == (torch.uint8, torch.float32)
     return canvas, rows[:, 0].long().tolist(), cxcywh_to_xyxy(rows[:, 1:])
@@ -53,11 +53,11 @@ def find_colour(canvas, number):
 
 def test_without_changes_a_sample_is_what_predict_sees():
     boxed = with_rectangles()
-    canvas, place = fit_picture(boxed.pixels, SQUARE)
+    canvas, place = fit_image(boxed.pixels, SQUARE)
     for found, rows in (fit_boxed(boxed, SQUARE), augment_boxed([boxed].__getitem__, 0, 1, SQUARE, BoxAugment())):
         assert torch.equal(found, canvas)
         assert rows[:, 0].tolist() == [0, 1, 2]
-        assert torch.allclose(place.to_picture(cxcywh_to_xyxy(rows[:, 1:])), boxed.xyxy, atol=1e-4)
+        assert torch.allclose(place.to_image(cxcywh_to_xyxy(rows[:, 1:])), boxed.xyxy, atol=1e-4)
     canvas, labels, boxes = change(BoxAugment(photometric=1e-9))
     expected, rows = fit_boxed(with_rectangles(), SQUARE)
     assert (canvas.long() - expected.long()).abs().max() <= 1
@@ -125,7 +125,7 @@ def test_colours_change_but_are_not_swapped():
     assert len(seen) > 15
 
 
-def test_zooming_out_shows_the_whole_picture_up_to_four_times_smaller():
+def test_zooming_out_shows_the_whole_image_up_to_four_times_smaller():
     sides = []
     for seed in range(60):
         canvas, labels, _ = change(BoxAugment(zoom_out=1), seed=seed)
@@ -151,7 +151,7 @@ def test_scale_jitter_keeps_its_range():
     assert min(factors) < 0.72
 
 
-def test_windows_differ_and_may_be_the_whole_picture():
+def test_windows_differ_and_may_be_the_whole_image():
     widths = [change(BoxAugment(iou_crop=1), seed=seed)[2] for seed in range(40)]
     whole = cxcywh_to_xyxy(fit_boxed(with_rectangles(), SQUARE)[1][:, 1:])
     same = [boxes.shape == whole.shape and torch.equal(boxes, whole) for boxes in widths]
@@ -193,14 +193,14 @@ def test_boxes_that_are_too_small_to_learn_are_dropped(box, kept):
     assert change(BoxAugment(flip=1), boxed=boxed, letterbox=letterbox)[1] == ([4] if kept else [])
 
 
-def test_a_mosaic_is_made_of_four_pictures():
+def test_a_mosaic_is_made_of_four_images():
     others = [with_rectangles(first=3)]
     counts, kinds = [], set()
     for seed in range(20):
         canvas, labels, boxes = change(BoxAugment(mosaic=1), seed=seed, others=others)
         counts.append(len(labels))
         kinds |= set(labels)
-        assert set(labels) & {0, 1, 2}  # the picture itself is always there
+        assert set(labels) & {0, 1, 2}  # the image itself is always there
         for number in set(labels):
             assert find_colour(canvas, number) is not None
         middles = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -209,7 +209,7 @@ def test_a_mosaic_is_made_of_four_pictures():
     assert kinds == {0, 1, 2, 3, 4, 5}
 
 
-def test_pictures_in_a_mosaic_are_shown_whole_or_as_large_as_usual():
+def test_images_in_a_mosaic_are_shown_whole_or_as_large_as_usual():
     small = Boxed(np.full((100, 100, 3), GRAY, np.uint8), torch.tensor([[40.0, 40, 60, 60]]), torch.tensor([0]))
     sides = []
     for seed in range(60):
@@ -219,7 +219,7 @@ def test_pictures_in_a_mosaic_are_shown_whole_or_as_large_as_usual():
     assert 0.98 * 24.8 * 0.3 * 128 / 124 <= min(sides) < 14  # the smallest part of the canvas is 0.3 of its side
 
 
-def test_mixing_shows_both_pictures_and_learns_both():
+def test_mixing_shows_both_images_and_learns_both():
     dark = Boxed(np.zeros((100, 100, 3), np.uint8), torch.tensor([[10.0, 10, 50, 50]]), torch.tensor([0]))
     light = Boxed(np.full((100, 100, 3), 200, np.uint8), torch.tensor([[50.0, 50, 90, 90]]), torch.tensor([1]))
     values, seen = set(), set()
@@ -249,7 +249,7 @@ def test_blue_first():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 700), (700, 1), (7, 9), (8, 8), (500, 30)])
-def test_pictures_of_any_shape(size):
+def test_images_of_any_shape(size):
     pixels = np.zeros((*size, 3), np.uint8)
     boxed = Boxed(pixels, torch.tensor([[0.0, 0, size[1], size[0]]]), torch.tensor([0]))
     for seed in range(15):
@@ -259,7 +259,7 @@ def test_pictures_of_any_shape(size):
             assert len(labels) == len(boxes)
 
 
-def test_pictures_without_boxes():
+def test_images_without_boxes():
     boxed = Boxed(np.zeros((60, 80, 3), np.uint8), torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
     assert fit_boxed(boxed, SQUARE)[1].shape == (0, 5)
     for seed in range(15):

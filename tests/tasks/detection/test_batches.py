@@ -8,8 +8,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torchvision.ops import box_convert
 
-from image_files import make_picture
-from zoo.data.letterbox import Letterbox, fit_picture
+from image_files import make_image
+from zoo.data.letterbox import Letterbox, fit_image
 from zoo.errors import DataError, InputError
 from zoo.tasks.detection.augment import BoxAugment
 from zoo.tasks.detection.batches import BoxSamples, BoxTargets, collate_boxes, draw_scale, make_box_loader, resize_batch
@@ -23,8 +23,8 @@ SMALL = Letterbox(canvas_size=(64, 96), content_size=(60, 92))
 RANDOM = BoxAugment(flip=0.5, photometric=0.5, scale_jitter=0.3, mosaic=0.5, mixup=0.3)
 
 
-class Pictures:
-    """Pictures in memory with `index % 3` boxes each and one of a crowd; some cannot be read."""
+class Images:
+    """Images in memory with `index % 3` boxes each and one of a crowd; some cannot be read."""
 
     def __init__(self, count, bad=None):
         self.count, self.bad = count, bad
@@ -38,7 +38,7 @@ class Pictures:
         boxes = [*[[2, 3, 22, 13], [10, 5, 30, 25]][: index % 3], [0, 0, 40, 30]]
         crowd = np.array([False] * (index % 3) + [True])
         labels = np.full(len(boxes), index)
-        return make_picture((40, 30), seed=index), Boxes(np.array(boxes, np.float32), labels, crowd)
+        return make_image((40, 30), seed=index), Boxes(np.array(boxes, np.float32), labels, crowd)
 
 
 def indices(loader):
@@ -46,18 +46,18 @@ def indices(loader):
 
 
 def test_a_sample_is_what_predict_sees():
-    canvas, rows, index = BoxSamples(Pictures(5), SMALL)[2]
-    expected, place = fit_picture(make_picture((40, 30), seed=2), SMALL)
+    canvas, rows, index = BoxSamples(Images(5), SMALL)[2]
+    expected, place = fit_image(make_image((40, 30), seed=2), SMALL)
     assert index == 2
     assert torch.equal(canvas, expected)
     assert (rows.shape, rows.dtype) == ((2, 5), torch.float32)
     assert rows[:, 0].tolist() == [2, 2]  # without the crowd
-    back = place.to_picture(cxcywh_to_xyxy(rows[:, 1:]))
+    back = place.to_image(cxcywh_to_xyxy(rows[:, 1:]))
     assert torch.allclose(back, torch.tensor([[2.0, 3, 22, 13], [10, 5, 30, 25]]), atol=1e-4)
 
 
 def test_samples_repeat_for_an_epoch_and_differ_between_epochs():
-    samples = BoxSamples(Pictures(5), SMALL, RANDOM, seed=1)
+    samples = BoxSamples(Images(5), SMALL, RANDOM, seed=1)
     assert len(samples) == 5
     for index in range(5):
         (first, rows, _), (again, same, _) = samples[index, 0], samples[index, 0]
@@ -65,42 +65,42 @@ def test_samples_repeat_for_an_epoch_and_differ_between_epochs():
         assert torch.equal(rows, same)
         assert torch.equal(samples[index][0], first)  # an index alone is epoch 0
         assert not torch.equal(samples[index, 1][0], first)
-        assert not torch.equal(BoxSamples(Pictures(5), SMALL, RANDOM, seed=2)[index, 0][0], first)
+        assert not torch.equal(BoxSamples(Images(5), SMALL, RANDOM, seed=2)[index, 0][0], first)
 
 
 def test_samples_leave_the_generator_alone():
     before = torch.get_rng_state()
-    BoxSamples(Pictures(5), SMALL, RANDOM)[2, 5]
+    BoxSamples(Images(5), SMALL, RANDOM)[2, 5]
     assert torch.equal(torch.get_rng_state(), before)
     before = torch.get_rng_state()
-    indices(make_box_loader(Pictures(5), SMALL, RANDOM, batch_size=2, shuffle=True))
+    indices(make_box_loader(Images(5), SMALL, RANDOM, batch_size=2, shuffle=True))
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_from_some_epoch_on_pictures_are_not_mixed():
+def test_from_some_epoch_on_images_are_not_mixed():
     mixing = BoxAugment(mosaic=1, mixup=1)
-    samples = BoxSamples(Pictures(5), SMALL, mixing, plain_from=3)
-    plain = BoxSamples(Pictures(5), SMALL)[2][0]
+    samples = BoxSamples(Images(5), SMALL, mixing, plain_from=3)
+    plain = BoxSamples(Images(5), SMALL)[2][0]
     assert not torch.equal(samples[2, 2][0], plain)
     assert torch.equal(samples[2, 3][0], plain)
     assert torch.equal(samples[2, 9][0], plain)
-    assert not torch.equal(BoxSamples(Pictures(5), SMALL, mixing)[2, 9][0], plain)
+    assert not torch.equal(BoxSamples(Images(5), SMALL, mixing)[2, 9][0], plain)
 
 
 def test_batches_know_the_images_of_their_rows():
-    images, targets = next(iter(make_box_loader(Pictures(5), SMALL, batch_size=4)))
+    images, targets = next(iter(make_box_loader(Images(5), SMALL, batch_size=4)))
     assert (images.shape, images.dtype) == ((4, 3, 64, 96), torch.uint8)
     assert targets.rows.dtype == torch.float32
     assert targets.rows[:, :2].tolist() == [[1, 1], [2, 2], [2, 2]]
     assert targets.indices.tolist() == [0, 1, 2, 3]
-    samples = BoxSamples(Pictures(6), SMALL)
+    samples = BoxSamples(Images(6), SMALL)
     images, targets = collate_boxes([samples[4], samples[3], samples[5]])
     assert targets.indices.tolist() == [4, 3, 5]
     assert targets.indices.dtype == torch.int64
     assert targets.rows[:, :2].tolist() == [[0, 4], [2, 5], [2, 5]]
     assert torch.equal(targets.rows[1:, 1:], samples[5][1])
     assert torch.equal(images[1], samples[3][0])
-    _, targets = collate_boxes([BoxSamples(Pictures(6), SMALL)[index] for index in (0, 3)])
+    _, targets = collate_boxes([BoxSamples(Images(6), SMALL)[index] for index in (0, 3)])
     assert (targets.rows.shape, targets.rows.dtype) == ((0, 6), torch.float32)
     assert targets.indices.tolist() == [0, 3]
 
@@ -116,7 +116,7 @@ def test_the_number_of_workers_does_not_matter(prepared_loader, prepare):
     epochs = {}
     for workers in (0, 2):
         loader = make_box_loader(
-            Pictures(10), SMALL, RANDOM, batch_size=4, shuffle=True, seed=1, num_workers=workers, plain_from=4
+            Images(10), SMALL, RANDOM, batch_size=4, shuffle=True, seed=1, num_workers=workers, plain_from=4
         )
         sampler, prepared = loader.epoch_sampler, prepare(loader) if prepared_loader else loader
         epochs[workers] = []
@@ -134,7 +134,7 @@ def test_the_number_of_workers_does_not_matter(prepared_loader, prepare):
 
 
 def test_an_epoch_may_start_at_any_batch(prepare):
-    loader = make_box_loader(Pictures(10), SMALL, RANDOM, batch_size=4, shuffle=True)
+    loader = make_box_loader(Images(10), SMALL, RANDOM, batch_size=4, shuffle=True)
     sampler, prepared = loader.epoch_sampler, prepare(loader)
     sampler.set_epoch(2)
     whole = list(prepared)
@@ -148,7 +148,7 @@ def test_an_epoch_may_start_at_any_batch(prepare):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_cannot_be_read_is_named(workers):
-    loader = make_box_loader(Pictures(3, bad=1), SMALL, batch_size=2, num_workers=workers)
+    loader = make_box_loader(Images(3, bad=1), SMALL, batch_size=2, num_workers=workers)
     with pytest.raises(DataError) as caught:
         indices(loader)
     assert str(caught.value) == "image 'cells/1.jpg': cut off. Repair it."
@@ -158,10 +158,10 @@ def test_an_image_that_cannot_be_read_is_named(workers):
 
 def test_wrong_arguments():
     with pytest.raises(InputError, match=r"there are no images to load"):
-        make_box_loader(Pictures(0), SMALL, batch_size=2)
+        make_box_loader(Images(0), SMALL, batch_size=2)
     with pytest.raises(InputError, match=r"batch_size is 0, num_workers 0; expected 1 or more"):
-        make_box_loader(Pictures(2), SMALL, batch_size=0)
-    samples = BoxSamples(Pictures(2, bad=1), SMALL, BoxAugment(mosaic=1))
+        make_box_loader(Images(2), SMALL, batch_size=0)
+    samples = BoxSamples(Images(2, bad=1), SMALL, BoxAugment(mosaic=1))
     with pytest.raises(DataError, match=r"^image 'cells/1\.jpg': cut off\. Repair it\.$"):
         [samples[0, epoch] for epoch in range(20)]
 
@@ -186,7 +186,7 @@ def test_wrong_strength(strength):
 
 
 def test_batches_are_resized_with_their_boxes():
-    images, targets = next(iter(make_box_loader(Pictures(5), SMALL, batch_size=4)))
+    images, targets = next(iter(make_box_loader(Images(5), SMALL, batch_size=4)))
     resized, moved = resize_batch(images, targets, (128, 160))
     assert (resized.shape, resized.dtype) == ((4, 3, 128, 160), torch.uint8)
     assert torch.equal(moved.rows[:, :2], targets.rows[:, :2])
@@ -205,11 +205,11 @@ def test_batches_are_resized_with_their_boxes():
 
 
 def test_bytes_and_floats_are_resized_alike():
-    images, targets = next(iter(make_box_loader(Pictures(5), SMALL, batch_size=4)))
+    images, targets = next(iter(make_box_loader(Images(5), SMALL, batch_size=4)))
     as_bytes, _ = resize_batch(images, targets, 32)
     as_floats, _ = resize_batch(images.float(), targets, 32)
     assert (as_bytes - as_floats).abs().max() <= 0.5
-    images, targets = next(iter(make_box_loader(Pictures(5), SMALL, batch_size=4)))
+    images, targets = next(iter(make_box_loader(Images(5), SMALL, batch_size=4)))
     same, rows = resize_batch(images, targets, (64, 96))
     assert same is images
     assert rows is targets

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import zoo.tasks.detection.check as module
-from image_files import make_picture, write_picture
+from image_files import make_image, write_image
 from zoo.errors import InputError
 from zoo.tasks.detection.annotations import Annotated, BoxSource, BoxSplit, Finding, no_boxes
 from zoo.tasks.detection.check import check_boxes
@@ -18,7 +18,7 @@ NAMES = ("cat", "dog")
 
 
 def note(name: str, *boxes: Sequence[Any], **more: Any) -> Annotated:
-    """Annotations of a picture; each box is a class and four numbers, and stands in lines 10, 20, 30 ..."""
+    """Annotations of an image; each box is a class and four numbers, and stands in lines 10, 20, 30 ..."""
     table = np.array([box[1:5] for box in boxes], np.float64).reshape(-1, 4) if boxes else no_boxes()
     crowd = np.array([len(box) > 5 for box in boxes], bool)
     lines = tuple(range(10, 10 * len(boxes) + 10, 10))
@@ -35,8 +35,8 @@ def check(*splits: BoxSplit, findings: tuple[Finding, ...] = (), **options: Any)
 
 
 def check_one(*boxes: Sequence[Any], size: tuple[int, int] = (100, 80), **more: Any) -> tuple[Any, BoxReport]:
-    """Check boxes in one picture of 100 x 80 pixels."""
-    images, report = check(split("train", [note("one.jpg", *boxes, **more)], [make_picture(size)]))
+    """Check boxes in one image of 100 x 80 pixels."""
+    images, report = check(split("train", [note("one.jpg", *boxes, **more)], [make_image(size)]))
     return images["train"].boxes[0], report
 
 
@@ -50,7 +50,7 @@ def texts(report: BoxReport, kind: str) -> list[str]:
 
 
 def scene(seed: int) -> Image.Image:
-    return make_picture((6, 5), seed).resize((90, 70), Image.Resampling.BICUBIC)
+    return make_image((6, 5), seed).resize((90, 70), Image.Resampling.BICUBIC)
 
 
 def test_good_boxes_stay_as_they_are() -> None:
@@ -97,7 +97,7 @@ def test_a_negative_width_or_height_is_an_error_and_its_image_not_used(box: Any,
     scale = 100 if is_relative else 1
     shares = [(key, *(side / scale for side in sides)) for key, *sides in (("cat", 10, 10, 40, 40), box)]
     images, report = check(
-        split("train", [note("one.jpg", *shares, file="one.xml", is_relative=is_relative)], [make_picture((100, 100))])
+        split("train", [note("one.jpg", *shares, file="one.xml", is_relative=is_relative)], [make_image((100, 100))])
     )
     assert len(images["train"]) == 0
     assert kinds(report) == [
@@ -110,12 +110,12 @@ def test_a_negative_width_or_height_is_an_error_and_its_image_not_used(box: Any,
 
 def test_an_image_of_which_no_box_can_be_used_is_no_image_without_boxes() -> None:
     for boxes in ([("cat", 200, 200, 300, 300)], [("cat", 5, 5, 5, 9), ("dog", 0, 0, 0.5, 0.5)]):
-        images, report = check(split("train", [note("one.jpg", *boxes)], [make_picture((100, 80))]))
+        images, report = check(split("train", [note("one.jpg", *boxes)], [make_image((100, 80))]))
         assert len(images["train"]) == 0
         assert texts(report, "images of which no box can be used") == [
             "all its boxes are left out, and so is the image: it would teach that there is nothing in it"
         ]
-        assert not texts(report, "pictures without boxes")
+        assert not texts(report, "images without boxes")
 
 
 def test_boxes_outside_are_left_out_and_those_partly_outside_clipped() -> None:
@@ -129,13 +129,13 @@ def test_boxes_outside_are_left_out_and_those_partly_outside_clipped() -> None:
     )
     assert boxes.xyxy.tolist() == [[0, 10, 30, 80], [0, 0, 100, 80], [50, 20, 100, 40]]
     assert kinds(report) == [
-        ("boxes outside of the picture", "one.json:10", "warning"),
-        ("boxes partly outside of the picture", "one.json:20", "warning"),
-        ("boxes outside of the picture", "one.json:30", "warning"),
-        ("boxes partly outside of the picture", "one.json:50", "warning"),
+        ("boxes outside of the image", "one.json:10", "warning"),
+        ("boxes partly outside of the image", "one.json:20", "warning"),
+        ("boxes outside of the image", "one.json:30", "warning"),
+        ("boxes partly outside of the image", "one.json:50", "warning"),
     ]
-    text = "'cat' at x -20 to 30, y 10 to 90, in a picture of 100 x 80 pixels; clipped to it"
-    assert texts(report, "boxes partly outside of the picture")[0] == text
+    text = "'cat' at x -20 to 30, y 10 to 90, in an image of 100 x 80 pixels; clipped to it"
+    assert texts(report, "boxes partly outside of the image")[0] == text
 
 
 def test_boxes_that_are_there_twice() -> None:
@@ -172,19 +172,19 @@ def test_many_boxes_on_one_thing_are_told_once_each(monkeypatch: pytest.MonkeyPa
     assert texts(check_one(*same)[1], "almost the same box twice") == found
 
 
-def test_a_picture_of_another_size_than_stated() -> None:
+def test_a_image_of_another_size_than_stated() -> None:
     assert kinds(check_one(("cat", 0, 0, 9, 9), size=(100, 80))[1]) == []
     for stated in ((80, 100), (100, 80), (8, 10)):
         image = note("one.jpg", ("cat", 0, 0, 9, 9), size=stated)
-        _, report = check(split("train", [image], [make_picture((100, 80))]))
-        found = texts(report, "pictures of another size than stated")
+        _, report = check(split("train", [image], [make_image((100, 80))]))
+        found = texts(report, "images of another size than stated")
         assert len(found) == (stated != (80, 100))
         assert not any("EXIF" in text for text in found)  # the file says nothing of the kind
-    assert found == ["the annotation says 10 x 8 pixels, the picture has 100 x 80; look whether the boxes fit it"]
+    assert found == ["the annotation says 10 x 8 pixels, the image has 100 x 80; look whether the boxes fit it"]
 
 
 @pytest.mark.parametrize("decode", [True, False])
-def test_pictures_that_are_turned(tmp_path: Path, decode: bool) -> None:
+def test_images_that_are_turned(tmp_path: Path, decode: bool) -> None:
     """Only a stated size proves in which of the two frames the boxes are."""
     path = str(write_turned(tmp_path / "turned.jpg"))  # 80 x 100 pixels when upright
     said = {}
@@ -195,26 +195,24 @@ def test_pictures_that_are_turned(tmp_path: Path, decode: bool) -> None:
     start = "the annotation says"
     turned = "as it is turned by its EXIF orientation; look whether the boxes are turned too"
     assert said == {
-        "raw": [("warning", f"{start} 100 x 80 pixels, the picture has 80 x 100, {turned}")],
+        "raw": [("warning", f"{start} 100 x 80 pixels, the image has 80 x 100, {turned}")],
         "upright": [],
-        "unknown": [
-            ("note", "it is turned by its EXIF orientation, 6; boxes are taken as drawn on the turned picture")
-        ],
-        "other": [("warning", f"{start} 9 x 9 pixels, the picture has 80 x 100; look whether the boxes fit it")],
+        "unknown": [("note", "it is turned by its EXIF orientation, 6; boxes are taken as drawn on the turned image")],
+        "other": [("warning", f"{start} 9 x 9 pixels, the image has 80 x 100; look whether the boxes fit it")],
     }
-    assert not kinds(check(split("train", [note("one.jpg")], [path]))[1])[0][0].startswith("pictures turned")
+    assert not kinds(check(split("train", [note("one.jpg")], [path]))[1])[0][0].startswith("images turned")
 
 
-def test_pictures_that_are_almost_black(tmp_path: Path) -> None:
+def test_images_that_are_almost_black(tmp_path: Path) -> None:
     deep = np.random.default_rng(0).integers(0, 4096, (20, 30)).astype(np.uint16)  # 12 bits in a file of 16
     Image.fromarray(deep).save(tmp_path / "deep.png")
-    pictures = [
+    images = [
         str(tmp_path / "deep.png"),
         Image.new("RGB", (30, 20), (0, 3, 0)),
         Image.new("RGB", (30, 20), (0, 0, 90)),
     ]
     notes = [note(name, ("cat", 0, 0, 9, 9)) for name in ("deep", "dark", "good")]
-    told = [(f.place, f.text) for f in check(split("train", notes, pictures))[1].findings if "black" in f.kind]
+    told = [(f.place, f.text) for f in check(split("train", notes, images))[1].findings if "black" in f.kind]
     assert [place for place, _ in told] == ["deep", "dark"]
     assert (
         "of 65,535, which is read as 16 of 255: almost black. If its values have 12 bits, multiply them" in told[0][1]
@@ -231,7 +229,7 @@ def test_pictures_that_are_almost_black(tmp_path: Path) -> None:
     ],
 )
 def test_boxes_in_shares_of_the_sides_are_an_error(boxes: Any) -> None:
-    images, report = check(split("train", [note("one.jpg", *boxes, file="a.json")], [make_picture((100, 80))]))
+    images, report = check(split("train", [note("one.jpg", *boxes, file="a.json")], [make_image((100, 80))]))
     assert len(images["train"]) == 0
     assert kinds(report) == [
         ("boxes in shares of the sides", "a.json:10", "error"),
@@ -249,13 +247,13 @@ def test_a_speck_beside_other_boxes_is_no_share() -> None:
 
 def test_more_boxes_than_a_detector_returns() -> None:
     boxes = [("cat", x, y, x + 2, y + 2) for x in range(0, 60, 3) for y in range(0, 48, 3)]
-    found = [f for f in check_one(*boxes, size=(64, 64))[1].findings if f.kind == "pictures with very many boxes"]
+    found = [f for f in check_one(*boxes, size=(64, 64))[1].findings if f.kind == "images with very many boxes"]
     assert [(f.level, f.text) for f in found] == [
-        ("note", "320 boxes; detectors return the 300 best of a picture, so some cannot be found")
+        ("note", "320 boxes; detectors return the 300 best of an image, so some cannot be found")
     ]
     boxes, report = check_one()
     assert boxes.xyxy.shape == (0, 4)
-    assert texts(report, "pictures without boxes") == ["nothing is marked in it; it teaches that there is nothing"]
+    assert texts(report, "images without boxes") == ["nothing is marked in it; it teaches that there is nothing"]
 
 
 def test_boxes_of_one_line_are_told_apart_by_what_the_file_calls_them() -> None:
@@ -272,13 +270,13 @@ def test_boxes_of_one_line_are_told_apart_by_what_the_file_calls_them() -> None:
 def write_turned(path: Path) -> Path:
     exif = Image.Exif()
     exif[0x0112] = 6
-    make_picture((100, 80)).save(path, exif=exif)
+    make_image((100, 80)).save(path, exif=exif)
     return path
 
 
 @pytest.mark.parametrize("decode", [True, False])
-def test_sizes_are_those_of_the_upright_picture(tmp_path: Path, decode: bool) -> None:
-    pictures = [str(write_turned(tmp_path / "turned.jpg")), str(write_picture(tmp_path / "plain.png", (30, 20)))]
+def test_sizes_are_those_of_the_upright_image(tmp_path: Path, decode: bool) -> None:
+    pictures = [str(write_turned(tmp_path / "turned.jpg")), str(write_image(tmp_path / "plain.png", (30, 20)))]
     pictures += [np.zeros((11, 12, 3), np.uint8), Path(pictures[1]).read_bytes()]  # type: ignore[list-item]
     notes = [note(f"{i}", ("cat", 0, 0, 9, 9)) for i in range(4)]
     images, _ = check(split("train", notes, pictures), check=decode)
@@ -286,8 +284,8 @@ def test_sizes_are_those_of_the_upright_picture(tmp_path: Path, decode: bool) ->
 
 
 @pytest.mark.parametrize("decode", [True, False])
-def test_pictures_that_cannot_be_read_are_left_out(tmp_path: Path, decode: bool) -> None:
-    good = str(write_picture(tmp_path / "good.png"))
+def test_images_that_cannot_be_read_are_left_out(tmp_path: Path, decode: bool) -> None:
+    good = str(write_image(tmp_path / "good.png"))
     (tmp_path / "text.jpg").write_text("buy milk")
     (tmp_path / "empty.jpg").touch()
     bad = [str(tmp_path / name) for name in ("text.jpg", "empty.jpg", "missing.jpg")]
@@ -304,7 +302,7 @@ def test_pictures_that_cannot_be_read_are_left_out(tmp_path: Path, decode: bool)
     assert [boxes.xyxy[0, 2] for boxes in images["train"].boxes] == [6, 5]
     assert images["train"].read(0)[0].size == (9, 7)
     assert [(error.kind, error.place, error.text) for error in report.errors] == [
-        ("pictures that cannot be read", place, f"{reason}; the picture is left out")
+        ("images that cannot be read", place, f"{reason}; the image is left out")
         for place, reason in (
             ("0.jpg", "not an image; expected JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, JPEG 2000 or AVIF"),
             ("1.jpg", "empty file (0 bytes)"),
@@ -314,8 +312,8 @@ def test_pictures_that_cannot_be_read_are_left_out(tmp_path: Path, decode: bool)
     ]
 
 
-def test_a_cut_off_picture_is_found_by_decoding_alone(tmp_path: Path) -> None:
-    path = write_picture(tmp_path / "cut.jpg", (60, 60))
+def test_a_cut_off_image_is_found_by_decoding_alone(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "cut.jpg", (60, 60))
     path.write_bytes(path.read_bytes()[:2000])
     part = split("train", [note("cut.jpg", ("cat", 0, 0, 9, 9))], [str(path)])
     assert [error.place for error in check(part)[1].errors] == ["cut.jpg"]
@@ -325,7 +323,7 @@ def test_a_cut_off_picture_is_found_by_decoding_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("in_threads", [True, False])
 def test_progress_and_order(in_threads: bool) -> None:
     seen: list[tuple[int, int]] = []
-    pictures = [make_picture((20 + i, 20)) for i in range(50)]
+    pictures = [make_image((20 + i, 20)) for i in range(50)]
     notes = [note(f"{i}", ("cat", 0, 0, 9, 9)) for i in range(50)]
     parts = [BoxSplit(name, pictures.__getitem__, tuple(notes), in_threads) for name in ("train", "val")]
     images, _ = check(*parts, on_progress=lambda done, total: seen.append((done, total)))
@@ -346,7 +344,7 @@ def test_classes_without_a_box_are_told_for_each_split() -> None:
     assert report.splits["train"].images_with == (1, 0)
 
 
-def test_the_same_picture_in_two_splits(tmp_path: Path) -> None:
+def test_the_same_image_in_two_splits(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 1), ("c", 2)):
         scene(seed).save(tmp_path / f"{name}.png")
     (tmp_path / "again.png").write_bytes((tmp_path / "a.png").read_bytes())
@@ -359,15 +357,15 @@ def test_the_same_picture_in_two_splits(tmp_path: Path) -> None:
     train, val = part("train", "a", "b", "c", "c"), part("val", "again", "smaller")
     _, report = check(train, val)
     assert [(f.kind, f.split, f.place, f.text) for f in report.findings] == [
-        ("the same picture twice", "train", "train/c.png", "it is train/c.png"),
+        ("the same image twice", "train", "train/c.png", "it is train/c.png"),
         (
-            "the same picture in two splits",
+            "the same image in two splits",
             "val",
             "val/again.png",
             "it is train/a.png of train; what was learnt there is scored here",
         ),
         (
-            "almost the same picture in two splits",
+            "almost the same image in two splits",
             "val",
             "val/smaller.png",
             report.findings[-1].text,
@@ -376,7 +374,7 @@ def test_the_same_picture_in_two_splits(tmp_path: Path) -> None:
     assert report.findings[-1].text.startswith("it looks like train/b.png of train (")
     assert check(train, val, check=False)[1].findings == ()
     _, alone = check(part("all", "a", "b", "smaller", "c"))
-    assert [(f.kind, f.place) for f in alone.findings] == [("almost the same picture twice", "all/smaller.png")]
+    assert [(f.kind, f.place) for f in alone.findings] == [("almost the same image twice", "all/smaller.png")]
     assert alone.findings[0].text.startswith("it looks like all/b.png (")
 
 
@@ -386,21 +384,21 @@ def test_objects_that_are_no_files_are_compared_by_their_pixels() -> None:
         split("train", [note("a", ("cat", 0, 0, 9, 9))], [array]),
         split("val", [note("b", ("cat", 0, 0, 9, 9))], [Image.fromarray(array)]),
     )
-    assert texts(report, "the same picture in two splits") == ["it is a of train; what was learnt there is scored here"]
+    assert texts(report, "the same image in two splits") == ["it is a of train; what was learnt there is scored here"]
 
 
 def crowded(count: int, without: int, empty: int = 0) -> BoxSplit:
-    """Pictures that all have a dog, and all but some a cat."""
+    """Images that all have a dog, and all but some a cat."""
     both = ("cat", 0, 0, 9, 9), ("dog", 20, 20, 40, 40)
     notes = [note(f"{i}", *(both[1:] if i < without else both)) for i in range(count - empty)]
     notes += [note(f"empty {i}") for i in range(empty)]
-    return split("train", notes, [make_picture((50, 50))] * count)
+    return split("train", notes, [make_image((50, 50))] * count)
 
 
-def test_a_class_that_nearly_all_pictures_have() -> None:
+def test_a_class_that_nearly_all_images_have() -> None:
     def found(*counts: int) -> list[tuple[str, str]]:
         report = check(crowded(*counts), check=False)[1]
-        return [(f.level, f.place) for f in report.findings if f.kind == "pictures without any 'cat'"]
+        return [(f.level, f.place) for f in report.findings if f.kind == "images without any 'cat'"]
 
     assert found(40, 2) == [("note", "0"), ("note", "1")]
     assert found(40, 3) == []  # 92.5 %
@@ -408,9 +406,9 @@ def test_a_class_that_nearly_all_pictures_have() -> None:
     assert found(20, 1) == [("note", "0")]
     assert found(45, 2, 5) == [("note", "0"), ("note", "1")]  # without any box is told by itself
     report = check(crowded(40, 2), check=False)[1]
-    text = "no 'cat' is marked, which 95% of the pictures have; look whether it was forgotten"
-    assert texts(report, "pictures without any 'cat'") == [text, text]
-    assert texts(report, "pictures without any 'dog'") == []
+    text = "no 'cat' is marked, which 95% of the images have; look whether it was forgotten"
+    assert texts(report, "images without any 'cat'") == [text, text]
+    assert texts(report, "images without any 'dog'") == []
 
 
 def test_many_boxes_outside_put_the_unit_in_doubt() -> None:
@@ -418,7 +416,7 @@ def test_many_boxes_outside_put_the_unit_in_doubt() -> None:
     outside = [("cat", 50, 0, 110 + i, 9 + i) for i in range(9)]
     assert texts(check_one(*inside, *outside)[1], "boxes in a doubtful unit") == []
     (text,) = texts(check_one(*inside, *outside, ("cat", 200, 200, 300, 300))[1], "boxes in a doubtful unit")
-    assert text.startswith("40% of all boxes reach out of their pictures; perhaps they are counted in another way")
+    assert text.startswith("40% of all boxes reach out of their images; perhaps they are counted in another way")
 
 
 def test_findings_of_the_reader_are_kept_and_errors_come_first() -> None:
@@ -426,7 +424,7 @@ def test_findings_of_the_reader_are_kept_and_errors_come_first() -> None:
         Finding("coordinates", "note", "", "", None, "from 1"),
         Finding("broken lines", "error", "train", "a.txt", 3, "4 columns"),
     )
-    part = split("train", [note("a", ("cat", 0, 0, 99, 9))], [make_picture((50, 50))])
+    part = split("train", [note("a", ("cat", 0, 0, 99, 9))], [make_image((50, 50))])
     _, report = check(part, findings=found)
     assert [finding.level for finding in report.findings] == ["error", "warning", "warning", "note"]
     assert report.errors == found[1:]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from image_files import make_picture, write_picture
+from image_files import make_image, write_image
 from zoo.errors import DataError, InputError
 from zoo.tasks.detection.annotations import BoxSource, BoxSplit
 from zoo.tasks.detection.data import BoxData, check_box_data, find_box_source, number_classes, open_box_data
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[3]
 BCCD = ROOT.parent / "shared" / "data" / "bccd"
 needs_bccd = pytest.mark.skipif(not BCCD.is_dir(), reason="the blood cells (BCCD) are not here")
 
-# What README.md of the data says is wrong with it: numbers of pictures
+# What README.md of the data says is wrong with it: numbers of images
 PAIRS = ["00013", "00020", "00100", "00251", "00403", "00104", "00331", "00284"]
 NO_RED_CELLS = {
     *("00134", "00150", "00224", "00249", "00250", "00267", "00268", "00322"),
@@ -25,10 +25,10 @@ NO_RED_CELLS = {
 
 
 def write_yolo(root: Path, counts: dict[str, int], names: str = "[cat, dog]", box: str = "0.5 0.5 0.5 0.5") -> Path:
-    """Write pictures of 40 x 30 pixels with a box of class 0 in the even and one of class 1 in the odd ones."""
+    """Write images of 40 x 30 pixels with a box of class 0 in the even and one of class 1 in the odd ones."""
     for seed, (split, count) in enumerate(counts.items()):
         for number in range(count):
-            write_picture(root / "images" / split / f"{number}.png", (40, 30), seed=1000 * seed + number)
+            write_image(root / "images" / split / f"{number}.png", (40, 30), seed=1000 * seed + number)
             label = root / "labels" / split / f"{number}.txt"
             label.parent.mkdir(parents=True, exist_ok=True)
             label.write_text(f"{number % 2} {box}\n")
@@ -42,7 +42,7 @@ def counts(data: BoxData) -> dict[str, list[int]]:
 
 
 def sample(label: Any = 0, seed: int = 0, box: tuple[float, ...] = (1, 1, 8, 6)) -> Any:
-    return make_picture(seed=seed), {"boxes": torch.tensor([box]), "labels": [label]}
+    return make_image(seed=seed), {"boxes": torch.tensor([box]), "labels": [label]}
 
 
 def set_of(*labels: Any, seed: int = 0) -> list[Any]:
@@ -58,8 +58,8 @@ def test_a_folder_with_splits(tmp_path: Path) -> None:
     assert data.form.startswith("YOLO")
     assert data.train is not None
     assert data.train.names[0] == "images/train/0.png"
-    picture, boxes = data.train.read(1)
-    assert (picture.size, picture.mode) == ((40, 30), "RGB")
+    image, boxes = data.train.read(1)
+    assert (image.size, image.mode) == ((40, 30), "RGB")
     assert boxes.xyxy.tolist() == [[10, 7.5, 30, 22.5]]
     assert boxes.labels.tolist() == [1]
     assert open_box_data(data) is data
@@ -68,7 +68,7 @@ def test_a_folder_with_splits(tmp_path: Path) -> None:
 
 def test_an_export_in_the_format_of_coco(tmp_path: Path) -> None:
     for split in ("train", "valid"):
-        write_picture(tmp_path / split / "a.png", (40, 30), seed=len(split))
+        write_image(tmp_path / split / "a.png", (40, 30), seed=len(split))
         values = {
             "images": [{"id": 1, "file_name": "a.png", "width": 40, "height": 30}],
             "categories": [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}],
@@ -86,7 +86,7 @@ def test_an_export_in_the_format_of_coco(tmp_path: Path) -> None:
     boxes = data.train.boxes[0]
     assert boxes.xyxy.tolist() == [[1, 2, 11, 22], [30, 2, 40, 22], [0, 0, 40, 30]]
     assert boxes.crowd.tolist() == [False, False, True]
-    found = [f for f in data.report.findings if f.kind == "boxes partly outside of the picture"]
+    found = [f for f in data.report.findings if f.kind == "boxes partly outside of the image"]
     assert [finding.file for finding in found] == ["train/_annotations.coco.json", "valid/_annotations.coco.json"]
     assert all(finding.line for finding in found)
 
@@ -98,12 +98,12 @@ def test_train_alone_is_split_and_test_serves_as_val(tmp_path: Path) -> None:
     assert data.train is not None
     assert data.val is not None
     assert not set(data.train.names) & set(data.val.names)
-    for images in (data.train, data.val):  # pictures and boxes have stayed together
+    for images in (data.train, data.val):  # images and boxes have stayed together
         for index, name in enumerate(images.names):
             number = int(Path(name).stem)
             assert images.boxes[index].labels.tolist() == [number % 2]
             found = np.asarray(images.read(index)[0])
-            assert np.array_equal(found, np.asarray(make_picture((40, 30), number)))
+            assert np.array_equal(found, np.asarray(make_image((40, 30), number)))
     shutil.copytree(tmp_path / "first", tmp_path / "second")
     again = open_box_data(tmp_path / "second", val_fraction=0.2, seed=3, check=False)
     assert again.val is not None
@@ -119,10 +119,10 @@ def test_train_alone_is_split_and_test_serves_as_val(tmp_path: Path) -> None:
 
 def test_rare_classes_come_to_both_sides() -> None:
     common = set_of(*[0] * 40)
-    rare = [(make_picture(seed=100 + i), {"boxes": [[0, 0, 9, 7], [1, 1, 5, 5]], "labels": [0, 7]}) for i in range(5)]
+    rare = [(make_image(seed=100 + i), {"boxes": [[0, 0, 9, 7], [1, 1, 5, 5]], "labels": [0, 7]}) for i in range(5)]
     data = open_box_data([*common, *rare])
     assert counts(data) == {"train": [36, 4], "val": [9, 1]}
-    with pytest.raises(DataError, match="too few pictures to keep one for val"):
+    with pytest.raises(DataError, match="too few images to keep one for val"):
         open_box_data(set_of(0))
     assert counts(open_box_data((set_of(3, 3), set_of(3, seed=9)))) == {"train": [2], "val": [1]}
 
@@ -168,14 +168,14 @@ def test_boxes_are_numbered_like_the_classes_of_a_model(tmp_path: Path) -> None:
 
 
 def test_classes_of_the_same_name_are_one() -> None:
-    split = BoxSplit("all", make_picture, ())
+    split = BoxSplit("all", make_image, ())
     source = BoxSource("here", "test", {"all": split}, {3: "cell", 7: "dog", 9: "cell"})
     assert number_classes(source, None) == (((3, "cell"), (9, "cell"), (7, "dog")), ("cell", "dog"))
 
 
 def test_given_classes_are_compared_without_blanks_and_unicode_forms() -> None:
     source = BoxSource(
-        "here", "test", {"all": BoxSplit("all", make_picture, ())}, {3: "caf\u00e9", 7: "dog", 9: "red cell"}
+        "here", "test", {"all": BoxSplit("all", make_image, ())}, {3: "caf\u00e9", 7: "dog", 9: "red cell"}
     )
     given = ("red  cell ", "dog", "cafe\u0301")
     assert number_classes(source, given) == (((9, "red  cell "), (7, "dog"), (3, "cafe\u0301")), given)
@@ -236,14 +236,14 @@ def test_with_skip_bad_the_rest_is_used_and_all_is_told(tmp_path: Path) -> None:
     ]
     described = data.describe()
     assert described["skipped"][2]["name"] == "images/train/2.png"
-    assert described["findings"]["pictures without boxes"] == 1
+    assert described["findings"]["images without boxes"] == 1
     assert described["findings"]["images whose annotations cannot all be used"] == 2
     assert described["images"] == {"train": 3, "val": 3}
     assert json.loads(json.dumps(described)) == described
 
 
 def test_with_skip_bad_an_image_with_a_box_that_cannot_be_read_is_not_used() -> None:
-    broken = [(make_picture(seed=seed), {"boxes": boxes, "labels": [0] * len(boxes)})
+    broken = [(make_image(seed=seed), {"boxes": boxes, "labels": [0] * len(boxes)})
               for seed, boxes in enumerate(([[0, 0, 9, 7], [5, 1, 2, 6]], [[0, float("nan"), 9, 7]], []))]  # fmt: skip
     data = open_box_data((set_of(0, 0) + broken, set_of(0, seed=50) + broken), skip_bad=True)
     assert counts(data) == {"train": [2], "val": [1]}
@@ -262,20 +262,20 @@ def test_many_errors_are_cut(tmp_path: Path) -> None:
 def test_nothing_to_learn_or_to_score(tmp_path: Path) -> None:
     write_yolo(tmp_path, {"train": 2, "val": 2}, box="0.5 0.5 0.0 0.0")
     for evaluation in (False, True):
-        with pytest.raises(DataError, match=r"train has no picture that can be used\.[^$]*txt:1: 'cat' .*left out"):
+        with pytest.raises(DataError, match=r"train has no image that can be used\.[^$]*txt:1: 'cat' .*left out"):
             open_box_data(tmp_path, evaluation=evaluation)
-    bare = [(make_picture(), {"boxes": [], "labels": []})] * 3
-    with pytest.raises(DataError, match="train has 3 pictures but no box that can be used"):
+    bare = [(make_image(), {"boxes": [], "labels": []})] * 3
+    with pytest.raises(DataError, match="train has 3 images but no box that can be used"):
         open_box_data((bare, set_of(0)), check=False)
     gone = (set_of(0, 1), [(b"", {"boxes": [[0, 0, 9, 7]], "labels": [0]})])
-    with pytest.raises(DataError, match="val has no picture that can be used"):
+    with pytest.raises(DataError, match="val has no image that can be used"):
         open_box_data(gone, skip_bad=True)
     with pytest.raises(InputError, match="val_fraction is 1; expected a number between 0 and 1"):
         open_box_data(set_of(0, 1), val_fraction=1)
 
 
 def test_when_nothing_could_be_read_the_errors_say_why(tmp_path: Path) -> None:
-    write_picture(tmp_path / "JPEGImages/a.png")
+    write_image(tmp_path / "JPEGImages/a.png")
     (tmp_path / "Annotations").mkdir()
     (tmp_path / "Annotations/a.xml").write_text("<annotation>\n<object>\n</annotation>\n")
     for skip_bad in (False, True):
@@ -328,10 +328,10 @@ def test_the_defects_of_the_blood_cells_are_found(cells: BoxData) -> None:
     pairs = [(finding.split, Path(finding.file).stem[-5:]) for finding in found["almost the same box twice"]]
     assert [name for _, name in pairs] == PAIRS
     assert [split for split, _ in pairs] == ["train"] * 5 + ["val"] * 2 + ["test"]
-    bare = found["pictures without any 'RBC'"]
+    bare = found["images without any 'RBC'"]
     assert sorted(Path(finding.file).stem[-5:] for finding in bare) == sorted(NO_RED_CELLS)
-    assert {Path(finding.file).stem[-5:] for finding in found["pictures without any 'WBC'"]} >= {"00327"}
-    (twin,) = found["almost the same picture in two splits"]
+    assert {Path(finding.file).stem[-5:] for finding in found["images without any 'WBC'"]} >= {"00327"}
+    (twin,) = found["almost the same image in two splits"]
     assert (twin.split, twin.file) == ("val", "JPEGImages/BloodImage_00037.jpg")
     assert twin.text == "it looks like JPEGImages/BloodImage_00038.jpg of train (4 of 64 bits differ)"
     assert cells.report.errors == ()

@@ -20,9 +20,9 @@ def rgb(colour):
 
 
 def draw(boxes, labels=None, size=(200, 100), **options):
-    """The pixels of a grey picture with boxes, `(H, W, 3)`."""
-    picture = Image.new("RGB", size, GREY)
-    return np.asarray(draw_boxes(picture, boxes, [0] * len(boxes) if labels is None else labels, CLASSES, **options))
+    """The pixels of a grey image with boxes, `(H, W, 3)`."""
+    image = Image.new("RGB", size, GREY)
+    return np.asarray(draw_boxes(image, boxes, [0] * len(boxes) if labels is None else labels, CLASSES, **options))
 
 
 def find_drawn(pixels):
@@ -62,7 +62,7 @@ def test_lines_are_on_the_outer_pixels_of_a_box():
 
 
 @pytest.mark.parametrize(("size", "width"), [((320, 240), 1), ((640, 480), 3), ((1920, 1080), 5)])
-def test_lines_are_thicker_on_larger_pictures(size, width):
+def test_lines_are_thicker_on_larger_images(size, width):
     pixels = draw([[size[0] / 4, size[1] / 4, size[0] / 2, size[1] / 2]], size=size)
     line = (pixels[round(size[1] * 0.4), : round(size[0] * 0.4)] == rgb(LINES[0])).all(axis=1)
     assert line.sum() == width
@@ -78,14 +78,14 @@ def test_each_class_has_its_colour():
         assert tuple(pixels[60, 60]) == rgb(LINES[int(np.argmax(scores))])
 
 
-def test_the_given_picture_does_not_change_and_nothing_gives_a_copy():
-    picture = Image.new("RGB", (50, 40), GREY)
-    drawn = draw_boxes(picture, [[5, 5, 20, 20]], [0], CLASSES)
-    empty = draw_boxes(picture, np.zeros((0, 4)), [], CLASSES, scores=[])
-    assert picture.tobytes() == Image.new("RGB", (50, 40), GREY).tobytes()
-    assert drawn.size == picture.size
-    assert empty is not picture
-    assert empty.tobytes() == picture.tobytes()
+def test_the_given_image_does_not_change_and_nothing_gives_a_copy():
+    image = Image.new("RGB", (50, 40), GREY)
+    drawn = draw_boxes(image, [[5, 5, 20, 20]], [0], CLASSES)
+    empty = draw_boxes(image, np.zeros((0, 4)), [], CLASSES, scores=[])
+    assert image.tobytes() == Image.new("RGB", (50, 40), GREY).tobytes()
+    assert drawn.size == image.size
+    assert empty is not image
+    assert empty.tobytes() == image.tobytes()
     drawn = draw_boxes(Image.new("L", (50, 40), 128), [[5, 15, 30, 30]], [0], CLASSES)
     assert drawn.mode == "RGB"
     assert drawn.getpixel((5, 25)) == rgb(LINES[0])
@@ -150,7 +150,7 @@ def test_names_that_cannot_fit_are_left_out():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 3), (3, 60), (25, 20), (40, 12)])
-def test_tiny_pictures_have_boxes_too(size):
+def test_tiny_images_have_boxes_too(size):
     boxes = [[0, 0, *size], [-9, -9, 2, 2], [50, 50, 60, 60], [1, 1, 1, 1]]
     pixels = draw(boxes, [0, 1, 2, 0], size, scores=[0.1, 0.2, 0.3, 0.4])
     assert pixels.shape == (size[1], size[0], 3)

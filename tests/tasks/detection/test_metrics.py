@@ -39,20 +39,20 @@ def evaluate(found, truth, classes=("a", "b", "c"), **options):
 
 def read_cells(split):
     """The boxes of the blood cells, from their files; pixels are counted from 1."""
-    pictures = []
+    images = []
     for name in (BCCD / "ImageSets" / "Main" / f"{split}.txt").read_text().split():
         objects = ElementTree.parse(BCCD / "Annotations" / f"{name}.xml").findall("object")
         corners = [[float(of.find(f"bndbox/{key}").text) for key in ("xmin", "ymin", "xmax", "ymax")] for of in objects]
         labels = np.array([CELLS.index(of.find("name").text) for of in objects], np.int64)
         boxes = np.array(corners).reshape(-1, 4) - (1, 1, 0, 0)
-        pictures.append(Truth(boxes, labels, np.zeros(len(labels), bool)))
-    return pictures
+        images.append(Truth(boxes, labels, np.zeros(len(labels), bool)))
+    return images
 
 
-def disturb(pictures, seed, classes):
+def disturb(images, seed, classes):
     """Detections as a mediocre detector makes them: moved, missed, doubled, of a wrong class, or of nothing at all."""
     random, results = np.random.default_rng(seed), []
-    for boxes, labels, _ in pictures:
+    for boxes, labels, _ in images:
         kept = np.flatnonzero(random.random(len(boxes)) < 0.85)
         kept = np.concatenate([kept, kept[random.random(len(kept)) < 0.2]])
         moved = boxes[kept] + random.normal(0, 5, (len(kept), 4))
@@ -71,15 +71,15 @@ def disturb(pictures, seed, classes):
     return results
 
 
-def make_pictures(seed, classes, number=60):
-    """Random boxes of all sizes; some are crowds, some pictures are empty, the last class has no boxes."""
-    random, pictures = np.random.default_rng(seed), []
+def make_images(seed, classes, number=60):
+    """Random boxes of all sizes; some are crowds, some images are empty, the last class has no boxes."""
+    random, images = np.random.default_rng(seed), []
     for place in range(number):
         count = 0 if place % 7 == 3 else random.integers(1, 15)
         corners = random.uniform(0, 500, (count, 2))
         boxes = np.concatenate([corners, corners + np.exp(random.uniform(1, 5.5, (count, 2)))], axis=1)
-        pictures.append(Truth(boxes, random.integers(0, classes - 1, count), random.random(count) < 0.15))
-    return pictures
+        images.append(Truth(boxes, random.integers(0, classes - 1, count), random.random(count) < 0.15))
+    return images
 
 
 def evaluate_by_coco(found, truth, classes):
@@ -130,42 +130,42 @@ def assert_same(own, counted):
             assert of.best_conf == scores[round(100 * of.best_recall)]
 
 
-@pytest.mark.skipif(not BCCD.is_dir(), reason="the shared pictures of blood cells are not here")
+@pytest.mark.skipif(not BCCD.is_dir(), reason="the shared images of blood cells are not here")
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_scores_of_real_boxes_are_those_of_pycocotools(split):
-    pictures = read_cells(split)
-    results = disturb(pictures, 5, 3)
-    own = evaluate(results, pictures, CELLS)
-    assert_same(own, evaluate_by_coco(results, pictures, 3))
+    images = read_cells(split)
+    results = disturb(images, 5, 3)
+    own = evaluate(results, images, CELLS)
+    assert_same(own, evaluate_by_coco(results, images, 3))
     assert own.boxes == {"val": 1138, "test": 945}[split]
     assert 0.2 < own.map < own.map50 < 0.9
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_scores_are_those_of_pycocotools(seed):
-    pictures = make_pictures(seed, 5)
-    results = disturb(pictures, seed, 5)
+    images = make_images(seed, 5)
+    results = disturb(images, seed, 5)
     results[0] = NOTHING_FOUND
-    own = evaluate(results, pictures, "abcde")
-    assert_same(own, evaluate_by_coco(results, pictures, 5))
+    own = evaluate(results, images, "abcde")
+    assert_same(own, evaluate_by_coco(results, images, 5))
     assert own.map_small is not None
     assert own.of_classes[-1].boxes == 0
-    assert own.boxes == sum((~picture.crowd).sum() for picture in pictures)
+    assert own.boxes == sum((~image.crowd).sum() for image in images)
 
 
 def test_of_more_than_a_hundred_boxes_of_a_class_the_surest_count():
     random = np.random.default_rng(0)
     corners = random.uniform(0, 600, (150, 2))
     boxes = np.concatenate([corners, corners + 30], axis=1)
-    pictures = [Truth(boxes, np.zeros(150, int), np.zeros(150, bool))]
+    images = [Truth(boxes, np.zeros(150, int), np.zeros(150, bool))]
     results = [Found(boxes, random.random(150), np.zeros(150, int))]
-    own = evaluate(results, pictures, "a")
-    assert_same(own, evaluate_by_coco(results, pictures, 1))
+    own = evaluate(results, images, "a")
+    assert_same(own, evaluate_by_coco(results, images, 1))
     assert own.of_classes[0].recall == pytest.approx(100 / 150)
 
 
 def test_batches_add_up():
-    pictures = make_pictures(7, 3)
+    pictures = make_images(7, 3)
     results = disturb(pictures, 7, 3)
     metrics = DetectionMetrics("abc")
     for start in range(0, len(pictures), 8):
@@ -196,7 +196,7 @@ def test_thresholds_are_exact():
 @pytest.mark.parametrize(
     ("side", "size"), [(31, "small"), (33, "medium"), (95, "medium"), (97, "large"), (1000, "large")]
 )
-def test_sizes_are_those_of_the_pictures_boxes(side, size):
+def test_sizes_are_those_of_the_images_boxes(side, size):
     box = [0, 0, side, side]
     result = evaluate([found(box, scores=[0.5])], [truth(box)])
     scores = {"small": result.map_small, "medium": result.map_medium, "large": result.map_large}
@@ -217,15 +217,15 @@ def test_the_best_score_to_keep_boxes_from():
 
 
 @pytest.mark.parametrize(
-    ("results", "pictures"),
+    ("results", "images"),
     [([], []), ([NOTHING_FOUND], [NOTHING]), ([found([0, 0, 9, 9], scores=[0.4], labels=[2])], [NOTHING])],
 )
-def test_without_boxes_to_be_found_there_are_no_scores(results, pictures):
-    result = evaluate(results, pictures)
+def test_without_boxes_to_be_found_there_are_no_scores(results, images):
+    result = evaluate(results, images)
     assert result.map is result.map50 is result.map_large is result.mar100 is None
     assert result.score == 0
     assert result.record() == {}
-    assert str(result) == f"mAP@[.5:.95] -, mAP@.5 - on {len(pictures)} images, 0 boxes (conf 0.01, IoU 0.7)"
+    assert str(result) == f"mAP@[.5:.95] -, mAP@.5 - on {len(images)} images, 0 boxes (conf 0.01, IoU 0.7)"
     assert {value for row in result.rows() for name, value in row.items() if name not in ("class", "boxes")} == {"-"}
     assert json.loads(json.dumps(result.to_dict()))["map"] is None
 
@@ -268,9 +268,9 @@ def test_scores_as_text_and_plain_values():
 
 
 @pytest.mark.parametrize(
-    ("results", "pictures", "message"),
+    ("results", "images", "message"),
     [
-        ([], [NOTHING], r"found has 0 pictures and truth 1; expected the same ones in both\."),
+        ([], [NOTHING], r"found has 0 images and truth 1; expected the same ones in both\."),
         ([found([0, 0, 9, 9], scores=[0.5, 0.6])], [NOTHING], r"found: boxes are \(1, 4\), labels \(1,\) and scores"),
         ([NOTHING_FOUND], [truth([0, 0, 9, 9], crowd=[True, False])], r"truth: .* iscrowd \(2,\)"),
         ([found([0, 0, 9, 9], scores=[0.5], labels=[3])], [NOTHING], r"found: a box is of class 3; .* from 0 to 2\."),
@@ -280,9 +280,9 @@ def test_scores_as_text_and_plain_values():
         ([found([0, 0, 9, 9], scores=[np.inf])], [NOTHING], r"found: a box or a score is not a finite number"),
     ],
 )
-def test_what_does_not_fit_is_refused(results, pictures, message):
+def test_what_does_not_fit_is_refused(results, images, message):
     with pytest.raises(InputError, match=message):
-        evaluate(results, pictures)
+        evaluate(results, images)
 
 
 def test_a_missing_library_is_named_before_the_training(monkeypatch):

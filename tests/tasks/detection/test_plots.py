@@ -8,7 +8,7 @@ from PIL import Image
 
 from figure_checks import build, is_drawn, texts
 from zoo._figures import INK, PALE
-from zoo.tasks.detection import plots as pictures
+from zoo.tasks.detection import plots as plots
 from zoo.tasks.detection.boxes import pairwise_iou
 from zoo.tasks.detection.drawing import class_colours
 from zoo.tasks.detection.images import BoxedImages, Boxes
@@ -32,13 +32,13 @@ def evaluation(*classes, **changes):
 
 
 def make_images(number=3, size=(320, 240)):
-    """Pictures with two boxes each, and a crowd."""
+    """Plots with two boxes each, and a crowd."""
     boxes = Boxes(
         np.array([[20, 20, 100, 100], [150, 50, 250, 150], [0, 0, 320, 240]], np.float32),
         np.array([0, 1, 2]),
         np.array([False, False, True]),
     )
-    names = tuple(f"val/picture_{place}.jpg" for place in range(number))
+    names = tuple(f"val/plot_{place}.jpg" for place in range(number))
     reader = lambda position: Image.new("RGB", size, (200, 200, 200))  # noqa: E731
     return BoxedImages(reader, names, (size[::-1],) * number, (boxes,) * number, tuple(range(number)))
 
@@ -54,10 +54,10 @@ def batch(number, size=(96, 96)):
 
 @pytest.mark.parametrize(
     ("number", "columns", "lines", "note"),
-    [(1, 2, 1, "1 picture of"), (4, 2, 2, "4 pictures of"), (5, 4, 2, "5 pictures"), (40, 4, 4, "16 of 40 pictures")],
+    [(1, 2, 1, "1 image of"), (4, 2, 2, "4 images of"), (5, 4, 2, "5 images"), (40, 4, 4, "16 of 40 images")],
 )
-def test_a_batch_is_a_sheet_of_its_first_pictures(number, columns, lines, note):
-    figure = build(pictures._draw_batch, *batch(number, (64, 96)), CLASSES)
+def test_a_batch_is_a_sheet_of_its_first_plots(number, columns, lines, note):
+    figure = build(plots._draw_batch, *batch(number, (64, 96)), CLASSES)
     (axes,) = figure.axes
     assert len(axes.images) == min(number, 16)
     lefts, tops = ({image.get_extent()[corner] for image in axes.images} for corner in (0, 3))
@@ -65,15 +65,15 @@ def test_a_batch_is_a_sheet_of_its_first_pictures(number, columns, lines, note):
     assert any(note in text and "96 x 64 pixels" in text for text in texts(figure))
 
 
-def test_a_sheet_shows_the_pixels_of_its_pictures_one_to_one(tmp_path):
+def test_a_sheet_shows_the_pixels_of_its_plots_one_to_one(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (2, 3, 480, 480), np.uint8)
     sheet = np.asarray(Image.open(draw_batch(noise, np.zeros((0, 6)), CLASSES, tmp_path / "batch.png")).convert("RGB"))
     for place in range(2):
-        left, top = pictures.EDGE + place * (480 + pictures.GAP + pictures.GROUP_GAP), pictures.HEAD
+        left, top = plots.EDGE + place * (480 + plots.GAP + plots.GROUP_GAP), plots.HEAD
         assert (sheet[top : top + 480, left : left + 480] == noise[place].transpose(1, 2, 0)).all()
 
 
-def test_boxes_grow_with_small_pictures(tmp_path):
+def test_boxes_grow_with_small_plots(tmp_path):
     path = draw_batch(*batch(1, (96, 96)), CLASSES, tmp_path / "batch.png")
     blue = np.abs(np.asarray(Image.open(path).convert("RGB")).astype(int) - (0, 0x72, 0xB2)).max(axis=2) < 3
     assert np.ptp(blue.nonzero()[1]) + 1 == pytest.approx(30 * 480 / 96, abs=3)
@@ -81,11 +81,9 @@ def test_boxes_grow_with_small_pictures(tmp_path):
 
 def test_boxes_of_a_batch_are_turned_into_corners(monkeypatch):
     given = []
-    monkeypatch.setattr(
-        pictures, "draw_boxes", lambda picture, boxes, labels, *_: given.append((boxes, labels)) or picture
-    )
+    monkeypatch.setattr(plots, "draw_boxes", lambda plot, boxes, labels, *_: given.append((boxes, labels)) or plot)
     rows = [[1, 2, 50, 40, 20, 10], [0, 0, 10, 10, 20, 20], [1, 1, 5, 5, 2, 2], [7, 0, 5, 5, 2, 2]]
-    build(pictures._draw_batch, batch(2, (480, 480))[0], np.array(rows, float), CLASSES)
+    build(plots._draw_batch, batch(2, (480, 480))[0], np.array(rows, float), CLASSES)
     assert given[0][0].tolist() == [[0, 0, 20, 20]]
     assert given[1][0].tolist() == [[40, 35, 60, 45], [4, 4, 6, 6]]
     assert given[1][1].tolist() == [2, 1]
@@ -110,11 +108,11 @@ def test_predictions_stand_beside_the_truth_with_what_is_wrong_and_missed():
     right = found([22, 20, 100, 98], [150, 50, 250, 150], scores=[0.8, 0.7], labels=[0, 1])
     wrong = found([150, 50, 250, 150], [20, 20, 100, 100], [0, 0, 9, 9], scores=[0.9, 0.4, 0.1], labels=[0, 0, 2])
     examples = [Example(0, right), Example(2, wrong)]
-    figure = build(pictures._draw_predictions, examples, make_images(), CLASSES, 0.25)
+    figure = build(plots._draw_predictions, examples, make_images(), CLASSES, 0.25)
     captions = texts(figure)
-    assert "picture_0.jpg, 2 boxes" in captions
+    assert "plot_0.jpg, 2 boxes" in captions
     assert "2 of 2 found" in captions
-    assert "picture_2.jpg, 2 boxes" in captions
+    assert "plot_2.jpg, 2 boxes" in captions
     assert "1 of 2 found, 1 wrong" in captions
     assert any("a score of 0.25 or more" in text for text in captions)
     (axes,) = figure.axes
@@ -127,24 +125,24 @@ def test_predictions_stand_beside_the_truth_with_what_is_wrong_and_missed():
 
 def test_wrong_names_have_a_cross(monkeypatch):
     given = []
-    monkeypatch.setattr(pictures, "draw_boxes", lambda picture, *_, names=None: given.append(names) or picture.copy())
+    monkeypatch.setattr(plots, "draw_boxes", lambda plot, *_, names=None: given.append(names) or plot.copy())
     results = found([0, 0, 9, 9], [150, 50, 250, 150], scores=[0.5, 0.9], labels=[2, 1])
-    build(pictures._draw_predictions, [Example(0, results)], make_images(), CLASSES, 0.25)
+    build(plots._draw_predictions, [Example(0, results)], make_images(), CLASSES, 0.25)
     assert given == [None, ["platelet", "✗ wall"]]
 
 
-def test_predictions_of_some_pictures(tmp_path):
+def test_predictions_of_some_plots(tmp_path):
     nothing = found(scores=[], labels=[])
     images = make_images(20)
     assert is_drawn(draw_predictions([], images, CLASSES, tmp_path / "none.png"))
     assert is_drawn(draw_predictions([Example(0, nothing)], images, CLASSES, tmp_path / "one.png"))
     many = [Example(place, nothing) for place in range(20)]
     assert is_drawn(draw_predictions(many, images, CLASSES, tmp_path / "many.png"))
-    assert len(build(pictures._draw_predictions, many[:12], images, CLASSES, 0.2).axes[0].images) == 24
+    assert len(build(plots._draw_predictions, many[:12], images, CLASSES, 0.2).axes[0].images) == 24
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2000, 30), (30, 2000), (100, 480)])
-def test_pictures_of_any_shape_are_drawn(size, tmp_path):
+def test_plots_of_any_shape_are_drawn(size, tmp_path):
     example = Example(0, found([20, 20, 100, 100], scores=[0.5], labels=[0]))
     assert is_drawn(draw_predictions([example], make_images(1, size), CLASSES, tmp_path / "a.png"))
 
@@ -152,20 +150,20 @@ def test_pictures_of_any_shape_are_drawn(size, tmp_path):
 def test_each_true_box_is_found_once_and_by_its_class():
     true = np.array([[0, 0, 10, 10], [0, 0, 10, 8], [50, 50, 60, 60.0]])
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 10], [50, 50, 60, 60], [50, 50, 60, 56]])
-    right, seen = pictures._match(boxes, [0, 0, 0, 1, 2], true, [0, 0, 2])
+    right, seen = plots._match(boxes, [0, 0, 0, 1, 2], true, [0, 0, 2])
     assert right.tolist() == [True, True, False, False, True]
     assert seen.tolist() == [True, True, True]
-    right, seen = pictures._match(np.zeros((0, 4)), [], true, [0, 0, 2])
+    right, seen = plots._match(np.zeros((0, 4)), [], true, [0, 0, 2])
     assert (right.tolist(), seen.tolist()) == ([], [False] * 3)
-    assert pictures._match(boxes, [0] * 5, np.zeros((0, 4)), [])[0].tolist() == [False] * 5
+    assert plots._match(boxes, [0] * 5, np.zeros((0, 4)), [])[0].tolist() == [False] * 5
     true = np.array([[0, 0, 10, 10.0]])
-    assert pictures._match(np.array([[0, 0, 10, 5.0]]), [0], true, [0])[0].tolist() == [True]
-    assert pictures._match(np.array([[0, 0, 10, 4.9]]), [0], true, [0])[0].tolist() == [False]
+    assert plots._match(np.array([[0, 0, 10, 5.0]]), [0], true, [0])[0].tolist() == [True]
+    assert plots._match(np.array([[0, 0, 10, 4.9]]), [0], true, [0])[0].tolist() == [False]
     boxes = np.array([[0, 0, 10, 10], [5, 5, 15, 15], [3, 3, 3, 3.0]])
     ious = pairwise_iou(boxes, boxes[:2])
     assert ious == pytest.approx(np.array([[1, 25 / 175], [25 / 175, 1], [0, 0]]))
     results = found([0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3], scores=[0.25, 0.1, 0.9], labels=[0, 1, 2])
-    kept = pictures._keep(results, 0.25)
+    kept = plots._keep(results, 0.25)
     assert kept.scores.tolist() == [0.9, 0.25]
     assert kept.labels.tolist() == [2, 0]
     assert kept.boxes[:, 2].tolist() == [3, 1]
@@ -173,7 +171,7 @@ def test_each_true_box_is_found_once_and_by_its_class():
 
 def test_precision_has_a_line_for_each_class_and_their_mean():
     three = [score_class("cell"), score_class("wall", ap50=0.9, reached=80), score_class("none", 0, precision=None)]
-    figure = build(pictures._draw_precision_recall, evaluation(*three))
+    figure = build(plots._draw_precision_recall, evaluation(*three))
     (axes,) = figure.axes
     lines = [line for line in axes.lines if line.get_marker() == "None"]
     assert [len(line.get_xdata()) for line in lines] == [81, 61, 81]
@@ -193,18 +191,18 @@ def test_precision_has_a_line_for_each_class_and_their_mean():
 
 def test_curves_of_one_class_of_many_and_of_none():
     many = [score_class(f"class {place}", boxes=place + 1, ap50=place / 40) for place in range(30)]
-    figure = build(pictures._draw_precision_recall, evaluation(*many))
+    figure = build(plots._draw_precision_recall, evaluation(*many))
     colours = [to_hex(line.get_color()).upper() for line in figure.axes[0].lines if line.get_marker() == "None"]
     assert colours.count(PALE) == 20
     assert len(set(colours)) == 12
     assert figure.axes[0].get_legend().get_texts()[0].get_text().startswith("class 29  72.5 %")
-    figure = build(pictures._draw_precision_recall, evaluation(score_class()))
+    figure = build(plots._draw_precision_recall, evaluation(score_class()))
     assert len(figure.axes[0].get_legend().get_texts()) == 1
     never = score_class(ap=0.0, ap50=0.0, reached=-1, best_precision=0.0, best_recall=0.0, best_conf=None)
-    figure = build(pictures._draw_precision_recall, evaluation(never, map50=0.0))
+    figure = build(plots._draw_precision_recall, evaluation(never, map50=0.0))
     assert len(figure.axes[0].lines[0].get_xdata()) == 0
     assert figure.axes[0].get_legend().get_texts()[0].get_text() == "cell  0.0 %"
-    figure = build(pictures._draw_precision_recall, evaluation(ClassScores(name="a", boxes=0), map50=None))
+    figure = build(plots._draw_precision_recall, evaluation(ClassScores(name="a", boxes=0), map50=None))
     assert "no boxes to be found" in texts(figure)
 
 
@@ -218,7 +216,7 @@ def test_scores_without_boxes_are_drawn(draw, tmp_path):
 
 def test_bars_are_sorted_and_have_their_numbers():
     three = [score_class("low", 1200, 0.1, 0.3), ClassScores(name="none", boxes=0), score_class("high", 7, 0.6, 0.8)]
-    figure = build(pictures._draw_class_ap, evaluation(*three))
+    figure = build(plots._draw_class_ap, evaluation(*three))
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["high (7)", "low (1,200)", "none (0)"]
     wide, narrow = axes.containers
@@ -229,7 +227,7 @@ def test_bars_are_sorted_and_have_their_numbers():
     assert sorted(legend) == ["AP@.5, mean 68.5 %", "AP@[.5:.95], mean 42.0 %"]
     assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the best is at the top
     many = [score_class(f"class {place}", ap=place / 100) for place in range(90)]
-    figure = build(pictures._draw_class_ap, evaluation(*many))
+    figure = build(plots._draw_class_ap, evaluation(*many))
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == [f"class {place} (40)" for place in [*range(89, 59, -1), *range(29, -1, -1)]]
     assert "Average precision per class (boxes): the 30 best and 30 worst of 90" in texts(figure)
@@ -245,5 +243,5 @@ def test_any_name_can_be_drawn_without_warnings(tmp_path):
         assert is_drawn(draw_batch(images, rows, names, tmp_path / "a.png"))
         assert is_drawn(draw_precision_recall(scores, tmp_path / "b.png"))
         assert is_drawn(draw_class_ap(scores, tmp_path / "c.png"))
-    legend = build(pictures._draw_precision_recall, scores).axes[0].get_legend().get_texts()
+    legend = build(plots._draw_precision_recall, scores).axes[0].get_legend().get_texts()
     assert len(legend) == 11

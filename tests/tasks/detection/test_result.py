@@ -34,7 +34,7 @@ def make(item=GRAY, count=3, **changes):
 
 @pytest.fixture
 def photo(tmp_path):
-    """A picture that lies on its side, as telephones write them."""
+    """An image that lies on its side, as telephones write them."""
     exif = Image.Exif()
     exif[0x112] = 6
     path = tmp_path / "photos" / "photo.jpg"
@@ -118,24 +118,24 @@ def test_drawing_changes_a_copy_at_the_boxes_alone():
     assert np.array_equal(make(count=0).draw(), before)
 
 
-def test_the_picture_is_read_when_it_is_asked_for(photo):
+def test_the_image_is_read_when_it_is_asked_for(photo):
     result = make(photo)
-    assert result.picture.size == (320, 240)
-    assert make(photo.read_bytes()).picture.size == (320, 240)
+    assert result.image.size == (320, 240)
+    assert make(photo.read_bytes()).image.size == (320, 240)
     upright = read_image(photo)
-    assert make(upright).picture is upright
+    assert make(upright).image is upright
     photo.unlink()
     with pytest.raises(InputError, match=r"photo\.jpg': there is no such file"):
-        _ = result.picture
+        _ = result.image
 
 
 def test_a_frame_is_read_from_its_video(tmp_path):
     shades = [0, 80, 160, 240]
-    pictures = ((Image.new("RGB", (64, 48), (shade,) * 3), n / 10) for n, shade in enumerate(shades))
-    path = write_video(tmp_path / "clip.mp4", pictures)
+    images = ((Image.new("RGB", (64, 48), (shade,) * 3), n / 10) for n, shade in enumerate(shades))
+    path = write_video(tmp_path / "clip.mp4", images)
     for frame in list(read_frames(path))[::-1]:
         result = make(FramePlace(str(path), frame.number, frame.ticks))
-        assert np.asarray(result.picture).mean() == pytest.approx(shades[frame.number], abs=4)
+        assert np.asarray(result.image).mean() == pytest.approx(shades[frame.number], abs=4)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_frame_is_read_from_its_video(tmp_path):
         ("x.bmp", "x.bmp"),
     ],
 )
-def test_a_drawn_picture_is_saved_upright(target, expected, photo, tmp_path):
+def test_a_drawn_image_is_saved_upright(target, expected, photo, tmp_path):
     (tmp_path / "a.b").mkdir()
     result = make(photo)
     assert result.save(tmp_path / target) == tmp_path / expected
@@ -173,22 +173,22 @@ def test_no_source_is_written_over(photo, monkeypatch):
     monkeypatch.chdir(photo.parent)
     result = make(photo, source=str(photo), file="photo.jpg")
     for target in (photo, photo.parent, "photo.jpg", "../photos"):
-        with pytest.raises(InputError, match=r"photo\.jpg' is where the picture comes from\. Choose another name"):
+        with pytest.raises(InputError, match=r"photo\.jpg' is where the image comes from\. Choose another name"):
             result.save(target)
-    with pytest.raises(InputError, match=r"is where the picture comes from"):
+    with pytest.raises(InputError, match=r"is where the image comes from"):
         result.to_json(photo)
     assert photo.read_bytes() == before
     assert result.save("found").read_bytes() != before
 
 
-def test_a_picture_needs_a_suffix_that_can_be_written(tmp_path):
-    with pytest.raises(InputError, match=r"cannot write a picture as 'x\.gif'; expected a folder, or a name with"):
+def test_a_image_needs_a_suffix_that_can_be_written(tmp_path):
+    with pytest.raises(InputError, match=r"cannot write an image as 'x\.gif'; expected a folder, or a name with"):
         make().save(tmp_path / "x.gif")
 
 
 def test_results_survive_pickling(photo):
     result = pickle.loads(pickle.dumps(make(photo)))
-    assert result.picture.size == (320, 240)
+    assert result.image.size == (320, 240)
     assert np.array_equal(result.boxes, BOXES)
 
 
@@ -205,20 +205,20 @@ def test_results_become_a_video(fps, seconds, expected, tmp_path):
     path = save_video(results, tmp_path / "out" / "clip.mp4", fps)
     frames = list(read_frames(path))
     assert [frame.seconds for frame in frames] == pytest.approx(expected, abs=1e-3)
-    assert np.abs(np.asarray(frames[0].picture).astype(int) - np.asarray(make().draw())).mean() < 10
+    assert np.abs(np.asarray(frames[0].image).astype(int) - np.asarray(make().draw())).mean() < 10
 
 
 def test_a_video_is_not_written_over_its_source(tmp_path):
     path = write_video(tmp_path / "clip.mp4", [(GRAY, 0.0)])
     before = path.read_bytes()
     results = [make(FramePlace(str(path), 0, 0), source=str(path), frame=0, seconds=0.0)]
-    with pytest.raises(InputError, match=r"clip\.mp4' is where the picture comes from"):
+    with pytest.raises(InputError, match=r"clip\.mp4' is where the image comes from"):
         save_video(results, path)
     assert path.read_bytes() == before
     assert save_video(results, tmp_path / "other.mp4") == Path(tmp_path / "other.mp4")
 
 
 @pytest.mark.parametrize("fps", [0, -1, float("nan"), 1e9])
-def test_odd_numbers_of_pictures_per_second(fps, tmp_path):
+def test_odd_numbers_of_images_per_second(fps, tmp_path):
     with pytest.raises(InputError, match=r"fps is .*; expected a number above 0, at most 1000, or None"):
         save_video([make()], tmp_path / "clip.mp4", fps)

@@ -45,7 +45,7 @@ class StopAfter(zoo.Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_run_leaves_scores_and_pictures(run, data):
+def test_a_run_leaves_scores_and_images(run, data):
     assert [record["epoch"] for record in run.metrics] == [1, 2]
     for record in run.metrics:
         assert {"loss", "val_loss", "map", "map50"} <= record.keys()
@@ -53,8 +53,8 @@ def test_a_run_leaves_scores_and_pictures(run, data):
     course = {"curves.png", "rates.png"}
     assert names == course | {"first_batch.png", "predictions.png", "precision_recall.png", "class_ap.png"}
     for name in names:
-        with Image.open(run.folder / "pictures" / name) as picture:
-            assert len(picture.convert("L").getcolors()) > 10
+        with Image.open(run.folder / "pictures" / name) as image:
+            assert len(image.convert("L").getcolors()) > 10
     kept = json.loads((run.folder / "data.json").read_text())
     assert kept["class_map"] == [[0, "blue"], [1, "red"]]
     assert run.evaluation.images == 3
@@ -107,7 +107,7 @@ def test_all_of_it_learns_with_an_average_and_at_several_scales(data, tmp_path):
     [
         ({"label_smoothing": 0.1}, r"label_smoothing is 0\.1: that has no meaning for a detector"),
         ({"augment": "trivial"}, r"augment is 'trivial', which is for classifiers"),
-        ({"cache": "memory"}, r"cache='memory' is not possible: the pictures are changed anew in each epoch"),
+        ({"cache": "memory"}, r"cache='memory' is not possible: the images are changed anew in each epoch"),
         ({"cache": "disk", "augment": "none", "multi_scale": 0.3}, r"not possible: each batch has another size"),
         ({"views": 2, "mosaic": 0.5, "plain_epochs": 1, "epochs": 2}, r"views is 2 and plain_epochs 1: views repeat"),
         ({"loss_params": {"asigner": "static"}}, r"asigner"),
@@ -131,7 +131,7 @@ def test_data_of_another_kind_or_class_count_is_told(data, tmp_path):
         zoo.finetune(zoo.get("yolo_nas_s", num_classes=2), tmp_path / "plain", 0.01, epochs=1, **OPTIONS)
 
 
-def test_evaluation_is_in_pixels_of_the_pictures(data):
+def test_evaluation_is_in_pixels_of_the_images(data):
     task, model = Detection(), zoo.get("yolo_nas_s", classes=("blue", "red"))
     task.check_options(Preset(mosaic=0.3))
     model.preprocess = Letterbox().resized(96)
@@ -184,7 +184,7 @@ def test_the_worst_batch_has_the_largest_canvas_and_the_most_boxes(data):
     preset = Preset(multi_scale=0.5, mosaic=0.5, mixup=0.1)
     images, targets = Detection().make_worst_batch(model, opened, preset, 3)
     assert images.shape == (3, 3, 96, 96)
-    assert torch.bincount(targets.rows[:, 0].long()).tolist() == [16, 16, 16]  # two boxes, four pictures, twice
+    assert torch.bincount(targets.rows[:, 0].long()).tolist() == [16, 16, 16]  # two boxes, four images, twice
     assert torch.isfinite(model.train().loss(model(images), targets.rows))
 
 

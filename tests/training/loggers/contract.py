@@ -35,7 +35,7 @@ def make_facts(path: Path, output: StringIO | None = None, **options: Any) -> Ru
 
 def make_result(records: list[dict[str, Any]], status: Any = "finished", **options: Any) -> RunResult:
     """Return what such a run has led to."""
-    proof = {"digests": {"trunk.weight": "1"}, "moments": [{"when": "now", "sha256": "1"}]}
+    proof = {"digests": {"backbone.weight": "1"}, "moments": [{"when": "now", "sha256": "1"}]}
     return RunResult(status, records, RATES, **{"proof": proof} | options)
 
 

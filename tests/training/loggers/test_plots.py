@@ -128,7 +128,7 @@ def test_any_name_of_a_group_can_be_drawn_without_warnings(tmp_path):
         assert is_drawn(draw_rates(rates, tmp_path / "rates.png", steps_per_epoch=1))
 
 
-def test_a_picture_is_written_at_once_and_replaces_the_old_one(tmp_path, monkeypatch):
+def test_a_plot_is_written_at_once_and_replaces_the_old_one(tmp_path, monkeypatch):
     path = tmp_path / "curves.png"
     assert draw_curves(records(2), str(path), scores=SCORES) == path
     old = path.read_bytes()
@@ -150,9 +150,9 @@ def test_the_users_own_settings_neither_matter_nor_change(tmp_path):
 @pytest.mark.parametrize("scored", [True, False])
 def test_a_run_leaves_its_curves_and_rates(tmp_path, scored):
     follow(Plots, tmp_path / "run", make_records(scored=scored))
-    pictures = tmp_path / "run" / "pictures"
-    assert {path.name for path in pictures.iterdir()} == {"curves.png", "rates.png"}
-    assert all(is_drawn(path) for path in pictures.iterdir())
+    plots = tmp_path / "run" / "pictures"
+    assert {path.name for path in plots.iterdir()} == {"curves.png", "rates.png"}
+    assert all(is_drawn(path) for path in plots.iterdir())
     assert read_record(tmp_path / "run")["pictures"] is True
 
 
@@ -162,7 +162,7 @@ def test_a_plot_that_cannot_be_drawn_is_reported_and_the_others_are_drawn(tmp_pa
 
     monkeypatch.setattr(plots, "draw_curves", fail)
     said = follow(Plots, tmp_path / "run", make_records())
-    assert "note: the picture curves.png could not be drawn: no font" in said
+    assert "note: the plot curves.png could not be drawn: no font" in said
     assert [path.name for path in (tmp_path / "run" / "pictures").iterdir()] == ["rates.png"]
     assert "pictures" not in read_record(tmp_path / "run")
 

@@ -46,7 +46,7 @@ READ: Mapping[str, Any] = {  # parameters that are translated, with their defaul
 }
 _CODE = "it is code, which no preset holds; callbacks are given to zoo.finetune"
 _FOLDER = "the files in a run's folder have fixed names"
-_LOGGER = "there are no loggers: a run's folder holds metrics, rates and pictures"
+_LOGGER = "there are no loggers: a run's folder holds metrics, rates and images"
 _METRICS = "a run reports loss, top-1, top-5, and scores per class"
 _PRECISE = "norm statistics are not estimated again"
 _RESUME = "an interrupted run goes on with zoo finetune --resume RUN"

@@ -1,4 +1,4 @@
-"""A frozen trunk as an inference engine: a copy for use, fused, channels last, in the type that the device is fast in.
+"""A frozen backbone as an inference engine: a fused copy, channels last, in the type that the device is fast in.
 
 The stored model keeps its form of training and stays as it is. What the engine gives are ordinary tensors, on which a
 head can be trained.
@@ -36,7 +36,7 @@ _OF_EVERY_MODULE = frozenset(vars(nn.Module())) | {"_compiled_call_impl"}
 def choose_dtype(
     setting: str, precision: str, device_type: str, *, has_bf16: Callable[[], bool] | None = None
 ) -> torch.dtype:
-    """Choose the type that a frozen trunk computes in.
+    """Choose the type that a frozen backbone computes in.
 
     Args:
         setting: `no` (float32), `bf16`, `fp16`, or `auto`: bf16 on a GPU that has it, else what `precision` says.
@@ -53,24 +53,27 @@ def choose_dtype(
     if setting == "auto":
         setting = "bf16" if device_type == "cuda" and (has_bf16 or _gpu_has_bf16)() else precision
     if setting == "fp16" and device_type == "cpu":
-        raise InputError("precision 'fp16' does not work for a trunk on the CPU: it needs a GPU. Try 'no' or 'bf16'.")
+        raise InputError(
+            "precision 'fp16' does not work for a backbone on the CPU: it needs a GPU. Try 'no' or 'bf16'."
+        )
     return DTYPES[setting]
 
 
-class TrunkEngine:
-    """Computes what the trunk of a model gives, faster than the model itself does.
+class BackboneEngine:
+    """Computes what the backbone of a model gives, faster than the model itself does.
 
     Args:
         model: Has `trunk`, which turns images into one tensor or a tuple of two or more, `head` and `head_prefixes`.
         device: Where it runs.
         dtype: What it computes in: float32, bfloat16 or float16.
-        fuse: Whether batch norms are folded. Without that, float32 on the CPU gives bit by bit what the model's trunk
+        fuse: Whether batch norms are folded. Without that, float32 on the CPU gives bit by bit what the model's
+        backbone
             gives in eval mode for the same images, channels last.
         compile: Whether `torch.compile` is tried, for the shape of the first batch; other shapes run as without.
-        say: Told once if nothing can be compiled.
+        log: Told once if nothing can be compiled.
 
     Raises:
-        InputError: The model has no trunk.
+        InputError: The model has no backbone.
     """
 
     def __init__(
@@ -81,14 +84,14 @@ class TrunkEngine:
         dtype: torch.dtype = torch.float32,
         fuse: bool = True,
         compile: bool = False,
-        say: Callable[[str], None] | None = None,
+        log: Callable[[str], None] | None = None,
     ) -> None:
         self._method = cut(model).backbone
         self.device, self.dtype = torch.device(device), dtype
-        self._model, self._fuse, self._say = model, fuse, say or _say_nothing
+        self._model, self._fuse, self._say = model, fuse, log or _say_nothing
         with torch.inference_mode(False):  # the copy may outlive a prediction
-            self._trunk, self.folded_norms = _deploy(model, fuse, self._method)
-            _cast(self._trunk.to(self.device), dtype, channels_last=fuse)
+            self._backbone, self.folded_norms = _deploy(model, fuse, self._method)
+            _cast(self._backbone.to(self.device), dtype, channels_last=fuse)
         self._compiled: Callable[[Tensor], Any] | None = None
         self._compiled_shape: torch.Size | None = None
         if compile:
@@ -101,11 +104,11 @@ class TrunkEngine:
             images: `(B, 3, H, W)`, normalised, of any floating type, on any device.
 
         Returns:
-            What the trunk gives, as a tuple of ordinary tensors without gradient, in `dtype`, on `device`: one of
+            What the backbone gives, as a tuple of ordinary tensors without gradient, in `dtype`, on `device`: one of
             `(B, D)` for a classifier, the maps `(B, C, H', W')`, channels last, for a detector.
 
         Raises:
-            InputError: The images are of integers, or the trunk gives something else.
+            InputError: The images are of integers, or the backbone gives something else.
         """
         if not images.is_floating_point():
             raise InputError(f"images are of {images.dtype}; expected normalised floating-point numbers.")
@@ -127,8 +130,8 @@ class TrunkEngine:
         return next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
 
     def digest(self) -> str:
-        """Return the SHA-256 of the stored model's trunk as it is now; see `digest_trunk`."""
-        return digest_trunk(self._model)
+        """Return the SHA-256 of the stored model's backbone as it is now; see `digest_backbone`."""
+        return digest_backbone(self._model)
 
     def describe(self) -> dict[str, Any]:
         """Return how the features are computed, as plain values."""
@@ -144,20 +147,20 @@ class TrunkEngine:
 
     def _run(self, images: Tensor) -> Any:
         if self._compiled is None or self._compiled_shape not in (None, images.shape):
-            return self._run_trunk(images)
+            return self._run_backbone(images)
         self._compiled_shape = images.shape
         try:
             return self._compiled(images)
         except torch._dynamo.exc.TorchDynamoException as error:
-            self._give_up(error)  # before the trunk ran
-            return self._run_trunk(images)
+            self._give_up(error)  # before the backbone ran
+            return self._run_backbone(images)
 
-    def _run_trunk(self, images: Tensor) -> Any:
-        return getattr(self._trunk, self._method)(images)
+    def _run_backbone(self, images: Tensor) -> Any:
+        return getattr(self._backbone, self._method)(images)
 
     def _compile(self) -> None:
         try:
-            self._compiled = torch.compile(self._run_trunk, dynamic=False)
+            self._compiled = torch.compile(self._run_backbone, dynamic=False)
         except RuntimeError as error:  # this version of Python, for example
             self._give_up(error)
 
@@ -165,11 +168,11 @@ class TrunkEngine:
         self._compiled = None
         error = getattr(error, "inner_exception", None) or error.__cause__ or error
         first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
-        self._say(f"the trunk runs uncompiled, with the same result: {type(error).__name__}: {first}")
+        self._say(f"the backbone runs uncompiled, with the same result: {type(error).__name__}: {first}")
 
 
-def digest_trunk(model: Any) -> str:
-    """Return the SHA-256 of a model's trunk: its structure, its code, and all its parameters and buffers.
+def digest_backbone(model: Any) -> str:
+    """Return the SHA-256 of a model's backbone: its structure, its code, and all its parameters and buffers.
 
     The head does not count, nor do devices, memory formats and modes. Of the structure, the names, the classes and the
     settings of all modules count, and the model's name and options; of the code, what is not of a library whose
@@ -184,7 +187,7 @@ def digest_trunk(model: Any) -> str:
     digest = hashlib.sha256()
     config, inner = known_config(model), _inner(model)
     options = {name: value for name, value in (config.get("options") or {}).items() if name not in NO_SETTINGS}
-    modules = list(_trunk_modules(model))
+    modules = list(_backbone_modules(model))
     code = CodeDigest({id(module): name for name, module in modules} | {id(inner): "the network"})
     whole = [config.get("model"), options, *(_describe(one, code, type(one).__name__) for one in (model, inner))]
     digest.update(json.dumps(whole, default=repr, sort_keys=True).encode())
@@ -199,16 +202,16 @@ def digest_trunk(model: Any) -> str:
 
 
 def find_patch(model: Any) -> str | None:
-    """Return what was put onto a model from outside, so that its trunk has to run as it is; None: nothing.
+    """Return what was put onto a model from outside, so that its backbone has to run as it is; None: nothing.
 
-    A copy of the trunk would miss a hook that counts, and a function that was put in the place of `forward` mostly
+    A copy of the backbone would miss a hook that counts, and a function that was put in the place of `forward` mostly
     calls the original's.
     """
     if torch.nn.modules.module._global_forward_hooks or torch.nn.modules.module._global_forward_pre_hooks:
         return "all modules have a forward hook (register_module_forward_hook)"
     inner = _inner(model)
-    for name, module in [*_trunk_modules(model), ("", inner)]:
-        where = f"{name!r} in the trunk" if name else type(module).__name__
+    for name, module in [*_backbone_modules(model), ("", inner)]:
+        where = f"{name!r} in the backbone" if name else type(module).__name__
         if module._forward_hooks or module._forward_pre_hooks:
             return f"{where} has a forward hook"
         for own, value in vars(module).items():
@@ -229,7 +232,7 @@ def _inner(model: Any) -> Any:
 
 
 def _deploy(model: Any, fuse: bool, method: str) -> tuple[Any, int]:
-    """Return a copy of a model for use, without its head, and how many norms of the trunk were folded."""
+    """Return a copy of a model for use, without its head, and how many norms of the backbone were folded."""
     with torch.inference_mode(False):  # the copy may outlive a prediction
         if fuse and ask(model, "fuse"):
             twin = model.fuse()
@@ -242,9 +245,9 @@ def _deploy(model: Any, fuse: bool, method: str) -> tuple[Any, int]:
 
 
 def _drop_head(model: nn.Module) -> None:
-    """Put `Identity` in the places of the head's modules; the trunk does not call them."""
+    """Put `Identity` in the places of the head's modules; the backbone does not call them."""
     starts = head_prefixes(model)
-    for name, module in list(_trunk_modules(model)):
+    for name, module in list(_backbone_modules(model)):
         for own, child in module._modules.items():
             if child is not None and _is_head(_join(name, own), child, starts):
                 module._modules[own] = nn.Identity().eval()
@@ -260,10 +263,10 @@ def _cast(model: nn.Module, dtype: torch.dtype, *, channels_last: bool) -> None:
 
 
 def _count_norms(model: nn.Module) -> int:
-    return sum(isinstance(module, _BatchNorm) for _, module in _trunk_modules(model))
+    return sum(isinstance(module, _BatchNorm) for _, module in _backbone_modules(model))
 
 
-def _trunk_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _backbone_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield all modules with their names, parents first, but those of the head."""
     starts, waiting = head_prefixes(model), [("", model)]
     while waiting:
@@ -283,13 +286,14 @@ def _join(name: str, own: str) -> str:
 
 
 def _flatten(features: Any) -> Parts:
-    """Return the tensors that a trunk gave."""
+    """Return the tensors that a backbone gave."""
     if isinstance(features, Tensor):
         return (features,)
     if isinstance(features, tuple) and len(features) > 1 and all(isinstance(part, Tensor) for part in features):
         return features
     raise InputError(
-        f"the trunk gives a {type(features).__name__}; expected one tensor, or a tuple of two or more tensors. Change "
+        f"the backbone gives a {type(features).__name__}; expected one tensor, or a tuple of two or more tensors. "
+        f"Change "
         "what trunk() returns and head() takes."
     )
 

@@ -15,7 +15,7 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from zoo.data import digest_images
-from zoo.engine.frozen.backbone import TrunkEngine
+from zoo.engine.frozen.backbone import BackboneEngine
 from zoo.engine.frozen.code_digest import UnreadableCodeError
 from zoo.engine.frozen.compute import FeaturePass, Split
 from zoo.engine.frozen.keys import (
@@ -52,7 +52,7 @@ class Kept:
 
 
 def keep_features(
-    engine: TrunkEngine,
+    engine: BackboneEngine,
     splits: Sequence[Split],
     options: EngineOptions,
     accelerator: Accelerator,
@@ -65,7 +65,7 @@ def keep_features(
     """Choose where features are kept, compute those that are not there yet, and open them.
 
     Args:
-        engine: The frozen trunk.
+        engine: The frozen backbone.
         splits: Training images, then those to score if there are any.
         options: Say where, in which numbers, how many images at a time, and how often they are scored.
         accelerator: Device and processes.
@@ -98,7 +98,7 @@ def keep_features(
     kept.facts = _facts(kept, run, splits, plan, numbers)
     if accelerator.is_main_process and plan.shards:
         _note(kept, run, splits, plan, name)
-    show.say(_tell(kept, run, passes))
+    show.log(_tell(kept, run, passes))
     return kept
 
 
@@ -107,19 +107,19 @@ def _compute(
 ) -> list[KeptFeatures]:
     """Compute the features that are not there yet where the plan says; none are kept where it says `off`."""
     if plan.choice.where == "off":
-        show.say(f"features are not kept: {plan.choice.why}")
+        show.log(f"features are not kept: {plan.choice.why}")
         return []
     if not plan.found:
-        show.say(f"features of the frozen trunk are kept: {plan.choice.why}")
+        show.log(f"features of the frozen backbone are kept: {plan.choice.why}")
     for shards in plan.shards:
         if run.accelerator.is_main_process and (damaged := shards.damaged()):
-            show.say(
+            show.log(
                 f"{len(damaged):,} of {len(shards):,} files of kept features in {shards.folder} are damaged, or of "
                 "another version: they are computed anew"
             )
     total = sum(split.samples for split in splits)
     run.start()
-    with nullcontext(_ignore) if plan.found else show.counting("features of the frozen trunk", total) as count:
+    with nullcontext(_ignore) if plan.found else show.counting("features of the frozen backbone", total) as count:
         run.advance = lambda done: count(done, total)
         if plan.choice.where == "memory":
             return [run.into_memory(split, numbers.dtype) for split in splits]
@@ -217,7 +217,7 @@ def _shards(keys: Sequence[str], splits: Sequence[Split], numbers: _Numbers) -> 
     ]
 
 
-def _key(engine: TrunkEngine, split: Split, numbers: _Numbers) -> str:
+def _key(engine: BackboneEngine, split: Split, numbers: _Numbers) -> str:
     """Return what decides every number that is kept, as one digest."""
     return make_key(
         {

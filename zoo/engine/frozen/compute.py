@@ -1,4 +1,4 @@
-"""The pass of a frozen trunk over all images: what it makes of them, put into memory or into files."""
+"""The pass of a frozen backbone over all images: what it makes of them, put into memory or into files."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +10,7 @@ from accelerate.utils import gather_object, send_to_device
 from torch import Tensor
 
 from zoo.data import Feed, load_places
-from zoo.engine.frozen.backbone import TrunkEngine
+from zoo.engine.frozen.backbone import BackboneEngine
 from zoo.engine.frozen.shards import FeatureShards, KeptFeatures, fit_dtype
 from zoo.engine.memory import measure_free_memory
 from zoo.errors import InputError, StorageError
@@ -39,10 +39,10 @@ class Split(NamedTuple):
 
 
 class FeaturePass:
-    """Runs a frozen trunk over images.
+    """Runs a frozen backbone over images.
 
     Args:
-        engine: The trunk.
+        engine: The backbone.
         accelerator: Device and processes.
         batch_size: Images at a time.
         num_workers: Processes that load images.
@@ -53,7 +53,7 @@ class FeaturePass:
         seconds: What that took.
     """
 
-    def __init__(self, engine: TrunkEngine, accelerator: Accelerator, *, batch_size: int, num_workers: int) -> None:
+    def __init__(self, engine: BackboneEngine, accelerator: Accelerator, *, batch_size: int, num_workers: int) -> None:
         self.engine, self.accelerator = engine, accelerator
         self.batch_size, self.num_workers = batch_size, num_workers
         self.advance: Advance = lambda done: None

@@ -1,4 +1,4 @@
-"""Frozen means free: what a trunk that does not learn makes of the images is computed once and kept.
+"""Frozen means free: what a backbone that does not learn makes of the images is computed once and kept.
 
 Here is decided whether that pays, and where they are kept; batches of what is kept come in the order that the images
 themselves would have.
@@ -14,14 +14,14 @@ from torch.utils.data import Dataset
 
 from zoo._model import cut, find_parts, head_prefixes
 from zoo.data import Feed
-from zoo.engine.frozen.backbone import TrunkEngine, find_patch
+from zoo.engine.frozen.backbone import BackboneEngine, find_patch
 from zoo.engine.frozen.shards import KeptFeatures, send
 from zoo.errors import InputError
 from zoo.rates import Plan
 
 Where: TypeAlias = Literal["off", "memory", "disk"]
 
-WORTH = 0.9  # of the images through the trunk: with more left of them it is not worth the trouble
+WORTH = 0.9  # of the images through the backbone: with more left of them it is not worth the trouble
 MEMORY_SHARE = 0.25  # of what the machine has free
 SMALL_SHARE = 0.1  # of the free disk: less is kept there, so that the next run starts at once
 DISK_SHARE = 0.5  # of the free disk: more is never taken by itself
@@ -36,7 +36,7 @@ class HeadOnly(nn.Module):
         engine: Turns images into features; None: the network is called with features.
     """
 
-    def __init__(self, model: Any, engine: TrunkEngine | None = None) -> None:
+    def __init__(self, model: Any, engine: BackboneEngine | None = None) -> None:
         super().__init__()
         self.model, self.engine, self.method = model, engine, cut(model).head
 
@@ -74,18 +74,18 @@ def as_they_are(batch: Any) -> Any:
     return batch
 
 
-def why_not_frozen(model: nn.Module, plan: Plan) -> str | None:
-    """Return why a model's trunk cannot run by itself under a plan; None if it is frozen, and as it was made."""
+def backbone_trains_reason(model: nn.Module, plan: Plan) -> str | None:
+    """Return why a model's backbone cannot run by itself under a plan; None if it is frozen, and as it was made."""
     if find_parts(model) is None:
-        return "the model has no trunk and head"
+        return "the model has no backbone and head"
     prefixes = head_prefixes(model)
     learning = [name for group in plan.trained for name in group.names if not name.startswith(prefixes)]
-    return f"the trunk learns ({learning[0]})" if learning else find_patch(model)
+    return f"the backbone learns ({learning[0]})" if learning else find_patch(model)
 
 
 @dataclass(frozen=True)
 class Passes:
-    """How often the trunk of a run looks at an image.
+    """How often the backbone of a run looks at an image.
 
     Attributes:
         epochs: Of training.
@@ -103,12 +103,12 @@ class Passes:
 
     @property
     def without(self) -> int:
-        """Images through the trunk if nothing is kept."""
+        """Images through the backbone if nothing is kept."""
         return self.epochs * self.train + self.evaluations * self.val
 
     @property
     def once(self) -> int:
-        """Images through the trunk if features are kept."""
+        """Images through the backbone if features are kept."""
         return min(self.views, self.epochs) * self.train + self.val
 
 
@@ -134,7 +134,7 @@ def choose_cache(
 
     Args:
         wish: `auto`, `memory` or `disk`.
-        passes: How often the trunk runs.
+        passes: How often the backbone runs.
         sample_bytes: Bytes of the features of one image.
         processes: That train together; only files are shared by them.
         free_memory: Bytes.
@@ -146,7 +146,7 @@ def choose_cache(
         InputError: What is wished for is not possible.
     """
     needed = passes.once * sample_bytes
-    size, saving = format_bytes(needed), f"{passes.once:,} images through the trunk instead of {passes.without:,}"
+    size, saving = format_bytes(needed), f"{passes.once:,} images through the backbone instead of {passes.without:,}"
     if wish == "memory" and processes > 1:
         raise InputError("cache='memory' is for one process, and several train. Use cache='disk', which they share.")
     if wish == "memory":
@@ -167,7 +167,7 @@ def choose_cache(
             )
         return Choice("disk", f"{saving}; {size} on disk")
     if passes.once > WORTH * passes.without:
-        return Choice("off", "they would save less than a tenth of the images through the trunk")
+        return Choice("off", "they would save less than a tenth of the images through the backbone")
     on_disk = 0.0 if no_disk else free_disk
     if needed <= SMALL_SHARE * on_disk:
         return Choice("disk", f"{saving}; {size} of {format_bytes(free_disk)} free on disk")

@@ -1,8 +1,8 @@
-"""In which numbers a frozen trunk runs on a CPU: bfloat16 where it was measured to be faster and to change little.
+"""In which numbers a frozen backbone runs on a CPU: bfloat16 where it was measured to be faster and to change little.
 
 Some processors compute bfloat16 several times as fast as float32 and others much slower; some networks hardly notice
 its 8 bits, and the features of others change by a fifth (MobileNetV2, which then loses a point of top-1). So both are
-tried, where a run is long enough for it to matter; a second run of the same trunk does not try again.
+tried, where a run is long enough for it to matter; a second run of the same backbone does not try again.
 """
 
 import os
@@ -15,27 +15,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.engine.frozen.backbone import TrunkEngine
+from zoo.engine.frozen.backbone import BackboneEngine
 from zoo.engine.frozen.keys import find_versions, make_key
 from zoo.files import cache_folder, read_note, write_note
 
 MOST_CHANGE = 0.01  # of the features' norm
 LEAST_GAIN = 1.25  # times as fast: less is not worth other numbers
-LEAST_IMAGES = 500  # that a run shows to the trunk: with fewer there is little to gain
+LEAST_IMAGES = 500  # that a run shows to the backbone: with fewer there is little to gain
 LEAST_SECONDS = 3.0  # that they take in float32: likewise
 TRIALS = 2
 
 
 def choose_engine(
-    make: Callable[[torch.dtype], TrunkEngine], images: Tensor, count: int, say: Callable[[str], None]
-) -> TrunkEngine:
-    """Return the engine of a trunk in float32, or in bfloat16 if that is clearly faster here and nearly the same.
+    make: Callable[[torch.dtype], BackboneEngine], images: Tensor, count: int, log: Callable[[str], None]
+) -> BackboneEngine:
+    """Return the engine of a backbone in float32, or in bfloat16 if that is clearly faster here and nearly the same.
 
     Args:
         make: Makes an engine for numbers of a type.
         images: `(B, 3, H, W)`, as the network takes them, to try it with.
-        count: Images that the run shows to the trunk.
-        say: Told if it is bfloat16.
+        count: Images that the run shows to the backbone.
+        log: Told if it is bfloat16.
     """
     exact = make(torch.float32)
     if count < LEAST_IMAGES:
@@ -55,7 +55,10 @@ def choose_engine(
         write_note(note, {"gain": round(gain, 3)})
     if gain < LEAST_GAIN:
         return exact
-    say(f"the frozen trunk runs in bfloat16, {gain:.1f} times as fast as float32 here (trunk_precision=no: float32)")
+    log(
+        f"the frozen backbone runs in bfloat16, {gain:.1f} times as fast as float32 here (backbone_precision=no: "
+        f"float32)"
+    )
     return make(torch.bfloat16)
 
 
@@ -64,13 +67,13 @@ def _change(parts: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     return max(float((part - exact).norm() / exact.norm()) for part, exact in zip(parts, expected, strict=True))
 
 
-def _time(engine: TrunkEngine, images: Tensor) -> float:
+def _time(engine: BackboneEngine, images: Tensor) -> float:
     began = time.perf_counter()
     engine(images)
     return time.perf_counter() - began
 
 
-def _key(engine: TrunkEngine, images: Tensor) -> str:
+def _key(engine: BackboneEngine, images: Tensor) -> str:
     facts: dict[str, Any] = {
         "trunk": engine.digest(),
         "engine": engine.describe(),

@@ -1,4 +1,4 @@
-"""Features of a frozen trunk, kept: on disk in shards that are mapped into memory, or in memory.
+"""Features of a frozen backbone, kept: on disk in shards that are mapped into memory, or in memory.
 
 A sample has one or more parts of fixed shape, such as one vector or three maps, and any number of rows, such as its
 class or its boxes. A shard is a safetensors file of consecutive samples. It has its final name only when all of it is

@@ -3,7 +3,7 @@
 Code: transformers (huggingface/transformers, Apache-2.0), an optional extra; numbers of the sizes as in its conversion
 script (`convert_d_fine_original_pytorch_checkpoint_to_hf.py`, commit 1e98d00). Paper: arXiv 2410.13842; original:
 Peterande/D-FINE (Apache-2.0). The weights of S, M and X saw Objects365 before COCO. mAP is the authors', COCO 2017 val,
-640 px, pictures stretched, values 0 to 1. The norms of the backbone are frozen in all sizes; the authors train them in
+640 px, images stretched, values 0 to 1. The norms of the backbone are frozen in all sizes; the authors train them in
 the small ones.
 """
 

@@ -3,7 +3,7 @@
 Code: transformers (huggingface/transformers, Apache-2.0), an optional extra. Paper: arXiv 2511.09554; original:
 roboflow/rf-detr (Apache-2.0), whose `config.py` (commit 8d5d163) the numbers of the sizes are of: nano to large, the
 large one that of 2026. Its larger sizes are not free and are not here. mAP is the authors', COCO 2017 val, at the size
-of each, pictures stretched, ImageNet's mean and deviation. Both sides of the input are multiples of 32 px (patches of
+of each, images stretched, ImageNet's mean and deviation. Both sides of the input are multiples of 32 px (patches of
 16 in windows of 2).
 
 Its weights have a class for each of the category numbers 0 to 90 of COCO; the 80 in use are kept.

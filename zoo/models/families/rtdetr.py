@@ -2,7 +2,7 @@
 
 Code: transformers (huggingface/transformers, Apache-2.0), an optional extra; numbers of the sizes as in its conversion
 script (`convert_rt_detr_v2_weights_to_hf.py`, commit 03bb2cc). Paper: arXiv 2407.17140; original: lyuwenyu/RT-DETR
-(Apache-2.0). mAP is the authors', COCO 2017 val, 640 px, pictures stretched, values 0 to 1. The norms of the backbone
+(Apache-2.0). mAP is the authors', COCO 2017 val, 640 px, images stretched, values 0 to 1. The norms of the backbone
 are frozen in all sizes; the authors train them in R18.
 """
 

@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from zoo.data import (
+    Check,
     FileReader,
     Images,
     Problem,
     Split,
-    Survey,
     UserLoader,
     check_classes,
     check_first_batch,
     check_length,
+    check_splits,
     check_val_fraction,
     choose_split,
     count_classes,
@@ -34,7 +35,6 @@ from zoo.data import (
     scan_folder,
     split_of_dataset,
     split_of_files,
-    survey_splits,
 )
 from zoo.errors import DataError
 from zoo.files import to_path
@@ -157,11 +157,11 @@ def open_data(
     where, splits = _find_splits(source, only)
     if only and evaluation:
         splits, numbering = _keep_one(splits, only, numbering)
-    surveys = survey_splits(splits, check=check, on_progress=on_progress)
-    skipped = tuple(problem for survey in surveys.values() for problem in survey.problems)
+    checks = check_splits(splits, check=check, on_progress=on_progress)
+    skipped = tuple(problem for check in checks.values() for problem in check.problems)
     if skipped and not skip_bad:
-        raise DataError(_list_problems(splits, surveys))
-    names, images, named = _number_splits(splits, surveys, numbering)
+        raise DataError(_list_problems(splits, checks))
+    names, images, named = _number_splits(splits, checks, numbering)
     options: dict[str, Any] = {"skip_bad": skip_bad} | numbering.options(names)
     if not evaluation:
         _check_every_class(splits, images, names)
@@ -169,7 +169,7 @@ def open_data(
         options |= chosen
     if not images:
         raise DataError(f"{where} has no image that can be used. Expected one at least.")
-    remarks = tuple(remark for survey in surveys.values() for remark in survey.remarks)
+    remarks = tuple(remark for check in checks.values() for remark in check.remarks)
     parts = (images.get("train"), images.get("val") or images.get("test") or images.get("all"), images.get("test"))
     return Data(*parts, names, where, skipped, named=named, options=options, remarks=remarks)
 
@@ -243,12 +243,12 @@ def _keep_one(splits: dict[str, Split], only: str, numbering: _Numbering) -> tup
     return {wanted: splits[wanted]}, numbering
 
 
-def _list_problems(splits: Mapping[str, Split], surveys: Mapping[str, Survey]) -> str:
-    for name, survey in surveys.items():
-        if not survey.good and not isinstance(splits[name].reader, FileReader):  # the data set as a whole is wrong
-            first = survey.problems[0]
+def _list_problems(splits: Mapping[str, Split], checks: Mapping[str, Check]) -> str:
+    for name, check in checks.items():
+        if not check.good and not isinstance(splits[name].reader, FileReader):  # the data set as a whole is wrong
+            first = check.problems[0]
             return f"no sample of {splits[name].name} can be used. The first one, {first.name}: {first.reason}."
-    problems = [problem for survey in surveys.values() for problem in survey.problems]
+    problems = [problem for check in checks.values() for problem in check.problems]
     total = sum(len(split.names) for split in splits.values())
     lines = [f"{len(problems):,} of {total:,} images cannot be used:"]
     lines += [f"  {problem.name}: {problem.reason}" for problem in problems[:MOST_LISTED]]
@@ -259,18 +259,18 @@ def _list_problems(splits: Mapping[str, Split], surveys: Mapping[str, Survey]) -
 
 
 def _number_splits(
-    splits: Mapping[str, Split], surveys: Mapping[str, Survey], numbering: _Numbering
+    splits: Mapping[str, Split], checks: Mapping[str, Check], numbering: _Numbering
 ) -> tuple[tuple[str, ...], dict[str, Images], bool]:
     """Return the classes, every split that has images, numbered by them, and whether the classes have names."""
     base = next(name for name in ("train", "all", "val", "test") if name in splits)
-    first, labels = splits[base], surveys[base].labels
+    first, labels = splits[base], checks[base].labels
     classes, origin = numbering.given, numbering.origin
     if classes is None:
         own, origin = derive_classes(labels, first.classes, first.name, numbering.like), first.name
         classes = order_names(own, numbering.like)
     are_names = first.classes is not None or not all(isinstance(label, int) for label in labels)
     images = {
-        name: number_images(split, surveys[name], classes, origin, by_name=not numbering.are_places)
+        name: number_images(split, checks[name], classes, origin, by_name=not numbering.are_places)
         for name, split in splits.items()
     }
     return classes, {name: part for name, part in images.items() if len(part)}, are_names or numbering.are_places

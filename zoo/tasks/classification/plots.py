@@ -1,4 +1,4 @@
-"""Pictures of a run: curves, learning rates, confusion matrix, mistakes; plain values in, one PNG out."""
+"""Plots of a run: curves, learning rates, confusion matrix, mistakes; plain values in, one PNG out."""
 
 import os
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ from zoo._figures import (
     SHADES,
     VERMILION,
     entitle,
+    log,
     look,
     make_figure,
     measure,
     place,
     save,
-    say,
     shorten,
 )
 from zoo.errors import InputError
@@ -193,7 +193,7 @@ def _draw_mistakes(mistakes: Sequence[Mistake]) -> Figure:
     of = f" of {len(mistakes):,}" if len(mistakes) > len(worst) else ""
     entitle(figure, f"Most confident mistakes: {len(worst)}{of}" if worst else "Most confident mistakes")
     if not worst:
-        return say(figure, "no mistakes")
+        return log(figure, "no mistakes")
     sheet = place(figure, 0, 0, width, height)
     sheet.set_axis_off()
     sheet.set(xlim=(0, width), ylim=(0, height), autoscale_on=False)

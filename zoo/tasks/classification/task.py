@@ -62,12 +62,12 @@ class Classification:
         """Open what `zoo.tasks.classification.data.open_data` opens."""
         return open_data(source, **options)
 
-    def tell(self, data: Data, show: Progress) -> None:
+    def report(self, data: Data, show: Progress) -> None:
         """Say which images are odd."""
         if data.remarks:
             first = data.remarks[0]
             some = f"{len(data.remarks):,} image{'s are' if len(data.remarks) > 1 else ' is'}"
-            show.say(f"warning: {some} almost black. {first.name}: {first.reason}")
+            show.log(f"warning: {some} almost black. {first.name}: {first.reason}")
 
     def check_options(self, options: Any, model: Any = None) -> None:
         """Accept any: what contradicts itself here is found when it is used."""
@@ -107,7 +107,9 @@ class Classification:
     def make_worst_batch(self, model: Any, data: Data, options: Any, count: int) -> tuple[Tensor, Tensor]:
         """Return black images and their classes."""
         if data.loaders:
-            raise InputError("chunk_size='auto' needs images, and the data are loaders. Give chunk_size a number.")
+            raise InputError(
+                "micro_batch_size='auto' needs images, and the data are loaders. Give micro_batch_size a number."
+            )
         side = get_fact(model, "preprocess").image_size
         return lay_channels_last(torch.zeros(count, 3, side, side)), torch.zeros(count, dtype=torch.int64)
 

@@ -1,4 +1,4 @@
-"""Boxes as they were written down: what the readers of all formats give, before anything is held against a picture."""
+"""Boxes as they were written down: what the readers of all formats give, before anything is held against an image."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ Key: TypeAlias = int | str  # what an annotation calls a class: a name, an index
 Floats: TypeAlias = NDArray[np.float64]
 
 
-class PictureReader(Protocol):
-    """Gives pictures by position."""
+class ImageReader(Protocol):
+    """Gives images by position."""
 
     def __call__(self, position: int, /) -> Any:
         """Return what `zoo.data.decode.read_image` takes."""
@@ -48,19 +48,19 @@ class Finding:
 
 @dataclass(frozen=True)
 class Annotated:
-    """One picture and its boxes, as they were written down.
+    """One image and its boxes, as they were written down.
 
     Attributes:
-        name: The picture's path below the data's folder, or its place, like `train[7]`.
-        boxes: `(N, 4)` x1, y1, x2, y2 in pixels of the picture, from 0 at its left upper corner; or shares of its
+        name: The image's path below the data's folder, or its place, like `train[7]`.
+        boxes: `(N, 4)` x1, y1, x2, y2 in pixels of the image, from 0 at its left upper corner; or shares of its
             sides if `is_relative`. They may be wrong in every way but are finite.
         keys: The class of each.
         lines: The line in `file` at which each stands; None where there are no lines.
         crowd: `(N,)` bool: boxes around many things at once, which are neither trained on nor scored.
         file: Where the boxes are written, below the data's folder; empty if in no file.
         size: Height and width that the annotation states; None if it does not.
-        is_relative: Whether boxes are shares of the picture's sides.
-        lost: How many annotations of the picture could not be read, each told as an error. Such a picture is neither
+        is_relative: Whether boxes are shares of the image's sides.
+        lost: How many annotations of the image could not be read, each told as an error. Such an image is neither
             trained on nor scored: what is marked in it would count as background.
         ids: What the file calls each box, where its line does not tell it; empty if nothing does.
     """
@@ -79,17 +79,17 @@ class Annotated:
 
 @dataclass(frozen=True)
 class BoxSplit:
-    """The pictures of one split.
+    """The images of one split.
 
     Attributes:
         name: `train`, `val`, `test`, or `all` where there are no splits.
-        reader: Gives the pictures.
+        reader: Gives the images.
         images: What is written of each, in the order of the reader's positions.
-        in_threads: Whether pictures are files or bytes that may be decoded in several threads.
+        in_threads: Whether images are files or bytes that may be decoded in several threads.
     """
 
     name: str
-    reader: PictureReader
+    reader: ImageReader
     images: tuple[Annotated, ...]
     in_threads: bool = False
 

@@ -1,7 +1,7 @@
-"""Random changes of pictures with boxes: how one or several of them come onto the canvas of a detector.
+"""Random changes of images with boxes: how one or several of them come onto the canvas of a detector.
 
-Windows, mirroring and colours are those of torchvision's transforms v2. What moves or scales a picture becomes one
-placement, so that only pixels that are seen are resized, and only once, however large the picture is.
+Windows, mirroring and colours are those of torchvision's transforms v2. What moves or scales an image becomes one
+placement, so that only pixels that are seen are resized, and only once, however large the image is.
 """
 
 import math
@@ -15,18 +15,18 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import box_convert, clip_boxes_to_image
 
-from zoo.data import Bytes, Letterbox, Placement, fit_picture
+from zoo.data import Bytes, Letterbox, Placement, fit_image
 from zoo.errors import InputError
 
 Sample: TypeAlias = tuple[Tensor, Tensor]  # (3, H, W) uint8; (n, 5) float32 class, centre x, centre y, width, height
 
 MOST_JITTER = 0.9
-ZOOM_OUT = (1.0, 4.0)  # how many times a picture is made smaller; SSD, Liu et al. 2016, arXiv 1512.02325
-MOSAIC_CENTRE = (0.3, 0.7)  # where four pictures meet, as a share of the canvas
-MIXUP_SHARE = (0.4, 0.6)  # of the first picture; near a half, because both's boxes count alike
+ZOOM_OUT = (1.0, 4.0)  # how many times an image is made smaller; SSD, Liu et al. 2016, arXiv 1512.02325
+MOSAIC_CENTRE = (0.3, 0.7)  # where four images meet, as a share of the canvas
+MIXUP_SHARE = (0.4, 0.6)  # of the first image; near a half, because both's boxes count alike
 LEAST_SHARE = 0.1  # of a box's area: a box of which less is left is no longer learnt
 LEAST_SIDE = 2  # pixels of the canvas: the same
-LEAST_TO_CROP = 8  # pixels: torchvision divides by zero in pictures whose window would have no pixel
+LEAST_TO_CROP = 8  # pixels: torchvision divides by zero in images whose window would have no pixel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +34,14 @@ class BoxAugment:
     """Which random changes, and how often or how strong; the defaults are none.
 
     Attributes:
-        flip: Probability that a picture is mirrored left to right.
+        flip: Probability that an image is mirrored left to right.
         photometric: Probability that its colours change: brightness, contrast, saturation and hue, each every other
             time. Colours are not swapped, because they often tell classes apart.
         zoom_out: Probability that it is made up to four times smaller, anywhere on the canvas.
         iou_crop: Probability that only a window is taken, chosen by how much of one box at least it shows.
-        scale_jitter: 0 to 0.9: the picture is scaled by a factor from 1 / (1 + scale_jitter) to 1 + scale_jitter, and
+        scale_jitter: 0 to 0.9: the image is scaled by a factor from 1 / (1 + scale_jitter) to 1 + scale_jitter, and
             placed, or cropped, at random.
-        mosaic: Probability that a canvas is made of four pictures, which are mirrored, coloured and scaled each on its
+        mosaic: Probability that a canvas is made of four images, which are mirrored, coloured and scaled each on its
             own; `zoom_out` and `iou_crop` leave them alone.
         mixup: Probability that a canvas is blended with another one; the boxes of both count.
     """
@@ -66,16 +66,16 @@ class BoxAugment:
         return not any(getattr(self, field.name) for field in fields(self))
 
     def without_mixing(self) -> Self:
-        """Return the same without what mixes pictures: the last epochs often go without."""
+        """Return the same without what mixes images: the last epochs often go without."""
         return replace(self, mosaic=0.0, mixup=0.0)
 
 
 class Boxed(NamedTuple):
-    """A picture and its boxes.
+    """An image and its boxes.
 
     Attributes:
         pixels: `(H, W, 3)` uint8 RGB.
-        xyxy: `(n, 4)` float32, in pixels of the picture.
+        xyxy: `(n, 4)` float32, in pixels of the image.
         labels: `(n,)` int64.
     """
 
@@ -85,25 +85,25 @@ class Boxed(NamedTuple):
 
 
 def fit_boxed(boxed: Boxed, letterbox: Letterbox) -> Sample:
-    """Put a picture and its boxes onto the canvas just as for a prediction, without any random change."""
-    canvas, place = fit_picture(boxed.pixels, letterbox)
+    """Put an image and its boxes onto the canvas just as for a prediction, without any random change."""
+    canvas, place = fit_image(boxed.pixels, letterbox)
     return canvas, _to_rows(place.to_canvas(boxed.xyxy), boxed.labels)
 
 
 def augment_boxed(
     read: Callable[[int], Boxed], index: int, count: int, letterbox: Letterbox, augment: BoxAugment
 ) -> Sample:
-    """Put a picture onto the canvas with random changes, drawn from torch's default generator.
+    """Put an image onto the canvas with random changes, drawn from torch's default generator.
 
     Args:
-        read: Gives the picture of an index; asked for others too if pictures are mixed.
-        index: Of the picture.
-        count: Number of pictures that there are.
-        letterbox: How a picture comes onto the canvas where nothing else is drawn.
+        read: Gives the image of an index; asked for others too if images are mixed.
+        index: Of the image.
+        count: Number of images that there are.
+        letterbox: How an image comes onto the canvas where nothing else is drawn.
         augment: Which changes.
 
     Returns:
-        The canvas and the boxes that are left: those of which a tenth can be seen at least, cut where their picture is
+        The canvas and the boxes that are left: those of which a tenth can be seen at least, cut where their image is
         cut. If `augment` is none, just what `fit_boxed` gives.
     """
     if augment.is_none:
@@ -125,7 +125,7 @@ class _Cell(NamedTuple):
 
 
 def _compose(read: Callable[[int], Boxed], index: int, count: int, letterbox: Letterbox, augment: BoxAugment) -> Sample:
-    """Make an RGB canvas of one picture, or of four around a point, as in YOLOv4 (arXiv 2004.10934)."""
+    """Make an RGB canvas of one image, or of four around a point, as in YOLOv4 (arXiv 2004.10934)."""
     height, width = letterbox.canvas_size
     canvas = torch.full((3, height, width), letterbox.fill, dtype=torch.uint8)
     if not _happens(augment.mosaic):
@@ -139,7 +139,7 @@ def _compose(read: Callable[[int], Boxed], index: int, count: int, letterbox: Le
 
 
 def _place_alone(boxed: Boxed, letterbox: Letterbox, augment: BoxAugment) -> tuple[Boxed, Placement]:
-    """Return what is shown of a picture, and where."""
+    """Return what is shown of an image, and where."""
     if _happens(augment.iou_crop):
         boxed = _take_window(boxed)
     factor = _draw_factor(augment.scale_jitter)
@@ -159,7 +159,7 @@ def _place_in_mosaic(boxed: Boxed, letterbox: Letterbox, augment: BoxAugment, ce
 
 
 def _take_window(boxed: Boxed) -> Boxed:
-    """Cut out a window as SSD does (arXiv 1512.02325), unless the draw says to leave the picture whole."""
+    """Cut out a window as SSD does (arXiv 1512.02325), unless the draw says to leave the image whole."""
     from torchvision.transforms import v2
     from torchvision.tv_tensors import BoundingBoxes
 
@@ -171,7 +171,7 @@ def _take_window(boxed: Boxed) -> Boxed:
 
 
 def _place_within(boxed: Boxed, letterbox: Letterbox, factor: float, cell: _Cell) -> tuple[Boxed, Placement]:
-    """Scale a picture by a factor beyond that of the letterbox, and place it, or a part of it, in a cell at random."""
+    """Scale an image by a factor beyond that of the letterbox, and place it, or a part of it, in a cell at random."""
     usual = letterbox.place(*boxed.pixels.shape[:2])
     y = _fit_side(boxed.pixels.shape[0], usual.scale_y * factor, cell.bottom - cell.top)
     x = _fit_side(boxed.pixels.shape[1], usual.scale_x * factor, cell.right - cell.left)
@@ -181,7 +181,7 @@ def _place_within(boxed: Boxed, letterbox: Letterbox, factor: float, cell: _Cell
 
 
 class _Side(NamedTuple):
-    """From where on and how many pixels of a picture are used; to how many they are resized, and where these lie."""
+    """From where on and how many pixels of an image are used; to how many they are resized, and where these lie."""
 
     start: int
     used: int
@@ -202,7 +202,7 @@ def _cut(boxed: Boxed, top: int, left: int, height: int, width: int) -> Boxed:
 
 
 def _paste(canvas: Tensor, boxed: Boxed, place: Placement, augment: BoxAugment) -> Tensor:
-    """Draw a picture, mirrored and coloured as drawn by lot, onto the canvas, and return its rows."""
+    """Draw an image, mirrored and coloured as drawn by lot, onto the canvas, and return its rows."""
     from torchvision.transforms import v2
     from torchvision.tv_tensors import BoundingBoxes, Image
 
@@ -228,7 +228,7 @@ def _resize(pixels: Bytes, height: int, width: int) -> Tensor:
 
 
 def _keep_visible(xyxy: Tensor, labels: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Cut boxes to a picture, and leave out those of which too little is left."""
+    """Cut boxes to an image, and leave out those of which too little is left."""
     cut = clip_boxes_to_image(xyxy, (height, width))
     sides, whole = cut[:, 2:] - cut[:, :2], xyxy[:, 2:] - xyxy[:, :2]
     kept = (sides.prod(dim=1) >= LEAST_SHARE * whole.prod(dim=1)) & (sides.amin(dim=1) >= LEAST_SIDE)

@@ -1,4 +1,4 @@
-"""From pictures with boxes to batches: samples that repeat, their collation, and canvases that change size."""
+"""From images with boxes to batches: samples that repeat, their collation, and canvases that change size."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset, default_collate
 
-from zoo.data import ImageLoader, Letterbox, making_sample, mix_seeds, order_batches
+from zoo.data import ImageLoader, Letterbox, mix_seeds, order_batches, seeded_sample
 from zoo.errors import InputError
 from zoo.tasks.detection.augment import BoxAugment, Boxed, augment_boxed
 from zoo.tasks.detection.images import Boxes
@@ -26,7 +26,7 @@ class ReadableBoxes(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: int, /) -> tuple[Image.Image, Boxes]:
-        """Return the picture, RGB and upright, and its boxes."""
+        """Return the image, RGB and upright, and its boxes."""
         ...
 
 
@@ -49,13 +49,13 @@ class BoxTargets(NamedTuple):
 
 
 class BoxSamples(Dataset[BoxSample]):
-    """Pictures with boxes as tensors, for a `DataLoader`.
+    """Images with boxes as tensors, for a `DataLoader`.
 
     Args:
-        images: Gives pictures and boxes.
-        letterbox: How a picture comes onto the canvas.
+        images: Gives images and boxes.
+        letterbox: How an image comes onto the canvas.
         augment: Random changes; None: none, as for scoring.
-        seed: A picture of an epoch is changed in the same way whenever it is loaded, by whichever process.
+        seed: An image of an epoch is changed in the same way whenever it is loaded, by whichever process.
         plain_from: First epoch without mosaic and mixup; None: all have them.
     """
 
@@ -84,14 +84,14 @@ class BoxSamples(Dataset[BoxSample]):
         is_plain = self.plain_from is not None and epoch >= self.plain_from
         augment = self.augment.without_mixing() if is_plain else self.augment
         is_foreign = not getattr(self.images, "in_threads", False)
-        with making_sample(self.seed, epoch, index, everywhere=is_foreign):
+        with seeded_sample(self.seed, epoch, index, everywhere=is_foreign):
             canvas, rows = augment_boxed(self._read, index, len(self), self.letterbox, augment)
         return canvas, rows, index
 
     def _read(self, index: int) -> Boxed:
-        picture, boxes = self.images.read(index)
+        image, boxes = self.images.read(index)
         single = boxes.learnable()
-        return Boxed(np.asarray(picture), torch.tensor(single.xyxy), torch.tensor(single.labels))
+        return Boxed(np.asarray(image), torch.tensor(single.xyxy), torch.tensor(single.labels))
 
 
 def collate_boxes(samples: Sequence[BoxSample]) -> tuple[Tensor, BoxTargets]:
@@ -116,8 +116,8 @@ def make_box_loader(
     """Make a loader of canvases and `BoxTargets`, whose batches do not depend on the number of processes that load.
 
     Args:
-        images: Gives pictures and boxes.
-        letterbox: How a picture comes onto the canvas.
+        images: Gives images and boxes.
+        letterbox: How an image comes onto the canvas.
         augment: Random changes, for training.
         batch_size: Images per batch.
         shuffle: For training: an order of its own for each epoch, and no last batch of a single image, which batch

@@ -1,4 +1,4 @@
-"""Boxes held against their pictures: every picture is decoded once, and everything odd becomes a finding.
+"""Boxes held against their images: every image is decoded once, and everything odd becomes a finding.
 
 What cannot be used is left out or repaired here, and each time a finding says so.
 """
@@ -19,14 +19,14 @@ from zoo.tasks.detection.looks import LYING, UPRIGHT, Look, look_at_all
 from zoo.tasks.detection.report import LEVELS, BoxReport, SplitCounts
 
 SMALLEST_SIDE = 1.0  # pixels; boxes that are not wider and higher than this have no area worth learning
-ROUNDING = 0.5  # pixels that a box may reach out of its picture before that is worth a word
+ROUNDING = 0.5  # pixels that a box may reach out of its image before that is worth a word
 SAME_OBJECT = 0.8  # intersection over union from which two boxes of a class are likely on one thing
-BOXES_AT_A_TIME = 256  # of one picture, whose overlap with all others is computed
-NEARLY_ALL = 0.95  # share of the pictures that have a class, from which one without it is odd
-FEW_PICTURES = 20  # fewer than these say nothing of what nearly all have
-MANY_BOXES = 10  # reaching out of their pictures, fewer of which say nothing of the unit
-MANY_OUTSIDE = 0.2  # share of boxes that reach out of their pictures, from which the unit is doubtful
-MOST_FOUND = 300  # boxes that detectors return of a picture at most, unless told otherwise
+BOXES_AT_A_TIME = 256  # of one image, whose overlap with all others is computed
+NEARLY_ALL = 0.95  # share of the images that have a class, from which one without it is odd
+FEW_IMAGES = 20  # fewer than these say nothing of what nearly all have
+MANY_BOXES = 10  # reaching out of their images, fewer of which say nothing of the unit
+MANY_OUTSIDE = 0.2  # share of boxes that reach out of their images, from which the unit is doubtful
+MOST_FOUND = 300  # boxes that detectors return of an image at most, unless told otherwise
 DARK = 16  # of 255: the brightest that an image may be to be almost black
 
 OnProgress = Callable[[int, int], None]
@@ -40,18 +40,18 @@ def check_boxes(
     check: bool = True,
     on_progress: OnProgress | None = None,
 ) -> tuple[dict[str, BoxedImages], BoxReport]:
-    """Look at every picture once, and hold its boxes against it.
+    """Look at every image once, and hold its boxes against it.
 
     Args:
         source: What the annotations say.
         class_map: What the annotations call each class, and its name.
         classes: Names in the order of the class numbers.
-        check: Whether pictures are decoded; else only their size is read, and nothing is compared.
-        on_progress: Called with the number of pictures seen and of all.
+        check: Whether images are decoded; else only their size is read, and nothing is compared.
+        on_progress: Called with the number of images seen and of all.
 
     Returns:
-        The pictures that can be used with the boxes that can, by split, and what was found. Boxes are clipped to their
-        picture.
+        The images that can be used with the boxes that can, by split, and what was found. Boxes are clipped to their
+        image.
     """
     if check:
         check_installed()
@@ -78,8 +78,8 @@ def check_boxes(
     findings += _find_missing_classes(images, classes)
     findings += _find_gaps(images, classes)
     if check:
-        findings += _find_same_pictures(images, looks)
-        findings += _find_similar_pictures(images, looks)
+        findings += _find_same_images(images, looks)
+        findings += _find_similar_images(images, looks)
     findings.sort(key=lambda finding: LEVELS.index(finding.level))
     counts = {name: _count(part, len(classes)) for name, part in images.items()}
     return images, BoxReport(source.where, source.form, classes, class_map, counts, tuple(findings))
@@ -88,14 +88,14 @@ def check_boxes(
 def _match(
     split: BoxSplit, looks: Sequence[Look], numbers: Mapping[Key, int], classes: tuple[str, ...]
 ) -> tuple[BoxedImages, list[Finding]]:
-    """Hold the boxes of each picture against its size."""
+    """Hold the boxes of each image against its size."""
     findings: list[Finding] = []
     good: list[int] = []
     boxes: list[Boxes] = []
     for position, (annotated, look) in enumerate(zip(split.images, looks, strict=True)):
         if look.fault is not None:
-            text = f"{look.fault}; the picture is left out"
-            findings.append(Finding("pictures that cannot be read", "error", split.name, annotated.name, None, text))
+            text = f"{look.fault}; the image is left out"
+            findings.append(Finding("images that cannot be read", "error", split.name, annotated.name, None, text))
             continue
         sheet = _Sheet(annotated, split.name, look, classes)
         clean = sheet.clean(np.array([numbers[key] for key in annotated.keys], dtype=np.int64))
@@ -109,7 +109,7 @@ def _match(
 
 
 class _Sheet:
-    """The boxes of one picture while they are checked; collects what is found."""
+    """The boxes of one image while they are checked; collects what is found."""
 
     def __init__(self, annotated: Annotated, split: str, look: Look, classes: tuple[str, ...]) -> None:
         self.annotated, self.split, self.look, self.classes = annotated, split, look, classes
@@ -117,9 +117,9 @@ class _Sheet:
         self.findings: list[Finding] = []
 
     def clean(self, labels: NDArray[np.int64]) -> Boxes | None:
-        """Return the boxes that can be used, clipped to the picture; None if the picture must not be used.
+        """Return the boxes that can be used, clipped to the image; None if the image must not be used.
 
-        A picture whose annotations are not all known would teach that the things in it are background.
+        An image whose annotations are not all known would teach that the things in it are background.
         """
         self._compare_size()
         self._look_at_light()
@@ -140,30 +140,30 @@ class _Sheet:
             self._tell("images of which no box can be used", text, None)
             return None
         if not len(kept):
-            self._tell("pictures without boxes", "nothing is marked in it; it teaches that there is nothing", None)
+            self._tell("images without boxes", "nothing is marked in it; it teaches that there is nothing", None)
         if len(kept) > MOST_FOUND:
-            text = f"{len(kept):,} boxes; detectors return the {MOST_FOUND} best of a picture, so some cannot be found"
-            self._tell("pictures with very many boxes", text, None, "note")
+            text = f"{len(kept):,} boxes; detectors return the {MOST_FOUND} best of an image, so some cannot be found"
+            self._tell("images with very many boxes", text, None, "note")
         return Boxes(clipped[kept].astype(np.float32), labels[kept], crowd[kept])
 
     def _compare_size(self) -> None:
-        """Tell sizes that differ, and pictures that were turned if nothing proves that their boxes were, too."""
+        """Tell sizes that differ, and images that were turned if nothing proves that their boxes were, too."""
         stated, (height, width), turned = self.annotated.size, self.size, self.look.orientation
         if stated is not None and stated != self.size:
-            text = f"the annotation says {stated[1]} x {stated[0]} pixels, the picture has {width} x {height}"
+            text = f"the annotation says {stated[1]} x {stated[0]} pixels, the image has {width} x {height}"
             if stated == (width, height) and turned in LYING:
                 text += ", as it is turned by its EXIF orientation; look whether the boxes are turned too"
             else:
                 text += "; look whether the boxes fit it"
-            self._tell("pictures of another size than stated", text, None)
+            self._tell("images of another size than stated", text, None)
         elif turned != UPRIGHT and len(self.annotated.keys) and not (stated and height != width and turned in LYING):
-            text = f"it is turned by its EXIF orientation, {turned}; boxes are taken as drawn on the turned picture"
-            self._tell("pictures turned by their EXIF orientation", text, None, "note")
+            text = f"it is turned by its EXIF orientation, {turned}; boxes are taken as drawn on the turned image"
+            self._tell("images turned by their EXIF orientation", text, None, "note")
 
     def _look_at_light(self) -> None:
         if self.look.remark or self.look.brightest <= DARK:
             text = self.look.remark or f"its brightest value is {self.look.brightest} of 255"
-            self._tell("pictures that are almost black", text, None)
+            self._tell("images that are almost black", text, None)
 
     def _find_swapped(self, pixels: Floats, labels: NDArray[np.int64]) -> int:
         """Return how many boxes have a negative width or height; where they are cannot be known."""
@@ -174,7 +174,7 @@ class _Sheet:
         return len(swapped)
 
     def _find_shares(self, pixels: Floats, labels: NDArray[np.int64]) -> int:
-        """Return how many boxes seem to be shares of the picture's sides, where pixels are expected: all or none."""
+        """Return how many boxes seem to be shares of the image's sides, where pixels are expected: all or none."""
         sides = pixels[:, 2:] - pixels[:, :2]
         if self.annotated.is_relative or not len(sides) or not ((sides > 0).all(axis=1)).any():
             return 0
@@ -185,7 +185,7 @@ class _Sheet:
         return len(sides)
 
     def _drop_useless(self, pixels: Floats, clipped: Floats, labels: NDArray[np.int64]) -> NDArray[np.intp]:
-        """Return the indices of boxes with an area inside of the picture."""
+        """Return the indices of boxes with an area inside of the image."""
         flat = np.asarray((pixels[:, 2:] - pixels[:, :2] <= SMALLEST_SIDE).any(axis=1))
         outside = (clipped[:, 2:] - clipped[:, :2] < SMALLEST_SIDE).any(axis=1) & ~flat
         beyond = (np.abs(pixels - clipped) > ROUNDING).any(axis=1) & ~flat & ~outside
@@ -195,11 +195,11 @@ class _Sheet:
             if flat[index]:
                 self._tell("boxes without area", f"{box}; left out", index)
             elif outside[index]:
-                text = f"{box}, in a picture of {width} x {height} pixels; left out"
-                self._tell("boxes outside of the picture", text, index)
+                text = f"{box}, in an image of {width} x {height} pixels; left out"
+                self._tell("boxes outside of the image", text, index)
             else:
-                text = f"{box}, in a picture of {width} x {height} pixels; clipped to it"
-                self._tell("boxes partly outside of the picture", text, index)
+                text = f"{box}, in an image of {width} x {height} pixels; clipped to it"
+                self._tell("boxes partly outside of the image", text, index)
         return np.flatnonzero(~(flat | outside))
 
     def _drop_repeated(self, kept: NDArray[np.intp], boxes: Floats, labels: NDArray[np.int64]) -> NDArray[np.intp]:
@@ -252,37 +252,37 @@ class _Sheet:
 
 
 def _find_doubtful_unit(findings: Sequence[Finding], images: Mapping[str, BoxedImages]) -> list[Finding]:
-    """Say so if so many boxes reach out of their pictures that they are hardly counted as we take them."""
-    lost = sum(finding.kind == "boxes outside of the picture" for finding in findings)
-    out = lost + sum(finding.kind == "boxes partly outside of the picture" for finding in findings)
+    """Say so if so many boxes reach out of their images that they are hardly counted as we take them."""
+    lost = sum(finding.kind == "boxes outside of the image" for finding in findings)
+    out = lost + sum(finding.kind == "boxes partly outside of the image" for finding in findings)
     total = lost + sum(len(boxes.labels) for part in images.values() for boxes in part.boxes)
     if out < MANY_BOXES or out <= MANY_OUTSIDE * total:
         return []
     text = (
-        f"{out / total:.0%} of all boxes reach out of their pictures; perhaps they are counted in another way than the "
-        "format says (corners instead of width and height), or belong to pictures of another size"
+        f"{out / total:.0%} of all boxes reach out of their images; perhaps they are counted in another way than the "
+        "format says (corners instead of width and height), or belong to images of another size"
     )
     return [Finding("boxes in a doubtful unit", "warning", "", "", None, text)]
 
 
 def _find_missing_classes(images: Mapping[str, BoxedImages], classes: tuple[str, ...]) -> list[Finding]:
-    """Find pictures without a class that nearly all others have: most likely nobody has marked it there."""
+    """Find images without a class that nearly all others have: most likely nobody has marked it there."""
     marked = [(split, part.names[i], set(boxes.labels.tolist())) for split, part in images.items()
               for i, boxes in enumerate(part.boxes) if len(boxes.labels)]  # fmt: skip
-    if len(marked) < FEW_PICTURES:
+    if len(marked) < FEW_IMAGES:
         return []
     findings: list[Finding] = []
     for number, label in enumerate(classes):
         without = [(split, name) for split, name, labels in marked if number not in labels]
         share = 1 - len(without) / len(marked)
         if share >= NEARLY_ALL:
-            text = f"no {label!r} is marked, which {share:.0%} of the pictures have; look whether it was forgotten"
-            kind = f"pictures without any {label!r}"
+            text = f"no {label!r} is marked, which {share:.0%} of the images have; look whether it was forgotten"
+            kind = f"images without any {label!r}"
             findings += [Finding(kind, "note", split, name, None, text) for split, name in without]
     return findings
 
 
-def _find_same_pictures(images: Mapping[str, BoxedImages], looks: Mapping[str, Sequence[Look]]) -> list[Finding]:
+def _find_same_images(images: Mapping[str, BoxedImages], looks: Mapping[str, Sequence[Look]]) -> list[Finding]:
     """Find files of the same bytes."""
     first: dict[bytes, tuple[str, str]] = {}
     findings: list[Finding] = []
@@ -293,21 +293,21 @@ def _find_same_pictures(images: Mapping[str, BoxedImages], looks: Mapping[str, S
                 continue
             other_split, other = first[look.content]
             if split == other_split:
-                findings.append(Finding("the same picture twice", "warning", split, name, None, f"it is {other}"))
+                findings.append(Finding("the same image twice", "warning", split, name, None, f"it is {other}"))
             else:
                 text = f"it is {other} of {other_split}; what was learnt there is scored here"
-                findings.append(Finding("the same picture in two splits", "warning", split, name, None, text))
+                findings.append(Finding("the same image in two splits", "warning", split, name, None, text))
     return findings
 
 
-def _find_similar_pictures(images: Mapping[str, BoxedImages], looks: Mapping[str, Sequence[Look]]) -> list[Finding]:
-    """Find pictures that look almost the same, but are not the same file: in two splits, or in the only one."""
+def _find_similar_images(images: Mapping[str, BoxedImages], looks: Mapping[str, Sequence[Look]]) -> list[Finding]:
+    """Find images that look almost the same, but are not the same file: in two splits, or in the only one."""
     hashes = {split: np.array([look.hash for look in seen], np.uint64) for split, seen in looks.items()}
     pairs = list(combinations(images, 2)) or [(split, split) for split in images]
     findings: list[Finding] = []
     for first, second in pairs:
         alone = first == second
-        kind = "almost the same picture twice" if alone else "almost the same picture in two splits"
+        kind = "almost the same image twice" if alone else "almost the same image in two splits"
         for near in find_near_duplicates(hashes[second], None if alone else hashes[first]):
             if looks[second][near.place].content == looks[first][near.other].content:
                 continue

@@ -1,4 +1,4 @@
-"""One door for data with boxes: folders of every known layout and data sets become checked pictures with boxes."""
+"""One door for data with boxes: folders of every known layout and data sets become checked images with boxes."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ from zoo.data import (
     say_nameless,
 )
 from zoo.errors import DataError, did_you_mean
-from zoo.tasks.detection.annotations import BoxSource, BoxSplit, Finding, Key, PictureReader
+from zoo.tasks.detection.annotations import BoxSource, BoxSplit, Finding, ImageReader, Key
 from zoo.tasks.detection.check import check_boxes
 from zoo.tasks.detection.formats import UNREAD_SPLITS, read_box_datasets, read_box_folder
 from zoo.tasks.detection.images import BoxedImages
@@ -32,12 +32,12 @@ MOST_LISTED = 20  # errors, classes or names in a folder that a message names
 
 @dataclass(frozen=True)
 class BoxData:
-    """Pictures with boxes that are ready to train on or to be scored.
+    """Images with boxes that are ready to train on or to be scored.
 
     Attributes:
-        train: Pictures to learn from; None where there are only some to score.
-        val: Pictures to score.
-        test: More pictures to score.
+        train: Images to learn from; None where there are only some to score.
+        val: Images to score.
+        test: More images to score.
         classes: Names, in the order of the class numbers.
         source: Where it came from: the path of the folder, or what kind of object.
         form: Name of the format.
@@ -68,8 +68,8 @@ class BoxData:
     def describe(self) -> dict[str, Any]:
         """Return plain values for a file: classes, counts, what was found and left out, and a digest.
 
-        The digest tells data sets apart. It covers names, contents, boxes and classes of all pictures, in any order;
-        contents of pictures that are no files as far as `digest_contents` reads them.
+        The digest tells data sets apart. It covers names, contents, boxes and classes of all images, in any order;
+        contents of images that are no files as far as `digest_contents` reads them.
         """
         splits = self._splits()
         contents = {name: digest_contents(images) for name, images in splits.items()}
@@ -120,25 +120,25 @@ def open_box_data(
     only: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> BoxData:
-    """Open pictures with boxes of any kind, and find what is wrong with them before anything is trained.
+    """Open images with boxes of any kind, and find what is wrong with them before anything is trained.
 
     Args:
         source: A folder in the layout of Pascal VOC, COCO or YOLO, or its `data.yaml` or json file; a data set that
-            gives pictures, boxes and labels, a Hugging Face data set with `objects`, a pair `(train, val)` of them
+            gives images, boxes and labels, a Hugging Face data set with `objects`, a pair `(train, val)` of them
             (val may be None), or a mapping of splits. A `BoxData` is returned as it is.
         classes: Class names in the order of the class numbers, matched by name; None: the data's own. Where the data
             has no names, its numbers are places in this list.
         by_name: `classes` are those of a model: numbers without names are no places, but stand for the class of these
             digits.
         like: Names by whose order the data's own are numbered, those that are not among them after the others.
-        val_fraction: Share of the pictures that is kept for val where the data has no val (nor test) of its own.
+        val_fraction: Share of the images that is kept for val where the data has no val (nor test) of its own.
         seed: Decides which.
         skip_bad: Leave out what cannot be used, instead of stopping.
-        check: Whether every picture is decoded once. Else only sizes are read, and a bad picture stops the training
+        check: Whether every image is decoded once. Else only sizes are read, and a bad image stops the training
             when its turn comes.
         evaluation: The data is to be scored only: nothing is split off, and data without splits is val.
         only: With `evaluation`, the one split that is wanted, `train`, `val` or `test`; others are not looked at.
-        on_progress: Called with the number of pictures checked and of all.
+        on_progress: Called with the number of images checked and of all.
 
     Raises:
         DataError: If the data cannot be used; the text says what was found, where, what was expected, and what to do.
@@ -151,7 +151,7 @@ def open_box_data(
     if only and evaluation:
         found = _keep_one(found, only)
     if not any(split.images for split in found.splits.values()):
-        raise DataError(_list_errors(found, found.findings) or f"{found.where} has no picture. Expected one at least.")
+        raise DataError(_list_errors(found, found.findings) or f"{found.where} has no image. Expected one at least.")
     class_map, names = number_classes(found, given, by_name=by_name, like=like)
     options: dict[str, Any] = {"skip_bad": skip_bad} | ({"classes": list(names)} if given or like else {})
     if not evaluation and "val" not in found.splits and "test" not in found.splits:
@@ -169,12 +169,12 @@ def open_box_data(
 
 
 def check_box_data(source: Any, *, only: str | None = None, on_progress: OnProgress | None = None) -> BoxReport:
-    """Check pictures with boxes as they are, and return all that was found; nothing is split off and nothing raised.
+    """Check images with boxes as they are, and return all that was found; nothing is split off and nothing raised.
 
     Args:
         source: As for `open_box_data`.
         only: The one split to look at.
-        on_progress: Called with the number of pictures checked and of all.
+        on_progress: Called with the number of images checked and of all.
 
     Raises:
         DataError: If there are no boxes of any known kind.
@@ -251,9 +251,9 @@ def _keep_one(source: BoxSource, only: str) -> BoxSource:
 
 @dataclass(frozen=True)
 class _PartReader:
-    """Reads some of the pictures of another reader."""
+    """Reads some of the images of another reader."""
 
-    reader: PictureReader
+    reader: ImageReader
     positions: tuple[int, ...]
 
     def __call__(self, position: int, /) -> Any:
@@ -261,9 +261,9 @@ class _PartReader:
 
 
 def _split_off_val(source: BoxSource, names: Mapping[Key, str], fraction: float, seed: int) -> BoxSource:
-    """Keep some whole pictures for val.
+    """Keep some whole images for val.
 
-    The same share is taken of the pictures of each rarest class, so that rare classes come to both sides. The choice
+    The same share is taken of the images of each rarest class, so that rare classes come to both sides. The choice
     depends on names, boxes and seed alone, before anything is decoded.
     """
     every = source.splits.get("train") or source.splits["all"]
@@ -273,7 +273,7 @@ def _split_off_val(source: BoxSource, names: Mapping[Key, str], fraction: float,
     rarest = [min((order[name] for name in names), default=-1) for names in present]
     chosen = set(pick_val([image.name for image in every.images], rarest, fraction=fraction, seed=seed))
     if not chosen:
-        raise DataError(f"{source.where} has too few pictures to keep one for val. Add pictures, or a val of its own.")
+        raise DataError(f"{source.where} has too few images to keep one for val. Add images, or a val of its own.")
     kept = [index for index in range(len(every.images)) if index not in chosen]
     return replace(source, splits={"train": _part(every, "train", kept), "val": _part(every, "val", sorted(chosen))})
 
@@ -289,10 +289,10 @@ def _check_enough(source: BoxSource, images: Mapping[str, BoxedImages], report: 
         if not len(part):
             where = source.where if name == "all" else name
             why = _list_reasons([finding for finding in report.findings if finding.split in ("", name)])
-            raise DataError(f"{where} has no picture that can be used. Add pictures, or remove {where}.{why}")
+            raise DataError(f"{where} has no image that can be used. Add images, or remove {where}.{why}")
     if not evaluation and "train" in images and not sum(report.splits["train"].boxes):
         raise DataError(
-            f"train has {len(images['train']):,} pictures but no box that can be used; expected one at least. Look at "
+            f"train has {len(images['train']):,} images but no box that can be used; expected one at least. Look at "
             "what the check says (zoo data check), or mark some boxes."
         )
 

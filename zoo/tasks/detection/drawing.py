@@ -1,6 +1,6 @@
-"""Boxes with names and scores on a picture, drawn by supervision.
+"""Boxes with names and scores on an image, drawn by supervision.
 
-Its annotators draw lines, grounds and letters; the places of the names are chosen here, so that none leaves the picture
+Its annotators draw lines, grounds and letters; the places of the names are chosen here, so that none leaves the image
 and few lie on each other.
 """
 
@@ -45,7 +45,7 @@ def import_supervision() -> Any:
 
 
 def draw_boxes(
-    picture: Image.Image,
+    image: Image.Image,
     boxes: ArrayLike,
     labels: ArrayLike,
     classes: Sequence[str],
@@ -53,13 +53,13 @@ def draw_boxes(
     *,
     names: Sequence[str] | None = None,
 ) -> Image.Image:
-    """Return a copy of a picture with boxes in the colours of their classes, and with their names.
+    """Return a copy of an image with boxes in the colours of their classes, and with their names.
 
-    Names are shortened to fit into the picture; those that would hide others are left out.
+    Names are shortened to fit into the image; those that would hide others are left out.
 
     Args:
-        picture: RGB.
-        boxes: `(N, 4)` xyxy in pixels of the picture, from 0 at its left upper corner.
+        image: RGB.
+        boxes: `(N, 4)` xyxy in pixels of the image, from 0 at its left upper corner.
         labels: `(N,)` class numbers.
         classes: Class names.
         scores: `(N,)` 0 to 1, written after the names; surer boxes lie above others.
@@ -71,7 +71,7 @@ def draw_boxes(
     boxes, labels = np.asarray(boxes, np.float64).reshape(-1, 4), np.asarray(labels, np.int64).reshape(-1)
     values = np.ones(len(boxes)) if scores is None else np.asarray(scores, np.float64).reshape(-1)
     _check(boxes, labels, values, names, len(classes))
-    drawn = picture.convert("RGB") if picture.mode != "RGB" else picture.copy()
+    drawn = image.convert("RGB") if image.mode != "RGB" else image.copy()
     if len(boxes) == 0:
         return drawn
     names = [classes[label] for label in labels] if names is None else names
@@ -108,23 +108,23 @@ def _check(boxes: Floats, labels: Integers, scores: Floats, names: Sequence[str]
 
 
 def _to_pixels(boxes: Floats, size: tuple[int, int]) -> Integers:
-    """Return columns and rows of the first and last pixel that each box covers, within the picture."""
+    """Return columns and rows of the first and last pixel that each box covers, within the image."""
     last = np.array([*size, *size]) - 1
     ends = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:]) - 1], axis=1)
     pixels: Integers = np.clip(ends, 0, last).astype(np.int64)
     return pixels
 
 
-def _draw_lines(picture: Image.Image, pixels: Integers, labels: Integers, colours: Sequence[str]) -> None:
+def _draw_lines(image: Image.Image, pixels: Integers, labels: Integers, colours: Sequence[str]) -> None:
     supervision = import_supervision()
     palette = supervision.ColorPalette.from_hex(list(colours))
-    width = max(1, round(min(picture.size) / 240))
+    width = max(1, round(min(image.size) / 240))
     found = supervision.Detections(xyxy=pixels.astype(np.float64), class_id=labels)
-    supervision.BoxAnnotator(color=palette, thickness=width).annotate(picture, found)
+    supervision.BoxAnnotator(color=palette, thickness=width).annotate(image, found)
 
 
 def _draw_names(
-    picture: Image.Image,
+    image: Image.Image,
     pixels: Integers,
     labels: Integers,
     colours: Sequence[str],
@@ -132,12 +132,12 @@ def _draw_names(
 ) -> None:
     """Write names, each with its end, which is never shortened."""
     supervision = import_supervision()
-    letters = int(np.clip(round(min(picture.size) / 40), SMALLEST_LETTERS, LARGEST_LETTERS))
+    letters = int(np.clip(round(min(image.size) / 40), SMALLEST_LETTERS, LARGEST_LETTERS))
     margin, path = max(2, letters // 5), _find_font("".join(sorted({letter for name, _ in names for letter in name})))
     font = ImageFont.truetype(path, letters)
-    texts = [_fit(name, end, font, picture.width - 2 * margin - 1) for name, end in names]
+    texts = [_fit(name, end, font, image.width - 2 * margin - 1) for name, end in names]
     sizes = np.array([_measure(text, font, margin) for text in texts])
-    shown, corners = _place(pixels, sizes, picture.size)
+    shown, corners = _place(pixels, sizes, image.size)
     annotator = supervision.RichLabelAnnotator(
         color=supervision.ColorPalette.from_hex(list(colours)),
         text_color=supervision.ColorPalette.from_hex([_ink(colour) for colour in colours]),
@@ -148,7 +148,7 @@ def _draw_names(
     )
     anchors = np.concatenate([corners, corners], axis=1) + np.array([0.0, -1, 1, 0])
     given = supervision.Detections(xyxy=anchors, class_id=labels[shown])
-    annotator.annotate(picture, given, labels=[texts[i] for i in shown])
+    annotator.annotate(image, given, labels=[texts[i] for i in shown])
 
 
 def _fit(name: str, end: str, font: ImageFont.FreeTypeFont, room: int) -> str:
@@ -171,7 +171,7 @@ def _place(pixels: Integers, sizes: Integers, size: tuple[int, int]) -> tuple[li
     """Return which names are shown, and the left upper corners of their grounds, `(N, 2)`.
 
     Names stand above their boxes, or at another corner where they cover less of names that have their place. Boxes that
-    are drawn last choose first; names that do not fit into the picture, or would hide others, are left out.
+    are drawn last choose first; names that do not fit into the image, or would hide others, are left out.
     """
     shown, grounds = [], np.zeros((0, 4), np.int64)
     for i in reversed(range(len(pixels))):
@@ -185,7 +185,7 @@ def _place(pixels: Integers, sizes: Integers, size: tuple[int, int]) -> tuple[li
 
 
 def _list_corners(box: Integers, ground: Integers, size: tuple[int, int]) -> Integers:
-    """Where the left upper corner of a name may lie, `(N, 2)`, best first; none if it is larger than the picture."""
+    """Where the left upper corner of a name may lie, `(N, 2)`, best first; none if it is larger than the image."""
     (left, top, right, bottom), (width, height) = box, ground
     columns, rows = (left, right + 1 - width), (top - height, top, bottom + 1, bottom + 1 - height)
     corners = np.array([(column, row) for row in rows for column in columns])

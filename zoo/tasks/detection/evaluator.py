@@ -78,7 +78,7 @@ class DetectionEvaluator:
         for index, (on_canvas, certainty, labels) in zip(targets.indices.tolist(), detections, strict=True):
             height, width = self.images.sizes[index]
             place = self.model.preprocess.place(height, width)
-            found = clip_boxes_to_image(place.to_picture(on_canvas.cpu()), (height, width))
+            found = clip_boxes_to_image(place.to_image(on_canvas.cpu()), (height, width))
             yield index, Found(found.numpy(), certainty.cpu().numpy(), labels.cpu().numpy())
 
 

@@ -1,4 +1,4 @@
-"""Pictures with boxes by index: what a detector is trained on and scored by."""
+"""Images with boxes by index: what a detector is trained on and scored by."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,14 +10,14 @@ from PIL import Image
 
 from zoo.data import ImageStore, read_image
 from zoo.errors import DataError, InputError
-from zoo.tasks.detection.annotations import PictureReader
+from zoo.tasks.detection.annotations import ImageReader
 
 
 class Boxes(NamedTuple):
-    """The boxes of one picture.
+    """The boxes of one image.
 
     Attributes:
-        xyxy: `(N, 4)` float32, x1, y1, x2, y2 in pixels of the picture as it is seen, inside of it, each with an area.
+        xyxy: `(N, 4)` float32, x1, y1, x2, y2 in pixels of the image as it is seen, inside of it, each with an area.
         labels: `(N,)` int64, class numbers.
         crowd: `(N,)` bool: around many things at once; not to be learnt, and no mistake if found or not.
     """
@@ -34,20 +34,20 @@ class Boxes(NamedTuple):
 
 @dataclass(frozen=True)
 class BoxedImages:
-    """The pictures of one split and their boxes, checked.
+    """The images of one split and their boxes, checked.
 
     Attributes:
         reader: Gives what `read_image` takes, by position.
-        names: What to call each picture: a path below the data's folder, or like `train[7]`.
+        names: What to call each image: a path below the data's folder, or like `train[7]`.
         sizes: Height and width of each in pixels, as it is seen.
         boxes: Of each.
         positions: Where the reader finds each.
         in_threads: Whether several threads may read at once.
-        store: Where decoded pictures are kept, if they are.
+        store: Where decoded images are kept, if they are.
         store_name: What this split is called in there.
     """
 
-    reader: PictureReader
+    reader: ImageReader
     names: tuple[str, ...]
     sizes: tuple[tuple[int, int], ...]
     boxes: tuple[Boxes, ...]
@@ -60,7 +60,7 @@ class BoxedImages:
         return len(self.positions)
 
     def read(self, index: int, /) -> tuple[Image.Image, Boxes]:
-        """Return a picture, RGB and upright, and its boxes.
+        """Return an image, RGB and upright, and its boxes.
 
         Raises:
             DataError: If it cannot be read (any more); the text names it.
@@ -70,22 +70,22 @@ class BoxedImages:
         if self.store is not None and (kept := self.store.get(key)):
             return kept, self.boxes[index]
         try:
-            picture = read_image(self.find_source(index))
+            image = read_image(self.find_source(index))
         except InputError as error:
             raise DataError(
                 f"image {self.names[index]!r}: {error}. Put the image back as it was; a new run leaves bad "
                 "images out with skip_bad=True (--skip-bad)."
             ) from error
         if self.store is not None:
-            self.store.put(key, picture)
-        return picture, self.boxes[index]
+            self.store.put(key, image)
+        return image, self.boxes[index]
 
     def find_source(self, index: int, /) -> Any:
-        """Return what `read_image` takes of a picture."""
+        """Return what `read_image` takes of an image."""
         return self.reader(self.positions[index])
 
     def target_bytes(self) -> list[bytes]:
-        """Return the boxes as bytes, after a word for what they are and the number of each picture's."""
+        """Return the boxes as bytes, after a word for what they are and the number of each image's."""
         counts = np.asarray([len(boxes.labels) for boxes in self.boxes], np.int64)
         columns = zip(*self.boxes, strict=True) if self.boxes else ()
         types = (np.float32, np.int64, np.bool_)
@@ -93,7 +93,7 @@ class BoxedImages:
         return [b"boxes", counts.tobytes(), *joined]
 
     def keeping(self, store: ImageStore, name: str) -> "BoxedImages":
-        """Return the same pictures, read once and then from a store.
+        """Return the same images, read once and then from a store.
 
         Args:
             store: Keeps them.
@@ -102,7 +102,7 @@ class BoxedImages:
         return replace(self, store=store, store_name=name)
 
     def subset(self, indices: Sequence[int]) -> "BoxedImages":
-        """Return some of the pictures, in the order of the indices."""
+        """Return some of the images, in the order of the indices."""
         return replace(
             self,
             names=tuple(self.names[index] for index in indices),

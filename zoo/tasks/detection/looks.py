@@ -1,4 +1,4 @@
-"""One look at every picture of a split: whether it can be read, its size and light, and what others it resembles."""
+"""One look at every image of a split: whether it can be read, its size and light, and what others it resembles."""
 
 import hashlib
 import os
@@ -10,17 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image
 
-from zoo.data import FORMATS, THREADS, find_fault, hash_picture, read_image, read_picture, submit_ahead
+from zoo.data import FORMATS, THREADS, decode_image, find_fault, hash_image, read_image, submit_ahead
 from zoo.errors import InputError
 from zoo.tasks.detection.annotations import BoxSplit
 
-BATCH = 16  # pictures that a thread looks at, at a time
-UPRIGHT = 1  # EXIF orientation of a picture that is not turned
+BATCH = 16  # images that a thread looks at, at a time
+UPRIGHT = 1  # EXIF orientation of an image that is not turned
 LYING = (5, 6, 7, 8)  # EXIF orientations that swap the sides
 
 
 class Look(NamedTuple):
-    """What one look at a picture has told.
+    """What one look at an image has told.
 
     Attributes:
         fault: Why it cannot be read; None if it can.
@@ -46,16 +46,16 @@ class _Header(NamedTuple):
 
     size: tuple[int, int]
     orientation: int
-    turns_itself: bool  # the size may be that of the upright picture already, which depends on the version of Pillow
+    turns_itself: bool  # the size may be that of the upright image already, which depends on the version of Pillow
 
 
 def look_at_all(split: BoxSplit, *, check: bool, count: Callable[[int], None]) -> Iterator[Look]:
-    """Yield what each picture tells, in order.
+    """Yield what each image tells, in order.
 
     Args:
-        split: The pictures.
+        split: The images.
         check: Whether they are decoded; else only their size is read where that is possible.
-        count: Called with the number of pictures seen since the last call.
+        count: Called with the number of images seen since the last call.
     """
     size = len(split.images)
     batches = [range(start, min(start + BATCH, size)) for start in range(0, size, BATCH)]
@@ -77,40 +77,40 @@ def _look_at_some(split: BoxSplit, positions: range, *, check: bool) -> list[Loo
     looks: list[Look] = []
     for position in positions:
         try:
-            picture = split.reader(position)
+            image = split.reader(position)
         except InputError as error:
             looks.append(Look(str(error)))
             continue
-        looks.append(_look(picture) if check else _look_at_header(picture))
+        looks.append(_look(image) if check else _look_at_header(image))
     return looks
 
 
 def _look(source: Any) -> Look:
     header = _read_header(source)  # before decoding, which turns a TIFF of Pillow's in place
     try:
-        picture, remark = read_picture(source)
-        content = _digest(source, picture)
+        image, remark = decode_image(source)
+        content = _digest(source, image)
     except InputError as error:
         return Look(find_fault(source) or str(error))
     except OSError as error:  # it was there a moment ago
         return Look(f"it cannot be opened ({error.strerror or error})")
     return Look(
         None,
-        (picture.height, picture.width),
-        hash_picture(picture),
+        (image.height, image.width),
+        hash_image(image),
         content,
         header.orientation if header else UPRIGHT,
-        int(np.max(picture.getextrema())),
+        int(np.max(image.getextrema())),
         remark,
     )
 
 
-def _digest(source: Any, picture: Image.Image) -> bytes:
+def _digest(source: Any, image: Image.Image) -> bytes:
     """Return a digest of a file's bytes, or of the pixels of what is no file."""
     if isinstance(source, (str, os.PathLike)):
         with open(source, "rb") as stream:
             return hashlib.file_digest(stream, "sha256").digest()
-    pixels = source if isinstance(source, bytes) else f"{picture.size}".encode() + picture.tobytes()
+    pixels = source if isinstance(source, bytes) else f"{image.size}".encode() + image.tobytes()
     return hashlib.sha256(pixels).digest()
 
 
@@ -128,22 +128,22 @@ def _look_at_header(source: Any) -> Look:
 
 
 def _read_header(source: Any) -> _Header | None:
-    """Read the beginning of a picture; None if it has none, or a damaged one: reading it all says what is wrong."""
+    """Read the beginning of an image; None if it has none, or a damaged one: reading it all says what is wrong."""
     if isinstance(source, Image.Image):
         return _describe(source)
     if not isinstance(source, (str, os.PathLike, bytes)):
         return None
     try:
-        with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as picture:
-            return _describe(picture)
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+            return _describe(image)
     except Exception:  # a damaged header may raise anything
         return None
 
 
-def _describe(picture: Image.Image) -> _Header:
+def _describe(image: Image.Image) -> _Header:
     try:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
+        orientation = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
     except Exception:  # a damaged EXIF block says nothing about the pixels
         orientation = UPRIGHT
     known = isinstance(orientation, int) and orientation in range(UPRIGHT, 9)
-    return _Header(picture.size, orientation if known else UPRIGHT, picture.format == "TIFF")
+    return _Header(image.size, orientation if known else UPRIGHT, image.format == "TIFF")

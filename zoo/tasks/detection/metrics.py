@@ -2,7 +2,7 @@
 
 torchmetrics prepares what it is given and faster-coco-eval counts; the means are taken here, from the precision and
 recall of each class in float64. The area of a box is its width times its height, and of each class the 100 surest
-boxes of a picture count.
+boxes of an image count.
 
 Source: rules of matching and averaging as in pycocotools 2.0 (cocodataset/cocoapi, PythonAPI/pycocotools/cocoeval.py).
 """
@@ -29,10 +29,10 @@ INSTALL = "pip install 'zoo-finetune[detection]'"
 
 
 class Truth(NamedTuple):
-    """What is in one picture.
+    """What is in one image.
 
     Attributes:
-        boxes: `(N, 4)` xyxy in pixels of the picture.
+        boxes: `(N, 4)` xyxy in pixels of the image.
         labels: `(N,)` class numbers.
         crowd: `(N,)` bool: around many things at once; neither missed if not found, nor wrong if found.
     """
@@ -43,10 +43,10 @@ class Truth(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a detector found in one picture.
+    """What a detector found in one image.
 
     Attributes:
-        boxes: `(N, 4)` xyxy in pixels of the picture.
+        boxes: `(N, 4)` xyxy in pixels of the image.
         scores: `(N,)` 0 to 1.
         labels: `(N,)` class numbers.
     """
@@ -93,11 +93,11 @@ class DetectionEvaluation:
         map: Mean over the classes of the average precision, over the IoU thresholds 0.5, 0.55, ... 0.95.
         map50: The same at an IoU of 0.5.
         map75: At an IoU of 0.75.
-        map_small: Of boxes under 32 x 32 pixels of the picture.
+        map_small: Of boxes under 32 x 32 pixels of the image.
         map_medium: Of boxes in between.
         map_large: Of boxes over 96 x 96 pixels.
         mar100: Mean over the classes and IoU thresholds of the share that is found at all.
-        images: How many pictures.
+        images: How many images.
         boxes: How many boxes there were to be found.
         of_classes: Scores of each class, in the order of the class numbers.
         settings: Which of the predicted boxes were counted.
@@ -182,7 +182,7 @@ class DetectionEvaluation:
 
 
 class DetectionMetrics:
-    """Gathers what was found and what is there, picture by picture; `compute` gives the scores."""
+    """Gathers what was found and what is there, image by image; `compute` gives the scores."""
 
     def __init__(self, classes: Sequence[str], settings: Postprocess = VALIDATION) -> None:
         check_installed()
@@ -195,14 +195,14 @@ class DetectionMetrics:
             iou_thresholds=list(IOUS),  # the library's own are rounded to float32, and an IoU of exactly 0.6 is none
             rec_thresholds=list(RECALLS),
             extended_summary=True,  # also holds the scores of each class, without counting all again for each
-            sync_on_compute=False,  # each process is handed the pictures of all processes
+            sync_on_compute=False,  # each process is handed the images of all processes
         )
         self._metric.warn_on_many_detections = False
         self._boxes = np.zeros(len(self.classes), np.int64)
         self.images = 0
 
     def update(self, found: Sequence[Found], truth: Sequence[Truth]) -> None:
-        """Add pictures.
+        """Add images.
 
         Args:
             found: What was found in each.
@@ -212,12 +212,12 @@ class DetectionMetrics:
             InputError: If lengths, shapes or class numbers do not fit, or a value is not a finite number.
         """
         if len(found) != len(truth):
-            raise InputError(f"found has {len(found)} pictures and truth {len(truth)}; expected the same ones in both.")
+            raise InputError(f"found has {len(found)} images and truth {len(truth)}; expected the same ones in both.")
         predicted = [self._to_tensors("found", of.boxes, of.labels, scores=of.scores) for of in found]
         there = [self._to_tensors("truth", of.boxes, of.labels, iscrowd=of.crowd) for of in truth]
         self._metric.update(predicted, there)
-        for picture in there:
-            single = picture["labels"][picture["iscrowd"] == 0]
+        for image in there:
+            single = image["labels"][image["iscrowd"] == 0]
             self._boxes += np.bincount(single.numpy(), minlength=len(self.classes))
         self.images += len(truth)
 
@@ -243,7 +243,7 @@ class DetectionMetrics:
         )
 
     def _to_tensors(self, what: str, boxes: Any, labels: Any, **values: Any) -> dict[str, Tensor]:
-        """Check one picture and give its values the types that torchmetrics expects."""
+        """Check one image and give its values the types that torchmetrics expects."""
         ((name, value),) = values.items()
         boxes, labels = np.asarray(boxes, np.float64), np.asarray(labels)
         value = np.asarray(value, np.float64 if name == "scores" else np.int64)

@@ -16,11 +16,11 @@ class Options(Section):
     zoom_out: float = Field(default=0.0, ge=0, le=1, description="detectors: chance of a larger empty canvas around it")
     iou_crop: float = Field(default=0.0, ge=0, le=1, description="detectors: chance of a crop that keeps some boxes")
     scale_jitter: float = Field(
-        default=0.0, ge=0, le=0.9, description="detectors: pictures scaled by up to 1 + this, or divided by it"
+        default=0.0, ge=0, le=0.9, description="detectors: images scaled by up to 1 + this, or divided by it"
     )
     multi_scale: float = Field(
         default=0.0, ge=0, le=0.9, description="detectors: batches at sides of 1 - this to 1 + this times the input's"
     )
-    mosaic: float = Field(default=0.0, ge=0, le=1, description="detectors: chance of four pictures put together")
-    mixup: float = Field(default=0.0, ge=0, le=1, description="detectors: chance of two pictures blended")
+    mosaic: float = Field(default=0.0, ge=0, le=1, description="detectors: chance of four images put together")
+    mixup: float = Field(default=0.0, ge=0, le=1, description="detectors: chance of two images blended")
     plain_epochs: int = Field(default=0, ge=0, description="detectors: epochs at the end without mosaic and mixup")

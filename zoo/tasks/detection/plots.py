@@ -1,4 +1,4 @@
-"""Pictures of a detector's run: the first batch, what was found beside the truth, precision over recall, scores."""
+"""Plots of a detector's run: the first batch, what was found beside the truth, precision over recall, scores."""
 
 import os
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ from zoo._figures import (
     arranged,
     entitle,
     line_colours,
+    log,
     look,
     make_figure,
     place,
     save,
-    say,
     shorten,
 )
 from zoo.tasks.detection.boxes import pairwise_iou
@@ -42,7 +42,7 @@ Flags: TypeAlias = NDArray[np.bool_]
 
 MOST_IN_BATCH, MOST_EXAMPLES = 16, 12
 MOST_LINES, MOST_BARS = 10, 60
-SIDE = 480  # pixels of the larger side of each picture on a sheet
+SIDE = 480  # pixels of the larger side of each plot on a sheet
 EDGE, GAP, GROUP_GAP, HEAD, CAPTION = 18, 4, 20, 76, 36  # pixels on a sheet
 SKY = "#A6CEE8"
 SAME = 0.5  # IoU from which a box is taken for the true one
@@ -50,11 +50,11 @@ RECALLS = np.linspace(0, 1, 101)
 
 
 class Example(NamedTuple):
-    """What was found in one picture.
+    """What was found in one plot.
 
     Attributes:
-        place: Of the picture in its data set, from 0.
-        found: In pixels of the picture.
+        place: Of the plot in its data set, from 0.
+        found: In pixels of the plot.
     """
 
     place: int
@@ -62,9 +62,9 @@ class Example(NamedTuple):
 
 
 class _Tile(NamedTuple):
-    """A picture of a sheet, what stands below it, and boxes `(N, 4)` to be dashed."""
+    """A plot of a sheet, what stands below it, and boxes `(N, 4)` to be dashed."""
 
-    picture: Image.Image
+    plot: Image.Image
     caption: str
     dashed: NDArray[np.floating] = np.zeros((0, 4))
 
@@ -72,11 +72,11 @@ class _Tile(NamedTuple):
 def draw_batch(
     images: ArrayLike, rows: ArrayLike, classes: Sequence[str], path: str | Path, *, is_bgr: bool = False
 ) -> Path:
-    """Draw the first pictures of a training batch with their boxes, at most 16.
+    """Draw the first plots of a training batch with their boxes, at most 16.
 
     Args:
         images: `(B, 3, H, W)` uint8; an array, or a tensor on the CPU.
-        rows: `(N, 6)` place of the picture in the batch, class, and centre x, centre y, width, height in pixels.
+        rows: `(N, 6)` place of the plot in the batch, class, and centre x, centre y, width, height in pixels.
         classes: Class names.
         path: The PNG to write.
         is_bgr: Whether the network takes blue first; the drawing has natural colours.
@@ -92,14 +92,14 @@ def draw_batch(
 def draw_predictions(
     examples: Sequence[Example], images: "BoxedImages", classes: Sequence[str], path: str | Path, *, conf: float = 0.25
 ) -> Path:
-    """Draw what was found in some pictures, at most 12, beside what is there.
+    """Draw what was found in some plots, at most 12, beside what is there.
 
     Below each pair stands how many boxes were found: by a box of their class with an IoU of 0.5 or more. Boxes around
     many things at once are left out. A false box has a cross before its name, a missed one is dashed.
 
     Args:
-        examples: What was found, by the picture's place in `images`.
-        images: The pictures and their true boxes.
+        examples: What was found, by the plot's place in `images`.
+        images: The plots and their true boxes.
         classes: Class names.
         path: The PNG to write.
         conf: Boxes with a lower score are left out.
@@ -108,7 +108,7 @@ def draw_predictions(
         The path.
 
     Raises:
-        DataError: If a picture cannot be read.
+        DataError: If a plot cannot be read.
     """
     with look():
         return save(_draw_predictions(examples[:MOST_EXAMPLES], images, classes, conf), path)
@@ -147,13 +147,13 @@ def _draw_batch(images: NDArray[np.uint8], rows: Floats, classes: Sequence[str])
     for number, canvas in enumerate(images[:MOST_IN_BATCH]):
         own = rows[rows[:, 0] == number]
         boxes = np.concatenate([own[:, 2:4] - own[:, 4:] / 2, own[:, 2:4] + own[:, 4:] / 2], axis=1)
-        picture = Image.fromarray(np.ascontiguousarray(canvas.transpose(1, 2, 0)))
-        resized, scale = _fit(picture)
+        plot = Image.fromarray(np.ascontiguousarray(canvas.transpose(1, 2, 0)))
+        resized, scale = _fit(plot)
         drawn = draw_boxes(resized, boxes * scale, own[:, 1], classes)
         tiles.append(_Tile(drawn, _count(len(own), "box", "boxes")))
     number, (height, width) = len(images), images.shape[2:]
     of_all = f"{len(tiles)} of " if len(tiles) < number else ""
-    note = f"{of_all}{_count(number, 'picture', 'pictures')} of {width} x {height} pixels, as the network gets them"
+    note = f"{of_all}{_count(number, 'image', 'images')} of {width} x {height} pixels, as the network gets them"
     return _draw_sheet("First training batch", note, tiles, across=4 if number > 4 else 2)
 
 
@@ -162,9 +162,9 @@ def _draw_predictions(
 ) -> Figure:
     tiles: list[_Tile] = []
     for number, found in examples:
-        picture, boxes = images.read(number)
+        plot, boxes = images.read(number)
         tiles += _compare(
-            shorten(os.path.basename(images.names[number]), 44), picture, boxes.learnable(), _keep(found, conf), classes
+            shorten(os.path.basename(images.names[number]), 44), plot, boxes.learnable(), _keep(found, conf), classes
         )
     note = f"left: what is there; right: what was found with a score of {conf:g} or more; ✗ wrong, - - - missed"
     return _draw_sheet("Predictions", note, tiles, across=2 if len(examples) < 3 else 4, group=2)
@@ -180,10 +180,10 @@ def _keep(found: "Found", conf: float) -> "Found":
 
 
 def _compare(
-    name: str, picture: Image.Image, true: "Boxes", found: "Found", classes: Sequence[str]
+    name: str, plot: Image.Image, true: "Boxes", found: "Found", classes: Sequence[str]
 ) -> tuple[_Tile, _Tile]:
     """Two tiles: with what is there, and with what was found, in which wrong and missed boxes are marked."""
-    resized, scale = _fit(picture)
+    resized, scale = _fit(plot)
     right, seen = _match(found.boxes, found.labels, true.xyxy, true.labels)
     names = [classes[found.labels[i]] if right[i] else f"✗ {classes[found.labels[i]]}" for i in range(len(right))]
     there = draw_boxes(resized, true.xyxy * scale, true.labels, classes)
@@ -195,12 +195,12 @@ def _compare(
     )
 
 
-def _fit(picture: Image.Image) -> tuple[Image.Image, float]:
-    """The picture in the size of the sheet, and by what factor; boxes are drawn later, so that letters stay sharp."""
-    scale = SIDE / max(picture.size)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+def _fit(plot: Image.Image) -> tuple[Image.Image, float]:
+    """The plot in the size of the sheet, and by what factor; boxes are drawn later, so that letters stay sharp."""
+    scale = SIDE / max(plot.size)
+    size = (max(1, round(plot.width * scale)), max(1, round(plot.height * scale)))
     way = Image.Resampling.NEAREST if scale > 2 else Image.Resampling.LANCZOS
-    return picture.resize(size, way, reducing_gap=3.0), scale
+    return plot.resize(size, way, reducing_gap=3.0), scale
 
 
 def _match(boxes: ArrayLike, labels: ArrayLike, true_boxes: ArrayLike, true_labels: ArrayLike) -> tuple[Flags, Flags]:
@@ -216,15 +216,15 @@ def _match(boxes: ArrayLike, labels: ArrayLike, true_boxes: ArrayLike, true_labe
 
 
 def _draw_sheet(title: str, note: str, tiles: Sequence[_Tile], *, across: int, group: int = 1) -> Figure:
-    """Pictures in lines, pixel by pixel; `group` neighbours stand close together."""
+    """Plots in lines, pixel by pixel; `group` neighbours stand close together."""
     lines = [tiles[start : start + across] for start in range(0, len(tiles), across)]
-    heights = [max(tile.picture.height for tile in line) + CAPTION for line in lines]
+    heights = [max(tile.plot.height for tile in line) + CAPTION for line in lines]
     width = 2 * EDGE + across * (SIDE + GAP) + (across // group - 1) * GROUP_GAP - GAP
     height = HEAD + max(sum(heights), SIDE // 2) + EDGE // 2
     figure = make_figure(width / DOTS_PER_INCH, height / DOTS_PER_INCH)
     entitle(figure, title)
     if not tiles:
-        return say(figure, "no pictures")
+        return log(figure, "no plots")
     sheet = place(figure, 0, 0, width / DOTS_PER_INCH, height / DOTS_PER_INCH)
     sheet.set_axis_off()
     sheet.set(xlim=(0, width), ylim=(height, 0), autoscale_on=False)
@@ -237,8 +237,8 @@ def _draw_sheet(title: str, note: str, tiles: Sequence[_Tile], *, across: int, g
 
 
 def _draw_tile(sheet: Axes, left: int, top: int, tile: _Tile) -> None:
-    width, height = tile.picture.size
-    sheet.imshow(tile.picture, extent=(left, left + width, top + height, top), interpolation="none")
+    width, height = tile.plot.size
+    sheet.imshow(tile.plot, extent=(left, left + width, top + height, top), interpolation="none")
     sheet.text(left, top + height + 5, tile.caption, va="top", size=7, color=INK)
     for x1, y1, x2, y2 in tile.dashed:
         for colour, style in (("white", "-"), (INK, (0, (4, 3)))):
@@ -253,7 +253,7 @@ def _draw_precision_recall(evaluation: "DetectionEvaluation") -> Figure:
     figure = arranged(8, 4.6, f"Precision over recall at an IoU of 0.5: mAP {_percent(evaluation.map50)}")
     known = [of for of in evaluation.of_classes if of.precision is not None]
     if not known:
-        return say(figure, "no boxes to be found")
+        return log(figure, "no boxes to be found")
     axes = figure.subplots()
     largest = sorted(known, key=lambda of: -of.boxes)
     for of in largest[MOST_LINES:]:

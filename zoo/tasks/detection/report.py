@@ -1,4 +1,4 @@
-"""What the check of pictures with boxes has counted and found: as tables, lines and plain values."""
+"""What the check of images with boxes has counted and found: as tables, lines and plain values."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ class SplitCounts:
     """How much there is of everything in one split, after the check.
 
     Attributes:
-        images: Pictures.
+        images: Images.
         boxes: Boxes of each class, those of crowds left out.
-        images_with: Pictures that have such a box, for each class.
+        images_with: Images that have such a box, for each class.
     """
 
     images: int
@@ -80,7 +80,7 @@ class BoxReport:
         return tuple(finding for finding in self.findings if finding.level == "error")
 
     def rows(self) -> list[dict[str, str]]:
-        """Return the counts as a table: a row for each class, boxes and pictures of each split."""
+        """Return the counts as a table: a row for each class, boxes and images of each split."""
         return [
             {"class": name}
             | {f"{split} boxes": f"{counts.boxes[number]:,}" for split, counts in self.splits.items()}
@@ -89,7 +89,7 @@ class BoxReport:
         ]
 
     def totals(self) -> dict[str, str]:
-        """Return the last row of the table: all boxes and all pictures, also those without a box."""
+        """Return the last row of the table: all boxes and all images, also those without a box."""
         return (
             {"class": "all"}
             | {f"{split} boxes": f"{sum(counts.boxes):,}" for split, counts in self.splits.items()}

@@ -1,4 +1,4 @@
-"""What a detector found on one picture: to look at, to draw, to save, to hand on."""
+"""What a detector found on one image: to look at, to draw, to save, to hand on."""
 
 import os
 from collections import Counter
@@ -22,18 +22,18 @@ JPEG_QUALITY = 95
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DetectionResult:
-    """What was found on one picture, surest first; `N` boxes.
+    """What was found on one image, surest first; `N` boxes.
 
     Attributes:
         source: The path, or the place in what was passed, like `image 3`.
-        boxes: `(N, 4)` float32: x1, y1, x2, y2 in pixels of the picture as it is seen, inside of it; 0, 0 is the left
+        boxes: `(N, 4)` float32: x1, y1, x2, y2 in pixels of the image as it is seen, inside of it; 0, 0 is the left
             upper corner of its first pixel.
         scores: `(N,)` float32, 0 to 1.
         labels: `(N,)` int64, class numbers.
         classes: The names of all classes.
-        size: Height and width of the picture, in pixels.
-        file: A file name for the drawn picture, with folders below the one that was passed.
-        item: What the picture is read from: a path, the bytes of a file, the place of a frame; or the picture.
+        size: Height and width of the image, in pixels.
+        file: A file name for the drawn image, with folders below the one that was passed.
+        item: What the image is read from: a path, the bytes of a file, the place of a frame; or the image.
         frame: Its number in a video, from 0; None if it is no frame.
         seconds: When the frame is shown; None if unknown.
     """
@@ -50,8 +50,8 @@ class DetectionResult:
     seconds: float | None = None
 
     @property
-    def picture(self) -> Image.Image:
-        """The picture, RGB; read anew each time where it comes from a file, unless results were streamed.
+    def image(self) -> Image.Image:
+        """The image, RGB; read anew each time where it comes from a file, unless results were streamed.
 
         Raises:
             InputError: If the file cannot be read any more.
@@ -79,11 +79,11 @@ class DetectionResult:
         return clean(f"{self.source}{place}{time}: {found}")
 
     def draw(self) -> Image.Image:
-        """Return a copy of the picture with boxes, names and scores on it."""
-        return draw_boxes(self.picture, self.boxes, self.labels, self.classes, self.scores)
+        """Return a copy of the image with boxes, names and scores on it."""
+        return draw_boxes(self.image, self.boxes, self.labels, self.classes, self.scores)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the picture with what was found drawn on it.
+        """Write the image with what was found drawn on it.
 
         Args:
             path: A file name that ends in .jpg, .png, .webp, .bmp or .tif; or a folder, which is made if need be, for a
@@ -93,7 +93,7 @@ class DetectionResult:
             Where it was written.
 
         Raises:
-            InputError: If that is the file that the picture comes from.
+            InputError: If that is the file that the image comes from.
             StorageError: It cannot be written.
         """
         target = to_path(path)
@@ -102,7 +102,7 @@ class DetectionResult:
             target /= named if named.suffix.lower() in WRITABLE else named.with_suffix(".jpg")
         if target.suffix.lower() not in WRITABLE:
             endings = ", ".join(WRITABLE)
-            raise InputError(f"cannot write a picture as {target.name!r}; expected a folder, or a name with {endings}.")
+            raise InputError(f"cannot write an image as {target.name!r}; expected a folder, or a name with {endings}.")
         self._keep_source(target)
         drawn = self.draw()
         make_folder(target.parent)
@@ -112,7 +112,7 @@ class DetectionResult:
         return target
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the picture as plain values; boxes to 1/1000 pixel, scores to six digits."""
+        """Return everything but the image as plain values; boxes to 1/1000 pixel, scores to six digits."""
         found = [
             {"name": name, "label": label, "score": round(score, 6), "box": [round(side, 3) for side in box]}
             for (name, score, box), label in zip(self, self.labels.tolist(), strict=True)
@@ -141,19 +141,19 @@ class DetectionResult:
         )
 
     def _keep_source(self, target: Path) -> None:
-        """Refuse to write over the file that the picture comes from."""
+        """Refuse to write over the file that the image comes from."""
         origin = self.item.path if isinstance(self.item, FramePlace) else self.source
         if os.path.exists(origin) and target.exists() and os.path.samefile(origin, target):
-            raise InputError(f"{str(target)!r} is where the picture comes from. Choose another name or folder.")
+            raise InputError(f"{str(target)!r} is where the image comes from. Choose another name or folder.")
 
 
 def save_video(results: Iterable[DetectionResult], path: str | os.PathLike[str], fps: float | None = None) -> Path:
-    """Write pictures with what was found drawn on them as a video, without sound.
+    """Write images with what was found drawn on them as a video, without sound.
 
     Args:
         results: In order, all of one size; best those of `predict(..., stream=True)`, which are drawn one by one.
         path: Where to: .mp4, .mov, .mkv or .webm.
-        fps: Pictures per second; None to show frames of a video when they were shown there, and others at 25.
+        fps: Images per second; None to show frames of a video when they were shown there, and others at 25.
 
     Returns:
         The path.

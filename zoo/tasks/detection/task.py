@@ -24,7 +24,7 @@ from zoo.tasks.detection.metrics import DetectionEvaluation, check_installed
 from zoo.tasks.detection.plots import Example, draw_batch, draw_class_ap, draw_precision_recall, draw_predictions
 from zoo.tasks.detection.predict import print_boxes
 
-MOSAIC_PICTURES = 4
+MOSAIC_IMAGES = 4
 MOST_CLASSES_TOLD = 20
 CARD = CardFacts(
     noun="detector",
@@ -63,12 +63,12 @@ class Detection:
         """Open what `zoo.tasks.detection.data.open_box_data` opens."""
         return open_box_data(source, **options)
 
-    def tell(self, data: BoxData, show: Progress) -> None:
+    def report(self, data: BoxData, show: Progress) -> None:
         """Say which class has which number, how many boxes there are, and all that was found to be odd."""
-        show.say(f"format: {data.form}; classes: {_list_classes(data)}")
+        show.log(f"format: {data.form}; classes: {_list_classes(data)}")
         show.table(data.report.rows(), title="boxes per class", totals=data.report.totals())
         for line in data.report.summary():
-            show.say(line)
+            show.log(line)
 
     def check_options(self, options: Any, model: Any = None) -> None:
         """Refuse what the model's loss does not take, or what contradicts itself, before anything is read."""
@@ -82,7 +82,7 @@ class Detection:
             )
         if options.views > 1 and options.plain_epochs and (options.mosaic or options.mixup):
             raise InputError(
-                f"views is {options.views} and plain_epochs {options.plain_epochs}: views repeat the same pictures, "
+                f"views is {options.views} and plain_epochs {options.plain_epochs}: views repeat the same images, "
                 "mixed or not, to the end. Set plain_epochs to 0."
             )
         check_installed()
@@ -139,7 +139,7 @@ class Detection:
             math.ceil(side * (1 + options.multi_scale) / STRIDE) * STRIDE for side in letterbox.canvas_size
         )
         most = max((len(boxes.labels) for boxes in data.train.boxes), default=0) if data.train else 0
-        most *= (MOSAIC_PICTURES if options.mosaic else 1) * (2 if options.mixup else 1)
+        most *= (MOSAIC_IMAGES if options.mosaic else 1) * (2 if options.mixup else 1)
         boxes = torch.tensor([0.0, width / 2, height / 2, width / 2, height / 2]).repeat(count * most, 1)
         images = torch.arange(float(count)).repeat_interleave(most)[:, None]
         targets = BoxTargets(torch.cat([images, boxes], 1), torch.arange(count))
@@ -195,16 +195,16 @@ def _choose_augment(options: Any) -> BoxAugment:
 
 
 def _why_changing(options: Any, augment: BoxAugment) -> str | None:
-    """Return why a picture does not look the same in every epoch, or whenever its view is shown."""
+    """Return why an image does not look the same in every epoch, or whenever its view is shown."""
     if options.multi_scale:
         return "each batch has another size (multi_scale)"
     if options.views == 1 and not augment.is_none:
-        return "the pictures are changed anew in each epoch (views=4 would keep four versions of each)"
+        return "the images are changed anew in each epoch (views=4 would keep four versions of each)"
     return None
 
 
 def _split_rows(targets: BoxTargets) -> list[Tensor]:
-    """Return class and box of each picture of a batch, `(n, 5)`."""
+    """Return class and box of each image of a batch, `(n, 5)`."""
     counts = torch.bincount(targets.rows[:, 0].long(), minlength=len(targets.indices))
     return list(torch.split(targets.rows[:, 1:], counts.tolist()))
 

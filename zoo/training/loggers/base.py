@@ -103,11 +103,11 @@ class Loggers:
 
     Args:
         kinds: Their classes, in the order in which they are called.
-        say: Told about each failure.
+        log: Told about each failure.
     """
 
-    def __init__(self, kinds: Sequence[type[Logger]], say: Callable[[str], None]) -> None:
-        self._kinds, self._say = kinds, say
+    def __init__(self, kinds: Sequence[type[Logger]], log: Callable[[str], None]) -> None:
+        self._kinds, self._say = kinds, log
         self._loggers: list[Logger] = []
 
     def start(self, facts: RunFacts) -> None:

@@ -20,9 +20,9 @@ from zoo._figures import (
     columns,
     format_rate,
     line_colours,
+    log,
     look,
     save,
-    say,
     shorten,
 )
 from zoo.training.loggers.base import Logger, RunFacts, RunResult
@@ -32,7 +32,7 @@ MOST_LEGEND_LINES = 20
 
 
 class Plots(Logger):
-    """Draws into the folder `pictures` of the run. A plot that cannot be drawn is reported; the others are drawn."""
+    """Draws into the folder `plots` of the run. A plot that cannot be drawn is reported; the others are drawn."""
 
     order = 80
 
@@ -55,7 +55,7 @@ class Plots(Logger):
         if facts.is_stopping():
             return
         for name, reason in folder.undrawn.items():
-            facts.show.say(f"note: the picture {name} could not be drawn: {reason}")
+            facts.show.log(f"note: the plot {name} could not be drawn: {reason}")
         if not folder.undrawn:
             folder.write_json(RECORD, read_record(folder.path) | {"pictures": True})
 
@@ -96,7 +96,7 @@ def draw_rates(rates: Mapping[str, Sequence[float]], path: str | Path, *, steps_
 def _draw_curves(records: Sequence[Mapping[str, Any]], scores: Mapping[str, str]) -> Figure:
     figure = arranged(9, 3.8, "Training")
     if not records:
-        return say(figure, "no epochs")
+        return log(figure, "no epochs")
     loss, accuracy = figure.subplots(1, 2)
     first = next(iter(scores))
     loss.set(title="Loss", xlabel="epoch", ylabel="loss")
@@ -153,7 +153,7 @@ def _draw_rates(rates: Mapping[str, Sequence[float]], steps_per_epoch: int) -> F
     figure = arranged(9, max(4, 0.2 * lines + 0.7), "Learning rates")
     steps = max(map(len, rates.values()), default=0)
     if not steps:
-        return say(figure, "no steps")
+        return log(figure, "no steps")
     axes = figure.subplots()
     axes.set(xlabel="optimizer step", ylabel="learning rate")
     curves: dict[tuple[float, ...], list[str]] = {}

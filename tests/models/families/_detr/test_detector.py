@@ -141,7 +141,7 @@ def test_no_box_suppresses_another(model, images):
     assert found.scores.tolist() == pytest.approx([0.9, 0.8, 0.7])
 
 
-def test_forward_is_head_of_trunk(hybrid, images):
+def test_forward_is_head_of_backbone(hybrid, images):
     with torch.inference_mode():
         features = hybrid.trunk(images)
         assert torch.equal(hybrid(images).logits, hybrid.head(features).logits)
@@ -314,8 +314,8 @@ def test_layers_go_from_the_image_to_the_boxes(model):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.skipif(not BCCD.is_dir(), reason="the shared pictures of blood cells are not here")
-def test_on_a_few_pictures_the_loss_falls_and_the_frozen_backbone_stays(name):
+@pytest.mark.skipif(not BCCD.is_dir(), reason="the shared images of blood cells are not here")
+def test_on_a_few_images_the_loss_falls_and_the_frozen_backbone_stays(name):
     model = copy.deepcopy(build(name))
     lr, steps = (5e-4, 56) if name == "rfdetr_n" else (2e-3, 16)
     plan = zoo.plan(model, lr)
@@ -360,9 +360,9 @@ def test_the_norms_of_the_backbone_are_frozen_in_training_too(hybrid, images):
     assert not any(torch.equal(buffers[name], value) for name, value in moving.items())
 
 
-def test_predict_finds_boxes_on_the_picture(model):
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 200, 3), np.uint8))
-    (result,) = model.predict(picture, conf=0.0, max_predictions=20)
+def test_predict_finds_boxes_on_the_image(model):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 200, 3), np.uint8))
+    (result,) = model.predict(image, conf=0.0, max_predictions=20)
     assert 0 < len(result.boxes) <= 20
     assert (result.boxes[:, 2] <= 200).all()
     assert (result.boxes[:, 3] <= 90).all()

@@ -11,7 +11,7 @@ from torchvision.ops import clip_boxes_to_image
 
 import zoo
 from yolo_nas_fill import fill, image
-from zoo.data.letterbox import Letterbox, fit_picture, normalize_canvas
+from zoo.data.letterbox import Letterbox, fit_image, normalize_canvas
 from zoo.errors import InputError, WeightsError
 from zoo.models.families.yolo_nas.assigners import TaskAlignedAssigner
 from zoo.models.families.yolo_nas.heads import Outputs, RawOutputs
@@ -74,7 +74,7 @@ def _filled():
 
 @pytest.fixture(scope="module")
 def picture():
-    return Image.fromarray(image("picture", 1, 50, 83)[0].permute(1, 2, 0).numpy())
+    return Image.fromarray(image("image", 1, 50, 83)[0].permute(1, 2, 0).numpy())
 
 
 def step_outputs(dtype):
@@ -204,14 +204,14 @@ def test_settings_reach_the_loss(model):
     ],
     ids=["centre", "bgr", "stretched"],
 )
-def test_predictions_are_those_of_the_network_on_the_weights_preprocessing(letterbox, model, picture):
+def test_predictions_are_those_of_the_network_on_the_weights_preprocessing(letterbox, model, image):
     model.preprocess, model.classes = letterbox, ("a", "b", "c")
-    (result,) = model.predict(picture)
-    canvas, place = fit_picture(picture, letterbox)
+    (result,) = model.predict(image)
+    canvas, place = fit_image(image, letterbox)
     with torch.inference_mode():
         boxes, scores = copy.deepcopy(model).eval()(normalize_canvas(canvas, letterbox)[None]).predictions
     (found,) = select_detections(boxes, scores, SURE)
-    expected = clip_boxes_to_image(place.to_picture(found.boxes), (50, 83))
+    expected = clip_boxes_to_image(place.to_image(found.boxes), (50, 83))
     assert len(result) > 10
     assert np.abs(result.boxes - expected.numpy()).max() < 5e-3
     assert np.abs(result.scores - found.scores.numpy()).max() < 1e-5
@@ -220,39 +220,39 @@ def test_predictions_are_those_of_the_network_on_the_weights_preprocessing(lette
     assert (result.boxes.max(0) <= [83, 50, 83, 50]).all()
 
 
-def test_an_average_follows_the_model_after_predictions(model, picture):
+def test_an_average_follows_the_model_after_predictions(model, image):
     average = ModelEmaV3(model, decay=0.5)
-    (before,) = average.module.predict(picture)
+    (before,) = average.module.predict(image)
     with torch.no_grad():
         for head in model.heads.children():
             head.cls_pred.bias += 1.0
     average.update(model)
-    (after,) = average.module.predict(picture)
+    (after,) = average.module.predict(image)
     logits = torch.logit(torch.from_numpy(np.stack([before.scores[:1], after.scores[:1]])).double())
     assert (logits[1] - logits[0]).item() == pytest.approx(0.5, abs=1e-2)
 
 
-def test_merged_blocks_can_predict(model, picture):
-    (expected,) = model.predict(picture)
+def test_merged_blocks_can_predict(model, image):
+    (expected,) = model.predict(image)
     fused = model.fuse()
     assert isinstance(fused, YoloNAS)
-    (result,) = fused.predict(picture)
+    (result,) = fused.predict(image)
     assert np.abs(result.boxes - expected.boxes).max() < 5e-3
 
 
-def test_weights_that_are_no_numbers(model, picture):
+def test_weights_that_are_no_numbers(model, image):
     model.heads.head2.cls_pred.bias.data[0] = float("nan")
     with pytest.raises(WeightsError, match=r"scores are no numbers: its weights are damaged, or its training has div"):
-        model.predict(picture)
+        model.predict(image)
 
 
-def test_channels_and_names_have_to_fit(picture, model):
-    with pytest.raises(InputError, match=r"takes images of 4 channels, and predict reads RGB pictures, which have 3"):
-        YoloNAS(SIZES["s"], in_channels=4).predict(picture)
-    assert set(model.predict(picture)[0].names) <= {"0", "1", "2"}
+def test_channels_and_names_have_to_fit(image, model):
+    with pytest.raises(InputError, match=r"takes images of 4 channels, and predict reads RGB images, which have 3"):
+        YoloNAS(SIZES["s"], in_channels=4).predict(image)
+    assert set(model.predict(image)[0].names) <= {"0", "1", "2"}
     model.classes = ("a", "b")
     with pytest.raises(InputError, match=r"has 3 classes and 2 names\. Set model\.classes to 3 names"):
-        model.predict(picture)
+        model.predict(image)
 
 
 def test_in_eval_mode_the_outputs_are_tensors_only_and_the_losses_stay_the_same():

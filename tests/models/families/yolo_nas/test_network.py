@@ -326,7 +326,7 @@ def test_any_multiple_of_32_will_do(height, width):
     assert torch.isfinite(boxes).all()
 
 
-def test_forward_is_head_of_trunk_and_images_do_not_touch_each_other(images):
+def test_forward_is_head_of_backbone_and_images_do_not_touch_each_other(images):
     network = build("s")
     with torch.inference_mode():
         features = network.trunk(images)

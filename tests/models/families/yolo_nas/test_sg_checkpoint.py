@@ -69,7 +69,7 @@ def test_a_state_dict_alone_in_any_form_of_torch(path):
     found = read_sg_checkpoint(save(path, collections.OrderedDict(STATE)))
     assert same(found.tensors)
     assert found.config == {}
-    assert found.notes == ("the file does not say how pictures are prepared: as for the published weights is taken",)
+    assert found.notes == ("the file does not say how images are prepared: as for the published weights is taken",)
     wrapped = {f"module.{name}": tensor for name, tensor in STATE.items()}
     assert same(read_sg_checkpoint(save(path, {"net": wrapped})).tensors)
     mixed = wrapped | {"b": torch.zeros(1)}
@@ -172,7 +172,7 @@ def test_settings_can_be_left_out_or_be_there_in_part(path):
     assert found.notes[1] == "what the file says of classes and preprocessing was left out"
     found = read_sg_checkpoint(save(path, {"net": STATE, "processing_params": {"class_names": ["ant"]}}))
     assert found.config == {"classes": ["ant"]}
-    assert found.notes[1].startswith("the file does not say how pictures are prepared")
+    assert found.notes[1].startswith("the file does not say how images are prepared")
     found = read_sg_checkpoint(save(path, trained(ROBOFLOW, conf=0.65, iou=0.65)))
     assert found.config["postprocess"] == {"iou": 0.65}
     assert found.notes[1] == "its confidence threshold equals its IoU threshold, 0.65: the usual one is taken"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from zoo.data.letterbox import Letterbox, fit_picture, normalize_canvas
+from zoo.data.letterbox import Letterbox, fit_image, normalize_canvas
 from zoo.errors import InputError
 from zoo.models.families.yolo_nas.sg_processing import read_processing
 
@@ -40,7 +40,7 @@ def test_names_and_thresholds_are_read_if_they_are_there():
     config, notes = read_processing({"conf": 2, "iou": "x", "class_names": []})
     assert config == {}
     assert notes == [
-        "the file does not say how pictures are prepared: as for the published weights is taken",
+        "the file does not say how images are prepared: as for the published weights is taken",
         "its confidence threshold, 2, is no number from 0 to 1: the usual one is taken",
         "its IoU threshold, 'x', is no number from 0 to 1: the usual one is taken",
     ]
@@ -65,7 +65,7 @@ def test_the_steps_of_published_weights_and_of_roboflow():
 
 
 def run_steps(pixels, steps):
-    """What the steps make of a picture that needs no resizing; float64 `(3, H, W)`."""
+    """What the steps make of an image that needs no resizing; float64 `(3, H, W)`."""
     values = pixels.astype(np.float64)
     for step in steps:
         ((name, settings),) = step.items() if isinstance(step, dict) else ((step, {}),)
@@ -102,7 +102,7 @@ NORMALIZE = {"NormalizeImage": {"mean": [0.4, 0.5, 0.3], "std": [0.2, 0.25, 0.5]
 def test_steps_in_any_order_amount_to_the_same(steps):
     pixels = np.random.default_rng(0).integers(0, 256, (32, 20, 3), np.uint8)
     found = letterbox(steps)
-    canvas, _ = fit_picture(pixels, found)
+    canvas, _ = fit_image(pixels, found)
     expected = run_steps(pixels, [RESIZE, *steps])
     assert normalize_canvas(canvas, found).numpy() == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
@@ -115,8 +115,8 @@ def test_steps_in_any_order_amount_to_the_same(steps):
         ([RESIZE, RESIZE, PAD], "the step DetectionLongestMaxSizeRescale comes after one that resizes or pads"),
         ([PAD, RESIZE], "the step DetectionLongestMaxSizeRescale comes after one that resizes or pads"),
         ([RESIZE, PAD, PAD], "the step DetectionBottomRightPadding comes after another that pads"),
-        ([PAD], "no step resizes pictures"),
-        ([RESIZE], "no step pads pictures"),
+        ([PAD], "no step resizes images"),
+        ([RESIZE], "no step pads images"),
         ([RESIZE, PAD, "ImagePermute", "ReverseImageChannels"], "the step ReverseImageChannels comes after"),
         ([RESIZE, {"ImagePermute": {"permutation": [0, 1, 2]}}], "the step ImagePermute has the permutation [0, 1, 2]"),
         ([{"DetectionRescale": {"output_shape": 640}}], "the step DetectionRescale has the output_shape 640; expected"),

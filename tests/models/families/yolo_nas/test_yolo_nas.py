@@ -115,7 +115,7 @@ def test_the_classes_are_those_of_coco():
     assert find_entry("YOLO-NAS-S") is find_entry("yolo_nas_s")
 
 
-def test_forward_is_head_of_trunk_with_the_parameters_outside_the_head(model, images):
+def test_forward_is_head_of_backbone_with_the_parameters_outside_the_head(model, images):
     ours, theirs = model(images), model.head(model.trunk(images))
     assert torch.equal(ours.raw.class_logits, theirs.raw.class_logits)
     assert ours.predictions.scores.shape == (1, 8 * 12 + 4 * 6 + 2 * 3, 3)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from annotated_folders import Content, touch, write_files
-from image_files import write_picture
+from image_files import write_image
 from zoo.errors import DataError
 from zoo.tasks.detection.annotations import BoxSource
 from zoo.tasks.detection.drawing import import_supervision
@@ -46,7 +46,7 @@ class FormatContract:
     def test_what_supervision_writes_is_read(self, tmp_path: Path) -> None:
         """It numbers categories of COCO from 1, and rounds shares of the sides to 5 digits."""
         supervision = import_supervision()
-        paths = [str(write_picture(tmp_path / "in" / f"{number}.png", (64, 48), number)) for number in range(2)]
+        paths = [str(write_image(tmp_path / "in" / f"{number}.png", (64, 48), number)) for number in range(2)]
         boxes = np.array([[0, 0, 64, 48], [3, 4, 5, 6]], np.float32)
         found = supervision.Detections(xyxy=boxes, class_id=np.array([1, 0]))
         notes = {paths[0]: found, paths[1]: supervision.Detections.empty()}

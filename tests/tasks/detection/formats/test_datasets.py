@@ -7,13 +7,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 from torchvision import tv_tensors
 
-from image_files import make_picture
+from image_files import make_image
 from zoo.errors import DataError, InputError
 from zoo.tasks.detection.annotations import BoxSource
 from zoo.tasks.detection.formats._datasets import read_box_datasets
 
 BOXES = [[1.0, 2.0, 5.0, 6.5], [0.0, 0.0, 9.0, 7.0]]
-PICTURE = make_picture()  # 9 x 7 pixels
+IMAGE = make_image()  # 9 x 7 pixels
 
 
 class Made(Dataset[Any]):
@@ -34,7 +34,7 @@ class Made(Dataset[Any]):
 
 
 def made(*targets: Any, classes: list[str] | None = None) -> Made:
-    return Made([(PICTURE, *target) if isinstance(target, tuple) else (PICTURE, target) for target in targets], classes)
+    return Made([(IMAGE, *target) if isinstance(target, tuple) else (IMAGE, target) for target in targets], classes)
 
 
 def target(boxes: Any = BOXES, labels: Any = (0, 1), **more: Any) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def test_boxes_and_labels_of_every_kind(boxes: Any, labels: Any) -> None:
         assert image.size == ((7, 9) if isinstance(boxes, tv_tensors.BoundingBoxes) else None)
         assert source.names == {0: "0", 2: "2"}  # numbers with a gap are classes of these names
         assert (source.where, source.form, source.findings) == ("data set Made", "data set", ())
-        assert source.splits["all"].reader(0) is PICTURE
+        assert source.splits["all"].reader(0) is IMAGE
         assert not source.splits["all"].in_threads
 
 
@@ -121,7 +121,7 @@ def test_splits() -> None:
     assert [image.name for image in pair.splits["val"].images] == ["val[0]", "val[1]"]
     assert read_box_datasets((one, None)).splits.keys() == {"train"}
     assert read_box_datasets({"validation": two, "Training": one, "extra": one}).splits.keys() == {"val", "train"}
-    samples = [(PICTURE, target()), (PICTURE, target())]
+    samples = [(IMAGE, target()), (IMAGE, target())]
     assert len(read_box_datasets(samples).splits["all"].images) == 2  # a data set of two, not two data sets
     assert len(read_box_datasets((samples, samples)).splits["val"].images) == 2
     named = made(target(), classes=["a", "b"])
@@ -174,9 +174,9 @@ def test_what_is_no_data_set(source: Any, message: str) -> None:
         (target(iscrowd="01"), "mark of a crowd '01'"),
         (target(torch.tensor(BOXES, dtype=torch.bfloat16)), r"a tensor that cannot be read \(.*\); expected float32"),
         (target([[10**400, 0, 1, 1]], [0]), "boxes are no table of numbers"),
-        ({"boxes": BOXES}, r"target is a mapping with the keys boxes; expected \(picture, "),
+        ({"boxes": BOXES}, r"target is a mapping with the keys boxes; expected \(image, "),
         ([{"bbox": [1, 2, 3, 4]}], r"target is a list of 1; .*wrap_dataset_for_transforms_v2"),
-        (3, r"target is of the type int; expected \(picture, "),
+        (3, r"target is of the type int; expected \(image, "),
         ((BOXES, [0, 1], 3), "it is a tuple of 4; expected"),
     ],
 )
@@ -190,16 +190,16 @@ def test_a_sample_that_cannot_be_read_is_an_error_of_its_own(sample: Any, reason
         read_box_datasets(made(sample))
 
 
-def test_pictures_are_taken_from_the_samples_that_are_left() -> None:
-    pictures = [make_picture(seed=seed) for seed in range(3)]
-    samples: list[Any] = [(picture, target()) for picture in pictures]
+def test_images_are_taken_from_the_samples_that_are_left() -> None:
+    images = [make_image(seed=seed) for seed in range(3)]
+    samples: list[Any] = [(image, target()) for image in images]
     samples[1] = OSError("the disk is gone")
     source = read_box_datasets(Made(samples))
     assert source.findings[0].text == "the data set raised OSError: the disk is gone; the sample is left out"
     reader = source.splits["all"].reader
-    assert [reader(0), reader(1)] == [pictures[0], pictures[2]]
+    assert [reader(0), reader(1)] == [images[0], images[2]]
     again = pickle.loads(pickle.dumps(reader))
-    assert np.array_equal(np.asarray(again(1)), np.asarray(pictures[2]))
+    assert np.array_equal(np.asarray(again(1)), np.asarray(images[2]))
     samples[2] = OSError("now this one")
     with pytest.raises(InputError, match="raised OSError: now this one"):
         reader(1)
@@ -224,6 +224,6 @@ def test_single_boxes_are_left_out_and_told() -> None:
         read_box_datasets(made(target(labels=["a", 1])))
 
 
-def test_shares_of_the_picture_are_refused() -> None:
+def test_shares_of_the_image_are_refused() -> None:
     with pytest.raises(DataError, match=r"boxes of train lie between 0 and 1, .*expected x1, y1, x2, y2 in pixels"):
         read_box_datasets((made(target([[0.1, 0.2, 0.9, 1.0]], [0])), made(target())))

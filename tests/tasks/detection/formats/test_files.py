@@ -7,11 +7,12 @@ from annotated_folders import touch, write_files
 from zoo.errors import DataError, InputError
 from zoo.tasks.detection.formats._files import (
     Findings,
-    PictureFiles,
+    ImageFiles,
     clip,
     count,
+    deduplicate_class_names,
+    escapes_folder,
     find_folder,
-    leads_out,
     list_files,
     list_folders,
     natural_key,
@@ -19,9 +20,8 @@ from zoo.tasks.detection.formats._files import (
     read_ends,
     read_limited,
     read_text,
-    settle_names,
     show_path,
-    tell_split,
+    split_from_name,
     walk_files,
 )
 
@@ -64,7 +64,7 @@ def test_errors_are_counted_from_a_place_on() -> None:
     ],
 )
 def test_names_of_splits(name: str, split: str | None) -> None:
-    assert tell_split(name) == split
+    assert split_from_name(name) == split
 
 
 def test_files_come_in_natural_order(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_numbers(text: str, number: float | None) -> None:
     ],
 )
 def test_paths_that_lead_out(name: str, out: bool) -> None:
-    assert leads_out(name) is out
+    assert escapes_folder(name) is out
 
 
 def test_words_and_paths_are_shown() -> None:
@@ -167,13 +167,13 @@ def test_words_and_paths_are_shown() -> None:
     assert count(2, "name") == "2 names"
     assert sorted(["a" + "9" * 5000, "a10", "a9"], key=natural_key)[:2] == ["a9", "a10"]
     assert sorted(["²", "1", "٣"], key=natural_key)[0] == "1"
-    reader = pickle.loads(pickle.dumps(PictureFiles(("/a.jpg", "/b.jpg"))))
+    reader = pickle.loads(pickle.dumps(ImageFiles(("/a.jpg", "/b.jpg"))))
     assert reader(1) == "/b.jpg"
 
 
 def test_names_are_made_to_differ() -> None:
     findings = Findings()
-    names = settle_names({3: "cat", 5: "dog", 7: "cat", 8: "cat (7)", 9: "Dog ", 10: "a\ud800"}, findings)
+    names = deduplicate_class_names({3: "cat", 5: "dog", 7: "cat", 8: "cat (7)", 9: "Dog ", 10: "a\ud800"}, findings)
     assert names == {3: "cat", 5: "dog", 7: "cat (7)", 8: "cat (7) (8)", 9: "Dog ", 10: "a\\ud800"}
     assert [(item.level, item.kind, item.text) for item in findings.found] == [
         ("warning", "classes of the same name", "3 and 7 are both called 'cat'; 7 becomes another class, 'cat (7)'"),
@@ -189,6 +189,6 @@ def test_names_are_made_to_differ() -> None:
         ),
     ]
     findings = Findings()
-    assert settle_names({"b": "b", "a": "a"}, findings) == {"b": "b", "a": "a"}
-    assert list(settle_names({"b": "b", "a": "a"}, findings)) == ["b", "a"]
+    assert deduplicate_class_names({"b": "b", "a": "a"}, findings) == {"b": "b", "a": "a"}
+    assert list(deduplicate_class_names({"b": "b", "a": "a"}, findings)) == ["b", "a"]
     assert not findings.found

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from image_files import make_picture
+from image_files import make_image
 from zoo.data.decode import read_image
 from zoo.errors import DataError
 from zoo.tasks.detection.formats._datasets import read_box_datasets
@@ -18,14 +18,14 @@ with warnings.catch_warnings():
 BOXES = [[1.0, 2.0, 5.0, 6.5], [0.0, 0.0, 9.0, 7.0]]
 
 
-def encode(picture: Image.Image) -> bytes:
+def encode(image: Image.Image) -> bytes:
     stream = BytesIO()
-    picture.save(stream, "PNG")
+    image.save(stream, "PNG")
     return stream.getvalue()
 
 
 def hugging_face(objects: list[Any], feature: Any, name: str = "objects", **more: Any) -> Any:
-    images = [{"bytes": encode(make_picture(seed=i)), "path": None} for i in range(len(objects))]
+    images = [{"bytes": encode(make_image(seed=i)), "path": None} for i in range(len(objects))]
     features = {"image": datasets.Image(), name: feature}
     return datasets.Dataset.from_dict(
         {"image": images, name: objects} | more, features=datasets.Features(features) if not more else None
@@ -50,7 +50,7 @@ def test_hugging_face_mapping_of_lists() -> None:
     split = source.splits["all"]
     assert split.in_threads
     assert isinstance(split.reader(1), bytes)  # still encoded
-    assert np.array_equal(np.asarray(read_image(split.reader(1))), np.asarray(make_picture(seed=1)))
+    assert np.array_equal(np.asarray(read_image(split.reader(1))), np.asarray(make_image(seed=1)))
 
 
 def test_hugging_face_list_of_mappings() -> None:
@@ -94,9 +94,9 @@ def test_hugging_face_without_what_is_needed() -> None:
 
 
 def flat(**columns: Any) -> Any:
-    """A table of flat columns beside its pictures."""
+    """A table of flat columns beside its images."""
     rows = len(next(iter(columns.values())))
-    images = [{"bytes": encode(make_picture(seed=i)), "path": None} for i in range(rows)]
+    images = [{"bytes": encode(make_image(seed=i)), "path": None} for i in range(rows)]
     table = datasets.Dataset.from_dict({"image": images} | columns)
     return table.cast_column("image", datasets.Image())
 
@@ -105,7 +105,7 @@ def unclear(*boxes: list[float]) -> list[dict[str, Any]]:
     return [{"boxes": [box], "label": [0]} for box in boxes]
 
 
-def test_shares_of_the_picture_are_refused() -> None:
+def test_shares_of_the_image_are_refused() -> None:
     shares = hugging_face([{"bbox": [[0.1, 0.2, 0.3, 0.4]], "category": [0]}], column())
     with pytest.raises(DataError, match=r"boxes of the data lie between 0 and 1, .*expected x, y, width, height in"):
         read_box_datasets(shares)

@@ -31,7 +31,7 @@ def describe_detr(
         source: Who trained the weights, on what, and their published score.
         paper: Where it was published.
         megabytes: Of the file of weights, as its page shows it; None if that was not seen.
-        preprocess: How pictures come onto the canvas.
+        preprocess: How images come onto the canvas.
     """
     return {
         "task": "detection",

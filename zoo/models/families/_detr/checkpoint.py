@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import WeightsError
 from zoo.files import read_object, read_shapes, read_tensors
 from zoo.models.families._detr.library import Architecture, import_transformers
-from zoo.weights import ForeignFile
+from zoo.weights import ConvertedCheckpoint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +35,7 @@ OTHER_NAMES = {  # of six classes of COCO, in the label files that come with man
 }  # fmt: skip
 
 
-def read_detr_file(path: Path, architecture: Architecture, classes: tuple[str, ...]) -> ForeignFile:
+def read_detr_file(path: Path, architecture: Architecture, classes: tuple[str, ...]) -> ConvertedCheckpoint:
     """Read a safetensors file of transformers, with the `config.json` beside it.
 
     Args:
@@ -182,22 +182,22 @@ def _drop_empty_slots(
     architecture: Architecture,
     count: int,
     classes: tuple[str, ...],
-) -> ForeignFile:
+) -> ConvertedCheckpoint:
     """Return the tensors with one row for each class, where the file has one for each number of a COCO category."""
     slots = architecture.category_slots
     usual = [OTHER_NAMES.get(name, name) for name in names or ()]
     if usual == list(classes):
-        return ForeignFile(tensors, {"classes": usual})
+        return ConvertedCheckpoint(tensors, {"classes": usual})
     if count != CATEGORY_ROWS or not slots or (names and [usual[slot] for slot in slots] != list(classes)):
         unique = names if names and len(set(names)) == len(names) else None
-        return ForeignFile(tensors, {"classes": unique} if unique else {"num_classes": count})
+        return ConvertedCheckpoint(tensors, {"classes": unique} if unique else {"num_classes": count})
     rows = list(slots)
     kept = {
         name: tensor[rows].clone() if "class_embed" in name and tensor.shape[:1] == (CATEGORY_ROWS,) else tensor
         for name, tensor in tensors.items()
     }
     note = f"of {CATEGORY_ROWS} numbers of COCO's categories the {len(slots)} in use were kept"
-    return ForeignFile(kept, {"classes": list(classes)}, (note,))
+    return ConvertedCheckpoint(kept, {"classes": list(classes)}, (note,))
 
 
 def _list(names: list[str]) -> str:

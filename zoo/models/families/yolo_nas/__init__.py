@@ -13,7 +13,7 @@ from zoo.data import Letterbox
 from zoo.errors import WeightsError
 from zoo.models.families._coco import COCO_CLASSES
 from zoo.models.registry import Shapes, register
-from zoo.weights import ForeignFile, WebWeights, Weights
+from zoo.weights import ConvertedCheckpoint, UrlWeights, Weights
 
 LICENCE = "licenseref-yolo-nas-non-commercial"
 NOTICE = (
@@ -31,7 +31,7 @@ PREDICTOR = "heads.head1.cls_pred.weight"  # (classes, width, 1, 1)
 WIDTHS = {64: "yolo_nas_s", 96: "yolo_nas_m", 128: "yolo_nas_l"}
 
 
-def read_checkpoint(path: Path, *, with_processing: bool = True) -> ForeignFile:
+def read_checkpoint(path: Path, *, with_processing: bool = True) -> ConvertedCheckpoint:
     """Read a `.pth` of super-gradients; nothing in it is run.
 
     Args:
@@ -48,7 +48,7 @@ def read_checkpoint(path: Path, *, with_processing: bool = True) -> ForeignFile:
     if names and rows and len(names) != rows[0]:
         del config["classes"]
         notes = (*notes, f"its {len(names)} class names were left out: the weights are for {rows[0]} classes")
-    return ForeignFile(tensors, config, notes)
+    return ConvertedCheckpoint(tensors, config, notes)
 
 
 def find_name(shapes: Shapes) -> str | None:
@@ -76,7 +76,7 @@ def _facts(name: str, *, sha256: str, mean_ap: float) -> dict[str, Any]:
         "task": "detection",
         "preprocess": Letterbox(),
         "postprocess": {"conf": 0.25, "iou": 0.7, "nms_top_k": 1024, "max_predictions": 300},
-        "weights": WebWeights(
+        "weights": UrlWeights(
             filename=filename,
             sha256=sha256,
             mirror=Weights(

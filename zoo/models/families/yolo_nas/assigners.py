@@ -122,7 +122,7 @@ class TaskAlignedAssigner:
         return _run(self._assign, proposals, grid, truths)
 
     def _assign(self, proposals: Proposals, grid: Grid, truths: Truths) -> Assignment:
-        chunks = _chunks(len(truths.images), len(grid.points), self.max_elements)
+        chunks = _micro_batches(len(truths.images), len(grid.points), self.max_elements)
         pairs = [self._choose(proposals, grid.points, truths, rows) for rows in chunks]
         owners, images, anchors = _settle(pairs, proposals.boxes, truths, self.max_elements)
         assigned = proposals.boxes[images, anchors]
@@ -172,7 +172,7 @@ class StaticAssigner:
         return _run(self._assign, proposals, grid, truths)
 
     def _assign(self, proposals: Proposals, grid: Grid, truths: Truths) -> Assignment:
-        chunks = _chunks(len(truths.images), len(grid.points), self.max_elements)
+        chunks = _micro_batches(len(truths.images), len(grid.points), self.max_elements)
         pairs = [self._choose(grid, truths, rows) for rows in chunks]
         squares = grid.squares.expand(len(proposals.boxes), -1, -1)
         owners, images, anchors = _settle(pairs, squares, truths, self.max_elements)
@@ -226,7 +226,7 @@ def _move(part: Part, device: torch.device | str) -> Part:
     return type(part)(*(value.to(device) if isinstance(value, Tensor) else value for value in part))
 
 
-def _chunks(count: int, width: int, max_elements: int) -> Iterator[slice]:
+def _micro_batches(count: int, width: int, max_elements: int) -> Iterator[slice]:
     """Split so many rows of so many columns."""
     step = max(1, max_elements // width)
     for start in range(0, count, step):
@@ -266,7 +266,7 @@ def _settle(pairs: list[Tensor], boxes: Tensor, truths: Truths, max_elements: in
     images, anchors = places // boxes.shape[1], places % boxes.shape[1]
     table = _rows_of_images(truths.images, len(boxes))
     contested = (counts > 1).nonzero().squeeze(1)
-    for chunk in _chunks(len(contested), table.shape[1], max_elements):
+    for chunk in _micro_batches(len(contested), table.shape[1], max_elements):
         some = contested[chunk]
         rivals = table[images[some]]  # (some, most boxes of an image); -1 is no box
         overlap = box_iou(truths.boxes[rivals], boxes[images[some], anchors[some]][:, None])

@@ -20,7 +20,7 @@ SETTINGS = ("classification", "class_weight", "iou_weight", "dfl_weight")
 
 
 class YoloNAS(Detector, YoloNASNetwork):
-    """A YOLO-NAS that can be trained, and that finds things on pictures.
+    """A YOLO-NAS that can be trained, and that finds things on images.
 
     Args:
         size: One of `zoo.models.families.yolo_nas.network.SIZES`.

@@ -72,7 +72,7 @@ SIZES = {
 
 
 class YoloNASNetwork(nn.Module):
-    """A detector: backbone and neck are its trunk, the heads its head.
+    """A detector: backbone and neck are its backbone, the heads its head.
 
     A new network has random weights; the predictors of classes start with a score of 0.01.
 
@@ -83,7 +83,7 @@ class YoloNASNetwork(nn.Module):
 
     Attributes:
         in_channels: Channels of the images.
-        head_prefixes: Prefixes of the head's parameters; all others belong to the trunk.
+        head_prefixes: Prefixes of the head's parameters; all others belong to the backbone.
     """
 
     task = "detection"
@@ -126,7 +126,7 @@ class YoloNASNetwork(nn.Module):
         return features
 
     def head(self, features: Features) -> Outputs:
-        """Turn the maps of the trunk into outputs."""
+        """Turn the maps of the backbone into outputs."""
         outputs: Outputs = self.heads(features)
         return outputs
 

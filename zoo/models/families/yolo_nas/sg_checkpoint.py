@@ -72,14 +72,14 @@ def read_sg_checkpoint(path: Path, *, with_processing: bool = True) -> SGCheckpo
         return SGCheckpoint(tensors, {}, (*notes, "what the file says of classes and preprocessing was left out"))
     given = content.get("processing_params") if place else None
     if given is None:
-        notes.append("the file does not say how pictures are prepared: as for the published weights is taken")
+        notes.append("the file does not say how images are prepared: as for the published weights is taken")
         return SGCheckpoint(tensors, {}, tuple(notes))
     try:
         entries = _find_mapping(given)
         config, more = read_processing({key: _Plain(key).read(entries[key]) for key in READ if key in entries})
     except InputError as error:
         raise WeightsError(
-            f"{path}, processing_params: {error} To take the weights alone, and prepare pictures as for the published "
+            f"{path}, processing_params: {error} To take the weights alone, and prepare images as for the published "
             f"ones: zoo convert {path} -o FOLDER --weights-only."
         ) from error
     return SGCheckpoint(tensors, config, (*notes, *more))

@@ -1,7 +1,7 @@
-"""How checkpoints of super-gradients say that pictures are prepared: a list of steps, which become one letterbox.
+"""How checkpoints of super-gradients say that images are prepared: a list of steps, which become one letterbox.
 
 Steps and their settings as in super-gradients 3.7.1 (Deci-AI/super-gradients, commit e0ccacf). They are applied in
-order to an RGB picture. A data set there reads BGR, so the first step is `ReverseImageChannels`; whether a second one
+order to an RGB image. A data set there reads BGR, so the first step is `ReverseImageChannels`; whether a second one
 follows decides which order the network takes.
 """
 
@@ -48,7 +48,7 @@ def read_processing(found: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
         else:
             notes.append(f"its class names were left out: one is empty, or longer than {LONGEST_NAME} letters")
     if steps is None:
-        notes.append("the file does not say how pictures are prepared: as for the published weights is taken")
+        notes.append("the file does not say how images are prepared: as for the published weights is taken")
     else:
         config["preprocess"] = _read_steps(steps).to_dict()
     limits = {key: float(found[key]) for key in ("conf", "iou") if _is_number(found.get(key)) and 0 <= found[key] <= 1}
@@ -81,19 +81,19 @@ class _Chain:
 
 
 def _read_steps(steps: Any) -> Letterbox:
-    """Turn the steps, which work on an RGB picture, into one letterbox."""
+    """Turn the steps, which work on an RGB image, into one letterbox."""
     chain = _Chain()
     for name, settings in _list_steps(steps):
         take = _STEPS.get(name)
         if take is None:
             raise InputError(f"there is nothing here for the step {name}. Known: {', '.join(_STEPS)}.")
         if chain.planar and name != "StandardizeImage":
-            raise InputError(f"the step {name} comes after ImagePermute, where it would not act on pictures.")
+            raise InputError(f"the step {name} comes after ImagePermute, where it would not act on images.")
         take(chain, name, settings)
     if chain.content is None:
-        raise InputError("no step resizes pictures. Expected one: the input has a fixed size here.")
+        raise InputError("no step resizes images. Expected one: the input has a fixed size here.")
     if chain.canvas is None and chain.keep_ratio:
-        raise InputError("no step pads pictures. Expected one: the input has a fixed size here.")
+        raise InputError("no step pads images. Expected one: the input has a fixed size here.")
     return Letterbox(
         canvas_size=chain.canvas or chain.content,
         content_size=chain.content,
@@ -149,7 +149,7 @@ def _pad(chain: _Chain, name: str, settings: Mapping[str, Any]) -> None:
     pixels = {round((value * std + mean) * chain.max_value, 3) for value, mean, std in numbers}
     fill = pixels.pop()
     if pixels or fill != round(fill) or not 0 <= fill <= 255:
-        raise InputError(f"the step {name} has the pad_value {stated!r}; expected one grey of 0 to 255 in the picture.")
+        raise InputError(f"the step {name} has the pad_value {stated!r}; expected one grey of 0 to 255 in the image.")
     chain.fill = round(fill)
 
 

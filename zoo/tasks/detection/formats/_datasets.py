@@ -1,4 +1,4 @@
-"""Data sets that give pictures with boxes: torch data sets and Hugging Face data sets, each read once for its boxes.
+"""Data sets that give images with boxes: torch data sets and Hugging Face data sets, each read once for its boxes.
 
 The library `datasets` is never imported; its objects are known by what they can do.
 """
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from zoo.data import ColumnReader, known_classes, plain_name, rename_splits
 from zoo.errors import DataError, InputError
-from zoo.tasks.detection.annotations import Annotated, BoxSource, BoxSplit, Finding, Key, PictureReader
+from zoo.tasks.detection.annotations import Annotated, BoxSource, BoxSplit, Finding, ImageReader, Key
 from zoo.tasks.detection.formats._marks import BOX_KEYS, CROWD_KEYS, LABEL_KEYS, Marks, describe, find_key, parse_marks
 from zoo.tasks.detection.formats._table import BoxTable, settle_form
 
 SAMPLE = (
-    "expected (picture, {'boxes': (N, 4) x1, y1, x2, y2 in pixels, 'labels': (N,) class numbers}) or "
-    "(picture, boxes, labels)"
+    "expected (image, {'boxes': (N, 4) x1, y1, x2, y2 in pixels, 'labels': (N,) class numbers}) or "
+    "(image, boxes, labels)"
 )
 
 
@@ -33,26 +33,26 @@ class _Part:
 
 
 @dataclass(frozen=True)
-class SamplePictures:
-    """Reads the pictures of a torch data set."""
+class SampleImages:
+    """Reads the images of a torch data set."""
 
     dataset: Any
     positions: tuple[int, ...]
 
     def __call__(self, position: int, /) -> Any:
-        """Return the picture of a sample."""
+        """Return the image of a sample."""
         return _take(self.dataset, self.positions[position])[0]
 
 
 @dataclass(frozen=True)
-class ColumnPictures:
-    """Reads the pictures of a Hugging Face data set, still encoded where they are files."""
+class ColumnImages:
+    """Reads the images of a Hugging Face data set, still encoded where they are files."""
 
     column: ColumnReader
     positions: tuple[int, ...]
 
     def __call__(self, position: int, /) -> Any:
-        """Return the picture of a row."""
+        """Return the image of a row."""
         return self.column(self.positions[position])[0]
 
 
@@ -61,15 +61,15 @@ def read_box_datasets(source: Any) -> BoxSource:
 
     Args:
         source: A data set, a pair `(train, val)` of them (val may be None), or a mapping of splits. A data set has
-            `len()` and gives samples by index: `(picture, target)` where target is a mapping with `boxes`, `(N, 4)`
-            x1, y1, x2, y2 in pixels of the picture, and `labels`, `(N,)` class numbers or names; or
-            `(picture, boxes, labels)`. Or it is a Hugging Face data set with an image column and a column `objects`
+            `len()` and gives samples by index: `(image, target)` where target is a mapping with `boxes`, `(N, 4)`
+            x1, y1, x2, y2 in pixels of the image, and `labels`, `(N,)` class numbers or names; or
+            `(image, boxes, labels)`. Or it is a Hugging Face data set with an image column and a column `objects`
             with `bbox`, x, y, width, height in pixels, and `category` or `label`; these two may be columns of their
             own. A field `boxes` holds x1, y1, x2, y2, unless its boxes contradict it. Names of the class numbers are
             taken from `classes` of the data set, or from its column; else they are the numbers.
 
     Returns:
-        What was read. A sample or box that cannot be used is an error among its findings, and left out; a picture
+        What was read. A sample or box that cannot be used is an error among its findings, and left out; an image
         with such a box says so (`Annotated.lost`).
 
     Raises:
@@ -154,9 +154,9 @@ def _read_split(dataset: Any, name: str, table: BoxTable | None) -> _Part:
     is_sides = table is not None and table.written == "XYWH"
     _check_unit(images, _say(name), "x, y, width, height" if is_sides else "x1, y1, x2, y2")
     if table:
-        reader: PictureReader = ColumnPictures(table.pictures, tuple(positions))
+        reader: ImageReader = ColumnImages(table.images, tuple(positions))
         return _Part(BoxSplit(name, reader, tuple(images), table.is_encoded), table.classes, tuple(findings))
-    reader = SamplePictures(dataset, tuple(positions))
+    reader = SampleImages(dataset, tuple(positions))
     return _Part(BoxSplit(name, reader, tuple(images)), known_classes(dataset), tuple(findings))
 
 
@@ -170,7 +170,7 @@ def _read_samples(dataset: Any) -> Iterator[Marks | str]:
 
 
 def _take(dataset: Any, position: int) -> tuple[Any, Marks]:
-    """Return picture and boxes of a sample."""
+    """Return image and boxes of a sample."""
     try:
         sample = dataset[position]
     except Exception as error:
@@ -183,7 +183,7 @@ def _take(dataset: Any, position: int) -> tuple[Any, Marks]:
     if not isinstance(target, Mapping):
         hint = ". Wrap it: torchvision.datasets.wrap_dataset_for_transforms_v2(dataset)" * isinstance(target, list)
         raise InputError(f"its target is {describe(target)}; {SAMPLE}{hint}")
-    if target.keys() <= {"image_id"}:  # torchvision's, of a picture without boxes
+    if target.keys() <= {"image_id"}:  # torchvision's, of an image without boxes
         return sample[0], parse_marks([], [], None)
     boxes, labels = (find_key(target, keys) for keys in (BOX_KEYS[2:3], LABEL_KEYS[2:4]))
     if boxes is None or labels is None:
@@ -203,12 +203,12 @@ def _annotate(place: str, marks: Marks, lost: int) -> Annotated:
 
 
 def _check_unit(images: Sequence[Annotated], name: str, expected: str) -> None:
-    """Refuse shares of the picture: as pixels, all of them would be without area."""
+    """Refuse shares of the image: as pixels, all of them would be without area."""
     filled = [image.boxes for image in images if len(image.boxes)]
     if filled and max(np.abs(boxes).max() for boxes in filled) <= 1:
         raise DataError(
-            f"the boxes of {name} lie between 0 and 1, so they are shares of the picture's sides; expected {expected} "
-            "in pixels. Multiply them by the width and height of each picture."
+            f"the boxes of {name} lie between 0 and 1, so they are shares of the image's sides; expected {expected} "
+            "in pixels. Multiply them by the width and height of each image."
         )
 
 

@@ -15,12 +15,12 @@ from zoo.tasks.detection.annotations import Finding, Key
 
 SPLITS: tuple[str, ...] = ("train", "val", "test", "all")
 _SUFFIXES = "jpg jpeg jpe jfif mpo png bmp webp gif tif tiff ppm pgm pbm pnm jp2 j2k avif heic heif"
-PICTURE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())  # what cannot be decoded here says so later
+IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())  # what cannot be decoded here says so later
 
 
 @dataclass(frozen=True)
-class PictureFiles:
-    """Reads pictures that are files.
+class ImageFiles:
+    """Reads images that are files.
 
     Attributes:
         paths: Absolute ones.
@@ -73,7 +73,7 @@ class Findings:
         self.found[since:] = [replace(finding, text=text) for finding in self.found[since:]]
 
 
-def tell_split(name: str) -> str | None:
+def split_from_name(name: str) -> str | None:
     """Return the split that a file or folder is named after, also with a year, as `train2017`; None if after none."""
     return SPLIT_NAMES.get(re.sub(r"[-_ ]?[0-9]{4}$", "", name).casefold())
 
@@ -180,7 +180,7 @@ def parse_number(text: str) -> float | None:
     return value if math.isfinite(value) and text.isascii() and "_" not in text else None
 
 
-def leads_out(name: str) -> bool:
+def escapes_folder(name: str) -> bool:
     """Tell whether a relative path would leave its folder, or is none."""
     return PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or name[1:3] in (":/", ":\\")
 
@@ -203,7 +203,7 @@ def count(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
-def settle_names(names: Mapping[Key, str], findings: Findings) -> dict[Key, str]:
+def deduplicate_class_names(names: Mapping[Key, str], findings: Findings) -> dict[Key, str]:
     """Return names of classes that all differ: of those that are alike, all but the first have their keys added.
 
     Half characters, which no file could be written with, are escaped. Names that are almost alike are told.

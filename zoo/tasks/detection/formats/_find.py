@@ -42,7 +42,7 @@ def read_box_folder(path: str | os.PathLike[str]) -> BoxSource:
             looked for and what is there.
     """
     if not os.fspath(path):
-        raise DataError("the path of the data is empty; expected a folder of pictures with boxes.")
+        raise DataError("the path of the data is empty; expected a folder of images with boxes.")
     root = to_path(path).absolute()
     if not root.exists():
         hint = " It is a link to nothing." if root.is_symlink() else ""

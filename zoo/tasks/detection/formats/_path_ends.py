@@ -6,10 +6,10 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from zoo.files import fold
-from zoo.tasks.detection.formats._files import PICTURE_SUFFIXES, clip
+from zoo.tasks.detection.formats._files import IMAGE_SUFFIXES, clip
 
-PICTURE_FOLDERS = frozenset({"images", "image", "imgs", "img", "jpegimages", "data", "obj_train_data"})
-ITEM_SUFFIXES = PICTURE_SUFFIXES | {".xml"}
+IMAGE_FOLDERS = frozenset({"images", "image", "imgs", "img", "jpegimages", "data", "obj_train_data"})
+ITEM_SUFFIXES = IMAGE_SUFFIXES | {".xml"}
 
 
 class Match(NamedTuple):
@@ -81,7 +81,7 @@ def _equal_but_case(own: str, written: str) -> bool:
 
 def _equal_but_suffix(own: str, written: str) -> bool:
     """Tell whether two names are equal where one has no suffix, or that of an annotation."""
-    kinds = [os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES for name in (own, written)]
+    kinds = [os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES for name in (own, written)]
     return not all(kinds) and fold(cut_suffix(own)) == fold(cut_suffix(written))
 
 
@@ -92,4 +92,4 @@ def _count_shared(written: Sequence[str], own: Sequence[str]) -> int | None:
     if shared is None:
         return min(len(written), len(own)) - 1
     rest = own[: len(own) - 1 - shared]
-    return shared if all(part.casefold() in PICTURE_FOLDERS for part in rest) else None
+    return shared if all(part.casefold() in IMAGE_FOLDERS for part in rest) else None

@@ -18,14 +18,14 @@ from zoo.tasks.detection.formats._files import (
     Findings,
     clip,
     count,
+    escapes_folder,
     find_folder,
-    leads_out,
     list_files,
     list_folders,
     natural_key,
     read_limited,
     show_path,
-    tell_split,
+    split_from_name,
 )
 from zoo.tasks.detection.formats._path_ends import ITEM_SUFFIXES, Items, Match, cut_suffix
 
@@ -147,7 +147,7 @@ def _find_lists(
         if folder is None or (folders in others and is_usual):  # VOC keeps the lists of other tasks there
             continue
         paths = [folder / name for name in list_files(folder, LISTS)]
-        named = _name_lists([path for path in paths if not is_other(path)], place, is_own=bool(folders))
+        named = _name_lists([path for path in paths if not is_other(path)], place, is_custom=bool(folders))
         for split, found in named.items():
             if split in chosen:
                 _compare(split, chosen[split], found, place)
@@ -171,8 +171,8 @@ def _go_down(folder: Path, names: Sequence[str]) -> Path | None:
     return folder
 
 
-def _name_lists(paths: Sequence[Path], place: _Place, *, is_own: bool) -> dict[str, list[Path]]:
-    """Return the lists of each split that are in a folder; `is_own` tells that it is a folder of lists."""
+def _name_lists(paths: Sequence[Path], place: _Place, *, is_custom: bool) -> dict[str, list[Path]]:
+    """Return the lists of each split that are in a folder; `is_custom` tells that it is a folder of lists."""
     exact: dict[str, list[Path]] = {}
     alike: dict[str, list[Path]] = {}
     flagged: dict[str, list[Path]] = {}
@@ -182,11 +182,11 @@ def _name_lists(paths: Sequence[Path], place: _Place, *, is_own: bool) -> dict[s
             exact.setdefault(split, []).append(path)
             continue
         words = {split for word in re.findall(r"[a-z]+", path.stem.casefold()) if (split := _tell_list(word))}
-        if is_own and len(words) == 1 and _is_class_list(path):
+        if is_custom and len(words) == 1 and _is_class_list(path):
             flagged.setdefault(words.pop(), []).append(path)
         elif _names_items(path, place.items) and len(words) == 1:
             alike.setdefault(words.pop(), []).append(path)
-        elif is_own and path.stem.casefold() not in EVERYTHING and _names_items(path, place.items):
+        elif is_custom and path.stem.casefold() not in EVERYTHING and _names_items(path, place.items):
             nameless.append(path)
     for split, same in [*exact.items(), *((split, same) for split, same in alike.items() if split not in exact)]:
         if len(same) > 1:
@@ -204,7 +204,7 @@ def _name_lists(paths: Sequence[Path], place: _Place, *, is_own: bool) -> dict[s
 def _tell_list(stem: str) -> str | None:
     if re.fullmatch(r"(?i)train[-_ ]?val(id|idation)?([-_ ]?[0-9]{4})?", stem):
         return TRAINVAL
-    return tell_split(stem)
+    return split_from_name(stem)
 
 
 def _names_items(path: Path, items: Items) -> bool:
@@ -296,7 +296,7 @@ def _take(matches: Sequence[tuple[int, str, Match]], findings: Findings, quote: 
             moved += [(line, text)] * match.moved
     if moved:
         line, text = moved[0]
-        is_usual = not any(leads_out(text.replace("\\", "/")) for _, text in moved)  # only `data/` before it
+        is_usual = not any(escapes_folder(text.replace("\\", "/")) for _, text in moved)  # only `data/` before it
         text = f"{count(len(moved), 'path is', 'paths are')} not here as written, and found by the end: {quote(text)}"
         (findings.note if is_usual else findings.warn)("paths that are not there", text, line)
     return list(first)

@@ -20,7 +20,7 @@ from zoo.tasks.detection.formats._files import (
     list_folders,
     read_limited,
     show_path,
-    tell_split,
+    split_from_name,
 )
 from zoo.tasks.detection.formats._path_ends import Items
 
@@ -82,11 +82,11 @@ def tell_unread_folders(folders: Sequence[Path], root: Path, splits: Collection[
         findings: Takes one finding for each folder.
     """
     missing = [split for split in ("train", "val") if split not in splits]
-    tell = findings.error if missing else findings.warn
+    report = findings.error if missing else findings.warn
     for folder in folders:
         text = f"the images in {clip(show_path(folder, root))} are not used: its name tells no split"
         hint = f". Rename it to {' or '.join(missing)}, or move it away" if missing else ""
-        tell(UNREAD_SPLITS, f"{text}{hint}")
+        report(UNREAD_SPLITS, f"{text}{hint}")
 
 
 def _walk(folder: Path, forms: Collection[str], depth: int) -> Iterator[Path]:
@@ -107,7 +107,7 @@ def _read(path: Path, items: Items) -> tuple[frozenset[str], bool]:
     found = [next((item for cell in row if (item := items.find(cell, path.parent).item)), "") for row in rows]
     if sum(map(bool, found)) * 2 < len(found):
         return frozenset(), False
-    return frozenset(filter(None, found)), any(tell_split(cell) for row in rows for cell in row)
+    return frozenset(filter(None, found)), any(split_from_name(cell) for row in rows for cell in row)
 
 
 def _read_lines(text: str) -> list[list[str]]:

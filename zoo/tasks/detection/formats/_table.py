@@ -1,4 +1,4 @@
-"""Tables as Hugging Face data sets are: a column of pictures, and one of objects, or one of boxes and one of labels.
+"""Tables as Hugging Face data sets are: a column of images, and one of objects, or one of boxes and one of labels.
 
 The library `datasets` is never imported; its objects are known by what they can do.
 """
@@ -25,8 +25,8 @@ class BoxTable:
 
     Attributes:
         classes: The names of the class numbers; None if the labels are names, or numbers without names.
-        pictures: Reads the pictures.
-        is_encoded: Whether pictures come as the bytes of files.
+        images: Reads the images.
+        is_encoded: Whether images come as the bytes of files.
         written: How the boxes are written, XYWH or XYXY, as `settle_form` has decided.
     """
 
@@ -63,7 +63,7 @@ class BoxTable:
         self.is_encoded = type(kind).__name__ == "Image" and hasattr(rows, "cast_column")
         if self.is_encoded:  # decoded here, as files are: in threads, and with a name where it fails
             rows = rows.cast_column(image, type(kind)(decode=False))
-        self.pictures = ColumnReader(rows, image)
+        self.images = ColumnReader(rows, image)
 
     @property
     def is_unclear(self) -> bool:
@@ -144,7 +144,7 @@ def _find_images(features: Mapping[str, Any], name: str) -> str:
         found = [column for column in IMAGE_COLUMNS if column in found][:1] or found
     if len(found) != 1:
         raise DataError(
-            f"{name} has {'several columns' if found else 'no column'} of pictures; its columns are "
+            f"{name} has {'several columns' if found else 'no column'} of images; its columns are "
             f"{_list_columns(features)}. Expected one named 'image'. Use dataset.rename_column(..., 'image')."
         )
     return found[0]

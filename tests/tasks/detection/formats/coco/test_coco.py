@@ -14,7 +14,7 @@ CATS = [{"id": 1, "name": "cat"}]
 
 
 def one(name: str = "a.jpg", key: int = 1) -> dict[str, Any]:
-    """Return a file of one picture and one box."""
+    """Return a file of one image and one box."""
     image = {"id": 5, "file_name": name, "width": 64, "height": 48}
     return coco([image], [{"id": 1, "image_id": 5, "category_id": key, "bbox": [1, 2, 3, 4]}], CATS)
 
@@ -30,7 +30,7 @@ def texts(source: BoxSource, kind: str) -> list[str]:
 
 
 def many(root: Path, content: dict[str, Any]) -> BoxSource:
-    """Read one file whose pictures are all there."""
+    """Read one file whose images are all there."""
     touch(root, *(image["file_name"] for image in content["images"]))
     return read(write_files(root, {"data.json": content}))
 
@@ -136,13 +136,13 @@ def test_one_file_may_be_given(tmp_path: Path) -> None:
     assert names(read(tmp_path / "else/x.json")) == {"all": ["c.jpg"]}
 
 
-def test_the_folder_with_most_of_the_pictures(tmp_path: Path) -> None:
+def test_the_folder_with_most_of_the_images(tmp_path: Path) -> None:
     images = [{"id": number, "file_name": f"{number}.jpg"} for number in range(3)]
     write_files(tmp_path, {"annotations/train.json": coco(images, [], CATS)})
     source = read(touch(tmp_path, "train/0.jpg", "images/0.jpg", "images/1.jpg", "val/0.jpg", "val/1.jpg", "val/2.jpg"))
     assert names(source) == {"train": ["images/0.jpg", "images/1.jpg"]}
-    assert ("error", "missing pictures", "train", "annotations/train.json:12") in told(source)
-    assert texts(source, "missing pictures") == ["there is no '2.jpg' in 'images'; the picture is left out"]
+    assert ("error", "missing images", "train", "annotations/train.json:12") in told(source)
+    assert texts(source, "missing images") == ["there is no '2.jpg' in 'images'; the image is left out"]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_a_file_that_is_cut_off(tmp_path: Path) -> None:
     assert told(source)[0] == ("error", "json files that cannot be read", "train", "annotations/train.json:1")
 
 
-def test_pictures_outside_are_not_read(tmp_path: Path) -> None:
+def test_images_outside_are_not_read(tmp_path: Path) -> None:
     outside = touch(tmp_path, "secret.jpg") / "secret.jpg"
     images = [
         {"id": number, "file_name": name}
@@ -212,12 +212,12 @@ def test_pictures_outside_are_not_read(tmp_path: Path) -> None:
     assert names(source) == {"train": ["a.jpg"]}
     assert sorted(kind for level, kind, _, _ in told(source) if level == "error") == [
         *["file names that lead out of the folder"] * 3,
-        "missing pictures",
+        "missing images",
     ]
-    assert texts(source, "missing pictures") == [
+    assert texts(source, "missing images") == [
         "'C:/a.jpg': there is only 'a.jpg', which is another too. It is left out"
     ]
-    text = "'../secret.jpg' leads out of the folder, and its end is not in '.'; the picture is left out"
+    text = "'../secret.jpg' leads out of the folder, and its end is not in '.'; the image is left out"
     assert text in texts(source, "file names that lead out of the folder")
 
 
@@ -235,7 +235,7 @@ def test_two_names_that_end_alike_are_both_left_out(tmp_path: Path) -> None:
     images = [{"id": number, "file_name": f"/mnt/{number}/a.jpg"} for number in range(2)]
     source = read(touch(write_files(tmp_path, {"train.json": coco(images, [], CATS)}), "images/a.jpg"))
     assert names(source) == {"train": []}
-    assert len(texts(source, "missing pictures")) == 2
+    assert len(texts(source, "missing images")) == 2
     same = [{"id": number, "file_name": "/mnt/0/a.jpg"} for number in range(2)]
     source = read(write_files(tmp_path, {"train.json": coco(same, [], CATS)}))
     assert names(source) == {"train": ["images/a.jpg"]}
@@ -249,7 +249,7 @@ def test_boxes_of_unknown_images_and_images_twice(tmp_path: Path) -> None:
     assert told(source)[1:] == [
         ("error", "annotations without an image", "train", "train.json:28"),
         ("warning", "images of the same file name", "train", "train.json:8"),
-        ("error", "missing pictures", "train", "train.json:12"),
+        ("error", "missing images", "train", "train.json:12"),
     ]
     assert texts(source, "annotations without an image") == [
         "annotations[1]: image_id is 9, and no image that can be used has this id. It is left out"

@@ -5,17 +5,17 @@ import pytest
 
 from annotated_folders import touch
 from zoo.tasks.detection.formats.coco.files import CocoFile
-from zoo.tasks.detection.formats.coco.images import PicturePlaces, leads_out
+from zoo.tasks.detection.formats.coco.images import ImagePlaces, escapes_folder
 
 
-def places(root: Path, *names: str, file: str = "annotations/all.json", split: str = "all") -> PicturePlaces:
-    """Return where pictures are that an annotation file below a folder names."""
+def places(root: Path, *names: str, file: str = "annotations/all.json", split: str = "all") -> ImagePlaces:
+    """Return where images are that an annotation file below a folder names."""
     base = root if file.startswith("annotations/") else (root / file).parent
-    return PicturePlaces(CocoFile(root / file, split, base), names, root)
+    return ImagePlaces(CocoFile(root / file, split, base), names, root)
 
 
 def find(root: Path, name: str, *others: str, **more: str) -> tuple[str, bool] | None:
-    """Return the picture of a name below the folder, and whether it was found by the end of its name alone."""
+    """Return the image of a name below the folder, and whether it was found by the end of its name alone."""
     found = places(root, name, *others, **more).find(name)
     return found and (found.path.relative_to(root).as_posix(), found.by_end)
 
@@ -28,7 +28,7 @@ def find(root: Path, name: str, *others: str, **more: str) -> tuple[str, bool] |
     ],
 )
 def test_names_that_lead_out(name: str, out: bool) -> None:
-    assert leads_out(name) is out
+    assert escapes_folder(name) is out
 
 
 @pytest.mark.parametrize("name", ["i0.jpg", "./i0.jpg", "x/../i0.jpg", "../images/i0.jpg"])
@@ -70,7 +70,7 @@ def test_a_whole_path_into_the_data_is_as_good_as_any(tmp_path: Path) -> None:
     assert find(tmp_path, str(tmp_path / "train/i2.jpg"), "i0.jpg") == ("train/i2.jpg", False)
 
 
-def test_a_picture_outside_is_never_found(tmp_path: Path) -> None:
+def test_a_image_outside_is_never_found(tmp_path: Path) -> None:
     root = touch(tmp_path / "data", "a.jpg")
     outside = touch(tmp_path, "secret.jpg") / "secret.jpg"
     for name in ("../secret.jpg", str(outside), "x/../../secret.jpg", f"/{'../' * 9}{outside}", "C:/../secret.jpg"):
@@ -85,20 +85,20 @@ def test_the_longest_end_decides(tmp_path: Path) -> None:
     assert find(tmp_path, "/mnt/a/c/i0.jpg") == ("images/i0.jpg", True)
 
 
-def test_a_picture_in_a_deeper_folder_is_found_if_it_is_the_only_one(tmp_path: Path) -> None:
+def test_a_image_in_a_deeper_folder_is_found_if_it_is_the_only_one(tmp_path: Path) -> None:
     touch(tmp_path, "images/Train/Data/i0.bmp", "images/Train/Data/i1.bmp", "images/Train/Else/i1.bmp")
     assert find(tmp_path, "i0.bmp") == ("images/Train/Data/i0.bmp", True)
     assert find(tmp_path, "Data/i1.bmp") == ("images/Train/Data/i1.bmp", True)
     assert find(tmp_path, "i1.bmp") is None  # which of the two?
 
 
-def test_a_picture_of_the_same_name_in_another_folder_is_another(tmp_path: Path) -> None:
+def test_a_image_of_the_same_name_in_another_folder_is_another(tmp_path: Path) -> None:
     touch(tmp_path, "images/seq1/0001.jpg")
     assert find(tmp_path, "seq2/0001.jpg") is None
     assert find(tmp_path, "seq1/0001.jpg") == ("images/seq1/0001.jpg", False)
 
 
-def test_pictures_of_another_split_are_not_taken(tmp_path: Path) -> None:
+def test_images_of_another_split_are_not_taken(tmp_path: Path) -> None:
     touch(tmp_path, "images/train/0.jpg", "images/val/1.jpg", "val/2.jpg", "deep/val/3.jpg")
     for number in (1, 2, 3):
         assert find(tmp_path, f"{number}.jpg", "0.jpg", file="annotations/train.json", split="train") is None
@@ -112,7 +112,7 @@ def test_letters_in_two_characters(tmp_path: Path) -> None:
     assert find(tmp_path, name) == (f"images/{unicodedata.normalize('NFD', name)}", True)
 
 
-def test_what_is_told_of_a_picture_that_is_missing(tmp_path: Path) -> None:
+def test_what_is_told_of_a_image_that_is_missing(tmp_path: Path) -> None:
     touch(tmp_path, "images/i0.jpg")
     explain = places(tmp_path, "a.jpg").explain
     assert explain("a.jpg") == "'images', '.' or 'annotations'"

@@ -5,7 +5,7 @@ import pytest
 
 from annotated_folders import coco, write_files
 from zoo.tasks.detection.formats._files import Findings
-from zoo.tasks.detection.formats.coco.json import CocoBox, CocoCategory, CocoJson, CocoPicture, read_json
+from zoo.tasks.detection.formats.coco.json import CocoBox, CocoCategory, CocoImage, CocoJson, read_json
 
 IMAGE = {"id": 1, "file_name": "a.jpg", "width": 64, "height": 48}
 BOX = {"id": 1, "image_id": 1, "category_id": 2, "bbox": [1, 2, 3.5, 4]}
@@ -36,10 +36,10 @@ def test_what_is_used_of_a_file(tmp_path: Path) -> None:
             [{"id": 2, "name": " cat ", "supercategory": "animal"}, {"id": "y", "name": 8}],
         ),
     )
-    assert result.pictures == {
-        1: CocoPicture("a.jpg", (48, 64), 4),
-        "x": CocoPicture("sub/b.jpg", None, 10),
-        7: CocoPicture("./c//d.jpg", None, 14),
+    assert result.images == {
+        1: CocoImage("a.jpg", (48, 64), 4),
+        "x": CocoImage("sub/b.jpg", None, 10),
+        7: CocoImage("./c//d.jpg", None, 14),
     }
     assert result.boxes == [
         CocoBox(1, 2, (1, 2, 4.5, 6), False, 21, "annotation 1"),
@@ -131,7 +131,7 @@ def test_entries_without_what_they_need(tmp_path: Path) -> None:
         {"id": 3},
     ]
     result, found = read(tmp_path, coco(images, annotations, categories))
-    assert list(result.pictures) == [1]
+    assert list(result.images) == [1]
     assert not result.boxes
     assert {key: category.name for key, category in result.categories.items()} == {1: "cat"}
     assert {level for level, *_ in found} == {"error"}
@@ -157,7 +157,7 @@ def test_entries_without_what_they_need(tmp_path: Path) -> None:
             for text in ("categories[3]: id is None, name is 'x'", "category 3: id is 3, name is None")
         ),
     ]
-    assert (result.unclear_pictures, result.unclear_categories) == ({1}, {1})
+    assert (result.unclear_images, result.unclear_categories) == ({1}, {1})
     assert result.lost == {1: 1}  # of the others nobody knows the image
 
 
@@ -165,8 +165,8 @@ def test_ids_are_compared_by_value(tmp_path: Path) -> None:
     images = [IMAGE | {"id": key} for key in ("0", 1.0, "2.0", " 3 ", "007", "x7", -4, "-5")]
     annotations = [BOX | {"image_id": str(key), "category_id": key} for key in (0, 1.0, 2)]
     result, found = read(tmp_path, coco(images, annotations, [{"id": "1", "name": "cat"}, {"id": 2.0, "name": "dog"}]))
-    assert list(result.pictures) == [0, 1, 2, 3, "007", "x7", -4, -5]
-    assert [(box.picture, box.key) for box in result.boxes] == [(0, 0), (1, 1), (2, 2)]
+    assert list(result.images) == [0, 1, 2, 3, "007", "x7", -4, -5]
+    assert [(box.image, box.key) for box in result.boxes] == [(0, 0), (1, 1), (2, 2)]
     assert list(result.categories) == [1, 2]
     assert not found
 
@@ -199,8 +199,8 @@ def test_what_is_lost_is_counted_by_image(tmp_path: Path) -> None:
 
 def test_the_same_entry_of_an_image_twice_loses_nothing(tmp_path: Path) -> None:
     result, found = read(tmp_path, coco([IMAGE, IMAGE | {"id": "1"}], [BOX]))
-    assert list(result.pictures) == [1]
-    assert not result.unclear_pictures
+    assert list(result.images) == [1]
+    assert not result.unclear_images
     assert [(level, text) for level, _, _, text in found] == [("warning", "image 1, 'a.jpg', is on line 4 already")]
 
 
@@ -211,9 +211,9 @@ def test_names_of_categories_are_plain(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(0, 0), (-1, 5), (1e300, 5), ("5", 5), (None, 5)])
-def test_sizes_that_no_picture_has_count_as_not_stated(tmp_path: Path, size: tuple[Any, Any]) -> None:
+def test_sizes_that_no_image_has_count_as_not_stated(tmp_path: Path, size: tuple[Any, Any]) -> None:
     result, _ = read(tmp_path, coco([IMAGE | {"height": size[0], "width": size[1]}], []))
-    assert result.pictures[1].size is None
+    assert result.images[1].size is None
 
 
 def test_lists_that_are_empty_are_there(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_what_does_not_fit_into_the_memory(tmp_path: Path, monkeypatch: pytest.M
 
 def test_entries_of_another_kind(tmp_path: Path) -> None:
     result, found = read(tmp_path, {"images": [IMAGE, "a.jpg", None], "annotations": {"1": BOX}, "info": [1]})
-    assert list(result.pictures) == [1]
+    assert list(result.images) == [1]
     assert [(kind, line) for _, kind, line, _ in found] == [("entries of another kind", line) for line in (9, 10, 12)]
     assert found[0][3] == "images[1] is 'a.jpg'; expected an object, {...}. It is left out"
     assert found[2][3].startswith("annotations is {'1': ")

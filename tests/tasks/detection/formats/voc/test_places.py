@@ -61,7 +61,7 @@ def test_an_image_of_another_split_is_not_taken(tmp_path: Path) -> None:
     source = read_voc(write_files(tmp_path, {"annotations/train/1.xml": voc_xml("1.jpg", CAT)}))
     assert source is not None
     assert [(finding.level, finding.kind, finding.place) for finding in source.findings][:1] == [
-        ("error", "missing pictures", "annotations/train/1.xml")
+        ("error", "missing images", "annotations/train/1.xml")
     ]
     assert not source.splits["train"].images
 

@@ -16,7 +16,7 @@ NEEDS_BCCD = pytest.mark.skipif(not BCCD.is_dir(), reason="the shared data set o
 
 
 def kit(root: Path, *names: str, split: str | None = None) -> Path:
-    """Write pictures with a cat each."""
+    """Write images with a cat each."""
     for name in names:
         write_files(root, {f"Annotations/{name}.xml": voc_xml(f"{name}.jpg", ("cat", 1, 2, 30, 40))})
         touch(root, f"JPEGImages/{name}.jpg")
@@ -131,19 +131,19 @@ def test_a_single_0_tells_that_pixels_are_counted_from_0(tmp_path: Path) -> None
     assert "1 of 3 boxes begin at 0, so pixels are counted from 0" in source.findings[0].text
 
 
-def test_what_is_left_of_the_picture_says_nothing_about_the_count(tmp_path: Path) -> None:
+def test_what_is_left_of_the_image_says_nothing_about_the_count(tmp_path: Path) -> None:
     write_files(tmp_path, {"Annotations/1.xml": voc_xml("1.jpg", ("cat", -3, 2, 30, 40))})
     assert read(touch(tmp_path, "JPEGImages/1.jpg")).splits["all"].images[0].boxes.tolist() == [[-4, 1, 30, 40]]
 
 
 def test_lists_make_splits(tmp_path: Path) -> None:
-    kit(tmp_path, "1", "2", "3", "my picture 1")
-    lists(tmp_path, train="2\n1.jpg\n\n", val="3\r\n", test="my picture 1\n", trainval="1\n2\n3\n")
+    kit(tmp_path, "1", "2", "3", "my image 1")
+    lists(tmp_path, train="2\n1.jpg\n\n", val="3\r\n", test="my image 1\n", trainval="1\n2\n3\n")
     source = read(tmp_path)
     assert names(source) == {
         "train": ["JPEGImages/1.jpg", "JPEGImages/2.jpg"],
         "val": ["JPEGImages/3.jpg"],
-        "test": ["JPEGImages/my picture 1.jpg"],
+        "test": ["JPEGImages/my image 1.jpg"],
     }
     assert told(source) == [("note", "coordinates", "", "")]
 
@@ -178,7 +178,7 @@ def test_other_data_sets_are_not_mixed(tmp_path: Path) -> None:
         read_voc(tmp_path)
 
 
-def test_xml_files_beside_the_pictures(tmp_path: Path) -> None:
+def test_xml_files_beside_the_images(tmp_path: Path) -> None:
     for folder, split in (("train", "train"), ("valid", "val"), ("test", "test")):
         write_files(tmp_path, {f"{folder}/{split}.xml": voc_xml(f"{split}.jpg", ("cat", 1, 1, 2, 2))})
         touch(tmp_path, f"{folder}/{split}.jpg")
@@ -197,7 +197,7 @@ def test_what_is_no_voc(tmp_path: Path, files: list[str]) -> None:
     assert read_voc(tmp_path / "file.xml") is None
 
 
-def test_which_picture_an_xml_is_of(tmp_path: Path) -> None:
+def test_which_image_an_xml_is_of(tmp_path: Path) -> None:
     cat = ("cat", 1, 1, 2, 2)
     write_files(
         tmp_path,
@@ -221,8 +221,8 @@ def test_which_picture_an_xml_is_of(tmp_path: Path) -> None:
         "Annotations/copied.xml": "JPEGImages/copied.jpg",
     }
     assert told(source)[:-1] == [
-        ("warning", "xml files that name another picture", "all", "Annotations/both.xml"),
-        ("warning", "xml files that name another picture", "all", "Annotations/copied.xml"),
+        ("warning", "xml files that name another image", "all", "Annotations/both.xml"),
+        ("warning", "xml files that name another image", "all", "Annotations/copied.xml"),
     ]
     assert source.findings[0].text == "its filename is 'else.jpg', and there is 'both.jpg' too; 'else.jpg' is taken"
     assert (
@@ -238,35 +238,35 @@ def test_no_file_name_leads_out_of_the_folder(tmp_path: Path) -> None:
         {
             "Annotations/1.xml": voc_xml("../../secret.jpg", ("cat", 1, 1, 2, 2)),
             "Annotations/2.xml": voc_xml(str(outside), ("cat", 1, 1, 2, 2)),
-            "Annotations/3.xml": voc_xml("C:\\pictures\\3.jpg", ("cat", 1, 1, 2, 2)),
+            "Annotations/3.xml": voc_xml("C:\\images\\3.jpg", ("cat", 1, 1, 2, 2)),
         },
     )
     source = read(touch(root, "JPEGImages/3.jpg"))
     assert names(source) == {"all": ["JPEGImages/3.jpg"]}
     assert told(source)[:-1] == [
-        ("error", "missing pictures", "all", "Annotations/1.xml"),
-        ("error", "missing pictures", "all", "Annotations/2.xml"),
+        ("error", "missing images", "all", "Annotations/1.xml"),
+        ("error", "missing images", "all", "Annotations/2.xml"),
         ("warning", "file names that lead out of the folder", "all", "Annotations/3.xml"),
     ]
 
 
-def test_pictures_and_xml_files_that_do_not_pair(tmp_path: Path) -> None:
+def test_images_and_xml_files_that_do_not_pair(tmp_path: Path) -> None:
     kit(tmp_path, "1")
     write_files(tmp_path, {f"Annotations/{n}.xml": voc_xml("3.jpg", ("cat", 1, 1, 2, 2)) for n in (2, 4)})
     source = read(touch(tmp_path, "JPEGImages/3.jpg", "JPEGImages/5.jpg", "JPEGImages/notes.txt"))
     assert names(source) == {"all": ["JPEGImages/1.jpg", "JPEGImages/3.jpg"]}
     assert told(source)[:-1] == [
-        ("error", "pictures with two xml files", "all", "Annotations/4.xml"),
-        ("warning", "pictures without an xml", "all", "JPEGImages/5.jpg"),
+        ("error", "images with two xml files", "all", "Annotations/4.xml"),
+        ("warning", "images without an xml", "all", "JPEGImages/5.jpg"),
     ]
 
 
-def test_a_missing_picture(tmp_path: Path) -> None:
+def test_a_missing_image(tmp_path: Path) -> None:
     write_files(tmp_path, {"Annotations/1.xml": voc_xml("a.jpg", ("cat", 1, 1, 2, 2))})
     source = read(kit(tmp_path, "2"))
-    assert told(source)[0] == ("error", "missing pictures", "all", "Annotations/1.xml")
+    assert told(source)[0] == ("error", "missing images", "all", "Annotations/1.xml")
     assert source.findings[0].text == (
-        "there is neither 'a.jpg' in 'JPEGImages' nor a '1' with the suffix of a picture; it is left out"
+        "there is neither 'a.jpg' in 'JPEGImages' nor a '1' with the suffix of an image; it is left out"
     )
     assert names(source) == {"all": ["JPEGImages/2.jpg"]}
 
@@ -406,7 +406,7 @@ def test_blood_cells() -> None:
 
 
 def by_name(dataset: Any) -> dict[str, tuple[list[str], Any]]:
-    """Return names of classes and boxes by the name of a picture, of a data set of supervision."""
+    """Return names of classes and boxes by the name of an image, of a data set of supervision."""
     return {
         Path(path).name: ([dataset.classes[key] for key in found.class_id], found.xyxy)
         for path, found in dataset.annotations.items()

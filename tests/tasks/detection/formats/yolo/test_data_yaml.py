@@ -120,7 +120,7 @@ def test_what_was_moved_is_told(tmp_path: Path) -> None:
     ]
 
 
-def test_a_folder_of_all_pictures_is_not_taken_for_a_split(tmp_path: Path) -> None:
+def test_a_folder_of_all_images_is_not_taken_for_a_split(tmp_path: Path) -> None:
     """`images` is the end of both paths, and would make train and val the same."""
     touch(tmp_path, "images/1.jpg")
     with pytest.raises(DataError, match=r"names folders or lists that are not there:\n  train: '../train/images'\n"):

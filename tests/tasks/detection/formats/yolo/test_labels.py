@@ -56,7 +56,7 @@ COUNT, READ, CLASS = "label lines of the wrong length", "label lines that cannot
         (
             "1 320 240 100 80",
             "boxes that are not relative",
-            "'320 240 100 80' are not from 0 to 1, shares of the picture's sides; perhaps they are pixels",
+            "'320 240 100 80' are not from 0 to 1, shares of the image's sides; perhaps they are pixels",
         ),
     ],
 )

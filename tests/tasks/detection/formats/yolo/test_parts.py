@@ -78,7 +78,7 @@ def test_lists_win_over_folders(tmp_path: Path, place: str) -> None:
         "train": ["images/train/1.jpg", "images/val/3.jpg"],
         "val": ["images/train/2.jpg"],
     }
-    assert [item for item in told(findings) if item[1] != "pictures in no split"] == [
+    assert [item for item in told(findings) if item[1] != "images in no split"] == [
         ("warning", "images in no list", "", "images/4.jpg")
     ]
 

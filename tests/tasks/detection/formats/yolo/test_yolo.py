@@ -21,10 +21,10 @@ def read(root: Path) -> BoxSource:
 
 
 def pair(
-    root: Path, *pictures: str, labels: Callable[[str], str] = lambda name: name.replace("images", "labels")
+    root: Path, *images: str, labels: Callable[[str], str] = lambda name: name.replace("images", "labels")
 ) -> Path:
-    """Write pictures and a label file for each."""
-    for name in pictures:
+    """Write images and a label file for each."""
+    for name in images:
         write_files(root, {name: "", str(Path(labels(name)).with_suffix(".txt")): LABEL})
     return root
 
@@ -101,7 +101,7 @@ def test_layouts_without_a_yaml(
     tmp_path: Path, pictures: list[str], labels: Callable[[str], str] | None, expected: dict[str, list[str]]
 ) -> None:
     pair(tmp_path, *pictures, **({"labels": labels} if labels else {}))
-    source = read(write_files(tmp_path, {"classes.txt": "cat\ndog\n\n", "README.txt": "Pictures of 2 cats."}))
+    source = read(write_files(tmp_path, {"classes.txt": "cat\ndog\n\n", "README.txt": "Images of 2 cats."}))
     assert names(source) == expected
     assert {tuple(image.boxes.round(9).ravel()) for part in source.splits.values() for image in part.images} == {
         (0.4, 0.3, 0.6, 0.7)
@@ -116,7 +116,7 @@ def test_where_names_may_be(tmp_path: Path, place: str) -> None:
     assert source.names == {0: "cat", 1: "1", 2: "dog"}
 
 
-def test_names_beside_the_pictures(tmp_path: Path) -> None:
+def test_names_beside_the_images(tmp_path: Path) -> None:
     source = read(write_files(pair(tmp_path, "train/1.jpg", labels=beside), {"train/_darknet.labels": "cat"}))
     assert source.names == {0: "cat"}
 
@@ -161,7 +161,7 @@ def test_texts_that_are_no_labels(tmp_path: Path) -> None:
     assert read_yolo(tmp_path) is None
 
 
-def test_lists_of_pictures(tmp_path: Path) -> None:
+def test_lists_of_images(tmp_path: Path) -> None:
     pair(tmp_path, *(f"images/{number}.jpg" for number in range(1, 7)), "data/images/7.jpg")
     write_files(
         tmp_path,
@@ -218,7 +218,7 @@ def test_no_text_of_a_label_file_outside_is_quoted(tmp_path: Path) -> None:
     assert texts == ["the text of the file is not shown, as it lies outside of the data's folder"] * 2
 
 
-def test_a_picture_without_labels_has_nothing_in_it(tmp_path: Path) -> None:
+def test_a_image_without_labels_has_nothing_in_it(tmp_path: Path) -> None:
     pair(tmp_path, "images/train/1.jpg", "images/val/1.jpg")
     write_files(
         tmp_path, {"data.yaml": YAML, "images/train/2.jpg": "", "images/train/3.jpg": "", "labels/train/3.txt": ""}
@@ -230,7 +230,7 @@ def test_a_picture_without_labels_has_nothing_in_it(tmp_path: Path) -> None:
         ("images/train/3.jpg", "labels/train/3.txt", 0),
     ]
     assert all(image.is_relative for image in source.splits["train"].images)
-    assert told(source) == [("warning", "pictures without a label file", "train", "images/train/2.jpg")]
+    assert told(source) == [("warning", "images without a label file", "train", "images/train/2.jpg")]
 
 
 def test_a_split_without_any_labels(tmp_path: Path) -> None:
@@ -243,11 +243,11 @@ def test_a_split_without_any_labels(tmp_path: Path) -> None:
         ("warning", "splits without labels", "test", "images/test"),
     ]
     assert source.findings[0].text == (
-        "none of 2 pictures has a label file; expected 1.txt in 'labels/val' or 'images/val'. Nothing of val is used"
+        "none of 2 images has a label file; expected 1.txt in 'labels/val' or 'images/val'. Nothing of val is used"
     )
 
 
-def test_labels_without_a_picture(tmp_path: Path) -> None:
+def test_labels_without_a_image(tmp_path: Path) -> None:
     pair(tmp_path, "images/train/1.jpg", "images/train/a/2.jpg", "images/val/1.jpg")
     files = ["labels/train/9.txt", "labels/train/a/8.txt", "labels/train/b/7.txt"]
     write_files(
@@ -255,21 +255,21 @@ def test_labels_without_a_picture(tmp_path: Path) -> None:
         {"data.yaml": YAML, **dict.fromkeys(files, LABEL), "labels/train/notes.txt": "cats", "labels/train/3.txt": ""},
     )
     source = read(tmp_path)
-    assert told(source) == [("error", "label files without a picture", "train", file) for file in files]
-    assert source.findings[1].text == "there is no picture '8' for it; its boxes are left out"
+    assert told(source) == [("error", "label files without an image", "train", file) for file in files]
+    assert source.findings[1].text == "there is no image '8' for it; its boxes are left out"
 
 
-def test_pictures_that_share_a_label_file(tmp_path: Path) -> None:
+def test_images_that_share_a_label_file(tmp_path: Path) -> None:
     source = read(touch(pair(tmp_path, "images/1.jpg"), "images/1.png"))
     assert names(source) == {"all": ["images/1.jpg", "images/1.png"]}
-    assert told(source)[0] == ("warning", "pictures that share a label file", "all", "images/1.png")
+    assert told(source)[0] == ("warning", "images that share a label file", "all", "images/1.png")
 
 
-def test_pictures_in_no_split(tmp_path: Path) -> None:
+def test_images_in_no_split(tmp_path: Path) -> None:
     source = read(pair(tmp_path, "images/train/1.jpg", "images/2.jpg", "images/more/3.jpg"))
     assert names(source) == {"train": ["images/train/1.jpg"]}
-    assert told(source)[0] == ("warning", "pictures in no split", "", "images")
-    assert source.findings[0].text == "2 pictures are not in a folder for a split, and not used"
+    assert told(source)[0] == ("warning", "images in no split", "", "images")
+    assert source.findings[0].text == "2 images are not in a folder for a split, and not used"
 
 
 def test_bad_labels_are_told_with_file_and_line(tmp_path: Path) -> None:

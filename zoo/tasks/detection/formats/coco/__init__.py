@@ -1,4 +1,4 @@
-"""Boxes of the layouts in which COCO's annotation files come: one file for each split, and its pictures."""
+"""Boxes of the layouts in which COCO's annotation files come: one file for each split, and its images."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -8,19 +8,19 @@ import numpy as np
 
 from zoo.files import to_path
 from zoo.tasks.detection.annotations import Annotated, BoxSource, BoxSplit, Key, no_boxes
-from zoo.tasks.detection.formats._files import SPLITS, Findings, PictureFiles, clip, natural_key, show_path
+from zoo.tasks.detection.formats._files import SPLITS, Findings, ImageFiles, clip, natural_key, show_path
 from zoo.tasks.detection.formats._format import BoxFormat
 from zoo.tasks.detection.formats._path_ends import Items
 from zoo.tasks.detection.formats._split_traces import FORMS, tell_unread_lists
 from zoo.tasks.detection.formats.coco.classes import resolve_classes
 from zoo.tasks.detection.formats.coco.files import CocoFile, find_files, find_look_alikes
-from zoo.tasks.detection.formats.coco.images import PicturePlaces, leads_out
+from zoo.tasks.detection.formats.coco.images import ImagePlaces, escapes_folder
 from zoo.tasks.detection.formats.coco.json import CocoBox, CocoJson, read_json
 
 LISTS_HINT = "Write a json for each split, such as train.json and val.json, or move the file away"
 EXPECTED = (
     "annotations/*.json, with the names of the splits in them as in instances_train2017.json, beside train2017/ "
-    "or images/; or train/ and valid/ with _annotations.coco.json beside the pictures; or one *.json beside pictures"
+    "or images/; or train/ and valid/ with _annotations.coco.json beside the images; or one *.json beside images"
 )
 
 
@@ -50,7 +50,7 @@ def read_coco(root: Path) -> BoxSource | None:
     for file in sorted(files, key=lambda file: SPLITS.index(file.split)):
         here = findings.at(split=file.split, file=show_path(file.path, top))
         content = read_json(file.path, here)
-        if content.pictures and "annotations" not in content.lists:
+        if content.images and "annotations" not in content.lists:
             text = "it has no list of annotations, so nobody has said what is in its images"
             if file.split == "test":
                 here.warn("json files without annotations", f"{text}. There is no test without it")
@@ -92,7 +92,7 @@ class _Read(NamedTuple):
 
 
 def _make_split(read: _Read, classes: Mapping[Key, Key]) -> BoxSplit:
-    """Join the boxes of each picture that is there.
+    """Join the boxes of each image that is there.
 
     Args:
         read: The file.
@@ -100,57 +100,57 @@ def _make_split(read: _Read, classes: Mapping[Key, Key]) -> BoxSplit:
     """
     boxes: dict[Key, list[CocoBox]] = {}
     for box in read.content.boxes:
-        boxes.setdefault(box.picture, []).append(box)
+        boxes.setdefault(box.image, []).append(box)
         _check(box, read, classes)
     images: list[Annotated] = []
     paths: list[str] = []
-    for path, ids in _find_pictures(read).items():
+    for path, ids in _find_images(read).items():
         images.append(_annotate(path, ids, [box for key in ids for box in boxes.get(key, ())], read, classes))
         paths.append(str(path))
-    return BoxSplit(read.file.split, PictureFiles(tuple(paths)), tuple(images), in_threads=True)
+    return BoxSplit(read.file.split, ImageFiles(tuple(paths)), tuple(images), in_threads=True)
 
 
 def _check(box: CocoBox, read: _Read, classes: Mapping[Key, Key]) -> None:
     """Tell a box of an image or a category that the file does not have."""
-    if box.picture not in read.content.pictures:
-        text = f"{box.name}: image_id is {clip(box.picture)}, and no image that can be used has this id. It is left out"
+    if box.image not in read.content.images:
+        text = f"{box.name}: image_id is {clip(box.image)}, and no image that can be used has this id. It is left out"
         read.findings.error("annotations without an image", text, box.line)
     if box.key not in classes and box.key not in read.content.unclear_categories:
         text = f"{box.name}: category_id is {clip(box.key)}, which is not among the categories of the file"
         read.findings.error("annotations of an unknown category", text, box.line)
 
 
-def _find_pictures(read: _Read) -> dict[Path, list[Key]]:
-    """Return the ids of each picture that is there: usually one."""
-    pictures = read.content.pictures
-    places = PicturePlaces(read.file, [picture.name for picture in pictures.values()], read.top)
-    located = {key: places.find(picture.name) for key, picture in pictures.items()}
-    meant: dict[Path, set[str]] = {}  # the names of each picture
+def _find_images(read: _Read) -> dict[Path, list[Key]]:
+    """Return the ids of each image that is there: usually one."""
+    images = read.content.images
+    places = ImagePlaces(read.file, [image.name for image in images.values()], read.top)
+    located = {key: places.find(image.name) for key, image in images.items()}
+    meant: dict[Path, set[str]] = {}  # the names of each image
     for key, place in located.items():
         if place:
-            meant.setdefault(place.path, set()).add(PurePosixPath(pictures[key].name).as_posix())
+            meant.setdefault(place.path, set()).add(PurePosixPath(images[key].name).as_posix())
     found: dict[Path, list[Key]] = {}
-    for key in sorted(pictures, key=lambda key: natural_key(PurePosixPath(pictures[key].name).as_posix())):
-        name, line, place = clip(pictures[key].name), pictures[key].line, located[key]
+    for key in sorted(images, key=lambda key: natural_key(PurePosixPath(images[key].name).as_posix())):
+        name, line, place = clip(images[key].name), images[key].line, located[key]
         others = found.get(place.path, []) if place else []
         if place and place.by_end and len(meant[place.path]) > 1:
             text = f"{name}: there is only {show_path(place.path, read.top)!r}, which is another too. It is left out"
-            read.findings.error("missing pictures", text, line)
+            read.findings.error("missing images", text, line)
         elif place:
             if place.by_end:
                 text = f"{name} is not there; {show_path(place.path, read.top)!r} is taken"
                 read.findings.warn("images found by the end of their path", text, line)
             if others:
-                text = f"{name} is that of line {pictures[others[0]].line:,} too; the boxes of both are joined"
+                text = f"{name} is that of line {images[others[0]].line:,} too; the boxes of both are joined"
                 read.findings.warn("images of the same file name", text, line)
             found.setdefault(place.path, []).append(key)
-        elif leads_out(pictures[key].name):
-            where = places.explain(pictures[key].name)
-            text = f"{name} leads out of the folder, and its end is not in {where}; the picture is left out"
+        elif escapes_folder(images[key].name):
+            where = places.explain(images[key].name)
+            text = f"{name} leads out of the folder, and its end is not in {where}; the image is left out"
             read.findings.error("file names that lead out of the folder", text, line)
         else:
-            text = f"there is no {name} in {places.explain(pictures[key].name)}; the picture is left out"
-            read.findings.error("missing pictures", text, line)
+            text = f"there is no {name} in {places.explain(images[key].name)}; the image is left out"
+            read.findings.error("missing images", text, line)
     return found
 
 
@@ -158,7 +158,7 @@ def _annotate(
     path: Path, ids: Sequence[Key], boxes: Sequence[CocoBox], read: _Read, classes: Mapping[Key, Key]
 ) -> Annotated:
     content = read.content
-    good = [box for box in boxes if box.key in classes and box.picture not in content.unclear_pictures]
+    good = [box for box in boxes if box.key in classes and box.image not in content.unclear_images]
     lost = sum(content.lost[key] for key in ids) + len(boxes) - len(good)
     return Annotated(
         show_path(path, read.top),
@@ -167,7 +167,7 @@ def _annotate(
         tuple(box.line for box in good),
         np.array([box.crowd for box in good], np.bool_),
         read.findings.file,
-        content.pictures[ids[0]].size,
+        content.images[ids[0]].size,
         lost=lost,
         ids=tuple(box.name for box in good),
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from zoo.tasks.detection.annotations import Key
-from zoo.tasks.detection.formats._files import Findings, clip, count, natural_key, settle_names
+from zoo.tasks.detection.formats._files import Findings, clip, count, deduplicate_class_names, natural_key
 from zoo.tasks.detection.formats.coco.json import CocoCategory, CocoJson
 
 MOST_LISTED = 3
@@ -53,7 +53,7 @@ def resolve_classes(files: Sequence[tuple[CocoJson, Findings]], findings: Findin
         _tell_differences(first, files, findings)
         classes = {name: name for ids in first for name, _ in sorted(ids.items(), key=lambda item: _order(item[1]))}
         own = [dict(names) for names in named]
-    return CocoClasses(settle_names(classes, findings), tuple(own))
+    return CocoClasses(deduplicate_class_names(classes, findings), tuple(own))
 
 
 def _name_all(content: CocoJson) -> dict[Key, str]:
@@ -94,7 +94,9 @@ def _take_ids(files: Sequence[tuple[CocoJson, Findings]], findings: Findings) ->
         text = f"there are no categories; classes are called by their ids, {_show_keys(used)}"
         findings.warn("categories without a name", text)
     keys = {key: str(key) for key in used}
-    return CocoClasses(settle_names({name: name for name in keys.values()}, findings), tuple(dict(keys) for _ in files))
+    return CocoClasses(
+        deduplicate_class_names({name: name for name in keys.values()}, findings), tuple(dict(keys) for _ in files)
+    )
 
 
 def _unclear(files: Sequence[tuple[CocoJson, Findings]]) -> set[Key]:

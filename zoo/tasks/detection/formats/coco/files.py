@@ -15,7 +15,7 @@ from zoo.tasks.detection.formats._files import (
     list_folders,
     read_ends,
     show_path,
-    tell_split,
+    split_from_name,
 )
 from zoo.tasks.detection.formats._format import LookAlike
 from zoo.tasks.detection.formats._split_traces import UNREAD_SPLITS, tell_unread_folders
@@ -32,7 +32,7 @@ SHAPE = "expected an object with images (each with a file_name) and annotations 
 
 
 class CocoFile(NamedTuple):
-    """An annotation file, its split, and the folder that holds it and its pictures."""
+    """An annotation file, its split, and the folder that holds it and its images."""
 
     path: Path
     split: str
@@ -80,7 +80,9 @@ def find_files(root: Path, findings: Findings) -> list[CocoFile]:
 def _tell_folders(taken: Sequence[CocoFile], root: Path, findings: Findings) -> None:
     """Tell the folders beside those of splits that have annotation files too, and names that tell no split."""
     used = {file.path.parent for file in taken}
-    others = [root / name for name in list_folders(root) if not tell_split(name) and not _is_annotations(root / name)]
+    others = [
+        root / name for name in list_folders(root) if not split_from_name(name) and not _is_annotations(root / name)
+    ]
     likely = [folder for folder in others if folder not in used and (folder / EXPORTED).is_file()]
     tell_unread_folders(likely, root, [file.split for file in taken], findings)
 
@@ -148,7 +150,7 @@ def _list_splits(folder: Path, base: Path | None) -> list[CocoFile]:
     """Return the files in the folders that are named after splits; of Roboflow's and others, Roboflow's."""
     found: list[CocoFile] = []
     for name in list_folders(folder):
-        split = tell_split(name) or (TRAINVAL if name.casefold() == TRAINVAL else None)
+        split = split_from_name(name) or (TRAINVAL if name.casefold() == TRAINVAL else None)
         paths = [folder / name / file for file in list_files(folder / name, JSON)] if split else []
         exported = [path for path in paths if path.name == EXPORTED]
         found += [CocoFile(path, split or "", base or folder / name) for path in exported or paths]
@@ -158,7 +160,7 @@ def _list_splits(folder: Path, base: Path | None) -> list[CocoFile]:
 def _tell(stem: str) -> str:
     """Return the split that a file is named after, or `trainval`; `all` if after none."""
     words = re.findall(r"[a-z]+", stem.casefold())
-    splits = [split for word in words if (split := tell_split(word))]
+    splits = [split for word in words if (split := split_from_name(word))]
     if TRAINVAL in words or {"train", "val"} <= set(splits):
         return TRAINVAL
     return splits[0] if splits else "all"

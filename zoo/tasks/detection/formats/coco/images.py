@@ -1,4 +1,4 @@
-"""Where the pictures are that a COCO file names: below the folder of the data, whatever machine the names are of."""
+"""Where the images are that a COCO file names: below the folder of the data, whatever machine the names are of."""
 
 import os
 import unicodedata
@@ -9,32 +9,32 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from zoo.tasks.detection.formats._files import (
-    PICTURE_SUFFIXES,
+    IMAGE_SUFFIXES,
     find_folder,
     list_folders,
     show_path,
-    tell_split,
+    split_from_name,
     walk_files,
 )
 from zoo.tasks.detection.formats.coco.files import CocoFile
 
-PICTURE_FOLDERS = ("images", "data", "jpegimages")
+IMAGE_FOLDERS = ("images", "data", "jpegimages")
 MOST_FOLDERS = 5  # that a message names
 
 
 class Found(NamedTuple):
-    """A picture that is there, and whether only the end of its name leads to it."""
+    """An image that is there, and whether only the end of its name leads to it."""
 
     path: Path
     by_end: bool = False
 
 
-class PicturePlaces:
-    """Finds the pictures that an annotation file names.
+class ImagePlaces:
+    """Finds the images that an annotation file names.
 
-    A name is a path below the folder that most of the pictures are in. Else its end is looked for, as exports keep the
+    A name is a path below the folder that most of the images are in. Else its end is looked for, as exports keep the
     paths of the machine that they come from (`../../label-studio/media/upload/4/x.jpg`, `/images/x.jpg`, a URL), and
-    then a picture of its name in deeper folders. Nothing is ever found outside of the data's folder.
+    then an image of its name in deeper folders. Nothing is ever found outside of the data's folder.
 
     Args:
         file: The annotation file.
@@ -48,7 +48,7 @@ class PicturePlaces:
         self._folder, self._is_sure = self._choose([inside for name in names if (inside := _stay_inside(name))])
 
     def find(self, name: str) -> Found | None:
-        """Return the picture of a name; None if there is none, or it could be several."""
+        """Return the image of a name; None if there is none, or it could be several."""
         inside = _stay_inside(name)
         exact = self._below_top(name) if inside is None else self._folder / inside
         if exact and os.path.isfile(exact):
@@ -63,7 +63,7 @@ class PicturePlaces:
         return Found(ends[0], by_end=True) if len(ends) == 1 else None
 
     def explain(self, name: str) -> str:
-        """Say where a picture was looked for, and what is there that is called almost so."""
+        """Say where an image was looked for, and what is there that is called almost so."""
         folders = [self._folder] if self._is_sure else list(dict.fromkeys(self._folders))
         shown = [repr(show_path(folder, self._top)) for folder in folders[:MOST_FOLDERS]]
         parts = _split_name(name)
@@ -73,7 +73,7 @@ class PicturePlaces:
         return " or ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown) + hint
 
     def _choose(self, names: Sequence[str]) -> tuple[Path, bool]:
-        """Return the folder in which most of the pictures are, and whether any is."""
+        """Return the folder in which most of the images are, and whether any is."""
         best, most = self._base, 0
         for folder in self._folders:
             there = sum(os.path.isfile(folder / name) for name in names)
@@ -89,31 +89,31 @@ class PicturePlaces:
         return path if path.is_relative_to(self._top) or path.is_relative_to(self._base) else None
 
     @cached_property
-    def _pictures(self) -> list[Path]:
-        """All pictures below, but for those in the folders of other splits."""
+    def _images(self) -> list[Path]:
+        """All images below, but for those in the folders of other splits."""
         own = (None, self._split) if self._split != "all" else (None, "train", "val", "test")
-        return list(walk_files(self._base, PICTURE_SUFFIXES, enters=lambda name: tell_split(name) in own))
+        return list(walk_files(self._base, IMAGE_SUFFIXES, enters=lambda name: split_from_name(name) in own))
 
     @cached_property
     def _deeper(self) -> dict[str, list[Path]]:
-        return _group((_plain(path.name), path) for path in self._pictures)
+        return _group((_plain(path.name), path) for path in self._images)
 
     @cached_property
     def _stems(self) -> dict[str, list[Path]]:
-        return _group((path.stem.casefold(), path) for path in self._pictures)
+        return _group((path.stem.casefold(), path) for path in self._images)
 
 
-def leads_out(name: str) -> bool:
+def escapes_folder(name: str) -> bool:
     """Tell whether a path leads out of the folder that it begins in, or begins in none."""
     return _stay_inside(name) is None
 
 
 def _list_folders(file: CocoFile) -> list[Path]:
-    """Return the folders that pictures may be in, the likely ones first."""
-    around = [folder for folder in (find_folder(file.base, PICTURE_FOLDERS), file.base) if folder]
-    own = [folder / name for folder in around for name in list_folders(folder) if tell_split(name) == file.split]
+    """Return the folders that images may be in, the likely ones first."""
+    around = [folder for folder in (find_folder(file.base, IMAGE_FOLDERS), file.base) if folder]
+    own = [folder / name for folder in around for name in list_folders(folder) if split_from_name(name) == file.split]
     exact = [folder for folder in own if file.path.stem.endswith(folder.name)]
-    beside = [file.path.parent, find_folder(file.path.parent, PICTURE_FOLDERS)]
+    beside = [file.path.parent, find_folder(file.path.parent, IMAGE_FOLDERS)]
     return [folder for folder in dict.fromkeys([*exact, *own, *around, *beside]) if folder]
 
 

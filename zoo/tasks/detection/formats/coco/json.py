@@ -1,6 +1,6 @@
-"""One annotation file of COCO: pictures, boxes and categories by their ids.
+"""One annotation file of COCO: images, boxes and categories by their ids.
 
-A box is x, y, width and height in pixels, x and y from 0 at the left upper corner of the picture. Source: the page
+A box is x, y, width and height in pixels, x and y from 0 at the left upper corner of the image. Source: the page
 "Data format" of cocodataset.org. Ids are those of this file alone, and are compared by their value: 7, 7.0 and "7" are
 one id, as many tools write ids as texts in one place and as numbers in another.
 """
@@ -34,10 +34,10 @@ CROWD: dict[Any, bool] = {
     None: False,
 }
 WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,30})(\.0+)?")  # a text that is the number of an id; "007" is another id than 7
-LONGEST_SIDE = 1e9  # pixels; no picture is longer
+LONGEST_SIDE = 1e9  # pixels; no image is longer
 
 
-class CocoPicture(NamedTuple):
+class CocoImage(NamedTuple):
     """An entry of `images`: a path with forward slashes, height and width if stated, and its line."""
 
     name: str
@@ -46,9 +46,9 @@ class CocoPicture(NamedTuple):
 
 
 class CocoBox(NamedTuple):
-    """An entry of `annotations`: ids of picture and category; x1, y1, x2, y2 in pixels; what messages call it."""
+    """An entry of `annotations`: ids of image and category; x1, y1, x2, y2 in pixels; what messages call it."""
 
-    picture: Key
+    image: Key
     key: Key
     box: tuple[float, float, float, float]
     crowd: bool
@@ -69,20 +69,20 @@ class CocoJson:
     """What is used of an annotation file.
 
     Attributes:
-        pictures: By id.
-        boxes: In the order of the file; their pictures and categories may be unknown.
+        images: By id.
+        boxes: In the order of the file; their images and categories may be unknown.
         categories: By id.
-        lost: How many annotations of a picture, by its id, could not be read.
-        unclear_pictures: Ids that two pictures have: nobody knows of which an annotation is.
+        lost: How many annotations of an image, by its id, could not be read.
+        unclear_images: Ids that two images have: nobody knows of which an annotation is.
         unclear_categories: Ids that categories of two names have.
         lists: Which of the lists are there, also empty ones.
     """
 
-    pictures: dict[Key, CocoPicture] = field(default_factory=dict)
+    images: dict[Key, CocoImage] = field(default_factory=dict)
     boxes: list[CocoBox] = field(default_factory=list)
     categories: dict[Key, CocoCategory] = field(default_factory=dict)
     lost: Counter[Key] = field(default_factory=Counter)
-    unclear_pictures: set[Key] = field(default_factory=set)
+    unclear_images: set[Key] = field(default_factory=set)
     unclear_categories: set[Key] = field(default_factory=set)
     lists: set[str] = field(default_factory=set)
 
@@ -104,7 +104,7 @@ def read_json(path: Path, findings: Findings) -> CocoJson:
     except (InputError, ValueError) as error:
         findings.error(kind, f"{error}. Nothing of it is used")
     else:
-        if not content.pictures:
+        if not content.images:
             findings.error("json files without images", "no entry of its 'images' can be used, or there is none")
         return content
     return CocoJson()
@@ -124,7 +124,7 @@ def _take(entry: Entry, content: CocoJson, findings: Findings) -> None:
         text = f"{entry.key}[{entry.number}] is {clip(entry.value)}; expected an object, {{...}}. {LEFT_OUT}"
         findings.error("entries of another kind", text, entry.line)
     elif entry.key == "images":
-        _take_picture(entry.value, _name("image", entry), entry.line, content, findings)
+        _take_image(entry.value, _name("image", entry), entry.line, content, findings)
     elif entry.key == "annotations":
         _take_box(entry.value, _name("annotation", entry), entry.line, content, findings)
     else:
@@ -137,22 +137,22 @@ def _name(kind: str, entry: Entry) -> str:
     return f"{entry.key}[{entry.number}]" if key is None else f"{kind} {key if isinstance(key, int) else clip(key)}"
 
 
-def _take_picture(value: Mapping[str, Any], what: str, line: int, content: CocoJson, findings: Findings) -> None:
+def _take_image(value: Mapping[str, Any], what: str, line: int, content: CocoJson, findings: Findings) -> None:
     name, key = value.get("file_name"), _as_key(value.get("id"))
     if key is None or not isinstance(name, str) or not name:
         text = f"{what}: id is {clip(value.get('id'))}, file_name is {clip(name)}; expected a number and a name"
         findings.error("images without id or file_name", f"{text}. {LEFT_OUT}", line)
         return
     name = name.replace("\\", "/")
-    first = content.pictures.get(key)
+    first = content.images.get(key)
     if first is None:
-        content.pictures[key] = CocoPicture(name, _parse_size(value), line)
+        content.images[key] = CocoImage(name, _parse_size(value), line)
     elif first.name == name:
         findings.warn("images listed twice", f"{what}, {clip(name)}, is on line {first.line:,} already", line)
     else:
         text = f"{what} is {clip(first.name)} on line {first.line:,} and {clip(name)} here; expected an id for each"
         findings.error("images of the same id", f"{text}. {LEFT_OUT}, and so are the annotations of this id", line)
-        content.unclear_pictures.add(key)
+        content.unclear_images.add(key)
 
 
 def _parse_size(value: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -163,16 +163,16 @@ def _parse_size(value: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _take_box(value: Mapping[str, Any], what: str, line: int, content: CocoJson, findings: Findings) -> None:
-    picture, key = _as_key(value.get("image_id")), _as_key(value.get("category_id"))
+    image, key = _as_key(value.get("image_id")), _as_key(value.get("category_id"))
     box = None
-    if picture is None or key is None:
+    if image is None or key is None:
         ids = f"image_id is {clip(value.get('image_id'))}, category_id is {clip(value.get('category_id'))}"
         findings.error("annotations without ids", f"{what}: {ids}; expected two numbers", line)
     elif box := _parse_box(value, what, line, findings):
         crowd = _parse_crowd(value.get("iscrowd"), what, line, findings)
-        content.boxes.append(CocoBox(picture, key, box, crowd, line, what))
-    if picture is not None and box is None:
-        content.lost[picture] += 1
+        content.boxes.append(CocoBox(image, key, box, crowd, line, what))
+    if image is not None and box is None:
+        content.lost[image] += 1
 
 
 def _parse_crowd(given: Any, what: str, line: int, findings: Findings) -> bool:

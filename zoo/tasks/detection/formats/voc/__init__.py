@@ -1,4 +1,4 @@
-"""Boxes of Pascal VOC folders, and of all that write one xml for each picture, as labelImg and Roboflow do.
+"""Boxes of Pascal VOC folders, and of all that write one xml for each image, as labelImg and Roboflow do.
 
 The format counts pixels from 1 and names the first and the last of a box. Source: Everingham and Winn, The PASCAL
 Visual Object Classes Challenge 2012 Development Kit. Many tools count from 0 instead, and nothing in the files says so;
@@ -22,16 +22,16 @@ from zoo.tasks.detection.annotations import Annotated, BoxSource, BoxSplit, Floa
 from zoo.tasks.detection.formats._files import (
     SPLITS,
     Findings,
-    PictureFiles,
+    ImageFiles,
     clip,
     count,
-    leads_out,
+    deduplicate_class_names,
+    escapes_folder,
     list_folders,
     natural_key,
     parse_number,
     read_limited,
-    settle_names,
-    tell_split,
+    split_from_name,
 )
 from zoo.tasks.detection.formats._format import BoxFormat
 from zoo.tasks.detection.formats._path_ends import Items
@@ -40,7 +40,7 @@ from zoo.tasks.detection.formats.voc.xml import VocObject, VocXml, parse_xml
 
 EXPECTED = (
     "Annotations/*.xml beside JPEGImages/ (with or without ImageSets/Main/train.txt), also in VOC2012/ and "
-    "the like; or train/ and valid/ with *.xml beside the pictures"
+    "the like; or train/ and valid/ with *.xml beside the images"
 )
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -49,7 +49,7 @@ MAX_XML_BYTES = 10_000_000
 
 
 def read_voc(root: Path) -> BoxSource | None:
-    """Read the boxes of a folder with one xml for each picture.
+    """Read the boxes of a folder with one xml for each image.
 
     Splits are those of `ImageSets/Main`, or the folders; else there is one, `all`. Classes are in the order of their
     names. Two equal ends, which would be one pixel if counted from 1, are kept as a box without area.
@@ -80,14 +80,14 @@ def read_voc(root: Path) -> BoxSource | None:
     found = {str(key) for split in splits.values() for image in split.images for key in image.keys}
     names: dict[Key, str] = {name: name for name in sorted(found, key=natural_key)}
     where = str(places[0].root)
-    return BoxSource(where, FORMAT.name, splits, settle_names(names, findings), tuple(findings.found))
+    return BoxSource(where, FORMAT.name, splits, deduplicate_class_names(names, findings), tuple(findings.found))
 
 
 FORMAT = BoxFormat(name="Pascal VOC", expected=EXPECTED, order=30, read=read_voc)
 
 
 class _Read(NamedTuple):
-    """A picture, its boxes with both ends as they are written, and the lines of objects that are difficult."""
+    """An image, its boxes with both ends as they are written, and the lines of objects that are difficult."""
 
     path: Path
     written: Annotated
@@ -96,8 +96,8 @@ class _Read(NamedTuple):
 
 def _read_beside(root: Path) -> list[_Read]:
     """Read the other splits of a folder that is one split: they are counted as it is."""
-    others = list_folders(root.parent) if tell_split(root.name) else []
-    folders = [root.parent / name for name in others if tell_split(name) and name != root.name]
+    others = list_folders(root.parent) if split_from_name(root.name) else []
+    folders = [root.parent / name for name in others if split_from_name(name) and name != root.name]
     places = [place for folder in folders if (place := find_place(root.parent, folder))]
     return [item for place in places for items in _read_place(place, Findings()).values() for item in items]
 
@@ -118,7 +118,7 @@ def _read_place(place: Place, findings: Findings) -> dict[str, list[_Read]]:
         for name in undescribed:
             split = next(iter(splits)) if len(splits) == 1 else ""
             here = findings.at(split=split, file=place.show(place.images / name))
-            here.warn("pictures without an xml", "nobody has said what is in it, so it is not used")
+            here.warn("images without an xml", "nobody has said what is in it, so it is not used")
     return read
 
 
@@ -132,7 +132,7 @@ def _read_one(
     read = None
     if image and described.setdefault(image, path) != path:
         text = f"it is of {clip(image)}, as {place.show(described[image])} is; it is left out"
-        here.error("pictures with two xml files", text)
+        here.error("images with two xml files", text)
     elif xml and image:
         read = _take_boxes(xml, place.images / image, place, here)
     if len(here.found) > since and not lies_inside(path, place.root):
@@ -159,21 +159,19 @@ class _ImageFinder:
         if self._is_there(named) and mine:
             taken = mine if _cut(named) in self._xmls else named
             text = f"its filename is {clip(filename)}, and there is {clip(mine)} too; {clip(taken)} is taken"
-            findings.warn("xml files that name another picture", text)
+            findings.warn("xml files that name another image", text)
             return taken
         if mine is None:
             stem = PurePosixPath(key).name
             text = f"there is neither {clip(filename or stem)} in {place.show(place.images)!r}"
-            findings.error(
-                "missing pictures", f"{text} nor a {clip(stem)} with the suffix of a picture; it is left out"
-            )
-        elif leads_out(named):
+            findings.error("missing images", f"{text} nor a {clip(stem)} with the suffix of an image; it is left out")
+        elif escapes_folder(named):
             text = f"its filename {clip(filename)} leads out of the folder; {clip(mine)} is taken"
             findings.warn("file names that lead out of the folder", text)
         return mine
 
     def _is_there(self, name: str) -> bool:
-        return bool(name) and not leads_out(name) and os.path.isfile(self._place.images / name)
+        return bool(name) and not escapes_folder(name) and os.path.isfile(self._place.images / name)
 
 
 def _cut(name: str) -> str:
@@ -204,7 +202,7 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-def _take_boxes(xml: VocXml, picture: Path, place: Place, findings: Findings) -> _Read:
+def _take_boxes(xml: VocXml, image: Path, place: Place, findings: Findings) -> _Read:
     good: list[tuple[VocObject, str, list[float]]] = []
     since = len(findings.found)
     for item in xml.objects:
@@ -216,7 +214,7 @@ def _take_boxes(xml: VocXml, picture: Path, place: Place, findings: Findings) ->
             good.append((item, name, box))
     height, width = (parse_number(xml.size.get(side, "")) for side in ("height", "width"))
     written = Annotated(
-        place.show(picture),
+        place.show(image),
         np.array([box for _, _, box in good]) if good else no_boxes(),
         tuple(name for _, name, _ in good),
         tuple(item.line for item, _, _ in good),
@@ -225,7 +223,7 @@ def _take_boxes(xml: VocXml, picture: Path, place: Place, findings: Findings) ->
         None if height is None or width is None else (int(height), int(width)),
         lost=findings.count_errors(since),
     )
-    return _Read(picture, written, tuple(item.line for item, _, _ in good if item.texts.get("difficult") == "1"))
+    return _Read(image, written, tuple(item.line for item, _, _ in good if item.texts.get("difficult") == "1"))
 
 
 def _parse_box(item: VocObject, findings: Findings) -> list[float] | None:
@@ -283,7 +281,7 @@ def _make_split(read: Sequence[_Read], offset: float, findings: Findings) -> Box
         file, line = difficult[0]
         text = f"{count(len(difficult), 'object is', 'objects are')} marked as difficult, and used like any other"
         findings.at(file=file).warn("difficult objects", text, line)
-    return BoxSplit(findings.split, PictureFiles(tuple(str(item.path) for item in read)), images, in_threads=True)
+    return BoxSplit(findings.split, ImageFiles(tuple(str(item.path) for item in read)), images, in_threads=True)
 
 
 def _move(boxes: Floats, offset: float) -> Floats:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from zoo.errors import DataError, InputError
 from zoo.tasks.detection.formats._files import (
-    PICTURE_SUFFIXES,
+    IMAGE_SUFFIXES,
     Findings,
     count,
     find_folder,
@@ -17,7 +17,7 @@ from zoo.tasks.detection.formats._files import (
     list_folders,
     read_ends,
     show_path,
-    tell_split,
+    split_from_name,
     walk_files,
 )
 from zoo.tasks.detection.formats._path_ends import Items
@@ -60,7 +60,7 @@ class Place:
     def list_images(self) -> list[str]:
         """Return the paths of the images below their folder."""
         deep = self.images != self.base or self.xmls != self.base
-        return [path.relative_to(self.images).as_posix() for path in _list(self.images, PICTURE_SUFFIXES, deep=deep)]
+        return [path.relative_to(self.images).as_posix() for path in _list(self.images, IMAGE_SUFFIXES, deep=deep)]
 
 
 def find_places(root: Path) -> list[Place]:
@@ -72,7 +72,7 @@ def find_places(root: Path) -> list[Place]:
     if place := find_place(root, root):
         return [place]
     inside = [root / name for name in list_folders(root)]
-    splits = [(folder, split) for folder in inside if (split := tell_split(folder.name))]
+    splits = [(folder, split) for folder in inside if (split := split_from_name(folder.name))]
     named = [replace(place, split=split) for folder, split in splits if (place := find_place(root, folder))]
     if named:
         return named
@@ -91,18 +91,18 @@ def tell_other_places(places: Sequence[Place], findings: Findings) -> None:
     if not splits:
         return
     root = places[0].root
-    others = [root / name for name in list_folders(root) if not tell_split(name)]
+    others = [root / name for name in list_folders(root) if not split_from_name(name)]
     tell_unread_folders([folder for folder in others if find_place(root, folder)], root, splits, findings)
 
 
 def find_place(root: Path, base: Path) -> Place | None:
     """Tell where the xml files of a folder are, and where the images: each may lie in it without a folder."""
     xmls = _find_holder(base, XML_FOLDERS, XML) or base
-    images = _find_holder(base, IMAGE_FOLDERS, PICTURE_SUFFIXES) or base
+    images = _find_holder(base, IMAGE_FOLDERS, IMAGE_SUFFIXES) or base
     if xmls != base:
         return Place(root, base, xmls, images)
     names = list_files(base, XML)
-    if not names or (images == base and not list_files(base, PICTURE_SUFFIXES)):
+    if not names or (images == base and not list_files(base, IMAGE_SUFFIXES)):
         return None
     place = Place(root, base, base, images)
     stems = {PurePosixPath(name).stem for name in place.list_images()}
@@ -132,7 +132,7 @@ def list_splits(place: Place, xmls: Collection[str], findings: Findings) -> dict
     splits: dict[str, list[str]] = {}
     rest: list[str] = []
     for key in xmls:
-        split = tell_split(key.split("/")[0]) if "/" in key else None
+        split = split_from_name(key.split("/")[0]) if "/" in key else None
         (splits.setdefault(split, []) if split else rest).append(key)
     if not splits:
         splits, rest = {"all": rest}, []
@@ -163,7 +163,7 @@ def _find_kits(root: Path, folders: Sequence[Path]) -> list[Place]:
 def _find_pair(root: Path, folders: Sequence[Path]) -> list[Place]:
     """Return the one folder with annotations and the one with images, whatever they are called."""
     xmls = [folder for folder in folders if _are_annotations(walk_files(folder, XML))]
-    images = [folder for folder in folders if any(walk_files(folder, PICTURE_SUFFIXES))]
+    images = [folder for folder in folders if any(walk_files(folder, IMAGE_SUFFIXES))]
     return [Place(root, root, xmls[0], images[0])] if len(xmls) == len(images) == 1 and xmls != images else []
 
 
@@ -195,7 +195,7 @@ def _index(place: Place, xmls: Collection[str]) -> Items:
         for base in (folder, place.base):
             path = Path(os.path.normpath(base / written))
             for around in (place.images, place.xmls):
-                if path.suffix.lower() in PICTURE_SUFFIXES | XML and path.is_relative_to(around):
+                if path.suffix.lower() in IMAGE_SUFFIXES | XML and path.is_relative_to(around):
                     key = _key(path, around)
                     if key in xmls:
                         return key

@@ -1,4 +1,4 @@
-"""One xml of Pascal VOC: a picture's file name, its size, and its objects; nothing the file refers to is looked up."""
+"""One xml of Pascal VOC: an image's file name, its size, and its objects; nothing the file refers to is looked up."""
 
 import re
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ class VocXml:
     """What is used of an xml.
 
     Attributes:
-        filename: Of the picture; empty if there is none.
+        filename: Of the image; empty if there is none.
         size: `width` and `height`, as they are written.
         objects: In their order; the parts of a body that some have are none.
     """

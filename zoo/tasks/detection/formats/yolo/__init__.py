@@ -18,11 +18,11 @@ from zoo.files import lies_inside, to_path
 from zoo.tasks.detection.annotations import Annotated, BoxSource, BoxSplit, Key, no_boxes
 from zoo.tasks.detection.formats._files import (
     Findings,
-    PictureFiles,
+    ImageFiles,
     clip,
     count,
+    deduplicate_class_names,
     read_text,
-    settle_names,
     show_path,
     walk_files,
 )
@@ -35,7 +35,7 @@ from zoo.tasks.detection.formats.yolo.parts import Part, Parts, find_parts
 EXPECTED = (
     "data.yaml with names, train and val; or obj.data, or train.txt and val.txt; or images/train, images/val "
     "beside labels/train, labels/val; or train/ and valid/ with images/ and labels/; and a label file *.txt for each "
-    "picture"
+    "image"
 )
 
 UNLABELLED = "splits without labels"  # a kind of finding
@@ -80,7 +80,7 @@ def read_yolo(root: Path) -> BoxSource | None:
         names = {key: str(key) for key in sorted(used)}
         findings.note("class map", "there are no names of the classes; they are called by their numbers")
     here = findings.at(file=yaml.file if yaml else "")
-    source = BoxSource(str(top), FORMAT.name, splits, settle_names(names, here), tuple(findings.found))
+    source = BoxSource(str(top), FORMAT.name, splits, deduplicate_class_names(names, here), tuple(findings.found))
     return replace(source, is_bare=_is_bare(source))
 
 
@@ -112,7 +112,7 @@ class _Reader(NamedTuple):
         labels = {image: self.pairs.find_label(image) for image in part.images}
         if labels and not any(labels.values()):
             here = self.findings.at(file=show_path(part.folders[0], self.top) if part.folders else "")
-            text = f"none of {count(len(labels), 'picture')} has a label file; {_tell_where(part.images[0], self.top)}"
+            text = f"none of {count(len(labels), 'image')} has a label file; {_tell_where(part.images[0], self.top)}"
             if split == "test":
                 here.warn(UNLABELLED, f"{text}. There is no test without them")
                 return {}
@@ -123,20 +123,20 @@ class _Reader(NamedTuple):
             self._tell_orphans(folder, used)
         self._tell_same(labels)
         read = [(picture, image) for picture, label in labels.items() if (image := self._annotate(picture, label))]
-        files = PictureFiles(tuple(str(picture) for picture, _ in read))
+        files = ImageFiles(tuple(str(picture) for picture, _ in read))
         return {split: BoxSplit(split, files, tuple(image for _, image in read), in_threads=True)}
 
-    def _annotate(self, picture: Path, label: Path | None) -> Annotated | None:
-        name = show_path(picture, self.top)
+    def _annotate(self, image: Path, label: Path | None) -> Annotated | None:
+        name = show_path(image, self.top)
         if label is None:
-            text = "it is taken for a picture with nothing in it"
-            self.findings.at(file=name).warn("pictures without a label file", text)
+            text = "it is taken for an image with nothing in it"
+            self.findings.at(file=name).warn("images without a label file", text)
             return Annotated(name, no_boxes(), (), (), np.zeros(0, np.bool_), is_relative=True)
         here = self.findings.at(file=show_path(label, self.top))
         try:
             text = read_text(label, MAX_LABEL_BYTES)
         except InputError as error:
-            here.error("label files that cannot be read", f"{error}; the picture is left out")
+            here.error("label files that cannot be read", f"{error}; the image is left out")
             return None
         since = len(here.found)
         labels = parse_labels(text, self.names, here, pose=self.pose)
@@ -158,22 +158,22 @@ class _Reader(NamedTuple):
         folder = self.pairs.find_label_folder(place) or place
         for label in walk_files(folder, TXT):
             if label not in used and is_label_file(label) and not self.pairs.has_image(label):
-                text = f"there is no picture {clip(label.stem)} for it; its boxes are left out"
-                self.findings.at(file=show_path(label, self.top)).error("label files without a picture", text)
+                text = f"there is no image {clip(label.stem)} for it; its boxes are left out"
+                self.findings.at(file=show_path(label, self.top)).error("label files without an image", text)
 
     def _tell_same(self, labels: Mapping[Path, Path | None]) -> None:
         first: dict[Path, Path] = {}
-        for picture, label in labels.items():
+        for image, label in labels.items():
             if label in first:
                 text = f"its label file is that of {first[label].name!r} too, and is used for both"
-                self.findings.at(file=show_path(picture, self.top)).warn("pictures that share a label file", text)
+                self.findings.at(file=show_path(image, self.top)).warn("images that share a label file", text)
             elif label:
-                first[label] = picture
+                first[label] = image
 
 
-def _tell_where(picture: Path, top: Path) -> str:
-    places = [show_path(path.parent, top) for path in expect_labels(picture)]
-    return f"expected {picture.stem}.txt in {' or '.join(map(repr, places))}"
+def _tell_where(image: Path, top: Path) -> str:
+    places = [show_path(path.parent, top) for path in expect_labels(image)]
+    return f"expected {image.stem}.txt in {' or '.join(map(repr, places))}"
 
 
 def _settle_names(
@@ -244,9 +244,9 @@ def _list_folders(top: Path, parts: Parts, pairs: Pairs) -> list[Path]:
 
 
 def _tell_shared(splits: Mapping[str, BoxSplit], findings: Findings) -> None:
-    """Tell how many pictures are in two splits."""
+    """Tell how many images are in two splits."""
     for one, other in combinations(splits, 2):
         names = {image.name for image in splits[one].images}
         if both := [image.name for image in splits[other].images if image.name in names]:
-            text = f"{count(len(both), 'picture is', 'pictures are')} in {one} and in {other}, and used in both"
-            findings.at(split=other, file=both[0]).warn("pictures in two splits", text)
+            text = f"{count(len(both), 'image is', 'images are')} in {one} and in {other}, and used in both"
+            findings.at(split=other, file=both[0]).warn("images in two splits", text)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from zoo.errors import DataError, InputError
 from zoo.files import AnyCase
-from zoo.tasks.detection.formats._files import Findings, clip, list_files, read_text, show_path, tell_split
+from zoo.tasks.detection.formats._files import Findings, clip, list_files, read_text, show_path, split_from_name
 from zoo.tasks.detection.formats._split_lists import SplitList
 
 DATA = frozenset({".data"})
@@ -50,7 +50,7 @@ def _read_values(path: Path) -> dict[str, str]:
     for key, _, value in pairs:
         name = key.strip().casefold()
         if value.strip():
-            values.setdefault(tell_split(name) or name, value.strip())
+            values.setdefault(split_from_name(name) or name, value.strip())
     return values
 
 

@@ -24,7 +24,7 @@ from zoo.tasks.detection.formats._files import (
     natural_key,
     read_text,
     show_path,
-    tell_split,
+    split_from_name,
 )
 
 FILE_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -182,7 +182,7 @@ def _find_entries(
 ) -> dict[str, tuple[Path, ...]]:
     """Return what is there of each split that the yaml names."""
     entries: dict[str, tuple[Path, ...]] = {}
-    named = {key: split for key in values if (split := tell_split(key)) and values[key] not in (None, "", [])}
+    named = {key: split for key in values if (split := split_from_name(key)) and values[key] not in (None, "", [])}
     for key, split in named.items():
         given = values[key] if isinstance(values[key], list) else [values[key]]
         here, line = findings.at(split=split), document.lines.get((key,))
@@ -220,7 +220,7 @@ def _locate(text: str, split: str, bases: list[Path], findings: Findings, line: 
     parts = [part for part in written.parts if part not in ("..", "/")]
     for start in range(len(parts)):
         end = PurePosixPath(*parts[start:])
-        if len(end.parts) == 1 and tell_split(end.stem) != split:
+        if len(end.parts) == 1 and split_from_name(end.stem) != split:
             return []  # 'images' alone would be all of them
         for base in folders:
             if found := _find(base / end):

@@ -1,4 +1,4 @@
-"""The lines of a YOLO label file: a class number and a box, in shares of the picture's sides.
+"""The lines of a YOLO label file: a class number and a box, in shares of the image's sides.
 
 A line is `class cx cy w h`. More numbers are the corners of a polygon, `class x y x y x y ...`, or a box and its key
 points, which only the data's yaml tells apart (`kpt_shape`). Source: the pages on detection, segmentation, oriented
@@ -12,11 +12,11 @@ from zoo.tasks.detection.annotations import Key
 from zoo.tasks.detection.formats._files import Findings, clip, count, parse_number
 
 KEY_POINTS = "it looks like a box and key points, each x y visibility; the yaml says so by kpt_shape, such as [17, 3]"
-FARTHEST = 1.0  # how far outside of its picture, in sides of it, a box may lie before it is taken for pixels
+FARTHEST = 1.0  # how far outside of its image, in sides of it, a box may lie before it is taken for pixels
 
 
 class Label(NamedTuple):
-    """A box: class number; x1, y1, x2, y2 in shares of the picture's sides; its line, from 1."""
+    """A box: class number; x1, y1, x2, y2 in shares of the image's sides; its line, from 1."""
 
     key: Key
     box: tuple[float, float, float, float]
@@ -27,7 +27,7 @@ def parse_labels(text: str, keys: Collection[Key] | None, findings: Findings, *,
     """Return the boxes of a label file; lines that cannot be used become findings.
 
     Args:
-        text: All of it; empty for a picture of which is known that nothing is in it.
+        text: All of it; empty for an image of which is known that nothing is in it.
         keys: The class numbers that have names; None if any number may be a class.
         findings: Takes what is wrong.
         pose: Whether what follows the box are key points, which are not read, and not a polygon.
@@ -97,7 +97,7 @@ def _parse(columns: Sequence[str], keys: Collection[Key] | None, line: int, *, i
     box = _around(values[1:]) if is_polygon else _corners(*values[1:5])
     if min(box) < -FARTHEST or max(box) > 1 + FARTHEST:
         text = (
-            f"{clip(' '.join(columns[1:]))} are not from 0 to 1, shares of the picture's sides; perhaps they are pixels"
+            f"{clip(' '.join(columns[1:]))} are not from 0 to 1, shares of the image's sides; perhaps they are pixels"
         )
         raise _BadLineError("boxes that are not relative", text)
     return Label(key, box, line)

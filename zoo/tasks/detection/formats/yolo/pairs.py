@@ -5,7 +5,7 @@ from pathlib import Path
 
 from zoo.errors import InputError
 from zoo.files import AnyCase, fold
-from zoo.tasks.detection.formats._files import PICTURE_SUFFIXES, read_ends
+from zoo.tasks.detection.formats._files import IMAGE_SUFFIXES, read_ends
 from zoo.tasks.detection.formats.yolo.labels import is_label_line
 
 IMAGE_FOLDERS = ("images", "jpegimages")  # in lower case; beside each may be a folder `labels`
@@ -41,7 +41,7 @@ class Pairs:
     def _list_stems(self, folder: Path) -> frozenset[str]:
         if folder not in self._stems:
             split = map(os.path.splitext, self.any_case.list_names(folder))
-            stems = frozenset(fold(stem) for stem, suffix in split if suffix.lower() in PICTURE_SUFFIXES)
+            stems = frozenset(fold(stem) for stem, suffix in split if suffix.lower() in IMAGE_SUFFIXES)
             self._stems[folder] = stems
         return self._stems[folder]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zoo.tasks.detection.formats._files import (
-    PICTURE_SUFFIXES,
+    IMAGE_SUFFIXES,
     SPLITS,
     Findings,
     clip,
@@ -15,7 +15,7 @@ from zoo.tasks.detection.formats._files import (
     list_folders,
     natural_key,
     show_path,
-    tell_split,
+    split_from_name,
     walk_files,
 )
 from zoo.tasks.detection.formats._path_ends import Items
@@ -86,7 +86,7 @@ def _take_entries(entries: Mapping[str, Sequence[Path]], top: Path, base: Path, 
         folders = tuple(place for place in places if place.is_dir())
         images = dict.fromkeys([*_walk(folders), *map(Path, listed.get(split, ()))])
         for place in places:
-            if place.suffix.lower() in PICTURE_SUFFIXES and place.is_file():
+            if place.suffix.lower() in IMAGE_SUFFIXES and place.is_file():
                 images[place] = None
             elif not place.is_dir() and not _is_list(place):
                 here = findings.at(split=split, file=show_path(place, top))
@@ -114,7 +114,7 @@ def _is_list(place: Path) -> bool:
 
 
 def _walk(folders: Sequence[Path]) -> tuple[Path, ...]:
-    return tuple(dict.fromkeys(image for folder in folders for image in walk_files(folder, PICTURE_SUFFIXES)))
+    return tuple(dict.fromkeys(image for folder in folders for image in walk_files(folder, IMAGE_SUFFIXES)))
 
 
 def _list_items(splits: Mapping[str, Part]) -> dict[str, list[str]]:
@@ -127,9 +127,9 @@ def _order(splits: Mapping[str, Part]) -> dict[str, Part]:
 
 def _index(top: Path, base: Path) -> Items:
     """Return the images that lists may name: those below the data's folder, and below the one that paths begin at."""
-    names = {path.relative_to(top).as_posix(): str(path) for path in walk_files(top, PICTURE_SUFFIXES)}
+    names = {path.relative_to(top).as_posix(): str(path) for path in walk_files(top, IMAGE_SUFFIXES)}
     if not _is_below(base, top):
-        names |= {path.relative_to(base).as_posix(): str(path) for path in walk_files(base, PICTURE_SUFFIXES)}
+        names |= {path.relative_to(base).as_posix(): str(path) for path in walk_files(base, IMAGE_SUFFIXES)}
 
     def find_there(written: str, folder: Path) -> str:
         paths = (os.path.normpath(place / written) for place in dict.fromkeys((folder, base, top)))
@@ -142,18 +142,18 @@ def _find_folders(top: Path, pairs: Pairs, findings: Findings) -> dict[str, tupl
     """Tell the splits of a folder by its folders: those in `images`, or those with images and labels; or it is one."""
     images = find_folder(top, IMAGE_FOLDERS)
     if images and (labels := pairs.find_label_folder(images)) and any(map(is_label_file, walk_files(labels, TXT))):
-        named = {name: split for name in list_folders(images) if (split := tell_split(name))}
+        named = {name: split for name in list_folders(images) if (split := split_from_name(name))}
         parts = _gather(images, named)
-        rest = sum(path.relative_to(images).parts[0] not in named for path in walk_files(images, PICTURE_SUFFIXES))
+        rest = sum(path.relative_to(images).parts[0] not in named for path in walk_files(images, IMAGE_SUFFIXES))
         if parts and rest:
-            text = f"{count(rest, 'picture is', 'pictures are')} not in a folder for a split, and not used"
-            findings.at(file=show_path(images, top)).warn("pictures in no split", text)
+            text = f"{count(rest, 'image is', 'images are')} not in a folder for a split, and not used"
+            findings.at(file=show_path(images, top)).warn("images in no split", text)
             others = [images / name for name in list_folders(images) if name not in named]
             labelled = [folder for folder in others if _is_labelled(folder, pairs)]
             tell_unread_folders(labelled, top, parts, findings)
         return parts or {"all": (images,)}
     inside = [name for name in list_folders(top) if _has_labels(top / name, pairs)]
-    named = {name: split for name in inside if (split := tell_split(name))}
+    named = {name: split for name in inside if (split := split_from_name(name))}
     parts = _gather(top, named)
     if parts:
         tell_unread_folders([top / name for name in inside if name not in named], top, parts, findings)
@@ -167,7 +167,7 @@ def _gather(folder: Path, named: Mapping[str, str]) -> dict[str, tuple[Path, ...
 
 def _is_labelled(folder: Path, pairs: Pairs) -> bool:
     """Tell whether some image of a folder has a label file."""
-    return any(pairs.find_label(image) for image in walk_files(folder, PICTURE_SUFFIXES))
+    return any(pairs.find_label(image) for image in walk_files(folder, IMAGE_SUFFIXES))
 
 
 def _has_labels(folder: Path, pairs: Pairs) -> bool:
@@ -178,7 +178,7 @@ def _has_labels(folder: Path, pairs: Pairs) -> bool:
 def _tell_unlisted(splits: Mapping[str, Part], top: Path, findings: Findings) -> None:
     """Tell how many images no list names."""
     listed = {image for part in splits.values() for image in part.images}
-    rest = sorted((str(path) for path in walk_files(top, PICTURE_SUFFIXES) if path not in listed), key=natural_key)
+    rest = sorted((str(path) for path in walk_files(top, IMAGE_SUFFIXES) if path not in listed), key=natural_key)
     if rest:
         text = f"{count(len(rest), 'image is', 'images are')} in no list, and not used"
         findings.at(file=show_path(rest[0], top)).warn("images in no list", text)
