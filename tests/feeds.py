@@ -9,7 +9,7 @@ from image_files import make_image
 from zoo._model import ModelInterface
 from zoo.data.images import Images
 from zoo.data.loader import Samples, collate, lay_channels_last
-from zoo.data.split_source import Feed
+from zoo.data.split_source import SplitSource
 from zoo.data.transforms import Preprocess, eval_transform, to_input, train_transform
 
 PREPROCESS = Preprocess(image_size=16)
@@ -63,13 +63,13 @@ def make_feed(count, *, augment="none", seed=0, shift=0, changes=None):
     def prepare(inputs, targets, epoch, batch):
         return lay_channels_last(to_input(inputs, PREPROCESS)), targets
 
-    return Feed(
+    return SplitSource(
         images=images,
         samples=Samples(images, transform, seed),
         collate=collate,
         prepare=prepare,
-        facts={"preprocess": PREPROCESS.to_dict(), "augment": augment, "seed": seed},
-        changes=changes,
-        to_rows=lambda targets: list(targets[:, None, None]),
-        from_rows=lambda rows, counts, indices: rows.flatten(),
+        cache_key={"preprocess": PREPROCESS.to_dict(), "augment": augment, "seed": seed},
+        uncacheable_reason=changes,
+        pack_targets=lambda targets: list(targets[:, None, None]),
+        unpack_targets=lambda rows, counts, indices: rows.flatten(),
     )

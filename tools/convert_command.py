@@ -12,7 +12,7 @@ from zoo.errors import InputError, WeightsError
 from zoo.files import to_path
 
 if TYPE_CHECKING:
-    from zoo.weights import Found
+    from zoo.weights import ResolvedWeights
 
 
 def convert(
@@ -50,7 +50,7 @@ def convert(
     _report(network, folder.path)
 
 
-def _read(file: Path, model: str, weights_only: bool) -> "tuple[str, Found]":
+def _read(file: Path, model: str, weights_only: bool) -> "tuple[str, ResolvedWeights]":
     """Return the name of the model, and the file as `zoo.get` would find it."""
     from zoo.models import find_entry
     from zoo.models.families.yolo_nas import find_name, read_checkpoint
@@ -73,7 +73,7 @@ def _read(file: Path, model: str, weights_only: bool) -> "tuple[str, Found]":
     return entry.name, find_weights(file, entry.weights, name=entry.name, read_foreign=lambda _: content)
 
 
-def _set_licence(found: "Found", licence: str) -> "Found":
+def _set_licence(found: "ResolvedWeights", licence: str) -> "ResolvedWeights":
     if found.licence is not None:
         raise InputError(f"this is the published file, whose licence is {found.licence}. Leave out --licence.")
     return replace(found, licence=licence.strip().lower())

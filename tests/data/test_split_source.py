@@ -9,5 +9,5 @@ def test_it_is_as_long_as_its_images_and_does_not_change():
     feed = make_feed(5)
     assert len(feed) == 5
     with pytest.raises(FrozenInstanceError):
-        feed.changes = "never"
-    assert replace(feed, changes="anew").changes == "anew"
+        feed.uncacheable_reason = "never"
+    assert replace(feed, uncacheable_reason="anew").uncacheable_reason == "anew"

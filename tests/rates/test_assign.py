@@ -14,7 +14,7 @@ from plan_nets import Net, Stack, groups_of, make_context, make_large, owners, p
 from zoo.errors import PlanError
 from zoo.rates.assign import choose_rates, plan_layers
 from zoo.rates.schedules.parse import Clock
-from zoo.rates.spec import MOST_LISTED, Settings
+from zoo.rates.spec import MOST_LISTED, GroupSettings
 
 RESNET50 = timm.create_model("resnet50", num_classes=10)
 
@@ -127,7 +127,7 @@ def test_settings_of_a_key_are_those_of_its_group():
         "unfreeze_at": 0,
         "optimizer_params": {"momentum": 0.5},
     }
-    for settings in (said, Settings(**said)):
+    for settings in (said, GroupSettings(**said)):
         plan = plan_lrs(Net(), {"head2": settings, "default": 0.01}, decay_norm_and_bias=True, clock=Clock(2, 4))
         group = groups_of(plan)["head2"]
         assert (group.lr, group.lr_scale, group.full_lr, group.weight_decay) == (0.1, 0.5, 0.05, 0.2)
@@ -320,7 +320,7 @@ def test_a_finetune_mapping_without_default_is_refused(returned):
         choose_rates(model, 0.1)
 
 
-@pytest.mark.parametrize("lr", [True, math.nan, -1.0, "0.1", None, [0.1], np.bool_(True), Settings(lr=0.1)])
+@pytest.mark.parametrize("lr", [True, math.nan, -1.0, "0.1", None, [0.1], np.bool_(True), GroupSettings(lr=0.1)])
 def test_one_rate_is_checked_too(lr):
     with pytest.raises(PlanError, match=r"'lr' is .*\. Expected a finite number, 0 or more"):
         choose_rates(Net(), lr)

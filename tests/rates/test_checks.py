@@ -9,7 +9,7 @@ import torch
 from zoo.errors import PresetError
 from zoo.rates.schedules import parse as schedule_module
 from zoo.rates.schedules.parse import Clock, parse_schedule, register_schedule
-from zoo.rates.spec import DecayEvery, Settings
+from zoo.rates.spec import DecayEvery, GroupSettings
 from zoo.settings.files import parse_preset
 from zoo.settings.preset import Preset
 
@@ -100,11 +100,11 @@ def test_lines_are_those_of_the_innermost_key() -> None:
 
 def test_settings_may_be_given_as_such_and_are_not_shared() -> None:
     params = {"betas": (0.9, 0.99)}
-    settings = Settings(lr=0.1, optimizer_params=params, decay_every=DecayEvery(steps=3, factor=0.5))
+    settings = GroupSettings(lr=0.1, optimizer_params=params, decay_every=DecayEvery(steps=3, factor=0.5))
     preset = Preset(lr={"default": 0, "fc": settings})
     params["betas"] = (0.0, 0.0)
     assert isinstance(preset.lr, dict)
-    assert preset.lr["fc"] == Settings(
+    assert preset.lr["fc"] == GroupSettings(
         lr=0.1, optimizer_params={"betas": [0.9, 0.99]}, decay_every=DecayEvery(steps=3, factor=0.5)
     )
     assert reread(preset) == preset
@@ -232,7 +232,7 @@ def test_what_no_file_can_hold_stays_and_says_what_to_do() -> None:
         preset = Preset(schedule=value, lr={"default": {"lr": 0.1, "schedule": value}}).replace(epochs=3)
         assert preset.schedule == value
         assert isinstance(preset.lr, dict)
-        assert isinstance(preset.lr["default"], Settings)
+        assert isinstance(preset.lr["default"], GroupSettings)
         assert preset.lr["default"].schedule == value
         with pytest.raises(PresetError, match=r"given in Python, and no file can hold it\. Pass it again") as caught:
             reread(preset)

@@ -9,9 +9,9 @@ from zoo.errors import PlanError
 from zoo.rates.spec import (
     MOST_LISTED,
     DecayEvery,
+    GroupSettings,
     Key,
     Prefixes,
-    Settings,
     is_rate,
     parse_key,
     raise_all,
@@ -50,10 +50,10 @@ def test_an_unknown_kind_is_refused_with_those_that_are_known(text):
 def test_the_default_has_no_kinds_and_settings_know_what_was_said():
     with pytest.raises(PlanError, match=r"key 'default@norm' says no more than '@norm'.* Use that\."):
         parse_key("default@norm")
-    settings = Settings(lr=0.1, lr_scale=1.0, schedule=None)
+    settings = GroupSettings(lr=0.1, lr_scale=1.0, schedule=None)
     assert settings.said == {"lr": 0.1, "lr_scale": 1.0}
     assert settings.model_dump() == {"lr": 0.1, "lr_scale": 1.0, "schedule": None}
-    assert Settings().said == Settings().model_dump() == {}
+    assert GroupSettings().said == GroupSettings().model_dump() == {}
 
 
 def test_the_decay_of_oneflows_eager_loop_and_ours():
@@ -74,12 +74,12 @@ def test_the_decay_of_oneflows_eager_loop_and_ours():
     "values", [[0.5, 0.25], (0.5, 0.25), np.array([0.5, 0.25]), torch.tensor([0.5, 0.25]), np.float32([0.5, 0.25])]
 )
 def test_rates_of_every_step_may_be_a_list_a_tuple_an_array_or_a_tensor(values):
-    assert Settings(lr=values).lr == [0.5, 0.25]
+    assert GroupSettings(lr=values).lr == [0.5, 0.25]
 
 
 @pytest.mark.parametrize("value", [0.5, np.float32(0.5), torch.tensor(0.5), np.array(0.5)])
 def test_one_rate_may_be_an_array_of_one_number(value):
-    settings = Settings(lr=value, lr_scale=value, weight_decay=value)
+    settings = GroupSettings(lr=value, lr_scale=value, weight_decay=value)
     assert (settings.lr, settings.lr_scale, settings.weight_decay) == (0.5, 0.5, 0.5)
     assert type(settings.lr) is float
 
@@ -105,7 +105,7 @@ def test_prefixes_agree_with_looking_at_all_of_them():
 
 
 def test_rates_settings_and_mappings_of_settings_are_read():
-    spec = read_rates({"a": 1, "b": {"lr": 0.5, "unfreeze_at": 2}, "c": Settings(lr_scale=2.0), "default": 0})
+    spec = read_rates({"a": 1, "b": {"lr": 0.5, "unfreeze_at": 2}, "c": GroupSettings(lr_scale=2.0), "default": 0})
     assert [settings.said for settings in spec.values()] == [
         {"lr": 1.0},
         {"lr": 0.5, "unfreeze_at": 2},
@@ -186,5 +186,5 @@ def test_wrong_settings_are_told(values, text):
     with pytest.raises(PlanError, match=rf"^lr plan: 'fc': {text}"):
         read_rates({"fc": values, "default": 0})
     settings, problems = read_settings(values)
-    assert settings == Settings()
+    assert settings == GroupSettings()
     assert len(problems) == 1

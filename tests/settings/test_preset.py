@@ -11,7 +11,7 @@ from pydantic import Field, create_model
 
 from zoo._fields import Options
 from zoo.errors import PresetError, ZooError
-from zoo.rates.spec import Settings
+from zoo.rates.spec import GroupSettings
 from zoo.settings import files
 from zoo.settings import preset as preset_module
 from zoo.settings.fields import FIELD_OF, list_settings
@@ -516,7 +516,7 @@ def test_every_field_is_explained() -> None:
 
 def test_every_setting_of_a_key_of_lr_is_explained() -> None:
     settings = {field.name: field for field in list_settings()}
-    assert list(settings) == list(Settings.model_fields)
+    assert list(settings) == list(GroupSettings.model_fields)
     assert settings["lr"].expected == "a number, 0 or more, or a list of numbers, 0 or more, or null"
     assert settings["clip_grad_norm"].expected == "a number, above 0, or null"
     assert settings["decay_every"].expected == "settings (steps, factor, start), or null"

@@ -57,7 +57,7 @@ def test_the_top_of_the_package_is_short():
 def test_every_package_says_what_it_owns_and_has_tests(folder):
     docstring = ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf8")))
     assert docstring
-    assert list((ROOT / "tests" / folder.relative_to(ROOT / "zoo")).glob("test_*.py"))
+    assert list((ROOT / "tests" / folder.relative_to(ROOT / "zoo")).rglob("test_*.py"))
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.is_relative_to(ROOT / "zoo")], ids=str)

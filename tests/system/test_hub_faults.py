@@ -578,7 +578,7 @@ import json, resource, sys
 from pathlib import Path
 import torch
 from torch import nn
-from zoo.weights.spec import Found
+from zoo.weights.spec import ResolvedWeights
 from zoo.weights.load import load_into
 
 class Wide(nn.Module):
@@ -587,7 +587,7 @@ class Wide(nn.Module):
         self.layers = nn.ParameterList(nn.Parameter(torch.ones(1_000_000)) for _ in range(50))
 
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-found = Found(Path(sys.argv[1]), None, "", None, "0" * 64, None, pinned=False)
+found = ResolvedWeights(Path(sys.argv[1]), None, "", None, "0" * 64, None, pinned=False)
 found.slots()  # imports what reads it
 before = peak()
 model = Wide()

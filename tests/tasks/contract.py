@@ -44,7 +44,7 @@ class TaskContract:
         data, model = prepared
         loss = task.make_loss(model, data.classes, self.preset)
         source = task.make_training_source(model, data, self.preset, is_frozen=False)
-        json.dumps(source.facts)
+        json.dumps(source.cache_key)
         for inputs, targets in (
             self.batch(source, [(0, 0), (1, 0)]),
             task.make_worst_batch(model, data, self.preset, 2),
@@ -64,8 +64,8 @@ class TaskContract:
         source = task.make_scoring_source(prepared[1], prepared[0].val)
         indices = torch.tensor([1, 0])
         _, targets = self.batch(source, [(index, 0) for index in indices.tolist()])
-        rows = source.to_rows(targets)
-        again = source.from_rows(torch.cat(rows), torch.tensor([len(part) for part in rows]), indices)
+        rows = source.pack_targets(targets)
+        again = source.unpack_targets(torch.cat(rows), torch.tensor([len(part) for part in rows]), indices)
         pairs = [(again, targets)] if isinstance(targets, torch.Tensor) else zip(again, targets, strict=True)
         assert all(torch.equal(one, other) for one, other in pairs)
 

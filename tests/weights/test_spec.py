@@ -19,7 +19,7 @@ from zoo.files.safetensors import save_tensors, sha256_file
 from zoo.weights.find import find_weights
 from zoo.weights.licence import is_commercial
 from zoo.weights.load import load_into
-from zoo.weights.spec import ConvertedCheckpoint, Found, LoadReport, UrlWeights, Weights
+from zoo.weights.spec import ConvertedCheckpoint, LoadReport, ResolvedWeights, UrlWeights, Weights
 
 
 class Tiny(nn.Module):
@@ -55,11 +55,11 @@ def known(hub: HubServer) -> Weights:
     return Weights(repo="org/tiny", revision=commit, sha256=SHA256, licence="apache-2.0")
 
 
-def find(pretrained: bool | str | Path, known: Weights | None = None, **options: Any) -> Found:
+def find(pretrained: bool | str | Path, known: Weights | None = None, **options: Any) -> ResolvedWeights:
     return find_weights(pretrained, known, name="tiny", **options)
 
 
-def local(folder: Path, tensors: dict[str, Tensor]) -> Found:
+def local(folder: Path, tensors: dict[str, Tensor]) -> ResolvedWeights:
     path = folder / "model.safetensors"
     save_tensors(tensors, path, {})
     return find(path)
@@ -149,7 +149,7 @@ def test_a_file_of_transformers_is_read_by_the_model_s_own_reader(hub: HubServer
 def test_a_real_download(hub: HubServer, known: Weights) -> None:
     found = find(True, known)
     assert found.path.read_bytes() == FILE
-    assert replace(found, path=Path()) == Found(
+    assert replace(found, path=Path()) == ResolvedWeights(
         path=Path(),
         config=None,
         origin=f"{hub.endpoint}/org/tiny",
@@ -305,7 +305,7 @@ def test_a_missing_repository_may_be_a_missing_folder(hub: HubServer) -> None:
 def test_a_local_file(tmp_path: Path, hub: HubServer) -> None:
     path = tmp_path / "mine.safetensors"
     path.write_bytes(FILE)
-    assert find(path) == find(str(path)) == Found(path, None, str(path), None, SHA256, None, pinned=False)
+    assert find(path) == find(str(path)) == ResolvedWeights(path, None, str(path), None, SHA256, None, pinned=False)
     assert not hub.requests
 
 
@@ -469,7 +469,7 @@ def test_a_file_of_another_program_is_read_by_the_model_s_own_reader(tmp_path: P
     with pytest.raises(WeightsError, match=r"a\.pth is refused; expected a \.safetensors file\. A pickle"):
         find(path)
     found = find(path, read_foreign=foreign(state(), "taken from net"))
-    assert found == Found(
+    assert found == ResolvedWeights(
         path, {"classes": ["a", "b", "c"]}, str(path), None, sha256_file(path), None, False, notes=("taken from net",)
     )
     assert found.shapes()["fc.weight"] == (3, 4)

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from hub_server import HubServer
 from loopback import Answer, Loopback
 from zoo.errors import InputError, WeightsError
-from zoo.weights.spec import ConvertedCheckpoint, Found, UrlWeights, Weights
+from zoo.weights.spec import ConvertedCheckpoint, ResolvedWeights, UrlWeights, Weights
 from zoo.weights.user_config import config
 from zoo.weights.web import UNVERIFIED, find_url_weights, place_url_weights
 
@@ -52,7 +52,7 @@ def read(path: Path) -> ConvertedCheckpoint:
     return ConvertedCheckpoint(TENSORS, {"classes": ["a", "b"]}, ("taken from net",))
 
 
-def find(known: UrlWeights, folder: Path, **options: Any) -> Found:
+def find(known: UrlWeights, folder: Path, **options: Any) -> ResolvedWeights:
     return find_url_weights(known, read, name="tiny", cache_dir=folder, **options)
 
 

@@ -65,8 +65,8 @@ from .prefetch import submit_ahead as submit_ahead
 from .preprocessing import Preprocessing as Preprocessing
 from .preprocessing import read_preprocessing as read_preprocessing
 from .random_reads import why_random as why_random
-from .split_source import Feed as Feed
 from .split_source import Prepare as Prepare
+from .split_source import SplitSource as SplitSource
 from .splits import IMAGE_COLUMNS as IMAGE_COLUMNS
 from .splits import ColumnReader as ColumnReader
 from .splits import FileReader as FileReader

@@ -12,7 +12,7 @@ Prepare: TypeAlias = Callable[[Any, Any, int, int], tuple[Any, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Feed:
+class SplitSource:
     """One split, as a task describes it.
 
     Attributes:
@@ -21,10 +21,10 @@ class Feed:
         collate: Makes a batch, images and targets, of samples.
         prepare: Called with images and targets on the device that trains, epoch and batch; returns them as the network
             takes them.
-        facts: Plain values that decide what the network sees, besides the images themselves.
-        changes: Why an image does not look the same whenever its view is shown; None if it does.
-        to_rows: Turns the targets of a batch into one tensor `(n, c)` per image.
-        from_rows: Turns such tensors, one after the other, the number of rows of each image, and the places of the
+        cache_key: Plain values that decide what the network sees, besides the images themselves.
+        uncacheable_reason: Why an image does not look the same whenever its view is shown; None if it does.
+        pack_targets: Turns the targets of a batch into one tensor `(n, c)` per image.
+        unpack_targets: Turns such tensors, one after the other, the number of rows of each image, and the places of the
             images in their data set into targets again.
         draw: Draws a batch, images and targets as they are before `prepare`, into a file; None: it is not drawn.
     """
@@ -33,10 +33,10 @@ class Feed:
     samples: Dataset[Any]
     collate: Callable[[Sequence[Any]], Any]
     prepare: Prepare
-    facts: Mapping[str, Any]
-    changes: str | None
-    to_rows: Callable[[Any], list[Tensor]]
-    from_rows: Callable[[Tensor, Tensor, Tensor], Any]
+    cache_key: Mapping[str, Any]
+    uncacheable_reason: str | None
+    pack_targets: Callable[[Any], list[Tensor]]
+    unpack_targets: Callable[[Tensor, Tensor, Tensor], Any]
     draw: Callable[[Any, Any, Path], None] | None = None
 
     def __len__(self) -> int:

@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 from zoo._model import float_dtype, known_config
 from zoo.data import (
     EpochSampler,
-    Feed,
     ImageStore,
     Prepare,
+    SplitSource,
     UserLoader,
     check_guard,
     default_workers,
@@ -155,7 +155,7 @@ def load_from_user(user: UserLoader, accelerator: Accelerator, model: nn.Module)
     return LoaderBatches(loader, prepare=prepare)
 
 
-def load_to_score(source: Feed, accelerator: Accelerator, *, batch_size: int, num_workers: int) -> LoaderBatches:
+def load_to_score(source: SplitSource, accelerator: Accelerator, *, batch_size: int, num_workers: int) -> LoaderBatches:
     """Return the batches of a split that is only scored, in the order of its images."""
     options: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers}
     loader = order_batches(
@@ -185,8 +185,8 @@ def open_store(options: EngineOptions, accelerator: Accelerator, show: Progress,
 
 def build_inputs(
     model: nn.Module,
-    train: Feed,
-    val: Feed | None,
+    train: SplitSource,
+    val: SplitSource | None,
     options: EngineOptions,
     plan: Plan,
     accelerator: Accelerator,
@@ -211,7 +211,7 @@ def build_inputs(
     """
     workers = default_workers(len(train)) if options.num_workers is None else options.num_workers
     loaders, learning = _Loaders(options, accelerator, workers), backbone_trains_reason(model, plan)
-    reason = learning or train.changes
+    reason = learning or train.uncacheable_reason
     if not reason and options.cache != "off":
         reason = _why_random([feed.images for feed in (train, val) if feed], accelerator)
     if reason and options.cache in ("memory", "disk"):
@@ -285,14 +285,16 @@ class _Loaders:
     accelerator: Accelerator
     workers: int
 
-    def of_images(self, feed: Feed, prepare: Prepare, *, learn: bool) -> LoaderBatches:
+    def of_images(self, feed: SplitSource, prepare: Prepare, *, learn: bool) -> LoaderBatches:
         arguments: dict[str, Any] = {"batch_size": self.options.batch_size, "num_workers": self.workers}
         # A thread may decode while the network computes, but not draw: the loop draws from the same generator.
         is_plain = getattr(feed.samples, "in_threads", False) and not getattr(feed.samples, "draws", True)
         ahead = not self.workers and is_plain and self._may_run_ahead(learn=learn)
         return self._make(feed.samples, feed, feed.collate, prepare, ahead, learn=learn, **arguments)
 
-    def of_features(self, feed: Feed, kept: KeptFeatures, engine: BackboneEngine, *, learn: bool) -> LoaderBatches:
+    def of_features(
+        self, feed: SplitSource, kept: KeptFeatures, engine: BackboneEngine, *, learn: bool
+    ) -> LoaderBatches:
         has_maps, on_cpu = any(part.ndim > 2 for part in kept.take([0])[0]), kept.device.type == "cpu"
         size = self.options.batch_size if learn or has_maps else VECTORS_TO_SCORE
         pins = on_cpu and self.accelerator.device.type == "cuda"  # only memory of the machine can be pinned
@@ -312,7 +314,7 @@ class _Loaders:
     def _make(
         self,
         samples: Dataset[Any],
-        feed: Feed,
+        feed: SplitSource,
         collate: Any,
         prepare: Prepare,
         ahead: bool,
@@ -334,7 +336,7 @@ class _Loaders:
 
 
 def _make_engine(
-    model: nn.Module, feed: Feed, images: int, options: EngineOptions, accelerator: Accelerator, show: Progress
+    model: nn.Module, feed: SplitSource, images: int, options: EngineOptions, accelerator: Accelerator, show: Progress
 ) -> BackboneEngine:
     """Make the engine of a frozen backbone that will see so many images."""
     device = accelerator.device

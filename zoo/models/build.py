@@ -18,8 +18,8 @@ from zoo.models.custom import build_custom, choose_preprocess, take_weights, tak
 from zoo.models.registry import Entry
 from zoo.models.saved import Saved, find_saved_entry, names_repository, open_saved
 from zoo.weights import (
-    Found,
     Licence,
+    ResolvedWeights,
     UrlWeights,
     check_commercial,
     find_url_weights,
@@ -104,7 +104,7 @@ def _name_source(source: str | os.PathLike[str]) -> str:
     return str(path.absolute()) if path.exists() else str(source)
 
 
-def from_weights(name: str, found: Found) -> Any:
+def from_weights(name: str, found: ResolvedWeights) -> Any:
     """Build the model of a name with weights that are on this machine, as `zoo.get` does.
 
     Raises:
@@ -164,7 +164,9 @@ def _is_known(name: str) -> bool:
     return True
 
 
-def _find(entry: Entry, pretrained: bool | str | os.PathLike[str], cache_dir: str | None, token: str | None) -> Found:
+def _find(
+    entry: Entry, pretrained: bool | str | os.PathLike[str], cache_dir: str | None, token: str | None
+) -> ResolvedWeights:
     """Bring weights to this machine."""
     name, read = entry.name, entry.read_foreign
     if pretrained is True and isinstance(entry.weights, UrlWeights) and read is not None:
@@ -188,7 +190,7 @@ class _Wanted:
         return len(self.classes) if self.classes else self.num_classes
 
 
-def _load(entry: Entry, found: Found, wanted: _Wanted, commercial: bool | None) -> Any:
+def _load(entry: Entry, found: ResolvedWeights, wanted: _Wanted, commercial: bool | None) -> Any:
     config = ModelConfig.parse(found.config, found.origin).fitting(entry) if found.config else ModelConfig()
     found = replace(found, licence=found.licence or config.licence)
     check_commercial(entry.name, found.licence, commercial)
@@ -196,7 +198,7 @@ def _load(entry: Entry, found: Found, wanted: _Wanted, commercial: bool | None) 
     return _build(entry, config, found, wanted)
 
 
-def _build(entry: Entry, config: ModelConfig, found: Found | None, wanted: _Wanted) -> Any:
+def _build(entry: Entry, config: ModelConfig, found: ResolvedWeights | None, wanted: _Wanted) -> Any:
     if entry.is_custom:
         return _build_custom(entry, config, found, wanted)
     options = {key: value for key, value in config.options.items() if key != "drop_rate"}
@@ -233,7 +235,7 @@ def _build(entry: Entry, config: ModelConfig, found: Found | None, wanted: _Want
     return model.eval()
 
 
-def _load_moved(model: Any, fresh: Any, found: Found, classes: Sequence[str], names: Sequence[str]) -> Any:
+def _load_moved(model: Any, fresh: Any, found: ResolvedWeights, classes: Sequence[str], names: Sequence[str]) -> Any:
     """Load weights whole, then give the model its classes: the outputs of the same names are kept."""
     report = load_into(model, found, head=(), keep_head=True)
     move_rows(model, fresh, find_rows(classes, names))
@@ -241,7 +243,7 @@ def _load_moved(model: Any, fresh: Any, found: Found, classes: Sequence[str], na
     return model
 
 
-def _build_custom(entry: Entry, config: ModelConfig, found: Found | None, wanted: _Wanted) -> Any:
+def _build_custom(entry: Entry, config: ModelConfig, found: ResolvedWeights | None, wanted: _Wanted) -> Any:
     """Build a model that a user registered."""
     import torch
 
@@ -272,7 +274,7 @@ def _describe(
     model: Any,
     entry: Entry,
     config: ModelConfig,
-    found: Found | None,
+    found: ResolvedWeights | None,
     options: Mapping[str, Any],
     origin: Mapping[str, Any],
 ) -> None:
@@ -282,7 +284,7 @@ def _describe(
     model.config = config.derived(entry, options, model.licence.weights, **origin, **place).model_dump()
 
 
-def _read_options(entry: Entry, found: Found) -> dict[str, Any]:
+def _read_options(entry: Entry, found: ResolvedWeights) -> dict[str, Any]:
     """Return the options that the shapes in a file tell, if the model allows them."""
     options = entry.read_options(found.shapes()) if entry.read_options else {}
     for key, value in options.items():
@@ -291,7 +293,7 @@ def _read_options(entry: Entry, found: Found) -> dict[str, Any]:
     return options
 
 
-def _count_classes(found: Found, model: Any) -> int | None:
+def _count_classes(found: ResolvedWeights, model: Any) -> int | None:
     """Return how many classes a file is for, by the rows of what depends on them."""
     shapes = found.shapes()
     for prefix in getattr(model, "class_prefixes", None) or (model.head_name,):

@@ -17,7 +17,7 @@ from zoo.models.catalog import import_families, list_families, plain_name
 from zoo.models.config import ModelConfig
 from zoo.models.registry import Entry, add_entry, entries, summarise
 from zoo.tasks import DEFAULT_TASK
-from zoo.weights import Found, LoadReport, load_into
+from zoo.weights import LoadReport, ResolvedWeights, load_into
 
 if TYPE_CHECKING:
     from torch import nn
@@ -109,7 +109,7 @@ def takes_drop_rate(entry: Entry) -> bool:
 
 
 def take_weights(
-    entry: Entry, model: "nn.Module", found: Found, config: ModelConfig, classes: tuple[str, ...] | None
+    entry: Entry, model: "nn.Module", found: ResolvedWeights, config: ModelConfig, classes: tuple[str, ...] | None
 ) -> LoadReport:
     """Load a file; its head is left out if it is for other classes, which needs `head_prefixes` of the module.
 

@@ -12,8 +12,8 @@ from zoo.files import cache_folder, digest_file, probe_url
 from zoo.models.catalog import find_entry, list_models
 from zoo.weights import (
     CONFIG,
-    Found,
     HubFileRequest,
+    ResolvedWeights,
     UrlWeights,
     Weights,
     check_commercial,
@@ -113,7 +113,7 @@ def _find_cached(model: str, weights: Weights, *, with_config: bool = False) -> 
     return CachedWeights(model, weights, cached, commit, config)
 
 
-def pull_weights(name: str, *, token: str | bool | None = None) -> Found:
+def pull_weights(name: str, *, token: str | bool | None = None) -> ResolvedWeights:
     """Bring a model's published weights to this machine, and check them.
 
     Args:

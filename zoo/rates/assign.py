@@ -27,9 +27,9 @@ from zoo.rates.plan import Plan
 from zoo.rates.spec import (
     DEFAULT,
     MOST_LISTED,
+    GroupSettings,
     Key,
     Prefixes,
-    Settings,
     is_rate,
     parse_key,
     peak_lr,
@@ -182,7 +182,7 @@ def _assign(
 
 
 def _catch(
-    spec: Mapping[str, Settings], names: Mapping[str, tuple[str, ...]], kinds: Mapping[str, str | None]
+    spec: Mapping[str, GroupSettings], names: Mapping[str, tuple[str, ...]], kinds: Mapping[str, str | None]
 ) -> dict[str, tuple[str, str | None]]:
     """Return the closest key without a kind and the closest of its kind, for every parameter."""
     keys: dict[str | None, dict[str, str]] = {kind: {} for kind in {None, *kinds.values()}}
@@ -201,7 +201,7 @@ def _catch(
     }
 
 
-def _merge(plain: str, typed: str | None, spec: Mapping[str, Settings], *, is_flat: bool) -> _Claim:
+def _merge(plain: str, typed: str | None, spec: Mapping[str, GroupSettings], *, is_flat: bool) -> _Claim:
     """Put the settings of a prefix and of a kind together; what they both say must agree, or one is the closer.
 
     A decay that is said of a kind, or of a prefix that catches norms and biases only (`is_flat`), is meant for them.
@@ -227,7 +227,7 @@ def _merge(plain: str, typed: str | None, spec: Mapping[str, Settings], *, is_fl
     return _Claim(label, together, plain, "weight_decay" in (together if is_flat else more))
 
 
-def _default_lr(label: str, default: Settings) -> float | list[float]:
+def _default_lr(label: str, default: GroupSettings) -> float | list[float]:
     if default.lr is None:
         besides = "" if label == DEFAULT else " and neither does 'default'"
         raise PlanError(f"{label!r} gives no lr{besides}. Give it one; 0 freezes.")
@@ -236,7 +236,7 @@ def _default_lr(label: str, default: Settings) -> float | list[float]:
     return default.lr
 
 
-def _find_starts(spec: Mapping[str, Settings]) -> dict[str, int | None]:
+def _find_starts(spec: Mapping[str, GroupSettings]) -> dict[str, int | None]:
     """Return for every prefix the epochs before it learns, None for never; what `Plan.starts` is."""
     starts: dict[str, int | None] = {}
     for text, settings in spec.items():
@@ -268,7 +268,7 @@ def _kind(name: str, module: nn.Module) -> str | None:
 
 def _check_keys(
     model: nn.Module,
-    spec: Mapping[str, Settings],
+    spec: Mapping[str, GroupSettings],
     names: Mapping[str, tuple[str, ...]],
     kinds: Mapping[str, str | None],
     caught: Mapping[str, tuple[str, str | None]],

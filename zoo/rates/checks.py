@@ -14,7 +14,7 @@ from zoo.errors import InputError, PlanError
 from zoo.rates.schedules.base import Curve
 from zoo.rates.schedules.parse import Schedule, parse_schedule
 from zoo.rates.schedules.super_gradients import Reference
-from zoo.rates.spec import DEFAULT, Settings, parse_key
+from zoo.rates.spec import DEFAULT, GroupSettings, parse_key
 
 Complaints = list[tuple[Path, str]]
 Handler = Callable[[Any], Any]  # pydantic's own check
@@ -89,7 +89,9 @@ def rates_for_file(lr: Any, compat: str | None) -> Any:
     """Return rates as plain values: of settings only what was said."""
     if not isinstance(lr, dict):
         return lr
-    return {key: _settings_for_file(item, compat) if isinstance(item, Settings) else item for key, item in lr.items()}
+    return {
+        key: _settings_for_file(item, compat) if isinstance(item, GroupSettings) else item for key, item in lr.items()
+    }
 
 
 def schedule_for_file(schedule: Any, compat: str | None) -> Any:
@@ -114,8 +116,8 @@ def _check_rate(key: Any, value: Any, compat: str | None, complaints: Complaints
         except PlanError as error:
             text = str(error)
             complaints.append(((key,), f"lr: {text}" if text.endswith(("?", ".")) else f"lr: {text}."))
-    if isinstance(value, Settings):
-        value = {name: getattr(value, name) for name in Settings.model_fields if name in value.model_fields_set}
+    if isinstance(value, GroupSettings):
+        value = {name: getattr(value, name) for name in GroupSettings.model_fields if name in value.model_fields_set}
     if isinstance(value, list | tuple):  # one rate per step
         value = {"lr": value}
     if not isinstance(value, dict):
@@ -173,7 +175,7 @@ def _run(handler: Handler, given: Any, complaints: Complaints) -> Any:
     return checked
 
 
-def _settings_for_file(settings: Settings, compat: str | None) -> dict[str, Any]:
+def _settings_for_file(settings: GroupSettings, compat: str | None) -> dict[str, Any]:
     said: dict[str, Any] = settings.model_dump(exclude_unset=True)
     for name in _SCHEDULES:
         if said.get(name) is not None:

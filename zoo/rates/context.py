@@ -80,7 +80,7 @@ class PlanContext:
 
         Args:
             label: Name of the group.
-            said: Settings by name, as in `zoo.rates.spec.Settings`; `lr` is among them.
+            said: GroupSettings by name, as in `zoo.rates.spec.Settings`; `lr` is among them.
             key: The key that caught it.
             decays_surely: As in `Assignment`.
 

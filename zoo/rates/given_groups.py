@@ -19,7 +19,7 @@ from zoo.rates.groups import NO_DECAY, Assignment, Group, Starts
 from zoo.rates.names import name_parameters
 from zoo.rates.plan import Plan, RateHook
 from zoo.rates.schedules.parse import Clock, Schedule
-from zoo.rates.spec import DEFAULT, MOST_LISTED, Prefixes, Settings, is_rate, peak_lr, raise_all, read_settings
+from zoo.rates.spec import DEFAULT, MOST_LISTED, GroupSettings, Prefixes, is_rate, peak_lr, raise_all, read_settings
 
 REST = "the rest"  # name of the frozen group where one of the given groups is called `default`
 UPDATE = "update_param_groups(param_groups, lr, epoch, iter, training_params, total_batch)"
@@ -250,7 +250,7 @@ def _find_starts(assignments: Mapping[str, Assignment], labels: set[str]) -> Sta
 
 def _read_values(group: _Given) -> tuple[dict[str, Any], list[str]]:
     """Return the settings of a group, with what else is in it as options of the optimizer, and what is wrong."""
-    known = {name: value for name, value in group.values.items() if name in Settings.model_fields}
+    known = {name: value for name, value in group.values.items() if name in GroupSettings.model_fields}
     options = {name: value for name, value in group.values.items() if name not in known}
     settings, problems = read_settings(known | {"optimizer_params": {**options, **known.get("optimizer_params", {})}})
     return {"lr": 0.0, **settings.said}, [f"{group.name!r}: {problem}" for problem in problems]

@@ -7,7 +7,7 @@ from pydantic import Field, NonNegativeFloat, ValidationInfo, ValidatorFunctionW
 from zoo._fields import Params, Words
 from zoo.rates.checks import check_rates, check_unfreezing
 from zoo.rates.schedules.options import ScheduleOptions
-from zoo.rates.spec import Settings
+from zoo.rates.spec import GroupSettings
 
 UNFREEZING = "a mapping of epochs to a prefix, or to a list of prefixes"
 
@@ -15,7 +15,7 @@ UNFREEZING = "a mapping of epochs to a prefix, or to a list of prefixes"
 class RateOptions(ScheduleOptions):
     """What learns, how fast, and along which curve. As long as its fields are many."""
 
-    lr: NonNegativeFloat | dict[str, NonNegativeFloat | Settings] = Field(
+    lr: NonNegativeFloat | dict[str, NonNegativeFloat | GroupSettings] = Field(
         default=0.01,
         description="learning rate; or rates, or settings (listed below), by prefix of the parameter names and kind of "
         "layer (backbone, @norm, backbone@norm), with 'default' for the rest; 0 freezes",

@@ -59,7 +59,7 @@ def _to_plain(value: Any) -> Any:
     return list(plain) if isinstance(plain, tuple) else plain
 
 
-class Settings(Options):
+class GroupSettings(Options):
     """What one key says of its parameters; None: what the run says of all."""
 
     lr: Annotated[NonNegativeFloat | list[NonNegativeFloat] | None, BeforeValidator(_to_plain)] = Field(
@@ -98,7 +98,7 @@ class Settings(Options):
         return {name: getattr(self, name) for name in self.model_fields_set if getattr(self, name) is not None}
 
 
-Rate = NonNegativeFloat | Settings
+Rate = NonNegativeFloat | GroupSettings
 
 
 class Prefixes:
@@ -136,7 +136,7 @@ def parse_key(text: Any) -> Key:
     return Key(text, "" if prefix == DEFAULT else prefix, kind if at else None)
 
 
-def read_rates(rates: Mapping[str, Any]) -> dict[str, Settings]:
+def read_rates(rates: Mapping[str, Any]) -> dict[str, GroupSettings]:
     """Return the settings of every key.
 
     Args:
@@ -145,7 +145,7 @@ def read_rates(rates: Mapping[str, Any]) -> dict[str, Settings]:
     Raises:
         PlanError: Listing everything that is wrong.
     """
-    spec: dict[str, Settings] = {}
+    spec: dict[str, GroupSettings] = {}
     problems: list[str] = []
     wrong: list[str] = []
     for text, value in rates.items():
@@ -154,10 +154,10 @@ def read_rates(rates: Mapping[str, Any]) -> dict[str, Settings]:
         except PlanError as error:
             problems.append(str(error))
             continue
-        if isinstance(value, Settings):
+        if isinstance(value, GroupSettings):
             spec[text] = value
         elif is_rate(value):
-            spec[text] = Settings(lr=float(value))
+            spec[text] = GroupSettings(lr=float(value))
         elif isinstance(value, Mapping):
             spec[text], found = read_settings(value)
             problems += [f"{text!r}: {problem}" for problem in found]
@@ -188,16 +188,20 @@ def raise_all(where: str, problems: Sequence[str]) -> None:
         raise PlanError("\n  ".join([f"{where}: {len(problems)} errors.", *lines]))
 
 
-def read_settings(values: Mapping[Any, Any]) -> tuple[Settings, list[str]]:
+def read_settings(values: Mapping[Any, Any]) -> tuple[GroupSettings, list[str]]:
     """Return the settings of one key, and all that is wrong with them, as sentences."""
     strange = [key for key in values if not isinstance(key, str)]
     if strange:
-        return Settings(), [f"the settings {', '.join(map(repr, strange))} are no names. Expected for example 'lr'."]
+        return GroupSettings(), [
+            f"the settings {', '.join(map(repr, strange))} are no names. Expected for example 'lr'."
+        ]
     try:
-        return Settings(**values), []
+        return GroupSettings(**values), []
     except ValidationError as error:
-        told = explain(error, values, Settings.model_fields, lambda key: did_you_mean(key, Settings.model_fields))
-        return Settings(), [sentence for _, sentence in told]
+        told = explain(
+            error, values, GroupSettings.model_fields, lambda key: did_you_mean(key, GroupSettings.model_fields)
+        )
+        return GroupSettings(), [sentence for _, sentence in told]
 
 
 def peak_lr(said: Mapping[str, Any]) -> float:

@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 from zoo._fields import in_words
 from zoo.errors import PresetError, did_you_mean
 from zoo.files import Problem, write_yaml
-from zoo.rates import Settings
+from zoo.rates import GroupSettings
 
 MOST_LISTED = 50  # problems in one error
 
@@ -81,7 +81,7 @@ def describe(fields: Mapping[str, FieldInfo]) -> list[PresetField]:
 
 def list_settings() -> list[PresetField]:
     """Return all settings that one key of `lr` may have."""
-    return describe(Settings.model_fields)
+    return describe(GroupSettings.model_fields)
 
 
 def refusal(where: str, problems: Sequence[Problem]) -> PresetError:

@@ -28,7 +28,7 @@ from zoo.engine import EngineOptions
 from zoo.errors import PresetError
 from zoo.files import KeyPath, Problem, write_yaml
 from zoo.optim import StepOptions
-from zoo.rates import RateOptions, Settings, rates_for_file, schedule_for_file
+from zoo.rates import GroupSettings, RateOptions, rates_for_file, schedule_for_file
 from zoo.settings.fields import FORMER, PresetField, describe, did_you_mean_field, find_former, in_order, refusal
 from zoo.tasks import find_options
 
@@ -154,7 +154,7 @@ class Preset(EngineOptions, DataOptions, StepOptions, RateOptions):
     def _one_clip(cls, clip: float | None, info: ValidationInfo) -> float | None:
         lr = info.data.get("lr")
         keys = lr.items() if isinstance(lr, dict) else ()
-        own = [key for key, value in keys if isinstance(value, Settings) and value.clip_grad_norm is not None]
+        own = [key for key, value in keys if isinstance(value, GroupSettings) and value.clip_grad_norm is not None]
         if clip is not None and own:
             raise ValueError(
                 f"clip_grad_norm is {clip:g}, and lr.{own[0]} has one of its own: it would be clipped twice. Remove "

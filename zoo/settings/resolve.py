@@ -11,7 +11,7 @@ from torch import nn
 
 from zoo.errors import InputError, PlanError
 from zoo.optim import check_params, default_weight_decay
-from zoo.rates import Mode, Plan, Settings, make_plan, schedule_defaults
+from zoo.rates import GroupSettings, Mode, Plan, make_plan, schedule_defaults
 from zoo.rates.schedules import to_plain
 from zoo.settings.files import load_preset
 from zoo.settings.preset import Preset
@@ -102,7 +102,7 @@ def without_code(preset: Preset, plan: Plan) -> dict[str, Any]:
     options["bases"] = sorted(own | {group.full_lr for group in plan.trained})
 
     def plain(rate: Any) -> Any:
-        if not isinstance(rate, Settings) or rate.schedule is None:
+        if not isinstance(rate, GroupSettings) or rate.schedule is None:
             return rate
         return rate.model_copy(update={"schedule": to_plain(rate.schedule, plan.clock, **options)})
 

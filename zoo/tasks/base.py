@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # a name is all that it takes to find a task; torch comes wit
     import torch
     from torch import Tensor, nn
 
-    from zoo.data import Feed, ImageSet, UserLoader
+    from zoo.data import ImageSet, SplitSource, UserLoader
 
 DEFAULT_TASK = "classification"  # of a module that does not say
 
@@ -198,7 +198,7 @@ class Task(Protocol):
         """Return how images are prepared, with the size that the options say, and keep that with the model."""
         ...
 
-    def make_training_source(self, model: Any, data: Any, options: Any, *, is_frozen: bool) -> "Feed":
+    def make_training_source(self, model: Any, data: Any, options: Any, *, is_frozen: bool) -> "SplitSource":
         """Describe the training split of opened data.
 
         Args:
@@ -209,7 +209,7 @@ class Task(Protocol):
         """
         ...
 
-    def make_scoring_source(self, model: Any, images: Any, seed: int = 0) -> "Feed":
+    def make_scoring_source(self, model: Any, images: Any, seed: int = 0) -> "SplitSource":
         """Describe images that are scored: prepared as the model predicts, without random changes.
 
         Args:

@@ -7,7 +7,7 @@ from typing import Any
 from accelerate import Accelerator
 from torch import nn
 
-from zoo.data import Feed
+from zoo.data import SplitSource
 from zoo.engine import TrainingInputs, build_inputs, inputs_of_loaders, open_store
 from zoo.engine.frozen import backbone_trains_reason
 from zoo.errors import InputError
@@ -60,7 +60,7 @@ def make_inputs(
     return replace(build_inputs(model, train, val, preset, plan, accelerator, show), store=store)
 
 
-def _draw_first(source: Feed, folder: RunFolder) -> Feed:
+def _draw_first(source: SplitSource, folder: RunFolder) -> SplitSource:
     """Return a source whose first batch is drawn on its way to the network."""
     if (draw := source.draw) is None:
         return source

@@ -15,7 +15,7 @@ from zoo.models import ModelConfig, find_saved_entry, from_config, names_reposit
 from zoo.training.run_claim import open_folder
 from zoo.training.run_folder import RunFolder
 from zoo.training.run_stage import STATE
-from zoo.weights import Found, LoadReport, find_weights, load_into
+from zoo.weights import LoadReport, ResolvedWeights, find_weights, load_into
 
 _WRAPPER = re.compile(r"(?<![^.])(_orig_mod|module)\.")
 
@@ -55,7 +55,7 @@ def load_model(
     return loaded
 
 
-def tell_origin(facts: dict[str, Any], found: Found, place: str) -> None:
+def tell_origin(facts: dict[str, Any], found: ResolvedWeights, place: str) -> None:
     """Say in a model's configuration where its weights are; what a file says of that itself is not followed.
 
     Args:
@@ -74,7 +74,7 @@ def adopt_weights(model: nn.Module, folder: RunFolder) -> None:
         return
     digest = digest_file(weights) if weights.is_file() else ""
     place = str(folder.path.absolute())
-    found = Found(weights, None, place, None, digest, facts.get("licence"), pinned=True)
+    found = ResolvedWeights(weights, None, place, None, digest, facts.get("licence"), pinned=True)
     tell_origin(facts, found, place)
     cast(Any, model).load_report = LoadReport(
         place, tuple(model.state_dict()), (), (), sha256=digest, revision=None, licence=found.licence, pinned=True
@@ -93,7 +93,7 @@ def build_network(folder: RunFolder, model: nn.Module | None = None) -> tuple[nn
     return (from_config(config) if model is None else take_model(model)), config
 
 
-def _fetch(repo: str, cache_dir: str | None, token: str | bool | None) -> tuple[ModelConfig, Found]:
+def _fetch(repo: str, cache_dir: str | None, token: str | bool | None) -> tuple[ModelConfig, ResolvedWeights]:
     """Bring configuration and weights of a repository, of one commit."""
     saved = open_saved(repo, cache_dir=cache_dir, token=token)
     name = find_saved_entry(saved).name
@@ -117,16 +117,16 @@ def _check_buildable(folder: RunFolder, config: ModelConfig, model: nn.Module | 
         )
 
 
-def _find_weights(folder: RunFolder, config: ModelConfig) -> Found:
+def _find_weights(folder: RunFolder, config: ModelConfig) -> ResolvedWeights:
     weights = folder.file("model.safetensors")
     if not weights.is_file():
         left = "it was interrupted; resume it" if folder.file(STATE).is_file() else "the folder is not whole"
         raise WeightsError(f"{folder.path} has no model.safetensors: {left}.")
     check_checksum(weights)
-    return Found(weights, None, str(folder.path), None, digest_file(weights), config.licence, pinned=True)
+    return ResolvedWeights(weights, None, str(folder.path), None, digest_file(weights), config.licence, pinned=True)
 
 
-def _without_wrappers(found: Found, network: nn.Module) -> Found:
+def _without_wrappers(found: ResolvedWeights, network: nn.Module) -> ResolvedWeights:
     """Take off what `torch.compile` and `DataParallel` put into the names of runs that earlier versions saved."""
     own = network.state_dict().keys()
     named = {name: name if name in own else _WRAPPER.sub("", name) for name in found.shapes()}

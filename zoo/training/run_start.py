@@ -17,7 +17,7 @@ from zoo.files import digest_file, read_tensors, save_tensors
 from zoo.models import describe_model
 from zoo.optim import release_modes
 from zoo.progress import Progress, is_main_process
-from zoo.rates import Plan, Settings
+from zoo.rates import GroupSettings, Plan
 from zoo.settings import Preset, notes_on, notes_on_copies, without_code
 from zoo.training.callbacks import Callback
 from zoo.training.run import TrainingRun
@@ -143,7 +143,7 @@ def _digest(text: str) -> str:
 def _is_plain(preset: Preset) -> bool:
     """Whether no rate follows a function."""
     rates = preset.lr.values() if isinstance(preset.lr, Mapping) else ()
-    schedules = [rate.schedule for rate in rates if isinstance(rate, Settings) and rate.schedule is not None]
+    schedules = [rate.schedule for rate in rates if isinstance(rate, GroupSettings) and rate.schedule is not None]
     return all(
         isinstance(value, str) or (isinstance(value, Mapping) and not any(map(callable, value.values())))
         for value in (preset.schedule, *schedules)

@@ -16,9 +16,9 @@ from .licence import is_commercial as is_commercial
 from .load import load_into as load_into
 from .spec import IMAGENET_CAVEAT as IMAGENET_CAVEAT
 from .spec import ConvertedCheckpoint as ConvertedCheckpoint
-from .spec import Found as Found
 from .spec import LoadReport as LoadReport
 from .spec import ReadForeign as ReadForeign
+from .spec import ResolvedWeights as ResolvedWeights
 from .spec import UrlWeights as UrlWeights
 from .spec import Weights as Weights
 from .user_config import config as config

@@ -15,7 +15,7 @@ from zoo._text import shorten
 from zoo.errors import InputError, WeightsContentError, WeightsError, WeightsStorageError
 from zoo.files import check_checksum, digest_file, read_object, to_path
 from zoo.weights.hub import HubFileRequest, fetch_file, fetch_if_there, get_endpoint
-from zoo.weights.spec import FILENAME, REPO, Found, ReadForeign, UrlWeights, Weights
+from zoo.weights.spec import FILENAME, REPO, ReadForeign, ResolvedWeights, UrlWeights, Weights
 
 CONFIG = "config.json"
 _FOREIGN = (".pt", ".pth")  # what a reader of another program's files may be handed
@@ -30,7 +30,7 @@ def find_weights(
     cache_dir: str | Path | None = None,
     token: str | bool | None = None,
     read_foreign: ReadForeign | None = None,
-) -> Found:
+) -> ResolvedWeights:
     """Bring a file of weights to this machine and check it.
 
     Args:
@@ -137,14 +137,14 @@ def _choose_in_folder(folder: Path, model: str, foreign: bool) -> Path:
     raise WeightsError(f"weights of {model}: folder {folder} holds no safetensors file. {expected}.{why}")
 
 
-def _find_on_hub(wanted: HubFileRequest, known: Weights | None, read_foreign: ReadForeign | None) -> Found:
+def _find_on_hub(wanted: HubFileRequest, known: Weights | None, read_foreign: ReadForeign | None) -> ResolvedWeights:
     path, commit = fetch_file(wanted)
     wanted = replace(wanted, revision=commit)  # whatever else is fetched belongs to the same commit
     path, digest = _verify(path, wanted, known.sha256 if known else None)
     needs_config = known is None or read_foreign is not None
     config_path = fetch_if_there(replace(wanted, filename=CONFIG)) if needs_config else None
     config = None if config_path is None else _read_config(config_path, f"{CONFIG} of {wanted.repo}")
-    found = Found(
+    found = ResolvedWeights(
         path=path,
         config=config,
         origin=f"{get_endpoint()}/{wanted.repo}",
@@ -156,7 +156,7 @@ def _find_on_hub(wanted: HubFileRequest, known: Weights | None, read_foreign: Re
     return _translate(found, read_foreign)
 
 
-def _translate(found: Found, read_foreign: ReadForeign | None) -> Found:
+def _translate(found: ResolvedWeights, read_foreign: ReadForeign | None) -> ResolvedWeights:
     """Return a safetensors file as its reader has it, if `config.json` says that it is one of transformers."""
     config = found.config or {}
     if read_foreign is None or "model_type" not in config or "zoo" in config:
@@ -201,7 +201,9 @@ def _digest(path: Path, wanted: HubFileRequest) -> str:
         raise WeightsStorageError(text) from error
 
 
-def _find_locally(path: Path, known: Weights | UrlWeights | None, name: str, read_foreign: ReadForeign | None) -> Found:
+def _find_locally(
+    path: Path, known: Weights | UrlWeights | None, name: str, read_foreign: ReadForeign | None
+) -> ResolvedWeights:
     path = find_file(path, model=name, foreign=read_foreign is not None)
     check_checksum(path)
     check_checksum(path.with_name(CONFIG))
@@ -213,11 +215,13 @@ def _find_locally(path: Path, known: Weights | UrlWeights | None, name: str, rea
     if read_foreign is not None and names_pickle(path.name):
         content = read_foreign(path)
         licence = known.licence if known and is_known else None
-        return Found(path, content.config, str(path), None, digest, licence, is_known, content.tensors, content.notes)
+        return ResolvedWeights(
+            path, content.config, str(path), None, digest, licence, is_known, content.tensors, content.notes
+        )
     config_path = path.with_name(CONFIG)
     config = _read_config(config_path, str(config_path)) if config_path.is_file() else None
     licence = known.licence if known and is_known else _get_licence(config)
-    return _translate(Found(path, config, str(path), None, digest, licence, pinned=False), read_foreign)
+    return _translate(ResolvedWeights(path, config, str(path), None, digest, licence, pinned=False), read_foreign)
 
 
 def _read_config(path: Path, origin: str) -> dict[str, Any]:

@@ -7,13 +7,13 @@ from zoo._model import ask
 from zoo._text import shorten
 from zoo.errors import WeightsError
 from zoo.files import Slot
-from zoo.weights.spec import Found, LoadReport
+from zoo.weights.spec import LoadReport, ResolvedWeights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def load_into(model: "nn.Module", found: Found, *, head: Sequence[str], keep_head: bool) -> LoadReport:
+def load_into(model: "nn.Module", found: ResolvedWeights, *, head: Sequence[str], keep_head: bool) -> LoadReport:
     """Load a file into a model; one that does not fit leaves it as it is.
 
     The file is read in parts: at most an eighth of it is in memory beside the model. Names and shapes have to be

@@ -140,7 +140,7 @@ ReadForeign: TypeAlias = Callable[[Path], ConvertedCheckpoint]
 
 
 @dataclass(frozen=True)
-class Found:
+class ResolvedWeights:
     """A safetensors file on this machine, and what is known of it.
 
     Attributes:
@@ -188,12 +188,12 @@ class LoadReport:
     """What a model took from a file.
 
     Attributes:
-        origin: As in `Found`; so are `sha256`, `revision`, `licence` and `pinned`.
+        origin: As in `ResolvedWeights`; so are `sha256`, `revision`, `licence` and `pinned`.
         loaded: Names of the tensors that now hold the file's values.
         reinitialised: Names of the tensors of the head that were left as newly made.
         unused: Names of the tensors of the file's head that were not taken.
         spare: Names of the tensors that the file lacks and no output depends on; they are as newly made.
-        notes: As in `Found`.
+        notes: As in `ResolvedWeights`.
     """
 
     origin: str

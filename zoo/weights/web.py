@@ -10,7 +10,7 @@ from zoo.errors import InputError, WeightsError, WeightsNetworkError
 from zoo.files import OnProgress, cache_folder, fetch_url, has_content, to_path
 from zoo.weights.find import find_weights
 from zoo.weights.hub import HubFileRequest, fetch_file, get_endpoint
-from zoo.weights.spec import Found, ReadForeign, UrlWeights
+from zoo.weights.spec import ReadForeign, ResolvedWeights, UrlWeights
 from zoo.weights.user_config import find_setting
 
 UNVERIFIED = "this is a public copy; nothing is known yet by which its content could be verified"
@@ -24,7 +24,7 @@ def find_url_weights(
     name: str,
     cache_dir: str | Path | None = None,
     token: str | bool | None = None,
-) -> Found:
+) -> ResolvedWeights:
     """Bring published weights to this machine: from the cache, the user's repository, the mirror, or their addresses.
 
     The repository may hold the published file, or `model.safetensors` as `zoo convert` writes it.
@@ -84,7 +84,7 @@ def _check_repo(repo: str, setting: str) -> None:
 
 def _find_in_repo(
     wanted: HubFileRequest, known: UrlWeights, read_foreign: ReadForeign, answers: list[str]
-) -> Found | None:
+) -> ResolvedWeights | None:
     """Look into the user's own repository; if the weights are not there, add its answers."""
     repo, _, revision = wanted.repo.partition("@")
     place = f"{get_endpoint()}/{wanted.repo}"
@@ -106,7 +106,7 @@ def _find_in_repo(
     return replace(found, licence=known.licence)  # whatever its card says
 
 
-def _find_file(wanted: HubFileRequest, known: UrlWeights, read_foreign: ReadForeign) -> Found:
+def _find_file(wanted: HubFileRequest, known: UrlWeights, read_foreign: ReadForeign) -> ResolvedWeights:
     """Fetch the published file from a repository; once more if its content is wrong."""
     path, commit = fetch_file(wanted)
     if not has_content(path, known.sha256):
@@ -162,10 +162,10 @@ def _show_progress(filename: str) -> Iterator[OnProgress]:
         yield show
 
 
-def _open(path: Path, origin: str, known: UrlWeights, read_foreign: ReadForeign) -> Found:
+def _open(path: Path, origin: str, known: UrlWeights, read_foreign: ReadForeign) -> ResolvedWeights:
     """Read a file whose content is the published one."""
     content = read_foreign(path)
-    return Found(
+    return ResolvedWeights(
         path=path,
         config=content.config,
         origin=origin,

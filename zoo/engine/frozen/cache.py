@@ -223,7 +223,7 @@ def _key(engine: BackboneEngine, split: Split, numbers: _Numbers) -> str:
         {
             "trunk": engine.digest(),
             "engine": engine.describe(),
-            "network sees": dict(split.feed.facts),
+            "network sees": dict(split.feed.cache_key),
             "views": split.views,
             "images": digest_images(split.feed.images),
             "numbers": str(numbers.dtype),

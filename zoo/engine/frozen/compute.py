@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object, send_to_device
 from torch import Tensor
 
-from zoo.data import Feed, load_places
+from zoo.data import SplitSource, load_places
 from zoo.engine.frozen.backbone import BackboneEngine
 from zoo.engine.frozen.shards import FeatureShards, KeptFeatures, fit_dtype
 from zoo.engine.memory import measure_free_memory
@@ -25,7 +25,7 @@ READ_SHARE = 0.25  # of the free memory: larger features stay in their files, ma
 class Split(NamedTuple):
     """One split of the data, and how many views of each image are kept."""
 
-    feed: Feed
+    feed: SplitSource
     views: int
 
     @property
@@ -105,7 +105,7 @@ class FeaturePass:
         fits = kept.nbytes <= READ_SHARE * measure_free_memory(torch.device("cpu"))
         return kept.load() if fits else kept
 
-    def first(self, feed: Feed) -> Parts:
+    def first(self, feed: SplitSource) -> Parts:
         """Return the features of the first image."""
         images, targets = send_to_device(feed.collate([feed.samples[0, 0]]), self.accelerator.device)
         inputs, _ = feed.prepare(images, targets, 0, 0)
@@ -116,7 +116,7 @@ class FeaturePass:
         return [places[start : start + self.batch_size] for start in range(0, len(places), self.batch_size)]
 
     def _run(
-        self, feed: Feed, batches: Sequence[Sequence[Place]], dtype: torch.dtype
+        self, feed: SplitSource, batches: Sequence[Sequence[Place]], dtype: torch.dtype
     ) -> Iterator[tuple[Parts, list[Tensor]]]:
         """Yield features, on the CPU, and rows of batches of places."""
         device = self.accelerator.device
@@ -124,7 +124,7 @@ class FeaturePass:
         for number, batch in enumerate(load_places(feed.samples, batches, feed.collate, **options)):
             images, targets = send_to_device(batch, device, non_blocking=True)
             inputs, targets = feed.prepare(images, targets, 0, number)
-            yield tuple(fit_dtype(part, dtype).cpu() for part in self.engine(inputs)), feed.to_rows(targets)
+            yield tuple(fit_dtype(part, dtype).cpu() for part in self.engine(inputs)), feed.pack_targets(targets)
 
     def _collect(self, results: Iterator[tuple[Parts, list[Tensor]]], batches: int) -> tuple[Parts, list[Tensor]]:
         """Put so many batches together."""

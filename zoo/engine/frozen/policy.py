@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from zoo._model import cut, find_parts, head_prefixes
-from zoo.data import Feed
+from zoo.data import SplitSource
 from zoo.engine.frozen.backbone import BackboneEngine, find_patch
 from zoo.engine.frozen.shards import KeptFeatures, send
 from zoo.errors import InputError
@@ -55,7 +55,7 @@ class KeptSamples(Dataset[Any]):
         pin_memory: Whether features are taken into memory from where a GPU copies them without the processor.
     """
 
-    def __init__(self, kept: KeptFeatures, feed: Feed, *, pin_memory: bool = False) -> None:
+    def __init__(self, kept: KeptFeatures, feed: SplitSource, *, pin_memory: bool = False) -> None:
         self.kept, self.feed, self.pin_memory = kept, feed, pin_memory
 
     def __len__(self) -> int:
@@ -66,7 +66,7 @@ class KeptSamples(Dataset[Any]):
         indices, epochs = torch.tensor(places).unbind(1)
         wanted = (epochs * len(self) + indices) % self.kept.count
         parts, rows = self.kept.take(wanted, pin_memory=self.pin_memory)
-        return parts, self.feed.from_rows(rows.values, rows.counts, send(indices, self.kept.device))
+        return parts, self.feed.unpack_targets(rows.values, rows.counts, send(indices, self.kept.device))
 
 
 def as_they_are(batch: Any) -> Any:

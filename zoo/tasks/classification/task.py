@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from zoo._model import find_loss, float_dtype, get_fact, set_fact
 from zoo.data import (
     Augment,
-    Feed,
     Images,
     Preprocess,
     Samples,
     Source,
+    SplitSource,
     Transform,
     collate,
     eval_transform,
@@ -81,7 +81,7 @@ class Classification:
         set_fact(model, "preprocess", preprocess)
         return preprocess
 
-    def make_training_source(self, model: Any, data: Data, options: Any, *, is_frozen: bool) -> Feed:
+    def make_training_source(self, model: Any, data: Data, options: Any, *, is_frozen: bool) -> SplitSource:
         """Describe the training images and their random changes."""
         augment = _choose_augment(options, is_frozen=is_frozen)
         changes = {"crop_scale_min": options.crop_scale_min, "flip_probability": options.flip_probability}
@@ -97,7 +97,7 @@ class Classification:
         why = anew if options.views == 1 else None
         return _make_source(images, transform, options.seed, preprocess, facts, draws=True, changes=why)
 
-    def make_scoring_source(self, model: Any, images: Images, seed: int = 0) -> Feed:
+    def make_scoring_source(self, model: Any, images: Images, seed: int = 0) -> SplitSource:
         """Describe images as `predict` shows them to the network."""
         preprocess = get_fact(model, "preprocess")
         transform = eval_transform(preprocess, normalise=False)
@@ -179,7 +179,7 @@ def _make_source(
     draws: bool = False,
     changes: str | None = None,
     dtype: torch.dtype | None = None,
-) -> Feed:
+) -> SplitSource:
     """Describe a split.
 
     Args:
@@ -187,20 +187,20 @@ def _make_source(
         transform: Gives uint8.
         seed: Of the random changes.
         preprocess: What the network expects.
-        facts: As `Feed` has them, and so are the rest.
+        facts: As `SplitSource` has them, and so are the rest.
         draws: Whether the transform draws random numbers.
-        changes: As `Feed`.
+        changes: As `SplitSource`.
         dtype: Of the network; None: float32.
     """
-    return Feed(
+    return SplitSource(
         images=images,
         samples=Samples(images, transform, seed, draws=draws),
         collate=collate,
         prepare=partial(_prepare, preprocess=preprocess, dtype=dtype or torch.float32),
-        facts=facts,
-        changes=changes,
-        to_rows=lambda targets: list(targets[:, None, None]),
-        from_rows=lambda rows, counts, indices: rows.flatten(),
+        cache_key=facts,
+        uncacheable_reason=changes,
+        pack_targets=lambda targets: list(targets[:, None, None]),
+        unpack_targets=lambda rows, counts, indices: rows.flatten(),
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from zoo._model import ask
-from zoo.data import Feed, Letterbox, Prepare, Source, lay_channels_last, normalize_canvas
+from zoo.data import Letterbox, Prepare, Source, SplitSource, lay_channels_last, normalize_canvas
 from zoo.errors import InputError
 from zoo.progress import Progress
 from zoo.tasks.answers import PredictFlags
@@ -96,7 +96,7 @@ class Detection:
         model.preprocess = letterbox
         return letterbox
 
-    def make_training_source(self, model: Any, data: BoxData, options: Any, *, is_frozen: bool) -> Feed:
+    def make_training_source(self, model: Any, data: BoxData, options: Any, *, is_frozen: bool) -> SplitSource:
         """Describe the training images and their random changes, which do not depend on what is frozen."""
         images: Any = data.train
         letterbox, augment = model.preprocess, _choose_augment(options)
@@ -106,30 +106,30 @@ class Detection:
         def draw(batch: Tensor, targets: BoxTargets, path: Path) -> None:
             draw_batch(batch.cpu(), targets.rows.cpu(), data.classes, path, is_bgr=letterbox.channels == "bgr")
 
-        return Feed(
+        return SplitSource(
             images=images,
             samples=BoxSamples(images, letterbox, augment, options.seed, plain_from),
             collate=collate_boxes,
             prepare=_preparing(letterbox, options.multi_scale, options.seed),
-            facts={"letterbox": letterbox.to_dict(), **changed},
-            changes=_why_changing(options, augment),
-            to_rows=_split_rows,
-            from_rows=_join_rows,
+            cache_key={"letterbox": letterbox.to_dict(), **changed},
+            uncacheable_reason=_why_changing(options, augment),
+            pack_targets=_split_rows,
+            unpack_targets=_join_rows,
             draw=draw,
         )
 
-    def make_scoring_source(self, model: Any, images: BoxedImages, seed: int = 0) -> Feed:
+    def make_scoring_source(self, model: Any, images: BoxedImages, seed: int = 0) -> SplitSource:
         """Describe images as `predict` shows them to the network."""
         letterbox = model.preprocess
-        return Feed(
+        return SplitSource(
             images=images,
             samples=BoxSamples(images, letterbox, seed=seed),
             collate=collate_boxes,
             prepare=_preparing(letterbox),
-            facts={"letterbox": letterbox.to_dict()},
-            changes=None,
-            to_rows=_split_rows,
-            from_rows=_join_rows,
+            cache_key={"letterbox": letterbox.to_dict()},
+            uncacheable_reason=None,
+            pack_targets=_split_rows,
+            unpack_targets=_join_rows,
         )
 
     def make_worst_batch(self, model: Any, data: BoxData, options: Any, count: int) -> tuple[Tensor, BoxTargets]:

@@ -24,7 +24,7 @@ from zoo.training.run_claim import create_folder
 from zoo.training.run_folder import RunFolder
 from zoo.training.run_model import load_model
 from zoo.weights.load import load_into
-from zoo.weights.spec import Found
+from zoo.weights.spec import ResolvedWeights
 from zoo.weights.web import UNVERIFIED
 
 NAME = "yolo_nas_s"
@@ -272,7 +272,7 @@ def test_class_names_that_do_not_fit_are_left_out_and_told(model, tmp_path):
 
 
 def found(tensors):
-    return Found(None, None, "a.pth", None, "0" * 64, None, False, tensors)
+    return ResolvedWeights(None, None, "a.pth", None, "0" * 64, None, False, tensors)
 
 
 def test_dormant_parameters_and_counters_may_be_missing(model, images):
