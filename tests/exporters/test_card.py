@@ -131,7 +131,7 @@ def test_what_it_is_and_how_it_is_used() -> None:
     assert 'model = zoo.get("org/garden")  # or "org/garden@<commit>", which never changes' in lines
     assert "zoo finetune timm/test_resnet path/to/images --weights org/garden  # goes on from here" in lines
     assert not any("import the module" in line for line in lines)
-    lines = section(write_card(trained(plots=("pictures/curves.png", "pictures/other.png"))), "Plots")
+    lines = section(write_card(trained(pictures=("pictures/curves.png", "pictures/other.png"))), "Plots")
     assert lines[2::2] == ["![Loss and scores over the epochs](pictures/curves.png)", "![other](pictures/other.png)"]
 
 

@@ -92,7 +92,7 @@ def assert_same(one: Any, other: Any) -> None:
 
 class TestHub(ExporterContract):
     name = "hub"
-    options = {"token": "hf_writer", "say": [].append}  # noqa: RUF012
+    options = {"token": "hf_writer", "log": [].append}  # noqa: RUF012
 
     @pytest.fixture
     def target(self, hub: HubServer) -> str:
@@ -186,14 +186,14 @@ def test_a_second_push_is_a_second_commit_without_what_is_old(hub: HubServer, ru
     hub.add(REPO, {"notes.txt": b"mine", **stored(hub)})
     (run / "evaluation.json").unlink()
     hub.requests.clear()
-    second = send(run, plots=False, message="without plots")
+    second = send(run, pictures=False, message="without plots")
     assert first.commit != second.commit
     assert second.created is False
     kept = {name for name in FILES if not name.startswith("pictures/")} - {"evaluation.json"}
     assert published(hub) == kept | {"notes.txt"}, "what is not ours stays"
     assert hub.count("PUT /upload") == 0, "the weights are there already"
     lines: list[str] = []
-    assert push(run, REPO, plots=False, token="hf_writer", log=lines.append).commit == second.commit
+    assert push(run, REPO, pictures=False, token="hf_writer", log=lines.append).commit == second.commit
     assert lines[-2] == "every file is there already; no commit was made"
 
 

@@ -73,7 +73,7 @@ def test_a_run_object_and_a_model(run: RunFolder, tmp_path: Path) -> None:
 
 
 def test_plots_are_left_out_if_asked(run: RunFolder, tmp_path: Path) -> None:
-    package = packed(run.path, tmp_path, plots=False)
+    package = packed(run.path, tmp_path, pictures=False)
     assert {name for name, _ in package.files} == {name for name in FILES if "/" not in name}
     assert "pictures/" not in (package.folder / "README.md").read_text()
     assert package.notes == ()
@@ -277,7 +277,7 @@ def test_only_files_of_the_folder_itself_go(run: RunFolder, tmp_path: Path, key:
     target = run.file(name)
     if kind == "sound link":
         key = tmp_path / target.name
-        key.write_bytes((target if target.exists() else run.plots / "curves.png").read_bytes())
+        key.write_bytes((target if target.exists() else run.pictures / "curves.png").read_bytes())
     target.unlink(missing_ok=True)
     if kind == "pipe":
         os.mkfifo(target)
@@ -290,7 +290,7 @@ def test_only_files_of_the_folder_itself_go(run: RunFolder, tmp_path: Path, key:
 def test_links_to_folders(run: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "latest").symlink_to(run.path)
     assert packed(tmp_path / "latest", tmp_path).files
-    run.plots.rename(tmp_path / "elsewhere")
+    run.pictures.rename(tmp_path / "elsewhere")
     run.file("pictures").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match=r"curves\.png' is not sent: it is a link, or in a folder that is one"):
         packed(run.path, tmp_path)

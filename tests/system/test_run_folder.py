@@ -85,8 +85,8 @@ def test_values_rates_and_surrogates_are_read_as_they_were_written(run):
     assert run.read_metrics() == records
     run.write_rates({"fc": [0.1, 1 / 3], "a, b": [0.0, 0.0]})
     assert run.file("rates.csv").read_text() == f'step,"fc","a, b"\n0,0.1,0.0\n1,{1 / 3!r},0.0\n'
-    assert run.plots.is_dir()
-    assert run.plots == run.path / "pictures"
+    assert run.pictures.is_dir()
+    assert run.pictures == run.path / "pictures"
     run.write_json("evaluation.json", {"class": "\ud800", "name": "Käse"})
     assert run.read_json("evaluation.json") == {"class": "\ud800", "name": "Käse"}
 

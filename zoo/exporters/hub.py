@@ -74,6 +74,7 @@ def push(
     pictures: bool = True,
     log: Callable[[str], object] = echo,
     confirm: Callable[[], bool] | None = None,
+    say: Callable[[str], object] | None = None,
 ) -> Push:
     """Publish a fine-tuned model with its page, settings, scores and plots, as one commit.
 
@@ -92,6 +93,7 @@ def push(
         pictures: Whether the plots of the run go, too; some show images of the data.
         log: Is given the lines that tell what goes.
         confirm: Asked after that; the push ends if it returns False. None: nobody is asked.
+        say: The former name of `log`.
 
     Raises:
         InputError: The run is not finished, its class is not registered, or a text in it tells of this machine.
@@ -99,7 +101,7 @@ def push(
         WeightsError: The Hub did not take it; the text says what to do, and what the repository is like now.
     """
     _check_names(repo, revision)
-    branch = revision or "main"
+    branch, log = revision or "main", say or log
     with tempfile.TemporaryDirectory(prefix="zoo-push-") as place:
         package = pack(run_or_model, Path(place), repo=repo, pictures=pictures)
         made = Push(repo, f"{get_endpoint()}/{repo}", branch, package.files)
