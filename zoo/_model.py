@@ -174,8 +174,8 @@ def cut(model: Any) -> Parts:
     parts = find_parts(model)
     if parts is None:
         raise InputError(
-            f"{type(model).__name__} has no trunk to run by itself. Give it methods trunk(images) and head(features), "
-            "and head_prefixes, the prefixes of the head's parameters."
+            f"{type(model).__name__} has no backbone to run by itself. Give it methods trunk(images) and "
+            "head(features), and head_prefixes, the prefixes of the head's parameters."
         )
     return parts
 

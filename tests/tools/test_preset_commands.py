@@ -5,7 +5,7 @@ from typer.testing import CliRunner, Result
 
 from tools.preset_commands import app
 from zoo.errors import InputError, PresetError
-from zoo.rates.spec import Settings
+from zoo.rates.spec import GroupSettings
 from zoo.settings.files import list_presets, load_preset, read_preset
 from zoo.settings.preset import Preset, preset_fields
 
@@ -49,7 +49,7 @@ def test_show_prints_the_file_and_all_values_and_fields() -> None:
     assert shown.endswith(load_preset("classify-heads").to_yaml(full=True))
     shown = output("show", "--fields")
     first = [line.split()[0] for line in shown.splitlines() if line.startswith("  ") and line[2:3].strip()]
-    assert first == ["field", *preset_fields(), "field", *Settings.model_fields]
+    assert first == ["field", *preset_fields(), "field", *GroupSettings.model_fields]
     assert "org/name[@revision]" in shown
     assert error("show").startswith("no preset is named.")
     assert "Did you mean 'classify-heads'" in error("show", "classify-head")

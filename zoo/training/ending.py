@@ -50,7 +50,7 @@ class Ending:
         result = self._collect("finished")
         if parts.is_main:
             self.loggers.finish(result, required=True)
-            self._write_record("finished", plots=False)
+            self._write_record("finished", pictures=False)
             self.folder.drop_state()  # plots, and what other loggers make, do not decide whether a run is finished
             for warning in self._list_warnings():
                 self.show.log(f"warning: {warning}")

@@ -10,7 +10,8 @@ from timm.utils import ModelEmaV3
 from torchvision.ops import clip_boxes_to_image
 
 import zoo
-from yolo_nas_fill import fill, image
+from yolo_nas_fill import fill
+from yolo_nas_fill import image as make_image
 from zoo.data.letterbox import Letterbox, fit_image, normalize_canvas
 from zoo.errors import InputError, WeightsError
 from zoo.models.families.yolo_nas.assigners import TaskAlignedAssigner
@@ -47,7 +48,7 @@ def step(dtype):
             seen.append(TaskAlignedAssigner()(*arguments))
             return seen[0]
 
-        outputs = model(image("train", 2, 192, 256).to(dtype) / 255)
+        outputs = model(make_image("train", 2, 192, 256).to(dtype) / 255)
         targets = torch.from_numpy(recorded()["targets"])
         losses = YoloNasLoss(assigner=assign)(outputs.raw, targets)
         total = model.loss(outputs, targets)
@@ -73,8 +74,8 @@ def _filled():
 
 
 @pytest.fixture(scope="module")
-def picture():
-    return Image.fromarray(image("image", 1, 50, 83)[0].permute(1, 2, 0).numpy())
+def image():
+    return Image.fromarray(make_image("picture", 1, 50, 83)[0].permute(1, 2, 0).numpy())
 
 
 def step_outputs(dtype):
@@ -172,7 +173,7 @@ def test_decode_takes_what_forward_gives_in_every_form(model):
 
 
 def test_settings_reach_the_loss(model):
-    outputs = model.train()(image("batch", 2, 64, 64).float() / 255)
+    outputs = model.train()(make_image("batch", 2, 64, 64).float() / 255)
     static = model.loss(outputs, ROWS, assigner="static", classification="focal", iou_weight=1.0)
     losses = {
         "default": model.loss(outputs, ROWS),
