@@ -87,12 +87,12 @@ def split_batch(inputs: Any, targets: Any, size: int | None) -> list[MicroBatch]
     count = count_images(inputs)
     if count <= size:
         return [MicroBatch(inputs, targets, 1.0)]
-    chunks, start = [], 0
+    parts, start = [], 0
     for length in _even_sizes(count, size):
         stop = start + length
-        chunks.append(MicroBatch(_cut(inputs, start, stop, count), _cut(targets, start, stop, count), length / count))
+        parts.append(MicroBatch(_cut(inputs, start, stop, count), _cut(targets, start, stop, count), length / count))
         start = stop
-    return chunks
+    return parts
 
 
 def take_first(inputs: Any, targets: Any, images: int) -> MicroBatch:

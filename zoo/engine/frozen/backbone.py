@@ -29,7 +29,7 @@ PLAIN = (bool, int, float, str)
 NOT_READ = {"training", "classes", "preprocess", "config", "load_report", "licence", FACTS}  # of a run, or in the key
 NO_SETTINGS = NOT_READ | {"drop_rate", "num_classes", "pretrained_cfg", "default_cfg", "_model_args"}  # of a library
 MODES = {"train", "eval"}  # methods that decide how a module learns
-OF_THE_TRUNK = {"run_backbone", "trunk", "forward", "_call_impl"}  # of a whole model's methods
+OF_THE_BACKBONE = {"run_backbone", "trunk", "forward", "_call_impl"}  # of a whole model's methods
 _OF_EVERY_MODULE = frozenset(vars(nn.Module())) | {"_compiled_call_impl"}
 
 
@@ -217,7 +217,7 @@ def find_patch(model: Any) -> str | None:
         for own, value in vars(module).items():
             if own in MODES or not callable(value) or isinstance(value, (type, nn.Module)):
                 continue
-            is_method = callable(getattr(type(module), own, None)) and (module is not model or own in OF_THE_TRUNK)
+            is_method = callable(getattr(type(module), own, None)) and (module is not model or own in OF_THE_BACKBONE)
             if is_method and not _is_own_method(value, module):
                 return f"{own}() of {where} was replaced"
             if not _is_own_method(value, module) and closes_over_module(value):

@@ -33,7 +33,7 @@ class Console(Logger):
         if result.status != "finished":
             return
         folder = self.facts.folder.path
-        lines = {"folder": str(folder), "pictures": str(folder / "pictures")}
+        lines = {"folder": str(folder), "plots": str(folder / "pictures")}
         if result.evaluation is not None:
             lines = {"result": f"{result.evaluation} (val, {result.weights})"} | lines
             self.facts.show.table(result.evaluation.rows()[:MOST_ROWS], title="scores per class")
