@@ -64,7 +64,7 @@ def test_a_program_without_a_console(monkeypatch):
 
 
 ROOT = Path(__file__).parents[1]
-PRINTERS = {"console.py", "progress.py", "terminal.py"}  # what is printed passes `clean` there
+PRINTERS = {"_console.py", "progress.py", "_text.py"}  # what is printed passes `clean` there
 
 
 def calls(path):

@@ -22,6 +22,7 @@ from .images import check_splits as check_splits
 from .images import check_val_fraction as check_val_fraction
 from .images import number_images as number_images
 from .images import pick_val as pick_val
+from .images import read_kept as read_kept
 from .inputs import WRITABLE as WRITABLE
 from .inputs import FramePlace as FramePlace
 from .inputs import InputImage as InputImage

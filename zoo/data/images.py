@@ -69,20 +69,7 @@ class Images:
         Raises:
             DataError: If it cannot be read (any more); the text names it.
         """
-        position = self.positions[index]
-        key = f"{self.store_name}-{position}"
-        if self.store is not None and (kept := self.store.get(key)):
-            return kept, self.targets[index]
-        try:
-            image = read_image(self.find_source(index))
-        except InputError as error:
-            raise DataError(
-                f"image {self.names[index]!r}: {error}. Put the image back as it was; a new run leaves bad "
-                "images out with skip_bad=True (--skip-bad)."
-            ) from error
-        if self.store is not None:
-            self.store.put(key, image)
-        return image, self.targets[index]
+        return read_kept(self, index), self.targets[index]
 
     def find_source(self, index: int, /) -> Any:
         """Return what `read_image` takes of an image."""
@@ -276,3 +263,30 @@ def _conclude(split: Split, findings: Sequence[Finding]) -> Check:
     problems = tuple(Problem(name, fault) for name, (_, fault, _) in told if fault is not None)
     remarks = tuple(Problem(name, remark) for name, (_, _, remark) in told if remark)
     return Check(good, tuple(labels), problems, remarks)
+
+
+def read_kept(images: Any, index: int) -> Image.Image:
+    """Return the image of an image set by index, from its store of decoded images if it has one.
+
+    Args:
+        images: Has `positions`, `names`, `find_source`, `store` and `store_name`.
+        index: Of the image.
+
+    Raises:
+        DataError: If it cannot be read (any more); the text names it.
+    """
+    position = images.positions[index]
+    key = f"{images.store_name}-{position}"
+    if images.store is not None and (kept := images.store.get(key)):
+        found: Image.Image = kept
+        return found
+    try:
+        image = read_image(images.find_source(index))
+    except InputError as error:
+        raise DataError(
+            f"image {images.names[index]!r}: {error}. Put the image back as it was; a new run leaves bad "
+            "images out with skip_bad=True (--skip-bad)."
+        ) from error
+    if images.store is not None:
+        images.store.put(key, image)
+    return image

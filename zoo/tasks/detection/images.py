@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from zoo.data import ImageStore, read_image
-from zoo.errors import DataError, InputError
+from zoo.data import ImageStore, read_kept
 from zoo.tasks.detection.annotations import ImageReader
 
 
@@ -65,20 +64,7 @@ class BoxedImages:
         Raises:
             DataError: If it cannot be read (any more); the text names it.
         """
-        position = self.positions[index]
-        key = f"{self.store_name}-{position}"
-        if self.store is not None and (kept := self.store.get(key)):
-            return kept, self.boxes[index]
-        try:
-            image = read_image(self.find_source(index))
-        except InputError as error:
-            raise DataError(
-                f"image {self.names[index]!r}: {error}. Put the image back as it was; a new run leaves bad "
-                "images out with skip_bad=True (--skip-bad)."
-            ) from error
-        if self.store is not None:
-            self.store.put(key, image)
-        return image, self.boxes[index]
+        return read_kept(self, index), self.boxes[index]
 
     def find_source(self, index: int, /) -> Any:
         """Return what `read_image` takes of an image."""
