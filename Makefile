@@ -1,12 +1,13 @@
 # make demo, make demo-detection: see it work.  make test: all tests.  make test-numbers: those that compare numbers, with
 # the instructions of an old processor.  make check: lint and types.  Each makes its environment first.
+# make docs: the documentation as a site, site/index.html.
 # make gpu-check: is a machine with a GPU right, and how fast; no network.  make gpu-wheels: what that machine lacks.
 
 PYTHON ?= python3
 BIN := .venv/bin
 BENCH := .venv-bench/bin
 
-.PHONY: demo demo-detection test test-numbers check cards bench bench-full gpu-wheels gpu-check clean
+.PHONY: demo demo-detection docs test test-numbers check cards bench bench-full gpu-wheels gpu-check clean
 
 demo: .venv/installed
 	$(BIN)/python -m zoo.tools.demo
@@ -25,6 +26,9 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy zoo tools
 	$(BIN)/lint-imports
+
+docs: .venv/docs-installed
+	$(BIN)/python docs/build_site.py
 
 cards: .venv/installed
 	$(BIN)/python -m zoo.tools.cards
@@ -62,10 +66,14 @@ gpu-check: .gpu-site/installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev,demo,detection,transformers]'
 	touch $@
 
+.venv/docs-installed: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
 .venv-bench/installed: pyproject.toml
 	test -x $(BENCH)/python || $(PYTHON) -m venv .venv-bench
 	$(BENCH)/python -m pip install --quiet --editable '.[bench]'
 	touch $@
 
 clean:
-	rm -rf .venv .venv-bench .gpu-site build dist *.egg-info
+	rm -rf .venv .venv-bench .gpu-site build dist site .cache *.egg-info

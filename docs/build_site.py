@@ -1,0 +1,123 @@
+"""Build the documentation site, `site/`: the pages of docs/, and those that are generated from the code.
+
+`make docs` calls it. The reference of the command line comes from typer, that of preset fields from their schema.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from zoo.settings import PresetField, list_fields, list_settings
+
+ROOT = Path(__file__).parents[1]
+PAGES = ROOT / "build" / "docs"  # what the site is built from
+COPIED = {  # pages of the repository that the site has, too
+    "MODEL_CARDS.md": "reference/models.md",
+    "CHANGELOG.md": "reference/changelog.md",
+    "benchmarks/README.md": "explanation/benchmarks.md",
+}
+LINK = re.compile(r"(\]\()([^)#:\s]+)((?:#[\w-]+)?\))")
+
+
+def main() -> int:
+    """Gather the pages and build the site; the exit status is that of the builder."""
+    shutil.rmtree(PAGES, ignore_errors=True)
+    gather_pages(PAGES)
+    shutil.rmtree(ROOT / "site", ignore_errors=True)
+    builder = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
+    return subprocess.run(builder, cwd=ROOT, check=False).returncode
+
+
+def gather_pages(folder: Path) -> None:
+    """Write all pages and images of the site into a folder, with links that lead from page to page."""
+    shutil.copytree(ROOT / "docs", folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    origins = {page: ROOT / "docs" / page.relative_to(folder) for page in folder.rglob("*.md")}
+    origins |= {folder / page: ROOT / source for source, page in COPIED.items()}
+    for page, origin in origins.items():
+        page.write_text(_relink(origin, page, {origin: page for page, origin in origins.items()}), "utf8")
+    for name, write in GENERATED.items():
+        (folder / name).write_text("\n".join((*write(), "")), "utf8")
+
+
+def _relink(origin: Path, page: Path, pages: dict[Path, Path]) -> str:
+    """Return the text of a file with its links to files of the repository turned into links to pages of the site."""
+
+    def turn(found: re.Match[str]) -> str:
+        target = (origin.parent / found[2]).resolve()
+        link = os.path.relpath(pages[target], page.parent) if target in pages else found[2]
+        return f"{found[1]}{link}{found[3]}"
+
+    return LINK.sub(turn, origin.read_text("utf8"))
+
+
+def write_commands() -> Iterator[str]:
+    """Yield the lines of the page on the command line: each command with its arguments, options and examples."""
+    from zoo.tools.cli import app
+
+    yield "# Command line"
+    yield ""
+    yield "Generated from the program. `zoo COMMAND --help` shows the same."
+    yield from _command(typer.main.get_command(app))
+
+
+def _command(command: Any, name: str = "zoo", parent: Any = None) -> Iterator[str]:
+    context = command.context_class(command, info_name=name.split()[-1], parent=parent)
+    inner = getattr(command, "commands", {})
+    if parent is not None:
+        yield from ("", f"{'#' * (name.count(' ') + 1)} {name}", "")
+        yield from _help(command.help or "")
+    if parent is not None and not inner:
+        yield from ("", "```text", " ".join((name, *command.collect_usage_pieces(context))), "```")
+        rows = [row for parameter in command.get_params(context) if (row := parameter.get_help_record(context))]
+        yield from _table(("argument or option", "meaning"), [(f"`{names}`", text) for names, text in rows])
+    for key, one in inner.items():
+        yield from _command(one, f"{name} {key}", context)
+
+
+def _help(text: str) -> Iterator[str]:
+    """Yield a command's own words; a paragraph with click's mark keeps its lines, which are a heading and examples."""
+    for part in text.split("\n\n"):
+        if part.startswith("\b\n"):
+            heading, *examples = part.removeprefix("\b\n").splitlines()
+            yield from ("", heading, "", "```console", *map(str.strip, examples), "```")
+        else:
+            yield from ("", *part.splitlines())
+
+
+def write_fields() -> Iterator[str]:
+    """Yield the lines of the page on preset fields: each with its default, its values and its meaning."""
+    yield from (
+        "# Preset fields",
+        "",
+        "Generated from the schema. `zoo preset show --fields` shows the same. Every field can stand in a YAML preset, "
+        "after `--set` on the command line, and as an argument of `zoo.finetune` and `zoo.plan`.",
+    )
+    yield from _fields("All fields", list_fields())
+    yield from _fields("Settings of one key of `lr`", list_settings())
+
+
+def _fields(title: str, fields: list[PresetField]) -> Iterator[str]:
+    yield from ("", f"## {title}")
+    rows = [(f"`{field.name}`", f"`{field.default}`", field.expected, field.meaning) for field in fields]
+    yield from _table(("field", "default", "values", "meaning"), rows)
+
+
+def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[str]:
+    if not rows:
+        return
+    yield from ("", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|")
+    for row in rows:
+        yield "| " + " | ".join(re.sub(r"\s+", " ", cell).replace("|", "\\|") for cell in row) + " |"
+
+
+GENERATED = {"reference/cli.md": write_commands, "reference/preset.md": write_fields}
+
+if __name__ == "__main__":
+    sys.exit(main())
