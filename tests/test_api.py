@@ -11,8 +11,9 @@ from torch import nn
 import zoo
 from coloured_folder import write_coloured
 from zoo.compat.super_gradients import training_params
-from zoo.errors import FrozenError, InputError, Interrupted, PlanError, PresetError, TrainingError
+from zoo.errors import FrozenError, InputError, Interrupted, PlanError, PresetError, TrainingError, WeightsError
 from zoo.files.safetensors import read_tensors
+from zoo.models import registry
 
 TINY = {"epochs": 2, "batch_size": 4, "image_size": 32, "num_workers": 0, "progress": False, "device": "cpu"}
 NAME = "timm/test_resnet"
@@ -330,11 +331,53 @@ def test_a_head_of_another_size_is_told(images, tmp_path):
         zoo.finetune(zoo.get(NAME, num_classes=5), images, out=tmp_path / "run", **TINY)
 
 
-def test_a_name_is_not_a_model(images):
-    with pytest.raises(
-        InputError, match=r"model is a str; expected a model of zoo.get.*Pass zoo.get\('resnet18', ...\)"
-    ):
-        zoo.finetune("resnet18", images)
+def test_a_model_that_is_named_is_made_for_the_classes_of_the_data(images, tmp_path, capsys):
+    given = zoo.finetune(zoo.get(NAME, num_classes=3, seed=4), images, lr=0.05, out=tmp_path / "given", **TINY)
+    options = TINY | {"pretrained": False, "init_seed": 4, "progress": True}
+    named = zoo.finetune(NAME, images, lr=0.05, out=tmp_path / "named", **options)
+    assert equal(weights(given), weights(named))
+    assert (named.preset.model, named.model.classes) == (NAME, ("blue", "green", "red"))
+    assert "weights: " not in capsys.readouterr().out
+    again = zoo.finetune(named.folder, images, lr=0.05, out=tmp_path / "again", **TINY | {"progress": True})
+    assert "weights: 92 tensors" in capsys.readouterr().out
+    assert equal({n: t for n, t in weights(again).items() if "fc" not in n}, {
+        n: t for n, t in weights(named).items() if "fc" not in n
+    })  # fmt: skip
+
+
+def test_a_model_that_is_named_has_its_known_weights(images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    zoo.list_models()
+    monkeypatch.setattr(registry, "_ENTRIES", registry.entries())
+    zoo.register_model("my_net")(lambda num_classes: nn.Sequential(nn.Flatten(), nn.Linear(3072, num_classes)))
+    with pytest.raises(WeightsError, match=r"no pretrained weights are known for my_net\. Pass pretrained=False"):
+        zoo.finetune("my_net", images, mode="full", **TINY)
+    assert list(tmp_path.iterdir()) == []
+    run = zoo.finetune("my_net", images, mode="full", pretrained=False, **TINY)
+    assert run.folder.parent.name == "runs"
+    assert run.folder.name.startswith("my_net-images")
+
+
+def test_a_named_model_takes_no_optimizer_of_other_parameters(model, images, tmp_path):
+    own = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(InputError, match="the SGD was made for another model than 'timm/test_resnet'"):
+        zoo.finetune(NAME, images, optimizer=own, out=tmp_path / "run", **TINY)
+
+
+def test_all_that_is_known_is_checked_before_the_data_and_told_at_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as caught:
+        zoo.finetune("resnet81", "nowhere", optimizer="SDG", device="cpu", epochs=2, unfreeze={2: "fc"})
+    keys = ("4 errors", "'resnet81'", "'SDG'", "'fc' (after 2) would never learn", "nowhere'")
+    assert all(key in str(caught.value) for key in keys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_warm_up_that_has_no_room_is_shortened_with_a_note(model, images, tmp_path, capsys):
+    preset = {"warmup_epochs": 1.0, "epochs": 5}
+    run = zoo.finetune(model, images, preset=preset, out=tmp_path / "run", **TINY | {"epochs": 1, "progress": True})
+    assert run.preset.warmup_epochs == 0.5
+    assert "note: warmup_epochs is 0.5 instead of the preset's 1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("mode", "cache"), [("head", "disk"), ("full", "off")])

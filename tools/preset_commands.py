@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo._text import clean, echo, indent
-from zoo.errors import InputError, PresetError
+from zoo.errors import InputError, ZooError
 from zoo.files import to_path
 
 from .given_options import refuse_unused, unite_settings
@@ -84,20 +84,28 @@ def show(
 def validate(files: Annotated[list[str], typer.Argument(help=".yaml files, or names of presets.")]) -> None:
     """Check presets and report all errors of each.
 
-    The exit code is 1 if there are any.
+    A preset that names a model is held against it. What this machine lacks is a note, not an error. The exit code is 1
+    if there are errors.
 
     Example: zoo preset validate my.yaml other.yaml
     """
-    from zoo.settings import load_preset
+    from zoo.settings import Findings, find_faults, find_missing, load_preset
 
     wrong = 0
     for file in files:
         try:
-            load_preset(file)
-            echo(f"{file}: OK")
-        except PresetError as error:
+            findings = Findings(load_preset(file))
+            find_faults(findings)
+            findings.refuse()
+        except ZooError as error:
             wrong += 1
-            echo(indent(str(error)), lines=True)
+            text = str(error)
+            echo(indent(text if text.startswith("preset") else f"{file}: {text}"), lines=True)
+            continue
+        echo(f"{file}: OK")
+        find_missing(findings)
+        for _, lack in findings.errors:
+            echo(indent(f"  note: on this machine, {lack}"), lines=True)
     if wrong:
         raise typer.Exit(1)
 

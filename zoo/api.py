@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from zoo.data import refuse_in_worker, stopping_at_once
-from zoo.models import match_classes, names_of, take_model
+from zoo.models import look_up, match_classes, names_of, take_model
 from zoo.progress import Progress, is_main_process
 from zoo.rates import Mode, Plan
-from zoo.settings import Preset, plan_rates, record_data, resolve_preset
+from zoo.settings import Preset, check_preset, plan_rates, record_data, resolve_preset
 from zoo.tasks import task_of
 from zoo.training import (
     Callback,
@@ -22,13 +22,16 @@ from zoo.training import (
     build_network,
     check_callbacks,
     check_can_learn,
+    check_run,
     claimed,
+    default_fields,
     disown_altered,
     find_stage,
     going_on,
     leaving_nothing,
     load_model,
     load_start,
+    make_model,
     new_folder,
     open_folder,
     open_for_run,
@@ -70,12 +73,14 @@ def plan(
         PlanError: If the rates contradict each other or the model.
     """
     model = take_model(model)
-    effective, own = resolve_preset(preset, lr, mode, overrides, optimizer=optimizer)
-    return plan_rates(model, effective, steps_per_epoch=steps_per_epoch, optimizer=own)
+    defaults = task_of(model).defaults
+    settled = resolve_preset(preset, lr, mode, overrides, optimizer=optimizer, defaults=defaults)
+    check_preset(settled.preset, model, optimizer=settled.optimizer)
+    return plan_rates(model, settled.preset, steps_per_epoch=steps_per_epoch, optimizer=settled.optimizer)
 
 
 def finetune(
-    model: nn.Module,
+    model: nn.Module | str | os.PathLike[str],
     data: Any,
     lr: float | Mapping[str, float] | None = None,
     *,
@@ -90,7 +95,9 @@ def finetune(
     """Fine-tune a model on labelled images and keep everything of the run in one folder.
 
     Args:
-        model: A model of `zoo.get`, or any module. It is trained in place.
+        model: A name of `zoo.list_models()`, or a saved model as for `zoo.get`: it is made with the classes of the data
+            and its known weights, or as `pretrained` says. Or a model of `zoo.get`, or any module, which is trained in
+            place.
         data: A folder (`train/<class>/*`, `val/<class>/*`, or `<class>/*`), a pair of datasets or loaders, or a
             Hugging Face dataset; for a detector a folder of Pascal VOC, COCO or YOLO, a pair of datasets with boxes, or
             a Hugging Face dataset with `objects`; or what `zoo.open_data` returned.
@@ -110,28 +117,41 @@ def finetune(
         The run: the trained model, its scores, the plan, the proof that what was frozen did not move.
 
     Raises:
-        InputError: If data, preset, plan or model do not fit together; nothing has been written then.
+        InputError: If data, preset, plan or model do not fit together; nothing has been written then. All that can be
+            known without images and weights is found first, in one error.
+        WeightsError: If the weights of a named model cannot be had.
         FrozenError: If a frozen tensor changed.
         Interrupted: After Ctrl-C, with everything saved; `zoo.resume` goes on.
     """
     refuse_in_worker()
-    model, listeners = take_model(model, trains=True), check_callbacks(callbacks)
-    check_can_learn(model)
-    task = task_of(model)
-    settled, own = resolve_preset(preset, lr, mode, overrides, optimizer=optimizer, defaults=task.defaults)
-    settled.refuse_other_tasks(task.name, f"a {task.card.noun}")
-    task.check_options(settled, model)
+    listeners, network = check_callbacks(callbacks), None
+    if isinstance(model, (str, os.PathLike)):
+        defaults, overrides = default_fields(model, optimizer), overrides | {"model": os.fspath(model)}
+    else:
+        network = take_model(model, trains=True)
+        check_can_learn(network)
+        defaults = task_of(network).defaults
+    settled, own, notes = resolve_preset(preset, lr, mode, overrides, optimizer=optimizer, defaults=defaults)
+    if network is None and settled.pretrained is None:
+        settled = settled.replace(pretrained=True)
     with stopping_at_once(), Progress(enabled=progress and is_main_process()) as show:
-        chosen = plan_rates(model, settled, optimizer=own)
-        with claimed(new_folder(out, model, data), show.log, is_new=True) as folder, leaving_nothing(folder):
-            opened = open_for_run(data, task, settled, show, like=settled.classes or names_of(model))
-            settled = record_data(settled, opened, by_name=bool(names_of(model)))
-            if match_classes(model, opened, show.log, may_replace=not isinstance(own, torch.optim.Optimizer)):
-                chosen = plan_rates(model, settled, optimizer=own)  # the new head is in it
-            disown_altered(model, show)
-            show_plan(model, settled, chosen, show, has_own_optimizer=own is not None)
-            try_batches(task, model, opened, settled, chosen)
-            run = begin_run(model, opened, settled, chosen, folder, show, optimizer=own, callbacks=listeners)
+        chosen = check_run(settled, network, optimizer=own, data=data, out=out)
+        known = look_up(settled.model or "") if network is None else network
+        with claimed(new_folder(out, known, data), show.log, is_new=True) as folder, leaving_nothing(folder):
+            for note in notes:
+                show.log(f"note: {note}")
+            task = task_of(known)
+            opened = open_for_run(data, task, settled, show, like=settled.classes or names_of(network))
+            if network is None:
+                network, chosen = make_model(settled, opened, show.log), None
+            settled = record_data(settled, opened, by_name=bool(names_of(network)))
+            may_replace = not isinstance(own, torch.optim.Optimizer)
+            if match_classes(network, opened, show.log, may_replace=may_replace) or chosen is None:
+                chosen = plan_rates(network, settled, optimizer=own)  # of the head that learns
+            disown_altered(network, show)
+            show_plan(network, settled, chosen, show, has_own_optimizer=own is not None)
+            try_batches(task, network, opened, settled, chosen)
+            run = begin_run(network, opened, settled, chosen, folder, show, optimizer=own, callbacks=listeners)
             return run.run()
 
 

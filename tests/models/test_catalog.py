@@ -52,6 +52,7 @@ def test_case_and_separators_do_not_matter(name):
     [
         ("resnet5", r"unknown model 'resnet5'\. Did you mean 'resnet50' or 'resnet\d+'\? zoo.list_models\(\) names"),
         ("Mobilenet-v3", "Did you mean 'mobilenetv2_"),
+        ("efficientnet_b0", r"unknown model 'efficientnet_b0'\. Did you mean 'timm/efficientnet_b0'\?"),
         ("xyz", r"^unknown model 'xyz'\. zoo.list_models\(\) names all \d+; 'timm/<name>' opens any classifier"),
         ("", "^unknown model ''"),
         ("resnet/resnet50", "^unknown model 'resnet/resnet50'"),

@@ -172,7 +172,9 @@ def test_rates_need_a_default_and_exclude_a_mode() -> None:
 
 
 def test_warm_up_ends_before_training() -> None:
-    assert complaint(epochs=2, warmup_epochs=2) == "warmup_epochs is 2.0; expected less than epochs, which is 2."
+    assert complaint(epochs=2, warmup_epochs=2) == (
+        "warmup_epochs is 2.0; expected less than epochs, which is 2. Train longer, or set warmup_epochs to 1."
+    )
     assert complaint(epochs=2, cooldown_epochs=2) == "cooldown_epochs is 2; expected less than epochs, which is 2."
     assert complaint(epochs=3, warmup_epochs=1.5, cooldown_epochs=1.5) == (
         "cooldown_epochs is 1.5, after 1.5 of warm-up; expected less than epochs, which is 3."
@@ -579,12 +581,20 @@ def test_a_field_of_a_task_is_checked_and_kept_by_its_options() -> None:
     assert complaint(task_options={}) == "unknown key 'task_options'."
 
 
-def test_fields_of_other_tasks_are_refused() -> None:
-    Preset(label_smoothing=0.1, mosaic=0.0).refuse_other_tasks("classification", "a classifier")
-    with pytest.raises(PresetError, match=r"^mosaic is 0\.5; plain_epochs is 3: that has no meaning for a classifier"):
-        Preset(mosaic=0.5, plain_epochs=3).refuse_other_tasks("classification", "a classifier")
-    with pytest.raises(PresetError, match=r"^resizer is 'torch': that has no meaning for a detector\. Remove it\.$"):
-        Preset(resizer="torch", mosaic=0.5).refuse_other_tasks("detection", "a detector")
+def test_fields_of_other_tasks_are_found() -> None:
+    assert Preset(label_smoothing=0.1, mosaic=0.0).find_other_tasks("classification") == {}
+    assert Preset(mosaic=0.5, plain_epochs=3).find_other_tasks("classification") == {"mosaic": 0.5, "plain_epochs": 3}
+    assert Preset(resizer="torch", mosaic=0.5).find_other_tasks("detection") == {"resizer": "torch"}
+
+
+def test_a_preset_knows_the_lines_of_its_file_until_a_value_is_replaced() -> None:
+    preset = parse_preset("epochs: 3\nlr:\n  default: 0\n  fc: 0.1\n", "my.yaml")
+    assert (preset.origin.where, preset.origin.find_line(("epochs",))) == ("preset 'my.yaml'", 1)
+    assert [preset.origin.find_line(path) for path in (("lr", "fc"), ("lr", "conv"), ("seed",))] == [4, 2, 0]
+    changed = preset.replace(epochs=5)
+    assert (changed.origin.find_line(("epochs",)), changed.origin.find_line(("lr",))) == (0, 2)
+    assert preset == Preset(epochs=3, lr={"default": 0, "fc": 0.1}) == copy.deepcopy(preset)
+    assert parse_preset("chunk_size: 3\n", "old.yaml").origin.find_line(("micro_batch_size",)) == 1
 
 
 def test_tasks_share_a_field_only_with_one_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -607,6 +617,4 @@ def test_a_third_task_brings_its_own_fields(monkeypatch: pytest.MonkeyPatch) -> 
     assert (preset.dice, preset.task_options["third"].dice, preset.to_yaml()) == (2.0, 2.0, "epochs: 3\ndice: 2.0\n")
     assert refusal("epochs: 3\ndice: -1\n")[1] == "  line 2: dice is -1; expected a number, 0 or more."
     assert complaint(dicee=1) == "unknown key 'dicee'. Did you mean 'dice' or 'device'?"
-    with pytest.raises(PresetError, match=r"^dice is 2\.0: that has no meaning for a detector"):
-        preset.refuse_other_tasks("detection", "a detector")
-    preset.refuse_other_tasks("third", "a third")
+    assert (preset.find_other_tasks("detection"), preset.find_other_tasks("third")) == ({"dice": 2.0}, {})

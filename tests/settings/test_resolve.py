@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from plan_nets import owners
-from zoo.errors import InputError, PlanError
+from zoo.errors import InputError, PlanError, PresetError
 from zoo.settings.preset import Preset
 from zoo.settings.resolve import plan_rates, resolve_preset
 
@@ -17,12 +17,28 @@ class Plain(nn.Module):
 
 
 def test_a_preset_may_be_a_mapping():
-    effective, _ = resolve_preset({"epochs": 3}, 0.1, None, {}, defaults={"batch_size": 16})
+    effective = resolve_preset({"epochs": 3}, 0.1, None, {}, defaults={"batch_size": 16}).preset
     assert (effective.epochs, effective.batch_size, effective.lr) == (3, 16, 0.1)
     with pytest.raises(
         InputError, match=r"preset is a list; expected a name of zoo\.list_presets\(\), the path of a YAML"
     ):
         resolve_preset([1], None, None, {})
+
+
+def test_a_presets_warm_up_is_shortened_to_the_callers_epochs_and_it_is_said():
+    assert Preset(warmup_epochs=2.0, epochs=9) == resolve_preset({"warmup_epochs": 2.0}, None, None, {"epochs": 9})[0]
+    short = resolve_preset("detection-full", None, None, {"epochs": 1})
+    assert (short.preset.epochs, short.preset.warmup_epochs) == (1, 0.5)
+    assert short.notes == ("warmup_epochs is 0.5 instead of the preset's 1, for which the run is too short",)
+    with pytest.raises(PresetError, match=r"Train longer, or set warmup_epochs to 0\.5\."):
+        resolve_preset("detection-full", None, None, {"epochs": 1, "warmup_epochs": 1.0})
+
+
+def test_weights_that_the_caller_names_need_not_be_those_of_the_preset():
+    preset = Preset(pretrained="old", pretrained_sha256="0" * 64)
+    settled = resolve_preset(preset, None, None, {"pretrained": "new"}).preset
+    assert (settled.pretrained, settled.pretrained_sha256) == ("new", None)
+    assert resolve_preset(preset, None, None, {"epochs": 3}).preset.pretrained_sha256 == "0" * 64
 
 
 @pytest.mark.parametrize("fields", [{"lr": 0.1}, {"mode": "full"}, {"order": []}, {"optimizer_params": {}}])
@@ -35,7 +51,7 @@ def test_what_the_groups_of_an_optimizer_say_is_not_given_again(fields):
 
 def test_an_optimizer_gives_the_preset_its_name():
     sgd = torch.optim.SGD(Plain().parameters(), lr=0.1)
-    assert [resolve_preset(None, None, None, {}, optimizer=own) for own in ("adamw", torch.optim.Adam, sgd)] == [
+    assert [resolve_preset(None, None, None, {}, optimizer=own)[:2] for own in ("adamw", torch.optim.Adam, sgd)] == [
         (Preset(optimizer="adamw"), None),
         (Preset(optimizer="Adam"), torch.optim.Adam),
         (Preset(), sgd),

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 from tools.preset_commands import app
@@ -70,6 +71,20 @@ def test_validate_reports_every_file_and_all_errors(tmp_path: Path) -> None:
         f"preset '{tmp_path / 'missing.yaml'}' cannot be read: No such file or directory.",
     ]
     assert output("validate", good, *list_presets()).count("OK") == 1 + len(list_presets())
+
+
+def test_validate_holds_a_preset_against_its_model_and_notes_what_the_machine_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    bad, there = tmp_path / "bad.yaml", tmp_path / "there.yaml"
+    bad.write_text("model: resnet18\noptimizer: SDG\nmixup: 0.5\nlr: {default: 0, layer44: 0.1}\n")
+    result = run("validate", bad)
+    assert (result.exit_code, result.stdout.splitlines()[0]) == (1, f"preset '{bad}': 3 errors.")
+    assert [line.split(":")[0] for line in result.stdout.splitlines()[1:]] == ["  line 2", "  line 3", "  line 4"]
+    there.write_text("model: resnet18\ndevice: cuda\n")
+    text = output("validate", there)
+    assert text.startswith(f"{there}: OK\n  note: on this machine, device 'cuda' is not available")
 
 
 def test_export_for_a_model(tmp_path: Path) -> None:

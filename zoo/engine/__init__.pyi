@@ -1,3 +1,4 @@
+from .accelerator import check_device as check_device
 from .accelerator import count_unpadded as count_unpadded
 from .accelerator import make_accelerator as make_accelerator
 from .compile import StepCompiler as StepCompiler

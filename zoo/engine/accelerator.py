@@ -13,6 +13,7 @@ from zoo.errors import InputError
 # are too few for that. Launchers end all processes as soon as one fails, so nobody waits in vain.
 LONGEST_WAIT = timedelta(hours=6)
 SHARDING = ("FSDP", "DEEPSPEED", "MEGATRON_LM", "TP")  # parts of a model in each process
+_REFUSED = "precision {!r} does not work on this device: {}. Try 'no' or 'bf16'."
 
 
 def make_accelerator(device: str = "auto", precision: str = "no") -> Accelerator:
@@ -28,13 +29,9 @@ def make_accelerator(device: str = "auto", precision: str = "no") -> Accelerator
     """
     from accelerate.state import AcceleratorState, PartialState
 
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device != "auto" and not available.get(device, False):
-        has = ", ".join(name for name, there in available.items() if there)
-        raise InputError(f"device {device!r} is not available to torch {torch.__version__}; this machine has: {has}.")
-    _check_launcher(os.environ.get("ACCELERATE_MIXED_PRECISION", "no"), precision)
+    check_device(device, precision)
     # Left to itself, accelerate would start each process alone where there is no GPU.
-    on_cpu = device == "cpu" or (device == "auto" and not torch.accelerator.is_available())
+    on_cpu = _is_cpu(device)
     alone = not PartialState._shared_state or PartialState().num_processes == 1
     AcceleratorState._reset_state(reset_partial_state=alone)  # another run in this process may have chosen differently
     waiting = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
@@ -42,15 +39,34 @@ def make_accelerator(device: str = "auto", precision: str = "no") -> Accelerator
     try:
         options = {"dataloader_config": loading, "kwargs_handlers": [waiting]}
         accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision, **options)
-        if precision == "fp16" and accelerator.device.type == "cpu":
-            raise ValueError("it needs a GPU")  # accelerate would take float32 without a word
     except ValueError as error:
-        raise InputError(
-            f"precision {precision!r} does not work on this device: {error}. Try 'no' or 'bf16'."
-        ) from error
+        raise InputError(_REFUSED.format(precision, error)) from error
     started = int(os.environ["WORLD_SIZE"]) if "LOCAL_RANK" in os.environ else 1
     _check_processes(started, accelerator.num_processes, accelerator.device.type, accelerator.distributed_type.name)
     return accelerator
+
+
+def check_device(device: str, precision: str) -> None:
+    """Refuse a device or a precision that this machine does not have.
+
+    Args:
+        device: As for `make_accelerator`.
+        precision: As for `make_accelerator`.
+
+    Raises:
+        InputError: Naming what there is.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device != "auto" and not available.get(device, False):
+        has = ", ".join(name for name, there in available.items() if there)
+        raise InputError(f"device {device!r} is not available to torch {torch.__version__}; this machine has: {has}.")
+    _check_launcher(os.environ.get("ACCELERATE_MIXED_PRECISION", "no"), precision)
+    if precision == "fp16" and _is_cpu(device):  # accelerate would take float32 without a word
+        raise InputError(_REFUSED.format(precision, "it needs a GPU"))
+
+
+def _is_cpu(device: str) -> bool:
+    return device == "cpu" or (device == "auto" and not torch.accelerator.is_available())
 
 
 def count_unpadded(accelerator: Accelerator, images: int) -> int:

@@ -1,7 +1,10 @@
+from .build import build_outline as build_outline
+from .build import check_pretrained as check_pretrained
 from .build import find_task as find_task
 from .build import from_config as from_config
 from .build import from_weights as from_weights
 from .build import get as get
+from .build import look_up as look_up
 from .build import names_saved as names_saved
 from .catalog import describe as describe
 from .catalog import find_entry as find_entry

@@ -27,6 +27,7 @@ from zoo.weights import (
     load_into,
 )
 
+ANY_CLASSES = 2  # of an outline whose number of classes is not known yet
 _TOLD: set[tuple[str, ...]] = set()  # terms that were shown in this process
 
 
@@ -88,14 +89,60 @@ def get(
     return model
 
 
-def find_task(name: str) -> str:
-    """Return what a model of `get` is for: by its name, or by the configuration of the repository or folder.
+def look_up(name: str | os.PathLike[str]) -> Entry:
+    """Return what is known of a model of `get`: by its name, or by the configuration of the repository or folder.
 
     Raises:
         InputError: There is no such model.
         WeightsError: The configuration cannot be had.
     """
-    return _choose(name, False, None, None, None)[0].task
+    return _choose(name, False, None, None, None)[0]
+
+
+def find_task(name: str) -> str:
+    """Return what a model of `get` is for, as `look_up` finds it."""
+    return look_up(name).task
+
+
+def check_pretrained(name: str, pretrained: bool | str | None) -> None:
+    """Refuse weights of a named model that cannot be had or must not be used, as far as its entry tells.
+
+    Raises:
+        WeightsError: None are known.
+        LicenceError: They do not allow the commercial use that the environment asks for.
+    """
+    if pretrained is not True or names_saved(name):
+        return
+    entry = find_entry(name)
+    if entry.weights is None:
+        raise WeightsError(
+            f"no pretrained weights are known for {entry.name}. Pass pretrained=False (--no-pretrained) to begin with "
+            "random ones, or where others are (--weights)."
+        )
+    check_commercial(entry.name, entry.weights.licence, None)
+
+
+def build_outline(name: str) -> Any:
+    """Return the network of a name with the names and shapes of its parameters but no values, on torch's meta device.
+
+    It takes no memory and no weights, so a plan can be checked before anything is downloaded.
+
+    Args:
+        name: As for `get`; a repository's is not looked up.
+
+    Raises:
+        InputError: There is no such model, or a library that builds it is missing.
+    """
+    import torch
+
+    saved = open_saved(name) if names_saved(name) else None
+    entry = find_entry(name) if saved is None else find_saved_entry(saved)
+    config = ModelConfig() if saved is None else saved.config.fitting(entry)
+    wanted = _Wanted(config.names, config.num_classes or entry.num_classes or ANY_CLASSES)
+    if entry.is_custom:  # somebody else's builder may not know that device
+        return _build(entry, config, None, wanted)
+    with torch.device("meta"):
+        return _build(entry, config, None, wanted)
 
 
 def _name_source(source: str | os.PathLike[str]) -> str:

@@ -38,10 +38,20 @@ def find_entry(name: str) -> Entry:
         if wanted in map(plain_name, (entry.name, *entry.aliases)):
             return entry
     known = list_models()
+    near = _find_in_open_families(name) or did_you_mean(name, known)
     raise InputError(
-        f"unknown model {name!r}.{did_you_mean(name, known)} zoo.list_models() names all {len(known)}; "
-        "'timm/<name>' opens any classifier of timm."
+        f"unknown model {name!r}.{near} zoo.list_models() names all {len(known)}; 'timm/<name>' opens any classifier "
+        "of timm."
     )
+
+
+def _find_in_open_families(name: str) -> str:
+    """Return ` Did you mean ...?` if a family that opens another library has a model of exactly this name."""
+    for family in list_families():
+        module = importlib.import_module(f"{families.__name__}.{family}")
+        if hasattr(module, "has_model") and module.has_model(name):
+            return f" Did you mean '{family}/{name}'?"
+    return ""
 
 
 def list_models(

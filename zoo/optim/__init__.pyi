@@ -1,4 +1,5 @@
 from .build import build_optimizer as build_optimizer
+from .build import check_optimizer as check_optimizer
 from .build import load_optimizer_state as load_optimizer_state
 from .build import set_rates as set_rates
 from .build import tensor_rate_problem as tensor_rate_problem

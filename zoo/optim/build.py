@@ -69,17 +69,9 @@ def build_optimizer(
         check_step(type(optimizer))
         return _adopt(optimizer, parameters, plan)
     kind = find_optimizer(optimizer) if isinstance(optimizer, str) else optimizer
-    accepted = arguments(kind)
     settings = default_params(kind) | dict(params or {})
-    check_params(kind, settings)
-    check_step(kind, settings)
-    merged = merge_groups(plan.trained)
-    for equal in merged:
-        _check_decay(kind, equal[0])
-        options = {key: value for key, value in equal[0].options.items() if accepted is None or key in accepted}
-        if options:
-            check_params(kind, settings | options)
-    groups = [_join(equal, parameters, kind, settings) for equal in merged]
+    check_optimizer(kind, plan, settings)
+    groups = [_join(equal, parameters, kind, settings) for equal in merge_groups(plan.trained)]
     if tensor_rates:
         groups, settings = _with_tensor_rates(groups, kind, settings)
     elif takes_fused(kind, settings, {value.device.type for group in groups for value in group["params"]}):
@@ -89,6 +81,28 @@ def build_optimizer(
         if "max_lr_snapshot" in group:  # timm's corrected decay, lr**2 / max_lr: of the group's rate, not the highest
             group["max_lr_snapshot"] = group["initial_lr"]
     return made
+
+
+def check_optimizer(kind: type[Optimizer], plan: Plan, params: Mapping[str, Any]) -> None:
+    """Refuse an optimizer that cannot train the groups of a plan.
+
+    Args:
+        kind: Its class.
+        plan: Whose groups may have a decay and arguments of their own.
+        params: Further arguments of the constructor for all groups.
+
+    Raises:
+        InputError: An argument that it does not have or refuses, decay for an optimizer that has none, or a step that
+            needs a closure.
+    """
+    check_params(kind, params)
+    check_step(kind, params)
+    accepted = arguments(kind)
+    for equal in merge_groups(plan.trained):
+        _check_decay(kind, equal[0])
+        options = {key: value for key, value in equal[0].options.items() if accepted is None or key in accepted}
+        if options:
+            check_params(kind, {**params, **options})
 
 
 def check_step(kind: type[Optimizer], params: Mapping[str, Any] | None = None) -> None:

@@ -42,7 +42,7 @@ def make_plan(
     """
     context = _context(options, default_decay, steps_per_epoch)
     plan = _plan(model, options, context) if optimizer is None else plan_optimizer_groups(model, optimizer, context)
-    _check_in_time(plan)
+    check_in_time({group.key: group.unfreeze_at for group in plan.trained}, plan.clock.epochs)
     return replace(plan, steps_are_known=False) if steps_per_epoch is None else plan.at(plan.clock)
 
 
@@ -72,13 +72,22 @@ def _plan(model: nn.Module, options: RateOptions, context: PlanContext) -> Plan:
     return plan if mode else with_update_hook(model, plan, context, lr=lr, params=training_params(options))
 
 
-def _check_in_time(plan: Plan) -> None:
-    late = {group.key: group.unfreeze_at for group in plan.trained if group.unfreeze_at >= plan.clock.epochs}
+def check_in_time(starts: Mapping[str, int], epochs: int) -> None:
+    """Refuse unfreeze points that a run does not reach.
+
+    Args:
+        starts: Epochs that pass before a part learns, by its key.
+        epochs: Of the run.
+
+    Raises:
+        PlanError: Naming the parts.
+    """
+    late = {key: epoch for key, epoch in starts.items() if epoch >= epochs}
     if late:
         listed = ", ".join(f"{key!r} (after {epoch})" for key, epoch in late.items())
         raise PlanError(
-            f"unfreeze: in a run of {plan.clock.epochs} epochs {listed} would never learn. Unfreeze earlier, train "
-            "longer, or give rate 0."
+            f"unfreeze: in a run of {epochs} epochs {listed} would never learn. Unfreeze earlier, train longer, or "
+            "give rate 0."
         )
 
 

@@ -1,3 +1,7 @@
+from .checks import Findings as Findings
+from .checks import check_preset as check_preset
+from .checks import find_faults as find_faults
+from .checks import find_missing as find_missing
 from .data_record import contradictions as contradictions
 from .data_record import opening_options as opening_options
 from .data_record import record_data as record_data

@@ -1,6 +1,7 @@
 """The fields of a preset: their order in a file, what each is in words, and what a wrong name may have meant."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from zoo._fields import in_words
 from zoo.errors import PresetError, did_you_mean
-from zoo.files import Problem, write_yaml
+from zoo.files import KeyPath, Problem, write_yaml
 from zoo.rates import GroupSettings
 
 MOST_LISTED = 50  # problems in one error
@@ -46,6 +47,28 @@ class PresetField(NamedTuple):
     expected: str
     meaning: str
     default: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the values of a preset were read, for errors that are found later; two presets do not differ by it.
+
+    Attributes:
+        where: The file, as errors name it; empty for values that come from no file.
+        lines: Line of each key and list item, counted from 1.
+    """
+
+    where: str = field(default="", compare=False)
+    lines: Mapping[KeyPath, int] = field(default_factory=dict, compare=False)
+
+    def without(self, changed: Collection[str]) -> "Origin":
+        """Return this without the lines of fields that have another value now."""
+        return Origin(self.where, {path: line for path, line in self.lines.items() if path and path[0] not in changed})
+
+    def find_line(self, path: KeyPath) -> int:
+        """Return the line of a value, or of the nearest one that it is part of; 0 if no file says it."""
+        parts = (path[:length] for length in range(len(path), 0, -1))
+        return next((self.lines[part] for part in parts if part in self.lines), 0)
 
 
 def find_former(values: Mapping[str, Any]) -> dict[str, str]:

@@ -22,14 +22,22 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from zoo._fields import Options, Path, explain, shown
+from zoo._fields import Options, Path, explain
 from zoo.data import DataOptions
 from zoo.engine import EngineOptions
-from zoo.errors import PresetError
 from zoo.files import KeyPath, Problem, write_yaml
 from zoo.optim import StepOptions
 from zoo.rates import GroupSettings, RateOptions, rates_for_file, schedule_for_file
-from zoo.settings.fields import FORMER, PresetField, describe, did_you_mean_field, find_former, in_order, refusal
+from zoo.settings.fields import (
+    FORMER,
+    Origin,
+    PresetField,
+    describe,
+    did_you_mean_field,
+    find_former,
+    in_order,
+    refusal,
+)
 from zoo.tasks import find_options
 
 
@@ -64,6 +72,7 @@ class Preset(EngineOptions, DataOptions, StepOptions, RateOptions):
     )
 
     _task_options: dict[str, Options] = PrivateAttr(default_factory=dict)
+    _origin: Origin = PrivateAttr(default_factory=Origin)
 
     def __init__(self, /, **values: Any) -> None:
         _fill(self, values, "preset")
@@ -103,11 +112,18 @@ class Preset(EngineOptions, DataOptions, StepOptions, RateOptions):
         """The options that each task alone has, by the task's name."""
         return MappingProxyType(self._task_options)
 
+    @property
+    def origin(self) -> Origin:
+        """The file that the values were read from, and their lines."""
+        return self._origin
+
     def replace(self, /, **overrides: Any) -> "Preset":
         """Return a preset with other values for some fields; None is a value, not 'as it was'."""
         former = find_former(overrides)
         changed = {former.get(name, name): value for name, value in overrides.items()}
-        return Preset(**{name: getattr(self, name) for name in preset_fields()} | changed)
+        made = Preset(**{name: getattr(self, name) for name in preset_fields()} | changed)
+        made._origin = self._origin.without(changed)
+        return made
 
     def to_yaml(self, full: bool = False) -> str:
         """Return the fields that differ from their defaults, or all of them, as YAML in the order of files.
@@ -120,17 +136,16 @@ class Preset(EngineOptions, DataOptions, StepOptions, RateOptions):
         values["schedule"] = schedule_for_file(self.schedule, self.compat)
         return write_yaml({name: value for name, value in values.items() if full or value != fields[name].default})
 
-    def refuse_other_tasks(self, task: str, noun: str) -> None:
-        """Raise `PresetError` if a field that only other tasks than a `noun`'s have differs from its default."""
+    def find_other_tasks(self, task: str) -> dict[str, Any]:
+        """Return the fields that only other tasks have and that differ from their defaults, with their values."""
         tasks = find_options()
         own = tasks[task].model_fields if task in tasks else {}
-        said: dict[str, str] = {}
-        for options in self._task_options.values():
-            for name, field in type(options).model_fields.items():
-                if name not in own and (value := getattr(options, name)) != field.default:
-                    said[name] = f"{name} is {shown(value)}"
-        if said:
-            raise PresetError(f"{'; '.join(said.values())}: that has no meaning for {noun}. Remove it.")
+        return {
+            name: value
+            for options in self._task_options.values()
+            for name, field in type(options).model_fields.items()
+            if name not in own and (value := getattr(options, name)) != field.default
+        }
 
     @model_serializer(mode="wrap")
     def _as_one_mapping(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -215,6 +230,7 @@ def _fill(
         told = [Problem(lines.get(path, 0), text) for path, text in ordered]
         raise refusal(where, [*problems, *told]) from cause
     preset._task_options.update(made)
+    preset._origin = Origin(where, lines) if lines else Origin()
 
 
 def _did_you_mean(key: str) -> str:

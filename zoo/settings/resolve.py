@@ -23,10 +23,17 @@ _NEVER_GIVEN = frozenset({"lr", "optimizer_params", *_OF_GROUPS} - {"gradient_ce
 
 
 class Resolved(NamedTuple):
-    """The effective preset, and the caller's own optimizer: a class, an instance, or None."""
+    """What a caller's options come to.
+
+    Attributes:
+        preset: The effective one.
+        optimizer: The caller's own, a class or an instance; None if it is named.
+        notes: What was changed beyond what the caller says.
+    """
 
     preset: Preset
     optimizer: Any
+    notes: tuple[str, ...] = ()
 
 
 def resolve_preset(
@@ -39,6 +46,8 @@ def resolve_preset(
     defaults: Mapping[str, Any] = MappingProxyType({}),
 ) -> Resolved:
     """Return the preset with everything changed that the caller says otherwise.
+
+    Where the caller's `epochs` leave no room for the preset's warm-up, it becomes half of the run.
 
     Args:
         preset: A name, a YAML file, a mapping of fields, or a preset; None: the defaults.
@@ -71,7 +80,11 @@ def resolve_preset(
     if optimizer is not None:
         kind = type(own) if isinstance(own, torch.optim.Optimizer) else own
         given["optimizer"] = optimizer if kind is None else getattr(kind, "__name__", kind)
-    return Resolved(base.replace(**given) if given else base, own)
+    if "pretrained" in given:  # the preset's digest is of other weights
+        given = {"pretrained_sha256": None} | given
+    shorter, notes = _shorten_warmup(base, given)
+    given |= shorter
+    return Resolved(base.replace(**given) if given else base, own, notes)
 
 
 def plan_rates(model: nn.Module, preset: Preset, *, steps_per_epoch: int | None = None, optimizer: Any = None) -> Plan:
@@ -118,6 +131,16 @@ def _refuse_beside_groups(preset: Preset, optimizer: torch.optim.Optimizer) -> N
             f"the {type(optimizer).__name__} brings groups and rates of its own, and the preset says "
             f"{', '.join(clash)} as well. Leave that out, or pass the optimizer's class."
         )
+
+
+def _shorten_warmup(base: Preset, given: Mapping[str, Any]) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Return a warm-up that fits into the caller's epochs, where the preset's does not, and a note about it."""
+    epochs, warmup = given.get("epochs"), base.warmup_epochs
+    is_free = not (base.compat or given.get("compat") or "warmup_epochs" in given)
+    if warmup is None or not is_free or not isinstance(epochs, int) or not 0 < epochs <= warmup:
+        return {}, ()
+    note = f"warmup_epochs is {epochs / 2:g} instead of the preset's {warmup:g}, for which the run is too short"
+    return {"warmup_epochs": epochs / 2}, (note,)
 
 
 def _choose_preset(preset: Any, defaults: Mapping[str, Any]) -> Preset:

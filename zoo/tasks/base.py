@@ -194,6 +194,10 @@ class Task(Protocol):
         """Refuse values that contradict each other, or that this model does not take."""
         ...
 
+    def check_installed(self) -> None:
+        """Refuse to begin a run where a library is missing that it needs."""
+        ...
+
     def choose_preprocess(self, model: Any, options: Any) -> Any:
         """Return how images are prepared, with the size that the options say, and keep that with the model."""
         ...

@@ -3,10 +3,13 @@ from .callbacks import check_callbacks as check_callbacks
 from .evaluation import evaluate as evaluate
 from .failures import going_on as going_on
 from .failures import say_how_to_resume as say_how_to_resume
+from .named_model import default_fields as default_fields
+from .named_model import make_model as make_model
 from .plan_notes import disown_altered as disown_altered
 from .plan_notes import show_plan as show_plan
 from .result import Run as Run
 from .run import TrainingRun as TrainingRun
+from .run_checks import check_run as check_run
 from .run_claim import claimed as claimed
 from .run_claim import claiming as claiming
 from .run_claim import create_folder as create_folder

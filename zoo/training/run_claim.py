@@ -10,12 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from zoo._model import known_config
 from zoo.data import stopping_at_once, sweep_stores
 from zoo.errors import InputError, Interrupted
 from zoo.files import sweep_cache, to_path
+from zoo.models import Entry
 from zoo.progress import is_main_process
 from zoo.training.failures import going_on
 from zoo.training.run_folder import RunFolder
@@ -96,7 +95,7 @@ def claimed(folder: RunFolder, log: Callable[[str], None], *, is_new: bool) -> I
         for place in (path, path / "pictures"):
             sweep_left_over(place)
         if is_new:
-            _refuse_used(path)
+            refuse_used(path)
             if find_stage(path) != "empty":
                 log(f"note: the run in {path} was stopped before its first step; it begins anew")
                 _remove_beginning(folder)
@@ -136,7 +135,7 @@ def create_folder(path: str | os.PathLike[str] | None, default_name: str) -> Run
         folder = RunFolder(path)
         if folder.path.is_dir():
             refuse_if_held(folder.path)
-        _refuse_used(folder.path)
+        refuse_used(folder.path)
         _make(folder, exist_ok=True, advice="Choose another.")
         return folder
     number = 1
@@ -183,10 +182,14 @@ def discard(folder: RunFolder) -> None:
                 path.rmdir()
 
 
-def new_folder(
-    out: str | os.PathLike[str] | RunFolder | None, model: nn.Module | None = None, data: Any = None
-) -> RunFolder:
-    """Make the folder of a new run, named after model and data if no path is given; a claimed one is returned as is."""
+def new_folder(out: str | os.PathLike[str] | RunFolder | None, model: Any = None, data: Any = None) -> RunFolder:
+    """Make the folder of a new run, named after model and data if no path is given; a claimed one is returned as is.
+
+    Args:
+        out: The folder; None: a new one in `runs`.
+        model: A network, or its entry in the registry.
+        data: What `finetune` takes.
+    """
     if isinstance(out, RunFolder):
         return out
     if not is_main_process():  # the other processes write nothing
@@ -196,8 +199,8 @@ def new_folder(
 
 
 def name_model(model: Any) -> str:
-    """Return what a model is called."""
-    return known_config(model).get("model") or type(model).__name__
+    """Return what a model, or the model of an entry, is called."""
+    return model.name if isinstance(model, Entry) else known_config(model).get("model") or type(model).__name__
 
 
 def _name_data(data: Any) -> str:
@@ -210,8 +213,12 @@ def _name_data(data: Any) -> str:
     return type(parts[0]).__name__ if parts else "data"
 
 
-def _refuse_used(path: Path) -> None:
-    """Refuse what is not free for a new run."""
+def refuse_used(path: Path) -> None:
+    """Refuse what is not free for a new run.
+
+    Raises:
+        InputError: It holds a run or other files; the text says which.
+    """
     stage = find_stage(path) if path.is_dir() else "foreign" if os.path.lexists(path) else "empty"
     if stage in ("empty", "claimed", "begun"):
         return

@@ -105,7 +105,7 @@ def test_all_of_it_learns_with_an_average_and_at_several_scales(data, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"label_smoothing": 0.1}, r"label_smoothing is 0\.1: that has no meaning for a detector"),
+        ({"label_smoothing": 0.1}, r"label_smoothing is 0\.1, which has no meaning for a detector"),
         ({"augment": "trivial"}, r"augment is 'trivial', which is for classifiers"),
         ({"cache": "memory"}, r"cache='memory' is not possible: the images are changed anew in each epoch"),
         ({"cache": "disk", "augment": "none", "multi_scale": 0.3}, r"not possible: each batch has another size"),

@@ -14,6 +14,13 @@ from zoo.models.registry import Entry
 from zoo.weights import Weights
 
 
+def has_model(name: str) -> bool:
+    """Whether timm has a model of this name, with or without a tag."""
+    import timm
+
+    return bool(timm.is_model(name.partition(".")[0]))
+
+
 def open_entry(name: str) -> Entry:
     """Return an entry for a name of timm, for example `vit_tiny_patch16_224` or `resnet50.tv_in1k`.
 

@@ -44,7 +44,9 @@ class ScheduleOptions(Options):
     def _one_warmup(cls, value: float | None, info: ValidationInfo) -> float | None:
         name, data = str(info.field_name), info.data
         if value is not None and name == "warmup_epochs" and value >= data.get("epochs", value + 1):
-            raise ValueError(f"warmup_epochs is {value}; expected less than epochs, which is {data['epochs']}.")
+            epochs = data["epochs"]
+            advice = f"Train longer, or set warmup_epochs to {epochs / 2:g}."
+            raise ValueError(f"warmup_epochs is {value}; expected less than epochs, which is {epochs}. {advice}")
         if value is None or data.get("compat"):
             return value
         if value and _kind(data.get("schedule")) == "one_cycle":

@@ -72,6 +72,9 @@ class Classification:
     def check_options(self, options: Any, model: Any = None) -> None:
         """Accept any: what contradicts itself here is found when it is used."""
 
+    def check_installed(self) -> None:
+        """Accept any installation: nothing beyond the base packages is needed."""
+
     def choose_preprocess(self, model: Any, options: Any) -> Preprocess:
         """Return the weights' preprocessing with the size and crop of the options, and keep it with the model."""
         own = get_fact(model, "preprocess")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from zoo._model import ask
 from zoo.data import Letterbox, Prepare, Source, SplitSource, lay_channels_last, normalize_canvas
+from zoo.data import check_installed as check_hashes
 from zoo.errors import InputError
 from zoo.progress import Progress
 from zoo.tasks.answers import PredictFlags
@@ -18,9 +19,11 @@ from zoo.tasks.base import CardFacts, Task
 from zoo.tasks.detection.augment import BoxAugment
 from zoo.tasks.detection.batches import STRIDE, BoxSamples, BoxTargets, collate_boxes, draw_scale, resize_batch
 from zoo.tasks.detection.data import BoxData, open_box_data
+from zoo.tasks.detection.drawing import import_supervision
 from zoo.tasks.detection.evaluator import DetectionEvaluator
 from zoo.tasks.detection.images import BoxedImages
-from zoo.tasks.detection.metrics import DetectionEvaluation, check_installed
+from zoo.tasks.detection.metrics import DetectionEvaluation
+from zoo.tasks.detection.metrics import check_installed as check_metrics
 from zoo.tasks.detection.plots import Example, draw_batch, draw_class_ap, draw_precision_recall, draw_predictions
 from zoo.tasks.detection.predict import print_boxes
 
@@ -85,7 +88,12 @@ class Detection:
                 f"views is {options.views} and plain_epochs {options.plain_epochs}: views repeat the same images, "
                 "mixed or not, to the end. Set plain_epochs to 0."
             )
-        check_installed()
+
+    def check_installed(self) -> None:
+        """Refuse to begin without what counts the scores, draws boxes, and finds near-duplicates."""
+        check_metrics()
+        check_hashes()
+        import_supervision()
 
     def choose_preprocess(self, model: Any, options: Any) -> Letterbox:
         """Return the weights' preprocessing with the size of the options, and keep it with the model."""
