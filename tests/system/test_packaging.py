@@ -1,14 +1,28 @@
-"""The wheel, outside the checkout: packages, presets, the console script."""
+"""The sdist and the wheel that is made of it, outside the checkout: packages, presets, the console script."""
 
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+PARTS = ("zoo", "presets", "tools", "pyproject.toml", "setup.py", "README.md", "LICENSE")
+TRY = """
+import importlib, pkgutil, sys
+import zoo
+from zoo.tools.cli import main
+
+assert main(["preset", "list"]) == 0 and "torch" not in sys.modules
+assert main(["--help"]) == 0 and main(["models", "--names"]) == 0
+names = [found.name for found in pkgutil.walk_packages(zoo.__path__, "zoo.") if "__main__" not in found.name]
+for name in names:
+    importlib.import_module(name)
+print(zoo.__file__, len(zoo.list_presets()), len(names))
+"""
 
 
 def test_every_dependency_says_why():
@@ -19,36 +33,48 @@ def test_every_dependency_says_why():
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """The wheel, built without the network and unpacked into a folder of its own."""
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    source = folder / "source"  # setuptools leaves a build folder behind
+def sdist(tmp_path_factory):
+    """The source distribution, built without the network."""
+    folder = tmp_path_factory.mktemp("sdist")
+    source = folder / "source"  # setuptools leaves its own files behind
     source.mkdir()
-    for name in ("zoo", "presets", "tools", "pyproject.toml", "setup.py", "README.md", "LICENSE"):
+    for name in PARTS:
         (source / name).symlink_to(ROOT / name)
-    subprocess.run([*command, "-w", str(folder), str(source)], check=True, cwd=folder, capture_output=True)
+    build = "from setuptools.build_meta import build_sdist; build_sdist('..')"
+    subprocess.run([sys.executable, "-c", build], check=True, cwd=source, capture_output=True)
+    (path,) = folder.glob("*.tar.gz")
+    return path
+
+
+@pytest.fixture(scope="module")
+def installed(sdist, tmp_path_factory):
+    """The wheel of the source distribution, unpacked into a folder of its own."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", "."]
+    subprocess.run([*command, str(sdist)], check=True, cwd=folder, capture_output=True)
     (wheel,) = folder.glob("*.whl")
     site = folder / "site"
     zipfile.ZipFile(wheel).extractall(site)
     return site
 
 
-def run_in(site, code, tmp_path):
-    env = {**os.environ, "PYTHONPATH": str(site)}
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
-    ).stdout
+def test_the_sdist_holds_sources_licence_and_no_tests(sdist):
+    with tarfile.open(sdist) as archive:
+        files = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"zoo/__init__.py", "zoo/py.typed", "tools/cli.py", "presets/classify-heads.yaml", *PARTS} - {"zoo"} <= files
+    assert not [name for name in files if name.startswith(("tests", "docs", "benchmarks"))]
 
 
 def test_the_wheel_works_outside_the_checkout(installed, tmp_path):
-    code = (
-        "import zoo, sys; from zoo.tools.cli import main; print(zoo.__file__); assert main(['preset', 'list']) == 0;"
-        "print(len(zoo.list_presets()), 'torch' in sys.modules)"
-    )
-    first, *listed, last = run_in(installed, code, tmp_path).splitlines()
-    assert Path(first).is_relative_to(installed)
-    assert last == f"{len(list((ROOT / 'presets').glob('*.yaml')))} False"
+    env = {**os.environ, "PYTHONPATH": str(installed)}
+    command = [sys.executable, "-W", "ignore", "-c", TRY]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    *listed, last = done.stdout.splitlines()
+    place, presets, modules = last.split()
+    assert Path(place).is_relative_to(installed)
+    assert int(presets) == len(list((ROOT / "presets").glob("*.yaml")))
+    assert int(modules) > 200
+    assert {"resnet18", "yolo_nas_s"} <= set(listed)
     assert any("classify-heads" in line for line in listed)
 
 
