@@ -72,9 +72,10 @@ def _command(command: Any, name: str = "zoo", parent: Any = None) -> Iterator[st
     inner = getattr(command, "commands", {})
     if parent is not None:
         yield from ("", f"{'#' * (name.count(' ') + 1)} {name}", "")
+        if not inner:
+            yield from ("```text", " ".join((name, *command.collect_usage_pieces(context))), "```")
         yield from _help(command.help or "")
-    if parent is not None and not inner:
-        yield from ("", "```text", " ".join((name, *command.collect_usage_pieces(context))), "```")
+    if not inner:
         rows = [row for parameter in command.get_params(context) if (row := parameter.get_help_record(context))]
         yield from _table(("argument or option", "meaning"), [(f"`{names}`", text) for names, text in rows])
     for key, one in inner.items():
@@ -105,8 +106,9 @@ def write_fields() -> Iterator[str]:
 
 def _fields(title: str, fields: list[PresetField]) -> Iterator[str]:
     yield from ("", f"## {title}")
-    rows = [(f"`{field.name}`", f"`{field.default}`", field.expected, field.meaning) for field in fields]
-    yield from _table(("field", "default", "values", "meaning"), rows)
+    for field in fields:
+        meaning = field.meaning[:1].upper() + field.meaning[1:]
+        yield from ("", f"**`{field.name}`** = `{field.default}`", f":   {meaning}. *Values: {field.expected}.*")
 
 
 def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[str]:

@@ -191,7 +191,7 @@ def test_the_site_has_every_page_once_and_its_links_lead_to_pages(tmp_path):
             assert not file or (page.parent / file).is_file(), f"{page}: {file}"
     commands = pages["reference/cli.md"].read_text("utf8")
     assert all(text in commands for text in ("## zoo finetune", "### zoo weights pull", "--batch-size"))
-    assert "| `batch_size` | `32` |" in pages["reference/preset.md"].read_text("utf8")
+    assert "**`batch_size`** = `32`" in pages["reference/preset.md"].read_text("utf8")
 
 
 def find_pages(nav: list) -> Iterator[str]:
