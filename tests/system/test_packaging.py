@@ -8,6 +8,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+from zoo._version import VERSION
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("zoo", "presets", "tools", "pyproject.toml", "setup.py", "README.md", "LICENSE")
@@ -30,6 +33,14 @@ def test_every_dependency_says_why():
     named = [line for line in lines if line.strip().startswith('"') and ">=" in line]
     assert len(named) >= 15
     assert all("#" in line for line in named)
+
+
+def test_the_citation_and_the_issue_forms_are_sound():
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text("utf8"))["version"] == VERSION
+    forms = {path.name: path.read_text("utf8") for path in (ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")}
+    assert len(forms) >= 3
+    assert all({"name", "description", "body"} <= yaml.safe_load(text).keys() for text in forms.values())
+    assert "zoo env" in forms["bug_report.yml"]
 
 
 @pytest.fixture(scope="module")
