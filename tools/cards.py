@@ -102,19 +102,21 @@ def _input(preprocess: dict[str, Any]) -> str:
 
 
 def _weights(weights: dict[str, Any]) -> dict[str, str]:
-    """Say where they are: in a repository of the Hub, or at addresses of their publisher."""
+    """Say where they are: in one repository of the Hub, or in several places that are tried in turn."""
     if "repo" in weights:
         pin = "pinned" if weights["pinned"] else _why_unpinned(weights)
         return {
             "Weights": f"`{weights['repo']}`, {weights['source']}; {pin}",
             "Commit": _code(weights["revision"]),
         }
-    own = f"first a Hub repository of your own (`ZOO_{weights['repo_setting'].upper()}`), then"
+    places = [f"the Python package `{weights['package']}`"] if weights["package"] else []
+    if setting := weights["repo_setting"]:
+        places.append(f"a Hub repository of your own (`ZOO_{setting.upper()}`)")
     if mirror := weights["mirror"]:
-        own += f" `{mirror['filename']}` of the Hub repository `{mirror['repo']}` ({_why_unpinned(mirror)}), then"
+        places.append(f"`{mirror['filename']}` of the Hub repository `{mirror['repo']}` ({_why_unpinned(mirror)})")
     return {
         "Weights": f"`{weights['filename']}`, {weights['source']}; pinned",
-        "Places": f"{own} {', '.join(weights['locations'])}; or pass the path of the file",
+        "Places": f"{', then '.join([*places, *weights['locations']])}; or pass the path of the file",
     }
 
 

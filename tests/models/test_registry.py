@@ -8,7 +8,7 @@ from zoo.data.transforms import Preprocess
 from zoo.errors import InputError
 from zoo.models import registry
 from zoo.models.registry import Entry, add_entry, entries, register, summarise
-from zoo.weights.spec import UrlWeights, Weights
+from zoo.weights.spec import FileWeights, Weights
 
 FACTS = {"task": "classification", "parameters": 0.1, "preprocess": Preprocess(image_size=64), "weights": None}
 
@@ -139,7 +139,7 @@ def test_it_is_described_in_plain_values():
 
 
 def test_what_only_some_models_have_is_described_if_it_is_there():
-    weights = UrlWeights(
+    weights = FileWeights(
         filename="a.pth", sha256="1" * 64, locations=("https://a.example/a.pth",), licence="mit", repo_setting="a_repo"
     )
     entry = replace(make_entry(weights), postprocess={"conf": 0.5}, classes=("ant", "bee"), preprocess=Letterbox())

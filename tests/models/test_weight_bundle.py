@@ -23,7 +23,7 @@ from zoo.models.registry import Entry, add_entry
 from zoo.models.weight_bundle import export_weights, import_weights
 from zoo.models.weight_store import list_stored, pull_weights
 from zoo.weights.find import find_weights
-from zoo.weights.spec import ConvertedCheckpoint, UrlWeights, Weights
+from zoo.weights.spec import ConvertedCheckpoint, FileWeights, Weights
 
 FILE = save({"fc.weight": torch.zeros(2, 3)})
 SHA256 = hashlib.sha256(FILE).hexdigest()
@@ -32,7 +32,7 @@ CONFIG = b'{"model_type": "detr"}'
 NAMES = ["resnet_foreign", "resnet_pinned", "resnet_unpinned", "resnet_web"]
 
 
-def add(name: str, weights: Weights | UrlWeights, **facts: Any) -> None:
+def add(name: str, weights: Weights | FileWeights, **facts: Any) -> None:
     entry = {"task": "classification", "build": lambda **_: None, "summary": "", "parameters": 0.1}
     add_entry(Entry(name=name, preprocess=Preprocess(), weights=weights, **entry, **facts))  # type: ignore[arg-type]
 
@@ -56,7 +56,7 @@ def _models(hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         add("resnet_unpinned", Weights(repo="org/unpinned", revision=None, sha256=None, licence="mit"))
         foreign = Weights(repo="org/foreign", revision=None, sha256=None, licence="mit")
         add("resnet_foreign", foreign, read_foreign=lambda path: ConvertedCheckpoint({}, {"classes": ["a"]}))
-        on_web = UrlWeights(
+        on_web = FileWeights(
             filename="a.pth",
             sha256=hashlib.sha256(PTH).hexdigest(),
             locations=(site.url("/a.pth"),),
@@ -137,7 +137,7 @@ def test_an_imported_folder_serves_without_any_network(
 def test_a_mirror_is_carried_with_its_commit(hub: HubServer, tmp_path: Path) -> None:
     hub.add("org/copies", {"a.safetensors": FILE})
     entry = registry.entries()["resnet_web"]
-    assert isinstance(entry.weights, UrlWeights)
+    assert isinstance(entry.weights, FileWeights)
     mirror = Weights(repo="org/copies", filename="a.safetensors", revision=None, sha256=None, licence="cc-by-nc-4.0")
     registry._ENTRIES["resnet_web"] = replace(entry, weights=replace(entry.weights, mirror=mirror))
     export_weights(tmp_path / "usb", ["resnet_web"])

@@ -16,7 +16,7 @@ from zoo.models import registry
 from zoo.models.catalog import list_models
 from zoo.models.registry import Entry, add_entry, entries
 from zoo.models.weight_store import find_stored, list_stored, name_places, pull_weights, verify_online, verify_stored
-from zoo.weights.spec import ConvertedCheckpoint, UrlWeights, Weights
+from zoo.weights.spec import ConvertedCheckpoint, FileWeights, Weights
 
 FILE = save({"fc.weight": torch.zeros(2, 3)})
 DAMAGED = FILE[:-1] + b"\x01"
@@ -33,7 +33,7 @@ def _own_registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
 
 
-def add(name: str, weights: Weights | UrlWeights | None, **facts: Any) -> Entry:
+def add(name: str, weights: Weights | FileWeights | None, **facts: Any) -> Entry:
     entry = Entry(
         name=name,
         task="classification",
@@ -71,7 +71,7 @@ def on_web() -> Any:
     """The weights of `resnet_web`, at an address of their publisher."""
     with Loopback() as site:
         site.answers["/a.pth"] = Answer(PTH)
-        weights = UrlWeights(
+        weights = FileWeights(
             filename="a.pth",
             sha256=hashlib.sha256(PTH).hexdigest(),
             locations=(site.url("/a.pth"), site.url("/absent")),
@@ -83,7 +83,7 @@ def on_web() -> Any:
 
 
 def test_all_models_with_weights_are_listed_and_nothing_is_asked(
-    hub: HubServer, pinned: Weights, unpinned: Weights, on_web: UrlWeights
+    hub: HubServer, pinned: Weights, unpinned: Weights, on_web: FileWeights
 ) -> None:
     add("resnet_bare", None)
     found = list_stored()
@@ -102,7 +102,7 @@ def test_all_models_with_weights_are_listed_and_nothing_is_asked(
         find_stored("absent")
 
 
-def test_what_is_pulled_is_here(hub: HubServer, pinned: Weights, unpinned: Weights, on_web: UrlWeights) -> None:
+def test_what_is_pulled_is_here(hub: HubServer, pinned: Weights, unpinned: Weights, on_web: FileWeights) -> None:
     for name in ("resnet_pinned", "ResNet-Unpinned", "resnet_web"):
         found = pull_weights(name)
         stored = find_stored(name)
@@ -128,7 +128,7 @@ def test_a_file_of_another_program_is_pulled_with_its_configuration_and_not_read
 
 
 def test_weights_that_are_not_commercial_are_not_pulled_where_only_such_are_wanted(
-    on_web: UrlWeights, monkeypatch: pytest.MonkeyPatch
+    on_web: FileWeights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ZOO_COMMERCIAL_ONLY", "1")
     with pytest.raises(LicenceError, match=r"weights of resnet_web have the licence cc-by-nc-4\.0.*commercial=True"):
@@ -136,7 +136,7 @@ def test_weights_that_are_not_commercial_are_not_pulled_where_only_such_are_want
     assert find_stored("resnet_web").path is None
 
 
-def test_verifying(hub: HubServer, pinned: Weights, unpinned: Weights, on_web: UrlWeights) -> None:
+def test_verifying(hub: HubServer, pinned: Weights, unpinned: Weights, on_web: FileWeights) -> None:
     assert list(verify_stored()) == []
     for name in ("resnet_pinned", "resnet_unpinned", "resnet_web"):
         pull_weights(name)
@@ -155,7 +155,7 @@ def test_verifying(hub: HubServer, pinned: Weights, unpinned: Weights, on_web: U
     (wrong,) = verify_stored(["resnet_pinned"])
     assert not wrong.ok
     assert wrong.text == (
-        f"{path} has sha256 {hashlib.sha256(DAMAGED).hexdigest()}, expected {SHA256}. Its next use, or zoo weights "
+        f"{path} has sha256 {hashlib.sha256(DAMAGED).hexdigest()}, expected {SHA256}. It is not used; zoo "
         "pull, downloads it anew"
     )
     assert path.read_bytes() == DAMAGED, "nothing is removed"
@@ -179,7 +179,7 @@ def test_small_files_of_unknown_content_are_held_against_nothing(hub: HubServer)
 
 
 def test_the_registry_is_held_against_the_hub(
-    hub: HubServer, pinned: Weights, unpinned: Weights, on_web: UrlWeights
+    hub: HubServer, pinned: Weights, unpinned: Weights, on_web: FileWeights
 ) -> None:
     first, second, third = verify_online()
     assert (first.model, first.ok, first.text) == ("resnet_pinned", True, "as in the registry")
@@ -197,7 +197,7 @@ def test_the_registry_is_held_against_the_hub(
 
 
 @pytest.fixture
-def mirrored(hub: HubServer, on_web: UrlWeights) -> Weights:
+def mirrored(hub: HubServer, on_web: FileWeights) -> Weights:
     """A copy of the weights of `resnet_web` in a repository."""
     hub.add("org/copies", {"a.safetensors": FILE})
     mirror = Weights(
@@ -219,7 +219,7 @@ def test_a_mirror_is_pulled_found_and_verified(mirrored: Weights) -> None:
     assert "is the one that the Hub announced" in verdict.text
 
 
-def test_the_pin_of_a_mirror_is_told(hub: HubServer, on_web: UrlWeights, mirrored: Weights) -> None:
+def test_the_pin_of_a_mirror_is_told(hub: HubServer, on_web: FileWeights, mirrored: Weights) -> None:
     (verdict,) = verify_online()
     assert verdict.ok
     assert verdict.text.startswith(f"org/copies: the registry lacks revision, sha256, size; {on_web.locations[0]}: ")

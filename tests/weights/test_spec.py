@@ -19,7 +19,7 @@ from zoo.files.safetensors import save_tensors, sha256_file
 from zoo.weights.find import find_weights
 from zoo.weights.licence import is_commercial
 from zoo.weights.load import load_into
-from zoo.weights.spec import ConvertedCheckpoint, LoadReport, ResolvedWeights, UrlWeights, Weights
+from zoo.weights.spec import ConvertedCheckpoint, FileWeights, LoadReport, ResolvedWeights, Weights
 
 
 class Tiny(nn.Module):
@@ -72,7 +72,7 @@ def test_pinned_means_commit_and_digest() -> None:
     assert not replace(weights, sha256=None).pinned
     assert vars(weights)["filename"] == "model.safetensors"
     with pytest.raises(InputError, match=r"weights b\.pth: sha256 is 'x'; expected 64 hexadecimal digits"):
-        UrlWeights(filename="b.pth", sha256="x", locations=(), licence="mit", repo_setting="a")
+        FileWeights(filename="b.pth", sha256="x", locations=(), licence="mit", repo_setting="a")
     with pytest.raises(WeightsError, match=r"no pretrained weights are known for tiny\. Pass pretrained= a path"):
         find(True, None)
     weights = Weights(repo="org/tiny", revision=None, sha256=None, licence="mit", source="ImageNet-1k, recipe A1")
@@ -482,7 +482,7 @@ def test_a_file_of_another_program_is_read_by_the_model_s_own_reader(tmp_path: P
 def test_a_published_file_of_another_program_has_its_licence(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     path.write_bytes(b"anything")
-    known = UrlWeights(
+    known = FileWeights(
         filename="b.pth", sha256=sha256_file(path), locations=(), licence="cc-by-nc-4.0", repo_setting="yolo_nas_repo"
     )
     found = find_weights(path, known, name="tiny", read_foreign=foreign(state()))

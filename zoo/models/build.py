@@ -18,11 +18,11 @@ from zoo.models.custom import build_custom, choose_preprocess, take_weights, tak
 from zoo.models.registry import Entry
 from zoo.models.saved import Saved, find_saved_entry, names_repository, open_saved
 from zoo.weights import (
+    FileWeights,
     Licence,
     ResolvedWeights,
-    UrlWeights,
     check_commercial,
-    find_url_weights,
+    find_file_weights,
     find_weights,
     load_into,
 )
@@ -216,8 +216,8 @@ def _find(
 ) -> ResolvedWeights:
     """Bring weights to this machine."""
     name, read = entry.name, entry.read_foreign
-    if pretrained is True and isinstance(entry.weights, UrlWeights) and read is not None:
-        return find_url_weights(entry.weights, read, name=name, cache_dir=cache_dir, token=token)
+    if pretrained is True and isinstance(entry.weights, FileWeights) and read is not None:
+        return find_file_weights(entry.weights, read, name=name, cache_dir=cache_dir, token=token)
     source: Any = Path(pretrained) if isinstance(pretrained, os.PathLike) else pretrained
     return find_weights(source, entry.weights, name=name, cache_dir=cache_dir, token=token, read_foreign=read)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from zoo.data import Preprocessing
 from zoo.errors import InputError
-from zoo.weights import ReadForeign, UrlWeights, Weights
+from zoo.weights import FileWeights, ReadForeign, Weights
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -44,7 +44,7 @@ class Entry:
     parameters: float | None
     preprocess: Preprocessing
     postprocess: Mapping[str, Any] | None = None
-    weights: Weights | UrlWeights | None
+    weights: Weights | FileWeights | None
     num_classes: int | None = 1000
     classes: tuple[str, ...] = ()
     code_licence: str = "Apache-2.0"

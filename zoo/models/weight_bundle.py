@@ -18,7 +18,7 @@ from zoo.files import digest_file, open_inside, open_regular, open_whole, read_o
 from zoo.models.catalog import find_entry
 from zoo.models.registry import Entry
 from zoo.models.weight_store import CachedWeights, check_stored, find_stored, hub_cache, list_stored, pull_weights
-from zoo.weights import CONFIG, UrlWeights, Weights, place_url_weights
+from zoo.weights import CONFIG, FileWeights, Weights, place_file_weights
 
 MANIFEST = "weights.json"
 _FIELDS = ("model", "repo", "revision", "filename", "sha256", "size", "licence", "config_sha256")
@@ -169,9 +169,9 @@ def _check_row(row: Mapping[str, Any], folder: Path) -> None:
             )
 
 
-def _choose_place(weights: Weights | UrlWeights | None, repo: Any) -> Weights | UrlWeights | None:
+def _choose_place(weights: Weights | FileWeights | None, repo: Any) -> Weights | FileWeights | None:
     """Return the weights of a model as the place has them that a row names: the mirror, if it is that repository."""
-    mirror = weights.mirror if isinstance(weights, UrlWeights) else None
+    mirror = weights.mirror if isinstance(weights, FileWeights) else None
     return mirror if mirror is not None and mirror.repo == repo else weights
 
 
@@ -195,8 +195,8 @@ def _import(row: Mapping[str, Any], folder: Path) -> None:
     """Copy the files of a row, which was checked, to where they are looked for."""
     source = _place(folder, row)
     weights = _choose_place(find_entry(row["model"]).weights, row["repo"])
-    if isinstance(weights, UrlWeights):
-        target = place_url_weights(weights)
+    if isinstance(weights, FileWeights):
+        target = place_file_weights(weights)
         target.parent.mkdir(parents=True, exist_ok=True)
         _copy(source, target)
         return

@@ -8,22 +8,22 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from zoo.errors import InputError, WeightsError
-from zoo.files import cache_folder, digest_file, probe_url
+from zoo.files import cache_folder, digest_file, has_content, probe_url
 from zoo.models.catalog import find_entry, list_models
 from zoo.weights import (
     CONFIG,
+    FileWeights,
     HubFileRequest,
     ResolvedWeights,
-    UrlWeights,
     Weights,
     check_commercial,
     fetch_if_there,
     find_cached,
-    find_url_weights,
+    find_file_weights,
+    find_local_file,
     find_weights,
     get_endpoint,
     look_up,
-    place_url_weights,
 )
 
 
@@ -40,7 +40,7 @@ class CachedWeights:
     """
 
     model: str
-    weights: Weights | UrlWeights
+    weights: Weights | FileWeights
     path: Path | None = None
     revision: str | None = None
     config: Path | None = None
@@ -95,9 +95,9 @@ def find_stored(name: str) -> CachedWeights:
         raise InputError(f"no weights of {entry.name} are published. zoo weights list names the models that have some.")
     if isinstance(entry.weights, Weights):
         return _find_cached(entry.name, entry.weights, with_config=entry.read_foreign is not None)
-    path = place_url_weights(entry.weights)
-    if path.is_file() or entry.weights.mirror is None:
-        return CachedWeights(entry.name, entry.weights, path if path.is_file() else None)
+    path = find_local_file(entry.weights)
+    if path is not None or entry.weights.mirror is None:
+        return CachedWeights(entry.name, entry.weights, path)
     copy = _find_cached(entry.name, entry.weights.mirror)
     return CachedWeights(entry.name, entry.weights) if copy.path is None else copy
 
@@ -129,9 +129,9 @@ def pull_weights(name: str, *, token: str | bool | None = None) -> ResolvedWeigh
     if entry.weights is None:
         raise InputError(f"no weights of {entry.name} are published. zoo weights list names the models that have some.")
     check_commercial(entry.name, entry.weights.licence)
-    if isinstance(entry.weights, UrlWeights):
+    if isinstance(entry.weights, FileWeights):
         assert entry.read_foreign is not None
-        return find_url_weights(entry.weights, entry.read_foreign, name=entry.name, token=token)
+        return find_file_weights(entry.weights, entry.read_foreign, name=entry.name, token=token)
     found = find_weights(True, entry.weights, name=entry.name, token=token)
     if entry.read_foreign is not None:  # it reads the configuration, too; it need not be installed for a download
         fetch_if_there(replace(_want(entry.name, entry.weights, CONFIG, found.revision), token=token))
@@ -164,7 +164,7 @@ def verify_online(names: Iterable[str] = ()) -> Iterator[Verdict]:
     if constants.HF_HUB_OFFLINE:
         raise InputError("HF_HUB_OFFLINE is set, so the Hub is not asked. Unset it, or leave out --online.")
     for stored in [find_stored(name) for name in names] or list_stored():
-        if isinstance(stored.weights, UrlWeights):
+        if isinstance(stored.weights, FileWeights):
             yield _probe(stored.model, stored.weights)
         else:
             yield _compare(stored.model, stored.weights)
@@ -184,7 +184,7 @@ def check_stored(stored: CachedWeights) -> Verdict:
     if expected is None:
         return Verdict(stored.model, True, f"sha256 {digest}; nothing is known to hold it against")
     if digest != expected:
-        advice = "Its next use, or zoo weights pull, downloads it anew"
+        advice = f"It is not used; zoo weights pull {stored.model} downloads it again"
         return Verdict(stored.model, False, f"{stored.path} has sha256 {digest}, expected {expected}. {advice}")
     held = "the registry's" if stored.weights.sha256 else "the one that the Hub announced; the registry knows none"
     return Verdict(stored.model, True, f"sha256 {digest[:12]}... is {held}")
@@ -213,11 +213,14 @@ def _want(model: str, weights: Weights, filename: str | None = None, revision: s
     )
 
 
-def _probe(model: str, weights: UrlWeights) -> Verdict:
+def _probe(model: str, weights: FileWeights) -> Verdict:
     """Ask every place; one that has the weights is enough."""
     copy = _compare(model, weights.mirror) if weights.mirror else None
     answers = [f"{url}: {probe_url(url)}" for url in weights.locations]
     is_there = any(": it answers 200" in answer for answer in answers)
+    if weights.package is not None:
+        is_there |= (path := weights.package.find()) is not None and has_content(path, weights.sha256)
+        answers.append(f"package {weights.package.distribution}: {path or 'not installed'}")
     if copy is None:
         return Verdict(model, is_there, "; ".join(answers))
     text = "; ".join([f"{weights.mirror.repo}: {copy.text}" if weights.mirror else "", *answers])

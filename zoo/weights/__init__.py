@@ -2,7 +2,7 @@
 
 Owns the places weights come from, their verification, their licence terms, and loading them into a module.
 Never builds a network: it gets one and fills it.
-Add a place: a class like `UrlWeights` in a module of its own; list its names in `__init__.pyi`.
+Add a place of published files: a field of `FileWeights`, asked in its turn by `find_file_weights`.
 """
 
 import lazy_loader

@@ -15,7 +15,7 @@ from zoo._text import shorten
 from zoo.errors import InputError, WeightsContentError, WeightsError, WeightsStorageError
 from zoo.files import check_checksum, digest_file, read_object, to_path
 from zoo.weights.hub import HubFileRequest, fetch_file, fetch_if_there, get_endpoint
-from zoo.weights.spec import FILENAME, REPO, ReadForeign, ResolvedWeights, UrlWeights, Weights
+from zoo.weights.spec import FILENAME, REPO, FileWeights, ReadForeign, ResolvedWeights, Weights
 
 CONFIG = "config.json"
 _FOREIGN = (".pt", ".pth")  # what a reader of another program's files may be handed
@@ -24,7 +24,7 @@ _PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth", ".tar", ".zip")
 
 def find_weights(
     pretrained: bool | str | Path,
-    known: Weights | UrlWeights | None,
+    known: Weights | FileWeights | None,
     *,
     name: str,
     cache_dir: str | Path | None = None,
@@ -202,7 +202,7 @@ def _digest(path: Path, wanted: HubFileRequest) -> str:
 
 
 def _find_locally(
-    path: Path, known: Weights | UrlWeights | None, name: str, read_foreign: ReadForeign | None
+    path: Path, known: Weights | FileWeights | None, name: str, read_foreign: ReadForeign | None
 ) -> ResolvedWeights:
     path = find_file(path, model=name, foreign=read_foreign is not None)
     check_checksum(path)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -20,6 +21,10 @@ IMAGENET_CAVEAT = (
     "the images of ImageNet were released for non-commercial research; timm's author advises to ask a lawyer before "
     "commercial use of weights trained on them"
 )
+
+
+def _caveat_of(source: str) -> str:
+    return IMAGENET_CAVEAT if "ImageNet" in source else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +73,7 @@ class Weights:
     @property
     def caveat(self) -> str:
         """What is to be known beside the licence; empty if there is nothing."""
-        return IMAGENET_CAVEAT if "ImageNet" in self.source else ""
+        return _caveat_of(self.source)
 
     def describe(self) -> dict[str, Any]:
         """Return them as plain values."""
@@ -76,30 +81,63 @@ class Weights:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UrlWeights:
-    """Published weights whose publisher keeps them at addresses of its own, and allows no copies of them elsewhere.
+class PackageFile:
+    """A file of weights that an installed Python package carries; the package is never imported.
+
+    Attributes:
+        distribution: Name of the package, as pip knows it.
+        path: The file, from the folder that packages are installed into.
+        extra: Extra of this package that installs it.
+    """
+
+    distribution: str
+    path: str
+    extra: str
+
+    def __post_init__(self) -> None:
+        if not is_plain_path(self.path):
+            raise InputError(f"weights of {self.distribution}: path is {self.path!r}; expected a plain relative path.")
+
+    def find(self) -> Path | None:
+        """Return the file; None if the package is not installed, or lacks it."""
+        try:
+            path = Path(str(distribution(self.distribution).locate_file(self.path)))
+        except PackageNotFoundError:
+            return None
+        return path if path.is_file() else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileWeights:
+    """Published weights that are one file, known by its SHA-256, wherever it is found.
 
     Attributes:
         filename: Name of the file.
         sha256: Of the file, 64 hexadecimal digits.
-        locations: Addresses, the most likely one first.
-        mirror: A public Hub repository with a safetensors copy, asked before the addresses; None if there is none.
+        package: A Python package that carries the file, looked at first; None if there is none.
+        repo_setting: Setting in `zoo.config` that names a Hub repository of the user's own, asked next; None if there
+            is none.
+        mirror: A public Hub repository with the same network's weights as safetensors, asked next; None if there is
+            none.
+        locations: Addresses of the publisher, asked last, the most likely one first.
         licence: SPDX identifier, or one that begins with `licenseref-`; lower case.
         notice: Lines that tell the terms, shown before the first use in a process.
         source: Who trained them, on what.
+        top1: Published top-1 accuracy on the validation set of ImageNet-1k, per cent.
         mean_ap: Published mAP@[.5:.95] on COCO 2017 val, per cent.
-        repo_setting: Setting that names a repository of the user's own, in `zoo.config`.
     """
 
     filename: str
     sha256: str
-    locations: tuple[str, ...]
+    package: PackageFile | None = None
+    repo_setting: str | None = None
     mirror: Weights | None = None
+    locations: tuple[str, ...] = ()
     licence: str
     notice: tuple[str, ...] = ()
     source: str = ""
+    top1: float | None = None
     mean_ap: float | None = None
-    repo_setting: str
 
     def __post_init__(self) -> None:
         if not re.fullmatch("[0-9a-f]{64}", self.sha256):
@@ -112,14 +150,15 @@ class UrlWeights:
 
     @property
     def caveat(self) -> str:
-        """What is to be known beside the licence: `notice` tells it."""
-        return ""
+        """What is to be known beside the licence and `notice`; empty if there is nothing."""
+        return _caveat_of(self.source)
 
     def describe(self) -> dict[str, Any]:
         """Return them as plain values."""
         lists = {"locations": list(self.locations), "notice": list(self.notice)}
+        package = self.package and self.package.distribution
         mirror = self.mirror and self.mirror.describe()
-        return vars(self) | lists | {"mirror": mirror, "pinned": self.pinned}
+        return vars(self) | lists | {"package": package, "mirror": mirror, "pinned": self.pinned}
 
 
 class ConvertedCheckpoint(NamedTuple):

@@ -24,8 +24,8 @@ from zoo.training.run_claim import create_folder
 from zoo.training.run_folder import RunFolder
 from zoo.training.run_model import load_model
 from zoo.weights.load import load_into
+from zoo.weights.places import UNVERIFIED
 from zoo.weights.spec import ResolvedWeights
-from zoo.weights.web import UNVERIFIED
 
 NAME = "yolo_nas_s"
 CLASSES = ("ant", "bee", "cow")

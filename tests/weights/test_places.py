@@ -14,9 +14,9 @@ from safetensors.torch import save
 from hub_server import HubServer
 from loopback import Answer, Loopback
 from zoo.errors import InputError, WeightsError
-from zoo.weights.spec import ConvertedCheckpoint, ResolvedWeights, UrlWeights, Weights
+from zoo.weights.places import UNVERIFIED, find_file_weights, place_file_weights
+from zoo.weights.spec import ConvertedCheckpoint, FileWeights, ResolvedWeights, Weights
 from zoo.weights.user_config import config
-from zoo.weights.web import UNVERIFIED, find_url_weights, place_url_weights
 
 CONTENT = b"\x80 what was published"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -36,9 +36,9 @@ def site() -> Iterator[Loopback]:
 
 
 @pytest.fixture
-def known(site: Loopback) -> UrlWeights:
+def known(site: Loopback) -> FileWeights:
     """Weights of which two places are known; at first neither has them."""
-    return UrlWeights(
+    return FileWeights(
         filename="tiny_coco.pth",
         sha256=SHA256,
         locations=(site.url("/first/tiny_coco.pth"), site.url("/second/tiny_coco.pth")),
@@ -52,12 +52,12 @@ def read(path: Path) -> ConvertedCheckpoint:
     return ConvertedCheckpoint(TENSORS, {"classes": ["a", "b"]}, ("taken from net",))
 
 
-def find(known: UrlWeights, folder: Path, **options: Any) -> ResolvedWeights:
-    return find_url_weights(known, read, name="tiny", cache_dir=folder, **options)
+def find(known: FileWeights, folder: Path, **options: Any) -> ResolvedWeights:
+    return find_file_weights(known, read, name="tiny", cache_dir=folder, **options)
 
 
 def test_the_first_place_that_has_them_counts_and_the_cache_comes_before_all(
-    site: Loopback, known: UrlWeights, tmp_path: Path
+    site: Loopback, known: FileWeights, tmp_path: Path
 ) -> None:
     site.answers["/second/tiny_coco.pth"] = Answer(CONTENT)
     found = find(known, tmp_path)
@@ -77,7 +77,7 @@ def test_the_first_place_that_has_them_counts_and_the_cache_comes_before_all(
 
 
 def test_the_user_s_repository_comes_first(
-    hub: HubServer, site: Loopback, known: UrlWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: HubServer, site: Loopback, known: FileWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit = hub.add("me/mine", {"tiny_coco.pth": CONTENT})
     monkeypatch.setenv("ZOO_YOLO_NAS_REPO", "me/mine")
@@ -89,7 +89,7 @@ def test_the_user_s_repository_comes_first(
 
 
 def test_the_repository_may_hold_a_converted_file_whose_card_does_not_change_the_licence(
-    hub: HubServer, site: Loopback, known: UrlWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: HubServer, site: Loopback, known: FileWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.add("me/mine", {"model.safetensors": OWN, "config.json": b'{"model": "tiny", "licence": "apache-2.0"}'})
     monkeypatch.setattr(config, "yolo_nas_repo", "me/mine")
@@ -114,7 +114,7 @@ def test_the_repository_may_hold_a_converted_file_whose_card_does_not_change_the
 def test_after_the_repository_come_the_published_places(
     hub: HubServer,
     site: Loopback,
-    known: UrlWeights,
+    known: FileWeights,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     files: dict[str, bytes] | None,
@@ -132,7 +132,7 @@ def test_after_the_repository_come_the_published_places(
 
 
 def test_between_the_repository_and_the_addresses_comes_the_mirror(
-    hub: HubServer, site: Loopback, known: UrlWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: HubServer, site: Loopback, known: FileWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mirror = Weights(
         repo="them/copies", filename="a.safetensors", revision=None, sha256=None, licence="licenseref-tiny"
@@ -159,7 +159,7 @@ def test_between_the_repository_and_the_addresses_comes_the_mirror(
     assert find(known, tmp_path).path == found.path
 
 
-def test_if_no_place_has_them_each_is_named_with_its_answer(site: Loopback, known: UrlWeights, tmp_path: Path) -> None:
+def test_if_no_place_has_them_each_is_named_with_its_answer(site: Loopback, known: FileWeights, tmp_path: Path) -> None:
     site.answers["/first/tiny_coco.pth"] = Answer(b"no", 403)
     site.answers["/second/tiny_coco.pth"] = Answer(b"<html>")
     with pytest.raises(WeightsError) as caught:
@@ -176,7 +176,7 @@ def test_if_no_place_has_them_each_is_named_with_its_answer(site: Loopback, know
 
 
 def test_offline_nothing_is_asked_and_the_cache_serves(
-    site: Loopback, known: UrlWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: Loopback, known: FileWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.answers["/first/tiny_coco.pth"] = Answer(CONTENT)
     find(known, tmp_path / "full")
@@ -189,7 +189,7 @@ def test_offline_nothing_is_asked_and_the_cache_serves(
 
 @pytest.mark.parametrize("repo", ["mine", "me/mine/x", "../mine", "https://hub/me/mine"])
 def test_a_repository_that_is_none(
-    known: UrlWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repo: str
+    known: FileWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repo: str
 ) -> None:
     monkeypatch.setenv("ZOO_YOLO_NAS_REPO", repo)
     with pytest.raises(InputError, match=r"ZOO_YOLO_NAS_REPO \(or zoo\.config\.yolo_nas_repo\) is .*expected a repos"):
@@ -197,22 +197,22 @@ def test_a_repository_that_is_none(
 
 
 def test_without_a_folder_the_cache_of_this_machine_is_used(
-    site: Loopback, known: UrlWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: Loopback, known: FileWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     site.answers["/first/tiny_coco.pth"] = Answer(CONTENT)
-    found = find_url_weights(known, read, name="tiny")
-    assert found.path == tmp_path / "cache" / "zoo" / f"{SHA256[:12]}-tiny_coco.pth" == place_url_weights(known)
+    found = find_file_weights(known, read, name="tiny")
+    assert found.path == tmp_path / "cache" / "zoo" / f"{SHA256[:12]}-tiny_coco.pth" == place_file_weights(known)
 
 
-def test_two_processes_at_once_download_once(site: Loopback, known: UrlWeights, tmp_path: Path) -> None:
+def test_two_processes_at_once_download_once(site: Loopback, known: FileWeights, tmp_path: Path) -> None:
     site.answers["/first/tiny_coco.pth"] = Answer(CONTENT, delay=0.5)
     code = f"""
-from zoo.weights.web import find_url_weights
-from zoo.weights.spec import ConvertedCheckpoint, UrlWeights
-known = UrlWeights(**{asdict(known)!r})
+from zoo.weights.places import find_file_weights
+from zoo.weights.spec import ConvertedCheckpoint, FileWeights
+known = FileWeights(**{asdict(known)!r})
 read = lambda path: ConvertedCheckpoint({{}}, {{}})
-print(find_url_weights(known, read, name="tiny", cache_dir={str(tmp_path)!r}).sha256)
+print(find_file_weights(known, read, name="tiny", cache_dir={str(tmp_path)!r}).sha256)
 """
     command, root = [sys.executable, "-c", code], Path(__file__).parents[2]
     running = [subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(2)]
