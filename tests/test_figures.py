@@ -9,6 +9,7 @@ from PIL import Image
 from zoo._figures import (
     LINES,
     arranged,
+    captioned,
     columns,
     entitle,
     format_rate,
@@ -49,6 +50,22 @@ def test_a_plot_has_150_dots_per_inch(tmp_path):
         assert image.size == (600, 300)
     box = place(Figure(figsize=(8, 4)), 1, 0.5, 2, 3).get_position()
     assert (box.x0, box.y0, box.width, box.height) == pytest.approx((1 / 8, 0.5 / 4, 2 / 8, 3 / 4))
+
+
+@pytest.mark.parametrize("width", [3.0, 9.013])
+def test_a_caption_is_a_strip_below_the_plot(width, tmp_path):
+    with look():
+        plain = save(arranged(width, 2, "title"), tmp_path / "plain.png")
+        with captioned("resnet18  ·  flowers  ·  " + "a very long name of a run " * 9):
+            save(arranged(width, 2, "title"), tmp_path / "captioned.png")
+        again = save(arranged(width, 2, "title"), tmp_path / "again.png")
+    with Image.open(plain) as image, Image.open(tmp_path / "captioned.png") as captioned_image:
+        assert captioned_image.size == (image.width, image.height + 36)
+        assert captioned_image.crop((0, 0, *image.size)).tobytes() == image.tobytes()
+        strip = captioned_image.convert("L").crop((0, image.height, *captioned_image.size))
+        assert strip.getextrema()[0] < 160
+        assert strip.crop((image.width - 6, 0, image.width, 36)).getextrema() == (255, 255)
+    assert again.read_bytes() == plain.read_bytes()
 
 
 def test_a_plot_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):

@@ -9,6 +9,8 @@ Source: the palette is Okabe and Ito's, https://jfly.uni-koeln.de/color/
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from unicodedata import east_asian_width
@@ -21,6 +23,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import NDArray
+from PIL import Image
 
 from zoo.files import open_whole
 
@@ -40,6 +44,7 @@ FALLBACK_FONTS = (
 
 COMPRESSION = 3  # of PNG: half the time, a tenth more bytes than the usual 6
 MOST_POINTS = 2000  # of one line; more cannot be seen
+_CAPTION: ContextVar[str] = ContextVar("caption", default="")
 LOG_FROM = 20  # ratio of the groups' highest rates from which they need a logarithmic axis
 
 
@@ -77,12 +82,40 @@ def look() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def captioned(text: str) -> Iterator[None]:
+    """Write a line of text below every plot that is saved in this block, for example the model and the run."""
+    token = _CAPTION.set(text)
+    try:
+        yield
+    finally:
+        _CAPTION.reset(token)
+
+
 def save(figure: Figure, path: str | Path) -> Path:
     """Write the plot as PNG, whole or not at all, and return its path."""
-    path = Path(path)
+    path, pixels = Path(path), _render(figure)
+    if caption := _CAPTION.get():
+        pixels = np.vstack([pixels, _render(_make_caption(caption, pixels.shape[1] / DOTS_PER_INCH))])
     with open_whole(path) as file:
-        figure.savefig(file, format="png", pil_kwargs={"compress_level": COMPRESSION})
+        Image.fromarray(pixels).save(file, format="png", compress_level=COMPRESSION)
     return path
+
+
+def _render(figure: Figure) -> NDArray[np.uint8]:
+    """The pixels of a figure, `(H, W, 4)`."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="rgba")
+    return np.frombuffer(buffer.getbuffer(), np.uint8).reshape(-1, int(figure.get_figwidth() * DOTS_PER_INCH), 4)
+
+
+def _make_caption(text: str, width: float) -> Figure:
+    """A strip of text, as wide as the plot above it."""
+    strip, longest = make_figure(width, 0.24), len(text)
+    while longest > 8 and measure(strip, [shorten(text, longest)], 7) > width - 0.24:
+        longest -= 1
+    strip.text(0.12 / width, 0.55, shorten(text, longest), fontsize=7, color=GREY, va="center")
+    return strip
 
 
 def make_figure(width: float = 6.4, height: float = 4.8, **options: Any) -> Figure:

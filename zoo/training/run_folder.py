@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from zoo._model import ask
 from zoo.errors import InputError
 from zoo.files import (
     check_checksum,
@@ -54,6 +55,7 @@ class RunFolder:
         self.path = to_path(path)
         self._identity: dict[str, Any] | None = None
         self.undrawn: dict[str, str] = {}  # plots that could not be drawn, and why
+        self.caption = ""  # below each plot
         self.has_steps = False  # whether this process has trained for it
         self.made: list[Path] = []  # folders around it that were made for it, from the outermost
         self.is_claimed = False
@@ -76,8 +78,11 @@ class RunFolder:
             name: Of the file in `plots`.
             draw: Called with the path of the file.
         """
+        from zoo._figures import captioned
+
         try:
-            draw(self.pictures / name)
+            with captioned(self.caption):
+                draw(self.pictures / name)
         except Exception as error:
             self.undrawn[name] = str(error) or type(error).__name__
 
@@ -191,6 +196,18 @@ class RunFolder:
     def load_preset(self) -> Preset:
         """Return the effective preset of the run."""
         return load_preset(str(self.file("preset.yaml")))
+
+
+def make_caption(model: nn.Module, source: str, folder: Path) -> str:
+    """Return the line below each plot of a run: model, data and run.
+
+    Args:
+        model: It is called by its registry name, or by its class.
+        source: Where the data came from; of a path its last part is written.
+        folder: Of the run.
+    """
+    name = (ask(model, "config") or {}).get("model") or type(model).__name__
+    return f"{name}  ·  {Path(source).name or source}  ·  {folder.absolute().name}"
 
 
 def _why_no_state(folder: Path) -> str:

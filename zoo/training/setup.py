@@ -28,7 +28,7 @@ from zoo.tasks import Task, task_of
 from zoo.training.inputs import make_inputs
 from zoo.training.moving_average import MovingAverage
 from zoo.training.position import Position
-from zoo.training.run_folder import RunFolder
+from zoo.training.run_folder import RunFolder, make_caption
 from zoo.training.single_image import check_single, holds_single, take_image
 from zoo.training.step import TrainingStep
 
@@ -156,6 +156,7 @@ def build_parts(
     compiler = StepCompiler(show.log, stages=len(plan.unfreeze_epochs) + 1) if preset.compile else None
     if compiler is not None:
         compiler.compile_optimizer(made, plan)
+    folder.caption = make_caption(model, data.source, folder.path)
     task = task_of(model)
     loss = task.make_loss(model, data.classes, preset, None if compiler is None else compiler.compile_loss)
     supply = make_inputs(task, model, data, preset, plan, accelerator, show, folder)

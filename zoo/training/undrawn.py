@@ -11,7 +11,7 @@ from zoo.tasks import task_of
 from zoo.training.evaluation import score_split
 from zoo.training.loggers import Plots, RunFacts, RunResult
 from zoo.training.result import Run
-from zoo.training.run_folder import RunFolder
+from zoo.training.run_folder import RunFolder, make_caption
 from zoo.training.run_stage import read_record
 
 
@@ -31,6 +31,7 @@ def redraw(folder: RunFolder, model: nn.Module, data: Any, preset: Preset, plan:
         options: dict[str, Any] = {name: getattr(preset, name) for name in ("batch_size", "num_workers", "device")}
         evaluation, examples = score_split(model, task, data, "val", show, **options)
     records, rates, proof = folder.read_metrics(), folder.read_rates(), folder.read_json("proof.json")
+    folder.caption = make_caption(model, data.source, folder.path)
     plots = Plots()
     record = read_record(folder.path)
     steps = max(1, record.get("step", 1) // max(1, record.get("epoch", 1)))
