@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo._text import echo
-from zoo.files import dump_json
+from zoo._text import echo, warn
+from zoo.errors import InputError
+from zoo.files import dump_json, make_folder, to_path, write_file
+
+PREDICTIONS = "predictions.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,3 +43,28 @@ def printing_records(as_json: bool) -> Iterator[list[dict[str, Any]]]:
     finally:
         if as_json:
             echo(dump_json(records, indent=1), lines=True)
+
+
+def open_answers(out: Path) -> Path:
+    """Return the folder for images and predictions, made if need be; those of an earlier command are kept."""
+    folder = make_folder(to_path(out))
+    if (folder / PREDICTIONS).exists():
+        raise InputError(f"{folder / PREDICTIONS} exists, of an earlier command. Choose another folder, or remove it.")
+    return folder
+
+
+@contextmanager
+def writing_records(records: list[dict[str, Any]], out: Path | None, as_json: bool) -> Iterator[None]:
+    """Write the records into a folder when the block ends; if an error ends it, what there is until then."""
+    if out is None:
+        yield
+        return
+    try:
+        yield
+    except BaseException:
+        if records:
+            write_file(out / PREDICTIONS, dump_json(records, indent=1) + "\n")
+            warn(f"what was found before is kept: {len(records):,} records in {out / PREDICTIONS}")
+        raise
+    write_file(out / PREDICTIONS, dump_json(records, indent=1) + "\n")
+    echo(f"written to {out}: {PREDICTIONS} and images", err=as_json)

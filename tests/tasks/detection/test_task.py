@@ -51,7 +51,10 @@ def test_a_run_leaves_scores_and_images(run, data):
         assert {"loss", "val_loss", "map", "map50"} <= record.keys()
     names = {path.name for path in (run.folder / "pictures").iterdir()}
     course = {"curves.png", "rates.png"}
-    assert names == course | {"first_batch.png", "predictions.png", "precision_recall.png", "class_ap.png"}
+    assert names == course | {"first_batch.png", "predictions.png", "precision_recall.png", "class_ap.png"} | {
+        "by_confidence.png",
+        "confusion.png",
+    }
     for name in names:
         with Image.open(run.folder / "pictures" / name) as image:
             assert len(image.convert("L").getcolors()) > 10

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo.errors import InputError
+from zoo.tasks.detection.matching import ConfidenceCurves, Matches
 from zoo.tasks.detection.postprocess import VALIDATION, Postprocess
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -102,6 +103,9 @@ class DetectionEvaluation:
         of_classes: Scores of each class, in the order of the class numbers.
         settings: Which of the predicted boxes were counted.
         loss: Mean loss, if it was computed.
+        confusion: `(C + 1, C + 1)` counts at an IoU of 0.5 and a confidence of 0.25; rows are the true classes, columns
+            the predicted ones, the last of each is the background.
+        by_conf: Precision, recall and F1 of each class over the confidence threshold, at an IoU of 0.5.
     """
 
     map: float | None
@@ -116,6 +120,8 @@ class DetectionEvaluation:
     of_classes: tuple[ClassScores, ...]
     settings: Postprocess = VALIDATION
     loss: float | None = None
+    confusion: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
+    by_conf: ConfidenceCurves | None = field(default=None, repr=False, compare=False)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -155,7 +161,8 @@ class DetectionEvaluation:
         kept = {name: getattr(self.settings, name) for name in ("conf", "iou", "max_predictions")}
         curves = {of.name: list(of.precision) for of in self.of_classes if of.precision is not None}
         scores = {name: getattr(self, name) for name in names}
-        return scores | {"settings": kept, "per_class": self.per_class(), "precision": curves}
+        confusion = [list(row) for row in self.confusion]
+        return scores | {"settings": kept, "per_class": self.per_class(), "precision": curves, "confusion": confusion}
 
     def rows(self) -> list[dict[str, str]]:
         """Return the table per class as text; precision and recall are those of the best F1, at its confidence."""
@@ -199,6 +206,7 @@ class DetectionMetrics:
         )
         self._metric.warn_on_many_detections = False
         self._boxes = np.zeros(len(self.classes), np.int64)
+        self._matches = Matches(len(self.classes))
         self.images = 0
 
     def update(self, found: Sequence[Found], truth: Sequence[Truth]) -> None:
@@ -216,6 +224,8 @@ class DetectionMetrics:
         predicted = [self._to_tensors("found", of.boxes, of.labels, scores=of.scores) for of in found]
         there = [self._to_tensors("truth", of.boxes, of.labels, iscrowd=of.crowd) for of in truth]
         self._metric.update(predicted, there)
+        for pair in zip(found, truth, strict=True):
+            self._matches.update(*pair)
         for image in there:
             single = image["labels"][image["iscrowd"] == 0]
             self._boxes += np.bincount(single.numpy(), minlength=len(self.classes))
@@ -240,6 +250,8 @@ class DetectionMetrics:
             ),
             settings=self.settings,
             loss=loss,
+            confusion=tuple(map(tuple, self._matches.confusion.tolist())),
+            by_conf=self._matches.compute(),
         )
 
     def _to_tensors(self, what: str, boxes: Any, labels: Any, **values: Any) -> dict[str, Tensor]:

@@ -32,6 +32,7 @@ from zoo._figures import (
 )
 from zoo.tasks.detection.boxes import pairwise_iou
 from zoo.tasks.detection.drawing import class_colours, draw_boxes
+from zoo.tasks.detection.matching import THRESHOLDS, match_boxes
 
 if TYPE_CHECKING:
     from zoo.tasks.detection.images import BoxedImages, Boxes
@@ -45,7 +46,6 @@ MOST_LINES, MOST_BARS = 10, 60
 SIDE = 480  # pixels of the larger side of each plot on a sheet
 EDGE, GAP, GROUP_GAP, HEAD, CAPTION = 18, 4, 20, 76, 36  # pixels on a sheet
 SKY = "#A6CEE8"
-SAME = 0.5  # IoU from which a box is taken for the true one
 RECALLS = np.linspace(0, 1, 101)
 
 
@@ -128,6 +128,20 @@ def draw_precision_recall(evaluation: "DetectionEvaluation", path: str | Path) -
         return save(_draw_precision_recall(evaluation), path)
 
 
+def draw_by_confidence(evaluation: "DetectionEvaluation", path: str | Path) -> Path:
+    """Draw precision, recall and F1 over the confidence threshold, at an IoU of 0.5: ten classes at most, and the mean.
+
+    Args:
+        evaluation: The scores.
+        path: The PNG to write.
+
+    Returns:
+        The path.
+    """
+    with look():
+        return save(_draw_by_confidence(evaluation), path)
+
+
 def draw_class_ap(evaluation: "DetectionEvaluation", path: str | Path) -> Path:
     """Draw the average precision of each class as bars, best first; of many classes the best and the worst.
 
@@ -206,13 +220,8 @@ def _fit(plot: Image.Image) -> tuple[Image.Image, float]:
 def _match(boxes: ArrayLike, labels: ArrayLike, true_boxes: ArrayLike, true_labels: ArrayLike) -> tuple[Flags, Flags]:
     """Which boxes, surest first, are the first to lie on a true box of their class; and which true boxes were found."""
     ious = pairwise_iou(np.asarray(boxes, np.float64), np.asarray(true_boxes, np.float64))
-    ious[np.asarray(labels)[:, None] != np.asarray(true_labels)[None]] = 0
-    right, seen = np.zeros(ious.shape[0], bool), np.zeros(ious.shape[1], bool)
-    for i, own in enumerate(ious):
-        own[seen] = 0
-        if own.size and own.max() >= SAME:
-            right[i] = seen[own.argmax()] = True
-    return right, seen
+    chosen = match_boxes(ious * (np.asarray(labels)[:, None] == np.asarray(true_labels)[None]))
+    return chosen >= 0, np.isin(np.arange(ious.shape[1]), chosen)
 
 
 def _draw_sheet(title: str, note: str, tiles: Sequence[_Tile], *, across: int, group: int = 1) -> Figure:
@@ -272,6 +281,39 @@ def _draw_precision_recall(evaluation: "DetectionEvaluation") -> Figure:
         title="AP@.5   ● score with the largest F1", alignment="left", loc="upper left", bbox_to_anchor=(1.02, 1.02)
     )
     return figure
+
+
+def _draw_by_confidence(evaluation: "DetectionEvaluation") -> Figure:
+    figure = arranged(11, 4, "Precision, recall and F1 over the confidence threshold, at an IoU of 0.5")
+    known = [number for number, of in enumerate(evaluation.of_classes) if of.boxes]
+    curves = evaluation.by_conf
+    if curves is None or not known:
+        return log(figure, "no boxes to be found")
+    largest = sorted(known, key=lambda number: -evaluation.of_classes[number].boxes)[:MOST_LINES]
+    colours = _choose_colours([evaluation.of_classes[number] for number in largest], evaluation.classes)
+    mean_f1 = curves.f1[known].mean(axis=0)
+    best = int(mean_f1.argmax())
+    titles = ("Precision", "Recall", f"F1: best mean {_percent(mean_f1[best])} at {THRESHOLDS[best]:.2f}")
+    for axes, title, values in zip(
+        figure.subplots(1, 3, sharey=True), titles, (curves.precision, curves.recall, curves.f1), strict=True
+    ):
+        for number, colour in zip(largest, colours, strict=True):
+            axes.plot(THRESHOLDS, values[number], color=colour, label=shorten(evaluation.classes[number], 24))
+        if len(known) > 1:
+            mean = np.nan_to_num(values[known]).mean(axis=0) if title != "Precision" else _mean_of_kept(values[known])
+            axes.plot(THRESHOLDS, mean, color=INK, linewidth=2.8, label=f"mean of {len(known)} classes")
+        axes.axvline(THRESHOLDS[best], color=GREY, linewidth=0.8, linestyle=":")
+        axes.set(title=title, xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence threshold")
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
+    return figure
+
+
+def _mean_of_kept(values: Floats) -> Floats:
+    """The mean over the classes of which boxes are kept; NaN where there are none."""
+    counts = (~np.isnan(values)).sum(axis=0)
+    means: Floats = np.divide(np.nansum(values, axis=0), counts, out=np.full(len(counts), np.nan), where=counts > 0)
+    return means
 
 
 def _choose_colours(shown: "Sequence[ClassScores]", classes: Sequence[str]) -> Sequence[Any]:

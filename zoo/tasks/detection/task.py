@@ -16,19 +16,29 @@ from zoo.errors import InputError
 from zoo.progress import Progress
 from zoo.tasks.answers import PredictFlags
 from zoo.tasks.base import CardFacts, Task
+from zoo.tasks.confusion_plot import draw_confusion
 from zoo.tasks.detection.augment import BoxAugment
 from zoo.tasks.detection.batches import STRIDE, BoxSamples, BoxTargets, collate_boxes, draw_scale, resize_batch
 from zoo.tasks.detection.data import BoxData, open_box_data
 from zoo.tasks.detection.drawing import import_supervision
 from zoo.tasks.detection.evaluator import DetectionEvaluator
 from zoo.tasks.detection.images import BoxedImages
+from zoo.tasks.detection.matching import BACKGROUND, CONF, IOU
 from zoo.tasks.detection.metrics import DetectionEvaluation
 from zoo.tasks.detection.metrics import check_installed as check_metrics
-from zoo.tasks.detection.plots import Example, draw_batch, draw_class_ap, draw_precision_recall, draw_predictions
+from zoo.tasks.detection.plots import (
+    Example,
+    draw_batch,
+    draw_by_confidence,
+    draw_class_ap,
+    draw_precision_recall,
+    draw_predictions,
+)
 from zoo.tasks.detection.predict import print_boxes
 
 MOSAIC_IMAGES = 4
 MOST_CLASSES_TOLD = 20
+CONFUSION = f"Confusion matrix: boxes with a confidence of {CONF:g} or more, at an IoU of {IOU:g}"
 CARD = CardFacts(
     noun="detector",
     pipeline="object-detection",
@@ -44,6 +54,8 @@ CARD = CardFacts(
     captions={
         "class_ap": "Average precision per class",
         "precision_recall": "Precision and recall",
+        "by_confidence": "Precision, recall and F1 over the confidence threshold",
+        "confusion": "Confusion matrix",
         "predictions": "Boxes that were found and boxes that are there",
         "first_batch": "The first batch, as the network saw it",
     },
@@ -183,9 +195,13 @@ class Detection:
     def make_plots(
         self, evaluation: DetectionEvaluation, examples: Sequence[Example], images: BoxedImages
     ) -> dict[str, Callable[[Path], Any]]:
-        """Return precision over recall, the scores of each class, and predictions beside the truth."""
+        """Return curves, the confusion matrix, the scores of each class, and predictions beside the truth."""
         return {
             "precision_recall.png": lambda path: draw_precision_recall(evaluation, path),
+            "by_confidence.png": lambda path: draw_by_confidence(evaluation, path),
+            "confusion.png": lambda path: draw_confusion(
+                evaluation.confusion, [*evaluation.classes, BACKGROUND], path, title=CONFUSION
+            ),
             "class_ap.png": lambda path: draw_class_ap(evaluation, path),
             "predictions.png": lambda path: draw_predictions(examples, images, evaluation.classes, path),
         }
