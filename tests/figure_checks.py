@@ -5,6 +5,8 @@ from PIL import Image
 
 from zoo._figures import look
 
+ODD_NAMES = ["$x_1$", "$", "a\nb", "日本", "🐶", "قطة", "हिन्दी", "חתול", "\udc80", "\x07", "", "a%b", "\\frac{1}"]
+
 
 def build(draw, *args):
     """The figure, after all of it was found to be inside its edges."""

@@ -80,22 +80,28 @@ def test_a_file_of_weights_is_not_a_model_yet(tmp_path, capsys):
     assert "zoo convert" in capsys.readouterr().err
 
 
-def test_a_classifier_draws_no_boxes(tmp_path, photos, capsys):
-    model = zoo.get("timm/test_resnet", num_classes=2)
-    folder = create_folder(tmp_path / "classifier", "run")
-    folder.save_model(model, model.state_dict())
-    assert main(["predict", str(folder.path), str(photos), "--top", "1", "--device", "cpu"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 2
-    assert main(["predict", str(folder.path), str(photos), "-o", str(tmp_path / "out")]) == 2
-    assert "--out has no effect for a model of classification" in capsys.readouterr().err
-
-
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory):
     model = zoo.get("timm/test_resnet", num_classes=2)
     folder = create_folder(tmp_path_factory.mktemp("runs") / "classifier", "run")
     folder.save_model(model, model.state_dict())
     return folder.path
+
+
+def test_names_are_printed_written_down_and_drawn(classifier, photos, tmp_path, capsys):
+    options = [str(classifier), str(photos), "--device", "cpu"]
+    assert main(["predict", *options, "--top", "1"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert main(["predict", *options, "-o", str(tmp_path / "out")]) == 0
+    records = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    answers = zoo.load(classifier).predict(photos, top_k=3)
+    assert [(record["source"], *record["names"]) for record in records] == [(a.source, *a.names) for a in answers]
+    with Image.open(tmp_path / "out" / "predictions.png") as sheet:
+        assert min(sheet.size) > 300
+    assert main(["predict", *options, "-o", str(tmp_path / "out")]) == 2
+    assert "exists, of an earlier command" in capsys.readouterr().err
+    assert main(["predict", *options, "--conf", "0.5"]) == 2
+    assert "--conf has no effect for a model of classification" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from zoo.tasks import Task
 from zoo.training.run_folder import RunFolder
 
 FIRST_BATCH = "first_batch.png"
+MOST_DRAWN = 24  # images, where no batch of images reaches the network
 
 
 def make_inputs(
@@ -56,18 +57,40 @@ def make_inputs(
         data = replace(data, train=data.train.keeping(store, "train"), val=val)
     train = task.make_training_source(model, data, preset, is_frozen=backbone_trains_reason(model, plan) is None)
     val = None if data.val is None else task.make_scoring_source(model, data.val, preset.seed)
-    train = _draw_first(train, folder) if accelerator.is_main_process else train
-    return replace(build_inputs(model, train, val, preset, plan, accelerator, show), store=store)
+    first = _FirstBatch(train, folder)
+    draws = train.draw is not None and accelerator.is_main_process
+    inputs = build_inputs(model, first.source if draws else train, val, preset, plan, accelerator, show)
+    if draws:
+        first.draw(from_features=bool(inputs.features))
+    return replace(inputs, store=store)
 
 
-def _draw_first(source: SplitSource, folder: RunFolder) -> SplitSource:
-    """Return a source whose first batch is drawn on its way to the network."""
-    if (draw := source.draw) is None:
-        return source
+class _FirstBatch:
+    """Draws the first training batch, on its way to the network.
 
-    def prepare(images: Any, targets: Any, epoch: int, batch: int) -> tuple[Any, Any]:
-        if epoch == batch == 0:
-            folder.draw(FIRST_BATCH, partial(draw, images, targets))
-        return source.prepare(images, targets, epoch, batch)
+    Args:
+        source: Its task knows how to draw a batch.
+        folder: Where to.
+    """
 
-    return replace(source, prepare=prepare)
+    def __init__(self, source: SplitSource, folder: RunFolder) -> None:
+        self._source, self._folder, self._is_due = source, folder, False
+        self.source = replace(source, prepare=self._prepare)
+
+    def draw(self, *, from_features: bool) -> None:
+        """Draw the next batch; if cached features are trained on, draw some images of the data set at once."""
+        self._is_due = not from_features
+        if from_features:
+            source, count = self._source, min(MOST_DRAWN, len(self._source))
+            chosen = [source.samples[place * len(source) // count] for place in range(count)]
+            self._draw(*source.collate(chosen))
+
+    def _prepare(self, images: Any, targets: Any, epoch: int, batch: int) -> tuple[Any, Any]:
+        if self._is_due and epoch == batch == 0:
+            self._is_due = False
+            self._draw(images, targets)
+        return self._source.prepare(images, targets, epoch, batch)
+
+    def _draw(self, images: Any, targets: Any) -> None:
+        assert self._source.draw is not None
+        self._folder.draw(FIRST_BATCH, partial(self._source.draw, images, targets))

@@ -14,7 +14,7 @@ from zoo.settings.preset import Preset
 from zoo.tasks.classification.data import open_data
 from zoo.tasks.classification.evaluator import Miss
 from zoo.tasks.classification.metrics import Evaluation
-from zoo.tasks.classification.task import MOST_MISTAKES, Classification
+from zoo.tasks.classification.task import MOST_TILES, Classification
 
 EVALUATION = Evaluation(0.75, 1.0, 0.9, 4, ("cat", "dog"), ((1, 1), (0, 2)))
 MISSES = [Miss(1, 0, 1, 0.9), Miss(2, 1, 0, 0.6)]
@@ -30,7 +30,9 @@ def images(tmp_path):
 def shown(monkeypatch):
     """What the sheet of mistakes was asked to show."""
     sheet = []
-    monkeypatch.setattr("zoo.tasks.classification.task.draw_mistakes", lambda mistakes, path: sheet.extend(mistakes))
+    monkeypatch.setattr(
+        "zoo.tasks.classification.task.draw_mistakes", lambda mistakes, path, total: sheet.extend(mistakes)
+    )
     return sheet
 
 
@@ -64,9 +66,9 @@ def test_mistakes_carry_their_names(tmp_path, images, shown):
 
 
 def test_no_more_images_are_read_than_are_shown(tmp_path, images, shown):
-    misses = [Miss(0, 0, 1, 1.0)] * MOST_MISTAKES + [Miss(99, 0, 1, 0.1)] * 5  # there is no image 99
+    misses = [Miss(0, 0, 1, 1.0)] * MOST_TILES + [Miss(99, 0, 1, 0.1)] * 5  # there is no image 99
     draw(misses, images, tmp_path)
-    assert len(shown) == MOST_MISTAKES
+    assert len(shown) == MOST_TILES
 
 
 def test_misses_are_the_wrong_ones_and_the_most_confident_come_first():

@@ -1,6 +1,5 @@
-"""Plots of a run: curves, learning rates, confusion matrix, mistakes; plain values in, one PNG out."""
+"""Sheets of images with their predicted classes; plain values in, one PNG out."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,216 +7,128 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
 from zoo._figures import (
-    BLUE,
     GREY,
     INK,
     PALE,
-    SHADES,
     VERMILION,
     entitle,
     log,
     look,
     make_figure,
-    measure,
     place,
     save,
     shorten,
 )
-from zoo.errors import InputError
-
-Counts = npt.NDArray[np.float64]
 
 MOST_LEGEND_LINES = 20
-MOST_CLASSES_WITH_COUNTS = 20
-MOST_TICKS = 50
-MOST_PAIRS = 20
-MOST_MISTAKES = 24
-THUMBNAIL = 240  # pixels of the longer side of a mistake
+MOST_TILES = 24  # images on one sheet
+THUMBNAIL = 240  # pixels of the longer side of a tile
 
 
 @dataclass(frozen=True, eq=False)
-class Mistake:
-    """One image that was taken for another class.
+class Tile:
+    """One image of a sheet.
 
     Attributes:
-        image: As it was read.
-        truth: Name of its class.
-        predicted: Name of the class it was taken for.
-        confidence: Probability given to `predicted`, 0 to 1.
-        name: Where to find it: a path, or the sample's name.
+        image: The image as read.
+        predicted: Name of the predicted class, or of the class to be learnt.
+        confidence: Probability of `predicted`, 0 to 1; None if nothing was predicted.
+        name: Path, or name of the sample; a sheet shows the file with its folder. Empty: none is shown.
+        truth: Name of the true class; None if it is unknown.
     """
 
     image: Image.Image
-    truth: str
     predicted: str
-    confidence: float
-    name: str
+    confidence: float | None = None
+    name: str = ""
+    truth: str | None = None
 
 
-def draw_confusion(matrix: npt.ArrayLike, classes: Sequence[str], path: str | Path) -> Path:
-    """Draw a confusion matrix: colours are shares of each row, numbers are counts.
-
-    Up to 20 classes every count is written; beyond that the most frequent confusions are listed beside the matrix.
-
-    Args:
-        matrix: `(C, C)` counts; rows are the true classes, columns the predicted ones.
-        classes: The C names.
-        path: The PNG to write.
-
-    Returns:
-        The path.
-
-    Raises:
-        InputError: The matrix is not square, not counts, or does not fit the names.
-    """
-    counts = np.asarray(matrix)
-    if counts.shape != (len(classes), len(classes)) or not len(classes):
-        shape = "x".join(map(str, counts.shape))
-        raise InputError(
-            f"confusion matrix is {shape} for {len(classes)} classes; expected one row and column per class."
-        )
-    if not np.issubdtype(counts.dtype, np.number) or not (np.isfinite(counts) & (counts >= 0)).all():
-        raise InputError("confusion matrix has values that are no counts; expected numbers, 0 or more.")
-    with look():
-        return save(_draw_confusion(counts.astype(np.float64), classes), path)
-
-
-def draw_mistakes(mistakes: Sequence[Mistake], path: str | Path) -> Path:
+def draw_mistakes(mistakes: Sequence[Tile], path: str | Path, *, total: int | None = None) -> Path:
     """Draw a sheet of the most confident mistakes, at most 24.
 
     Args:
         mistakes: In any order, any number.
         path: The PNG to write.
+        total: Number of all mistakes, if `mistakes` holds only the most confident ones.
 
     Returns:
         The path.
     """
+    worst, what = (
+        sorted(mistakes, key=lambda tile: -(tile.confidence or 0)),
+        "predicted class, confidence / true class / file",
+    )
     with look():
-        return save(_draw_mistakes(mistakes), path)
+        return save(_draw_sheet("Most confident mistakes", what, worst, total), path)
 
 
-def _draw_confusion(counts: Counts, classes: Sequence[str]) -> Figure:
-    number = len(classes)
-    crowded = number > MOST_CLASSES_WITH_COUNTS
-    figure = make_figure()
-    rows = counts.sum(axis=1, keepdims=True)
-    pairs = _find_pairs(counts, rows) if crowded else []
-    confusions = [f"{shorten(classes[true], 22)} → {shorten(classes[predicted], 22)}" for true, predicted in pairs]
-
-    size, side = (7, 7.5) if crowded else (9, max(2.8, 0.42 * number))
-    shown = range(0, number, -(-number // MOST_TICKS))
-    names = [shorten(classes[i], 22) for i in shown]
-    beside = measure(figure, names, size)
-    slant = 90 if crowded else 40 if beside > 0.95 * side / number else 0
-    below = 0.15 + (beside - 0.15) * np.sin(np.deg2rad(slant))
-    left, bottom, listed = beside + 0.42, below + 0.4, measure(figure, confusions, 8) if crowded else 0
-    panel = listed + 2.2 if crowded else 0
-    figure.set_size_inches(max(left + side + 1.3 + panel, 5.6), bottom + side + (0.8 if crowded else 0.55))
-    total, right = counts.sum(), np.trace(counts)
-    score = f"{100 * right / total:.1f} % of {total:,.0f} images right" if total else "no images"
-    entitle(figure, f"Confusion matrix: {score}")
-
-    axes = place(figure, left, bottom, side, side)
-    _draw_shares(axes, counts, rows, place(figure, left + side + 0.2, bottom + 0.2 * side, 0.14, 0.6 * side))
-    axes.set(xlabel="predicted", ylabel="true")
-    axes.set_yticks(shown, names, fontsize=size)
-    axes.set_xticks(shown, names, fontsize=size, rotation=slant, rotation_mode="anchor" if slant else "default")
-    for label in axes.get_xticklabels() if slant else ():
-        label.set(ha="right", va="center" if crowded else "top")
-    if crowded:
-        _draw_pairs(place(figure, left + side + 1.3 + listed, bottom, 1.6, side), counts, rows, pairs, confusions)
-    return figure
+def draw_predictions(predictions: Sequence[Tile], path: str | Path, *, total: int | None = None) -> Path:
+    """Draw a sheet of the first images with their predicted classes, at most 24; the arguments are as above."""
+    with look():
+        return save(_draw_sheet("Predictions", "predicted class, confidence / file", predictions, total), path)
 
 
-def _draw_shares(axes: Axes, counts: Counts, rows: Counts, key: Axes) -> None:
-    """The matrix and its key: colours on a square-root scale, so that rare confusions are seen; no images, grey."""
-    shares = 100 * np.divide(counts, rows, out=np.full_like(counts, np.nan), where=rows > 0)
-    colours = SHADES.with_extremes(bad=PALE)
-    image = axes.imshow(shares, cmap=colours, norm=PowerNorm(0.5, vmin=0, vmax=100), interpolation="nearest")
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(True)
-    axes.tick_params(length=2 if len(counts) > MOST_TICKS else 0)
-    bar = axes.figure.colorbar(image, cax=key, label="share of the true class, %", ticks=[0, 5, 25, 50, 75, 100])
-    bar.outline.set_visible(False)
-    if len(counts) > MOST_CLASSES_WITH_COUNTS:
-        return
-    size = min(9.0, 40 / len(f"{counts.max():.0f}"))
-    for (row, column), count in np.ndenumerate(counts):
-        colour = "white" if shares[row, column] > 36 else INK if count else "#B8B8B8"
-        axes.text(column, row, f"{count:.0f}", ha="center", va="center", fontsize=size, color=colour)
-    edges = np.arange(len(counts) + 1) - 0.5
-    axes.set_xticks(edges, minor=True)
-    axes.set_yticks(edges, minor=True)
-    axes.grid(which="minor", color=PALE)
-    axes.tick_params(which="minor", length=0)
+def draw_batch(images: npt.ArrayLike, names: Sequence[str], path: str | Path) -> Path:
+    """Draw the first images of a training batch as the network sees them, at most 24.
+
+    Args:
+        images: `(B, 3, H, W)` uint8; an array, or a tensor on the CPU.
+        names: Class of each image.
+        path: The PNG to write.
+
+    Returns:
+        The path.
+    """
+    pixels = np.asarray(images).transpose(0, 2, 3, 1)
+    shown = zip(pixels[:MOST_TILES], names, strict=False)
+    tiles = [Tile(Image.fromarray(np.ascontiguousarray(image)), name) for image, name in shown]
+    what = f"class; {pixels.shape[2]} x {pixels.shape[1]} pixels"
+    with look():
+        return save(_draw_sheet("Training images as the network sees them", what, tiles, len(pixels)), path)
 
 
-def _find_pairs(counts: Counts, rows: Counts) -> list[tuple[int, int]]:
-    """The most frequent confusions; among equals, first the larger share of its class."""
-    mistaken = counts - np.diag(np.diag(counts))
-    true, predicted = np.nonzero(mistaken)
-    shares = mistaken[true, predicted] / rows[true, 0]
-    order = np.lexsort((predicted, true, -shares, -mistaken[true, predicted]))[:MOST_PAIRS]
-    return [(int(true[i]), int(predicted[i])) for i in order]
-
-
-def _draw_pairs(
-    axes: Axes, counts: Counts, rows: Counts, pairs: Sequence[tuple[int, int]], labels: Sequence[str]
-) -> None:
-    axes.set_title("Most frequent confusions, true → predicted" if pairs else "No confusions", x=1, ha="right")
-    axes.spines[:].set_visible(False)
-    axes.grid(visible=False)
-    numbers = [float(counts[pair]) for pair in pairs]
-    bars = axes.barh(range(len(pairs)), numbers, color=BLUE, height=0.6)
-    shares = [f"{counts[pair]:,.0f} ({100 * counts[pair] / rows[pair[0], 0]:.0f} %)" for pair in pairs]
-    axes.bar_label(bars, shares, padding=3, fontsize=8, color=INK)
-    axes.set_yticks(range(len(pairs)), labels, fontsize=8)
-    axes.set_xticks([])
-    axes.tick_params(length=0, labelcolor=INK)
-    axes.set_ylim(MOST_PAIRS - 0.4, -0.6)
-    axes.set_xlim(0, 1.5 * max(numbers, default=1))
-
-
-def _draw_mistakes(mistakes: Sequence[Mistake]) -> Figure:
-    worst = sorted(mistakes, key=lambda mistake: -mistake.confidence)[:MOST_MISTAKES]
-    across = min(6, max(3, len(worst)))
-    lines = -(-len(worst) // across)
+def _draw_sheet(title: str, what: str, tiles: Sequence[Tile], total: int | None = None) -> Figure:
+    total = len(tiles) if total is None else total
+    tiles = tiles[:MOST_TILES]
+    across = min(6, max(3, len(tiles)))
+    lines = -(-len(tiles) // across)
     width, height = 1.75 * across + 0.1, 0.7 + max(2.2 * lines, 1)
     figure = make_figure(width, height)
-    of = f" of {len(mistakes):,}" if len(mistakes) > len(worst) else ""
-    entitle(figure, f"Most confident mistakes: {len(worst)}{of}" if worst else "Most confident mistakes")
-    if not worst:
-        return log(figure, "no mistakes")
+    of = f" of {total:,}" if total > len(tiles) else ""
+    entitle(figure, f"{title}: {len(tiles)}{of}" if tiles else title)
+    if not tiles:
+        return log(figure, "none")
     sheet = place(figure, 0, 0, width, height)
     sheet.set_axis_off()
     sheet.set(xlim=(0, width), ylim=(0, height), autoscale_on=False)
-    sheet.text(0.12, height - 0.36, "taken for, with what confidence / true class / file", color=GREY, va="top", size=8)
-    for i, mistake in enumerate(worst):
+    sheet.text(0.12, height - 0.36, what, color=GREY, va="top", size=8)
+    for i, tile in enumerate(tiles):
         line, column = divmod(i, across)
-        _draw_mistake(sheet, 0.12 + 1.75 * column, height - 0.7 - 2.2 * line, mistake)
+        _draw_tile(sheet, 0.12 + 1.75 * column, height - 0.7 - 2.2 * line, tile)
     return figure
 
 
-def _draw_mistake(sheet: Axes, left: float, top: float, mistake: Mistake) -> None:
+def _draw_tile(sheet: Axes, left: float, top: float, tile: Tile) -> None:
     side, dots = 1.6, sheet.get_window_extent().width / sheet.get_xlim()[1]
-    sheet.imshow(_fit(mistake.image), extent=(left, left + side, top - side, top))
+    sheet.imshow(_fit(tile.image), extent=(left, left + side, top - side, top))
     sheet.add_patch(Rectangle((left, top - side), side, side, fill=False, edgecolor="#B0B0B0", linewidth=0.6))
-    predicted = f"{shorten(mistake.predicted, 16)} {100 * mistake.confidence:.0f} %"
-    name = shorten(os.path.basename(mistake.name), 28)
-    lines = [
-        sheet.text(left, top - side - 0.05, predicted, va="top", size=8, color=VERMILION, fontweight="bold"),
-        sheet.text(left, top - side - 0.2, f"is {shorten(mistake.truth, 21)}", va="top", size=8),
-        sheet.text(left, top - side - 0.36, name, va="top", size=6.5, color=GREY),
-    ]
-    for line in lines:
-        width = line.get_window_extent().width / dots
-        line.set_fontsize(float(line.get_fontsize()) * min(1, side / max(width, side)))
+    confidence = "" if tile.confidence is None else f" {100 * tile.confidence:.0f} %"
+    predicted = f"{shorten(tile.predicted, 16)}{confidence}"
+    colour = INK if tile.truth in (None, tile.predicted) else VERMILION
+    truth = [] if tile.truth is None else [(f"true: {shorten(tile.truth, 18)}", 8.0, INK)]
+    name = shorten("/".join(Path(tile.name).parts[-2:]), 28)
+    top -= side + 0.05
+    for text, size, shade in [(predicted, 8.0, colour), *truth, (name, 6.5, GREY)]:
+        weight = "bold" if text is predicted else "normal"
+        line = sheet.text(left, top, text, va="top", size=size, color=shade, fontweight=weight)
+        line.set_fontsize(size * min(1, side * dots / max(line.get_window_extent().width, 1)))
+        top -= 0.155
 
 
 def _fit(image: Image.Image) -> Image.Image:

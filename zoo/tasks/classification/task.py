@@ -30,10 +30,10 @@ from zoo.tasks.base import CardFacts, Task
 from zoo.tasks.classification.data import Data, open_data
 from zoo.tasks.classification.evaluator import ClassificationEvaluator, Miss, check_logits
 from zoo.tasks.classification.metrics import Evaluation
-from zoo.tasks.classification.plots import Mistake, draw_confusion, draw_mistakes
+from zoo.tasks.classification.plots import MOST_TILES, Tile, draw_batch, draw_mistakes
 from zoo.tasks.classification.predict import print_names
+from zoo.tasks.confusion_plot import draw_confusion
 
-MOST_MISTAKES = 24
 CARD = CardFacts(
     noun="classifier",
     pipeline="image-classification",
@@ -56,7 +56,7 @@ class Classification:
     curves: ClassVar[Mapping[str, str]] = {"top1": "top-1", "top5": "top-5"}
     defaults: ClassVar[Mapping[str, Any]] = {}
     scoring_batch: ClassVar[int] = 64
-    flags: ClassVar[frozenset[str]] = frozenset({"top"})
+    flags: ClassVar[frozenset[str]] = frozenset({"out", "top"})
 
     def open_data(self, source: Any, **options: Any) -> Data:
         """Open what `zoo.tasks.classification.data.open_data` opens."""
@@ -92,13 +92,18 @@ class Classification:
         preprocess = get_fact(model, "preprocess")
         transform = train_transform(preprocess, augment=augment, **changes, normalise=False, resizer=options.resizer)
         facts: dict[str, Any] = {"preprocess": preprocess.to_dict(), "resizer": options.resizer}
+
+        def draw(batch: Tensor, targets: Tensor, path: Path) -> None:
+            draw_batch(batch.cpu(), [data.classes[target] for target in targets.tolist()], path)
+
+        source = partial(_make_source, images, transform, options.seed, preprocess, draw=draw)
         if augment == "none":
-            return _make_source(images, transform, options.seed, preprocess, facts)
+            return source(facts)
         changed = {"augment": augment, "crop_scale_min": options.crop_scale_min, "flip": options.flip_probability}
         facts |= {"changed": changed, "seed": options.seed}
         anew = "the images are changed anew in each epoch (views=4 would keep four versions of each)"
         why = anew if options.views == 1 else None
-        return _make_source(images, transform, options.seed, preprocess, facts, draws=True, changes=why)
+        return source(facts, draws=True, changes=why)
 
     def make_scoring_source(self, model: Any, images: Images, seed: int = 0) -> SplitSource:
         """Describe images as `predict` shows them to the network."""
@@ -155,12 +160,14 @@ class Classification:
             "confusion.png": lambda path: draw_confusion(evaluation.confusion, classes, path)
         }
         if images is not None:
-            most = misses[:MOST_MISTAKES]
-            plots["mistakes.png"] = lambda path: draw_mistakes([_show(miss, images, classes) for miss in most], path)
+            most, total = misses[:MOST_TILES], len(misses)
+            plots["mistakes.png"] = lambda path: draw_mistakes(
+                [_show(miss, images, classes) for miss in most], path, total=total
+            )
         return plots
 
     def predict_command(self, model: Any, sources: Sequence[Source], flags: PredictFlags) -> None:
-        """Print the most probable names."""
+        """Print the most probable names; with a folder, write them there, with a sheet of the first images."""
         print_names(model, sources, flags)
 
 
@@ -182,6 +189,7 @@ def _make_source(
     draws: bool = False,
     changes: str | None = None,
     dtype: torch.dtype | None = None,
+    draw: Callable[[Tensor, Tensor, Path], None] | None = None,
 ) -> SplitSource:
     """Describe a split.
 
@@ -194,6 +202,7 @@ def _make_source(
         draws: Whether the transform draws random numbers.
         changes: As `SplitSource`.
         dtype: Of the network; None: float32.
+        draw: As `SplitSource`.
     """
     return SplitSource(
         images=images,
@@ -204,6 +213,7 @@ def _make_source(
         uncacheable_reason=changes,
         pack_targets=lambda targets: list(targets[:, None, None]),
         unpack_targets=lambda rows, counts, indices: rows.flatten(),
+        draw=draw,
     )
 
 
@@ -214,10 +224,10 @@ def _prepare(
     return lay_channels_last(to_input(images, preprocess).to(dtype)), targets
 
 
-def _show(miss: Miss, images: Images, classes: Sequence[str]) -> Mistake:
-    picture, _ = images.read(miss.index)
-    return Mistake(
-        image=picture,
+def _show(miss: Miss, images: Images, classes: Sequence[str]) -> Tile:
+    image, _ = images.read(miss.index)
+    return Tile(
+        image=image,
         truth=classes[miss.target],
         predicted=classes[miss.predicted],
         confidence=miss.confidence,
