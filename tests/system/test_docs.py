@@ -73,7 +73,8 @@ def desk(shelf, tmp_path, monkeypatch):
     """A copy of the shelf to work in. No weights are loaded, what is compiled is traced only, names are forgotten."""
     lay(shelf, tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(zoo, "get", get_at_once)
+    for place in ("zoo.get", "zoo.training.named_model.get"):
+        monkeypatch.setattr(place, get_at_once)
     monkeypatch.setattr("zoo.engine.compile.BACKEND", "eager")
     monkeypatch.setattr("zoo.optim.catalog._registered", {})
     monkeypatch.setattr("zoo.rates.schedules.parse._REGISTERED", {})
