@@ -43,6 +43,7 @@ COMMANDS = {  # in this order: what is typed, and the extra that it names; None:
     ("cache", "list"): None,
     ("cache", "clear", "--all"): None,
     ("describe", "dfine_n"): "transformers",
+    ("finetune", "efficientnet_lite0", "flowers"): "lite",
     ("finetune", "yolo_nas_s", "cells", *DETECT): "detection",
     ("finetune", "dfine_n", "cells", *DETECT): "detection",
 }
@@ -82,6 +83,7 @@ def find_extras() -> tuple[list[str], list[str]]:
         normalize(re.match(r"[\w.-]+", line)[0]) for name in extras.keys() - NOT_FOR_USERS for line in extras[name]
     }
     owners = packages_distributions()
+    wanted -= {"zoo-finetune"}  # of an extra that takes in another
     packages = {owner for found in owners.values() for owner in found if normalize(owner) in wanted}
     assert len(packages) == len(wanted), "all extras have to be installed, or nothing is hidden"
     return sorted(packages), sorted(module for module, found in owners.items() if packages & set(found))
