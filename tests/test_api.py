@@ -55,6 +55,26 @@ def test_a_run_has_all_its_files_and_says_what_it_did(model, images, tmp_path):
     assert json.loads((run.folder / "plan.json").read_text())["digest"] == run.plan.digest
 
 
+def test_what_is_shown_in_a_notebook_is_one_line(model, images, tmp_path):
+    data, plan = zoo.open_data(images), zoo.plan(model)
+    assert repr(data) == f"<Data {images}: 3 classes, images: 18 train, 9 val>"
+    assert repr(data.train) == "<Images: 18>"
+    assert repr(plan).startswith("<Plan: 2 of 3 groups learn, ")
+    assert repr(zoo.Preset(epochs=3)) == "Preset(epochs=3)"
+    assert {"mosaic", "label_smoothing", "epochs"} <= set(dir(zoo.Preset()))
+    run = zoo.finetune(model, data, out=tmp_path / "run", **TINY)
+    assert repr(run) == f"<Run {run.folder}: timm/test_resnet, 2 epochs, {run.evaluation}>"
+    assert repr(run.evaluation).startswith("Evaluation(top1=")
+    assert len(repr(run.evaluation)) < 120
+
+
+def test_a_plan_of_a_name_is_that_of_its_model():
+    assert zoo.plan(NAME, 0.05, steps_per_epoch=7) == zoo.plan(zoo.get(NAME), 0.05, steps_per_epoch=7)
+    with pytest.raises(InputError, match="3 errors") as caught:
+        zoo.plan("resnet18", {"fcc": 0.1, "default": 0}, optimizer="SDG", mosaic=1.0)
+    assert "key 'fcc' matches no parameter" in str(caught.value)
+
+
 def test_only_the_head_learns_and_the_proof_says_so(model, images, tmp_path):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     run = zoo.finetune(model, images, lr=0.05, out=tmp_path / "run", augment="crop-flip", **TINY)

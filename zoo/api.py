@@ -2,15 +2,15 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from zoo.data import refuse_in_worker, stopping_at_once
-from zoo.models import look_up, match_classes, names_of, take_model
+from zoo.models import Model, look_up, match_classes, names_of, take_model
 from zoo.progress import Progress, is_main_process
-from zoo.rates import Mode, Plan
+from zoo.rates import GivenRates, Mode, Plan
 from zoo.settings import Preset, check_preset, plan_rates, record_data, resolve_preset
 from zoo.tasks import task_of
 from zoo.training import (
@@ -45,11 +45,11 @@ from zoo.training import (
 
 
 def plan(
-    model: nn.Module,
-    lr: float | Mapping[str, float] | None = None,
+    model: nn.Module | str | os.PathLike[str],
+    lr: GivenRates | None = None,
     *,
     mode: Mode | None = None,
-    preset: str | Preset | Mapping[str, Any] | None = None,
+    preset: str | os.PathLike[str] | Preset | Mapping[str, Any] | None = None,
     steps_per_epoch: int | None = None,
     optimizer: Any = None,
     **overrides: Any,
@@ -59,7 +59,8 @@ def plan(
     `print` it for the table, `plan.plot("plan.png")` for the plot, `plan.rates(step)` for the rates of any step.
 
     Args:
-        model: Any module.
+        model: Any module; or what `zoo.get` takes as a name, which is built without values, for the classes of its
+            weights.
         lr: One rate, or a mapping of keys to rates or settings with `"default"`; 0 freezes. None: the preset's.
         mode: `head`, `low_lr` or `full`, for one rate.
         preset: A name of `zoo.list_presets()`, a YAML file, a mapping of fields, or a `Preset`; None: the
@@ -71,21 +72,26 @@ def plan(
 
     Raises:
         PlanError: If the rates contradict each other or the model.
+        InputError: If anything else in the options is wrong; all of it is told at once.
     """
-    model = take_model(model)
-    defaults = task_of(model).defaults
-    settled = resolve_preset(preset, lr, mode, overrides, optimizer=optimizer, defaults=defaults)
-    check_preset(settled.preset, model, optimizer=settled.optimizer)
-    return plan_rates(model, settled.preset, steps_per_epoch=steps_per_epoch, optimizer=settled.optimizer)
+    network: nn.Module | None = None
+    if isinstance(model, (str, os.PathLike)):
+        defaults, overrides = default_fields(model, optimizer), overrides | {"model": os.fspath(model)}
+    else:
+        network = take_model(model)
+        defaults = task_of(network).defaults
+    settled, own, _ = resolve_preset(preset, lr, mode, overrides, optimizer=optimizer, defaults=defaults)
+    made = check_preset(settled, network, optimizer=own, steps_per_epoch=steps_per_epoch, asks_hub=True)
+    return cast(Plan, made)
 
 
 def finetune(
     model: nn.Module | str | os.PathLike[str],
     data: Any,
-    lr: float | Mapping[str, float] | None = None,
+    lr: GivenRates | None = None,
     *,
     mode: Mode | None = None,
-    preset: str | Preset | Mapping[str, Any] | None = None,
+    preset: str | os.PathLike[str] | Preset | Mapping[str, Any] | None = None,
     out: str | os.PathLike[str] | RunFolder | None = None,
     progress: bool = True,
     optimizer: Any = None,
@@ -218,10 +224,12 @@ def load(
     run: Run | str | os.PathLike[str],
     model: nn.Module | None = None,
     *,
-    cache_dir: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     token: str | bool | None = None,
-) -> Any:
-    """Return the model of a run, ready to predict: the same logits as when the run ended, bit for bit.
+) -> Model:
+    """Return the model of a run in eval mode, ready to predict: the same logits as when the run ended, bit for bit.
+
+    A training loop of your own begins with `model.train()`; `finetune` switches modes itself.
 
     Args:
         run: A run, its folder, or any folder with its `model.safetensors` and `config.json`; or a repository on the Hub
@@ -230,4 +238,5 @@ def load(
         cache_dir: Where downloads are kept; None: the Hub client's own cache.
         token: For private or gated repositories; None: the client's saved one.
     """
-    return load_model(run.folder if isinstance(run, Run) else run, model, cache_dir=cache_dir, token=token)
+    place = run.folder if isinstance(run, Run) else run
+    return cast(Model, load_model(place, model, cache_dir=cache_dir, token=token))

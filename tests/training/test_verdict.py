@@ -38,3 +38,18 @@ def test_scores_that_are_no_numbers_are_told():
     assert find_trouble(SimpleNamespace(loss=math.nan)) == "the validation loss is not a number"
     assert find_trouble(SimpleNamespace(loss=None)) is find_trouble(SimpleNamespace(loss=math.inf)) is None
     assert list_warnings(Position(), records(1.0), evaluation) == [find_trouble(evaluation)]
+
+
+def test_a_validation_loss_that_went_through_the_roof_is_told():
+    exploded = SimpleNamespace(loss=24366.0)
+    assert "the loss rose from 1.4 to 2.437e+04" in list_warnings(Position(first_loss=1.4), records(1.2), exploded)[0]
+    assert list_warnings(Position(first_loss=1.4), records(1.2), SimpleNamespace(loss=1.5)) == []
+
+
+def test_one_answer_for_images_of_several_classes_is_told():
+    always = Evaluation(0.5, 1.0, 0.7, 4, ("ant", "bee"), ((0, 2), (0, 2)))
+    (doubt,) = list_warnings(Position(), records(1.0), always)
+    assert doubt.startswith("all 4 images are taken for 'bee', which is no better than chance")
+    one_class = Evaluation(1.0, 1.0, 0.1, 2, ("ant", "bee"), ((0, 0), (0, 2)))
+    assert one_class.doubt is Evaluation(0.5, 1.0, 0.7, 4, ("ant", "bee"), ((1, 1), (1, 1))).doubt is None
+    assert Evaluation(0.0, 0.0, math.nan, 2, ("ant", "bee"), ((0, 0), (0, 0)), (1, 1)).doubt is None

@@ -5,6 +5,7 @@ from .decode import FORMATS as FORMATS
 from .decode import decode_image as decode_image
 from .decode import find_fault as find_fault
 from .decode import read_image as read_image
+from .device import find_device as find_device
 from .digests import ImageSet as ImageSet
 from .digests import digest_images as digest_images
 from .folders import NOT_DATA as NOT_DATA

@@ -38,7 +38,7 @@ class Problem:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Images:
     """Labelled images of one split.
 
@@ -59,6 +59,9 @@ class Images:
     in_threads: bool = False
     store: ImageStore | None = None
     store_name: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Images: {len(self):,}>"
 
     def __len__(self) -> int:
         return len(self.positions)

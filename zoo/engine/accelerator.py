@@ -7,6 +7,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, InitProcessGroupKwargs
 
+from zoo.data import find_device
 from zoo.errors import InputError
 
 # A process that has its share of the features already waits for one that has to compute it all: NCCL's own ten minutes
@@ -31,7 +32,7 @@ def make_accelerator(device: str = "auto", precision: str = "no") -> Accelerator
 
     check_device(device, precision)
     # Left to itself, accelerate would start each process alone where there is no GPU.
-    on_cpu = _is_cpu(device)
+    on_cpu = find_device(device).type == "cpu"
     alone = not PartialState._shared_state or PartialState().num_processes == 1
     AcceleratorState._reset_state(reset_partial_state=alone)  # another run in this process may have chosen differently
     waiting = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
@@ -56,17 +57,10 @@ def check_device(device: str, precision: str) -> None:
     Raises:
         InputError: Naming what there is.
     """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device != "auto" and not available.get(device, False):
-        has = ", ".join(name for name, there in available.items() if there)
-        raise InputError(f"device {device!r} is not available to torch {torch.__version__}; this machine has: {has}.")
+    kind = find_device(device).type
     _check_launcher(os.environ.get("ACCELERATE_MIXED_PRECISION", "no"), precision)
-    if precision == "fp16" and _is_cpu(device):  # accelerate would take float32 without a word
+    if precision == "fp16" and kind == "cpu":  # accelerate would take float32 without a word
         raise InputError(_REFUSED.format(precision, "it needs a GPU"))
-
-
-def _is_cpu(device: str) -> bool:
-    return device == "cpu" or (device == "auto" and not torch.accelerator.is_available())
 
 
 def count_unpadded(accelerator: Accelerator, images: int) -> int:

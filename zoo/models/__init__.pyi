@@ -15,6 +15,7 @@ from .config import ModelConfig as ModelConfig
 from .config import describe_model as describe_model
 from .custom import register_model as register_model
 from .hooks import GroupHooks as GroupHooks
+from .interface import Model as Model
 from .registry import Entry as Entry
 from .saved import find_saved_entry as find_saved_entry
 from .saved import names_repository as names_repository

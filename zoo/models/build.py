@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from zoo._text import warn
 from zoo.errors import InputError, WeightsError
@@ -28,6 +28,9 @@ from zoo.weights import (
 )
 
 ANY_CLASSES = 2  # of an outline whose number of classes is not known yet
+if TYPE_CHECKING:
+    from zoo.models.interface import Model
+
 _TOLD: set[tuple[str, ...]] = set()  # terms that were shown in this process
 
 
@@ -41,10 +44,15 @@ def get(
     in_channels: int | None = None,
     commercial: bool | None = None,
     seed: int = 0,
-    cache_dir: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     token: str | None = None,
-) -> Any:
-    """Build a model, in eval mode on the CPU in float32: a `Classifier`, a `YoloNAS`, or what was registered.
+) -> "Model":
+    """Build a model on the CPU in float32: a `Classifier`, a `YoloNAS`, or what was registered.
+
+    It is in eval mode, ready to predict, as `from_pretrained` of transformers leaves its models: `finetune` switches
+    modes itself, and a training loop of your own begins with `model.train()`. Without that, norm layers keep their
+    statistics and nothing is dropped out. Factories of timm and torchvision return train mode instead, in which a
+    forgotten `model.eval()` makes predictions wrong without a word.
 
     Args:
         name: A name of `zoo.list_models()`, or `timm/<name>` for any classifier of timm. A name that was registered
@@ -79,12 +87,12 @@ def get(
     _check_arguments(entry, drop_rate, in_channels)
     wanted = _Wanted(names, num_classes, drop_rate, in_channels, seed)
     if pretrained is False or pretrained is None:
-        return _build(entry, ModelConfig(origin={"pretrained": False}), None, wanted)
+        return cast("Model", _build(entry, ModelConfig(origin={"pretrained": False}), None, wanted))
     if pretrained is True and entry.weights:
         check_commercial(entry.name, entry.weights.licence, commercial)
         _tell_terms(entry, entry.weights.licence)
     found = _find(entry, pretrained, cache_dir, token)
-    model = _load(entry, found, wanted, commercial)
+    model: Model = _load(entry, found, wanted, commercial)
     model.config["origin"]["pretrained"] = pretrained if isinstance(pretrained, bool) else _name_source(pretrained)
     return model
 
@@ -176,7 +184,7 @@ def _choose(
     name: str | os.PathLike[str],
     pretrained: bool | str | os.PathLike[str],
     commercial: bool | None,
-    cache_dir: str | None,
+    cache_dir: str | os.PathLike[str] | None,
     token: Any,
 ) -> tuple[Entry, bool | str | os.PathLike[str]]:
     """Return the model that a name or a repository means, and where its weights are."""
@@ -212,9 +220,10 @@ def _is_known(name: str) -> bool:
 
 
 def _find(
-    entry: Entry, pretrained: bool | str | os.PathLike[str], cache_dir: str | None, token: str | None
+    entry: Entry, pretrained: bool | str | os.PathLike[str], cache_dir: str | os.PathLike[str] | None, token: str | None
 ) -> ResolvedWeights:
     """Bring weights to this machine."""
+    cache_dir = None if cache_dir is None else to_path(cache_dir)
     name, read = entry.name, entry.read_foreign
     if pretrained is True and isinstance(entry.weights, FileWeights) and read is not None:
         return find_file_weights(entry.weights, read, name=name, cache_dir=cache_dir, token=token)

@@ -9,18 +9,18 @@ from typing import Any, Literal, overload
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zoo.data import OnBad, Preprocess
+from zoo.data import OnBad, Preprocess, find_device
 from zoo.errors import InputError
-from zoo.models.hooks import GroupHooks
+from zoo.models.interface import Model
 from zoo.models.prediction import Prediction, predict_classes
 from zoo.models.structure import describe_structure, hooked_layers
-from zoo.weights import Licence, LoadReport
+from zoo.weights import Licence
 
 OLDER_NAMES = {"trunk": "run_backbone", "head": "run_head"}
 HEAD_STD = 0.01  # of a new head's weights, as torchvision's MobileNetV2 has it
 
 
-class Classifier(GroupHooks, nn.Module):
+class Classifier(Model):
     """A timm network as backbone and head, with its parameter names unchanged.
 
     The network's own modules are shared, not nested: `layer4.0.conv1.weight` is called so here too. `forward` is
@@ -44,10 +44,6 @@ class Classifier(GroupHooks, nn.Module):
 
     task = "classification"
     preprocess: Preprocess
-    classes: tuple[str, ...]
-    licence: Licence
-    load_report: LoadReport | None
-    config: dict[str, Any]
 
     def __init__(self, network: nn.Module, drop_rate: float = 0.0) -> None:
         super().__init__()
@@ -205,6 +201,7 @@ class Classifier(GroupHooks, nn.Module):
         top_k: int = 5,
         batch_size: int = 32,
         image_size: int | None = None,
+        device: str | None = None,
         skip_bad: bool | OnBad = False,
         stream: Literal[False] = False,
     ) -> list[Prediction]: ...
@@ -217,6 +214,7 @@ class Classifier(GroupHooks, nn.Module):
         top_k: int = 5,
         batch_size: int = 32,
         image_size: int | None = None,
+        device: str | None = None,
         skip_bad: bool | OnBad = False,
         stream: Literal[True],
     ) -> Iterator[Prediction]: ...
@@ -228,6 +226,7 @@ class Classifier(GroupHooks, nn.Module):
         top_k: int = 5,
         batch_size: int = 32,
         image_size: int | None = None,
+        device: str | None = None,
         skip_bad: bool | OnBad = False,
         stream: bool = False,
     ) -> list[Prediction] | Iterator[Prediction]:
@@ -240,6 +239,7 @@ class Classifier(GroupHooks, nn.Module):
             top_k: How many names each answer has at most.
             batch_size: Images per forward pass.
             image_size: Side in pixels; None for the model's own.
+            device: `auto`, `cpu`, `cuda` or `mps`, to which the model is moved; None: where it is.
             skip_bad: Leave out what cannot be read: True warns of it at the end, a function is given each error.
             stream: Return an iterator instead of a list, for large folders: images are read as answers are asked for.
 
@@ -250,6 +250,8 @@ class Classifier(GroupHooks, nn.Module):
             InputError: If an image cannot be read, or an option is out of range. With `stream`, options and names are
                 checked at once, images when they are reached; those before a bad one have been answered by then.
         """
+        if device is not None:
+            self.to(find_device(device))
         return predict_classes(self, sources, top_k, batch_size, image_size, skip_bad, stream)
 
 

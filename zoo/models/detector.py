@@ -16,6 +16,7 @@ from zoo.data import (
     Letterbox,
     OnBad,
     Placement,
+    find_device,
     find_sources,
     fit_image,
     gather,
@@ -26,9 +27,9 @@ from zoo.data import (
     submit_ahead,
 )
 from zoo.errors import InputError, WeightsError
-from zoo.models.hooks import GroupHooks
+from zoo.models.interface import Model
 from zoo.tasks.detection import DetectionResult, Detections, Postprocess, Predictions, select_detections
-from zoo.weights import Licence, LoadReport
+from zoo.weights import Licence
 
 LARGEST_LOSS_WEIGHT = 1e6
 THREADS = min(8, os.cpu_count() or 1)  # that decode and resize images
@@ -59,7 +60,7 @@ class FusedCopy:
         return self._copy
 
 
-class Detector(GroupHooks, nn.Module):
+class Detector(Model):
     """What a network needs to be a detector of this package; put it before the network among the bases.
 
     The class has to write `decode` and to have `num_classes`; the attributes have defaults. If it has `fuse`, a fused
@@ -84,10 +85,6 @@ class Detector(GroupHooks, nn.Module):
     size_step = 32
     preprocess: Letterbox
     postprocess: Postprocess
-    classes: tuple[str, ...]
-    licence: Licence
-    load_report: LoadReport | None
-    config: dict[str, Any]
     fused_copy: FusedCopy
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -111,6 +108,7 @@ class Detector(GroupHooks, nn.Module):
         max_predictions: int | None = None,
         batch_size: int = 8,
         image_size: int | None = None,
+        device: str | None = None,
         skip_bad: bool | OnBad = False,
         stream: Literal[False] = False,
     ) -> list[DetectionResult]: ...
@@ -125,6 +123,7 @@ class Detector(GroupHooks, nn.Module):
         max_predictions: int | None = None,
         batch_size: int = 8,
         image_size: int | None = None,
+        device: str | None = None,
         skip_bad: bool | OnBad = False,
         stream: Literal[True],
     ) -> Iterator[DetectionResult]: ...
@@ -138,6 +137,7 @@ class Detector(GroupHooks, nn.Module):
         max_predictions: int | None = None,
         batch_size: int = 8,
         image_size: int | None = None,
+        device: str | None = None,
         skip_bad: bool | OnBad = False,
         stream: bool = False,
     ) -> list[DetectionResult] | Iterator[DetectionResult]:
@@ -153,6 +153,7 @@ class Detector(GroupHooks, nn.Module):
             max_predictions: Boxes per image at most; None for the model's own.
             batch_size: Images per forward pass.
             image_size: Side of the network's canvas in pixels; None for the model's own.
+            device: `auto`, `cpu`, `cuda` or `mps`, to which the model is moved; None: where it is.
             skip_bad: Leave out what cannot be read: True warns of it at the end, a function is given each error.
             stream: Return an iterator instead of a list, for videos and large folders: images are read as results
                 are asked for, and only a few are in memory.
@@ -168,6 +169,8 @@ class Detector(GroupHooks, nn.Module):
         if type(batch_size) is not int or batch_size < 1:
             raise InputError(f"batch_size is {batch_size!r}; expected an integer, 1 or more.")
         _check_channels(self)
+        if device is not None:
+            self.to(find_device(device))
         letterbox = self.preprocess if image_size is None else self.preprocess.resized(image_size, step=self.size_step)
         images = read_sources(find_sources(source))
         batches = partial(gather, _prepare_all(images, letterbox), batch_size)

@@ -41,7 +41,7 @@ def names_repository(text: object) -> bool:
 
 
 def open_saved(
-    place: str | os.PathLike[str], *, cache_dir: str | Path | None = None, token: str | bool | None = None
+    place: str | os.PathLike[str], *, cache_dir: str | os.PathLike[str] | None = None, token: str | bool | None = None
 ) -> Saved:
     """Read what a folder or a repository holds; its weights are not fetched yet.
 

@@ -9,6 +9,7 @@ from .make import make_plan as make_plan
 from .options import RateOptions as RateOptions
 from .plan import Plan as Plan
 from .spec import DEFAULT as DEFAULT
+from .spec import GivenRates as GivenRates
 from .spec import GroupSettings as GroupSettings
 from .spec import Prefixes as Prefixes
 from .spec import is_rate as is_rate

@@ -8,6 +8,7 @@ it to torch.
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ class RateHook(Protocol):
         """Return the rates of all groups, by name."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """Every parameter of a model in exactly one group.
 
@@ -133,7 +134,7 @@ class Plan:
         """Return the last line of the table: how much of the model learns."""
         return sum_up(self.groups)
 
-    def plot(self, path: str | Path, *, title: str = "Learning rates") -> Path:
+    def plot(self, path: str | os.PathLike[str], *, title: str = "Learning rates") -> Path:
         """Draw the network's parts with their share of the parameters, and the rate of each over the whole run.
 
         Args:
@@ -156,7 +157,7 @@ class Plan:
             for group in self.groups
         ]
         epochs, steps = self.clock.epochs, self.clock.steps_per_epoch
-        return draw_plan(parts, path, epochs=epochs, steps_per_epoch=steps, title=title)
+        return draw_plan(parts, Path(path), epochs=epochs, steps_per_epoch=steps, title=title)
 
     def _curves(self) -> dict[str, list[float]]:
         """Rates at steps evenly spread over the run, the first and the last among them."""
@@ -172,6 +173,12 @@ class Plan:
 
     def __str__(self) -> str:
         return as_text(self.rows(), self.totals())
+
+    def __repr__(self) -> str:
+        known = "" if self.steps_are_known else " (assumed)"
+        length = f"{self.clock.epochs} epochs × {self.clock.steps_per_epoch:,} steps{known}"
+        share, count = self.totals()["state"], len(self.trained)
+        return f"<Plan: {count} of {len(self.groups)} groups learn, {share}, {length}; print it for the table>"
 
     def __rich__(self) -> Any:
         """Return the table as rich prints it."""

@@ -7,7 +7,7 @@ A key is a plain prefix of parameter names (`backbone.`), a kind of layer (`@nor
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, get_args
 
 from pydantic import (
     BeforeValidator,
@@ -99,6 +99,10 @@ class GroupSettings(Options):
 
 
 Rate = NonNegativeFloat | GroupSettings
+
+
+GivenRate: TypeAlias = float | Sequence[float] | Mapping[str, Any] | GroupSettings  # a list: one rate per step
+GivenRates: TypeAlias = float | Mapping[str, GivenRate]
 
 
 class Prefixes:

@@ -87,13 +87,22 @@ class Findings:
         raise refusal(origin.where or "options", problems) from first
 
 
-def check_preset(preset: Preset, model: nn.Module | None = None, *, optimizer: Any = None) -> Plan | None:
+def check_preset(
+    preset: Preset,
+    model: nn.Module | None = None,
+    *,
+    optimizer: Any = None,
+    steps_per_epoch: int | None = None,
+    asks_hub: bool = False,
+) -> Plan | None:
     """Check a preset against its model, and return the plan.
 
     Args:
         preset: The effective one.
         model: The network; None: an outline of the model that the preset names.
         optimizer: The caller's own, a class or an instance.
+        steps_per_epoch: Optimizer steps in one epoch; None: not known yet.
+        asks_hub: As in `Findings`.
 
     Returns:
         The plan; None if no model is known.
@@ -101,13 +110,13 @@ def check_preset(preset: Preset, model: nn.Module | None = None, *, optimizer: A
     Raises:
         ZooError: With all that is wrong, and the lines of the preset's file.
     """
-    findings = Findings(preset, model)
-    plan = find_faults(findings, optimizer)
+    findings = Findings(preset, model, asks_hub=asks_hub)
+    plan = find_faults(findings, optimizer, steps_per_epoch)
     findings.refuse()
     return plan
 
 
-def find_faults(findings: Findings, optimizer: Any = None) -> Plan | None:
+def find_faults(findings: Findings, optimizer: Any = None, steps_per_epoch: int | None = None) -> Plan | None:
     """Find what is wrong with a preset on any machine, and return the plan if nothing is; see `check_preset`."""
     preset, task = findings.preset, findings.task
     if task is not None:
@@ -115,7 +124,7 @@ def find_faults(findings: Findings, optimizer: Any = None) -> Plan | None:
             text = f"{field} is {shown(value)}, which has no meaning for a {task.card.noun}. Remove it."
             findings.errors.append(((field,), PresetError(text)))
         findings.get(("model",), task.check_options, preset, findings.network)
-    return _find_wrong_rates(findings, optimizer)
+    return _find_wrong_rates(findings, optimizer, steps_per_epoch)
 
 
 def find_missing(findings: Findings) -> None:
@@ -131,10 +140,9 @@ def _is_known_here(name: str) -> bool:
     return not names_saved(name) or os.path.exists(to_path(name))
 
 
-def _find_wrong_rates(findings: Findings, own: Any) -> Plan | None:
+def _find_wrong_rates(findings: Findings, own: Any, steps: int | None) -> Plan | None:
     """Find what is wrong with the optimizer, the rates and the unfreeze points, one independent of the other."""
-    network, preset = findings.network, findings.preset
-    sound = preset
+    preset = sound = findings.preset
     late = {epoch: prefixes for epoch, prefixes in preset.unfreeze.items() if int(epoch) >= preset.epochs}
     for epoch, prefixes in late.items():
         points = dict.fromkeys([prefixes] if isinstance(prefixes, str) else prefixes, int(epoch))
@@ -142,7 +150,7 @@ def _find_wrong_rates(findings: Findings, own: Any) -> Plan | None:
     if late:
         sound = sound.replace(unfreeze={epoch: said for epoch, said in preset.unfreeze.items() if epoch not in late})
     if isinstance(own, Optimizer):
-        return None if network is None else _find_wrong_groups(findings, network, sound, own)
+        return _find_wrong_groups(findings, sound, own, steps)
     kind: Any = own or findings.get(("optimizer",), find_optimizer, preset.optimizer)
     params = preset.optimizer_params
     is_usable = kind is not None and findings.passes(("optimizer_params",), check_params, kind, params)
@@ -151,15 +159,18 @@ def _find_wrong_rates(findings: Findings, own: Any) -> Plan | None:
     for key, said in preset.lr.items() if is_usable and isinstance(preset.lr, dict) else ():
         if isinstance(said, GroupSettings) and said.optimizer_params:
             findings.get(("lr", key), check_params, kind, params | said.optimizer_params)
-    plan = None if network is None else _find_wrong_groups(findings, network, sound, own)
+    plan = _find_wrong_groups(findings, sound, own, steps)
     if plan is not None and is_usable and not findings.errors:
         findings.get(("lr",), check_optimizer, kind, plan, default_params(kind) | params)
     return plan
 
 
-def _find_wrong_groups(findings: Findings, network: nn.Module, preset: Preset, own: Any) -> Plan | None:
-    """Return the plan, or find what is wrong with rates and unfreeze points."""
-    make, unfreezing = partial(plan_rates, network, optimizer=own), Findings(preset, network)
+def _find_wrong_groups(findings: Findings, preset: Preset, own: Any, steps: int | None) -> Plan | None:
+    """Return the plan, or find what is wrong with rates and unfreeze points; None if there is no network."""
+    network = findings.network
+    if network is None:
+        return None
+    make, unfreezing = partial(plan_rates, network, optimizer=own, steps_per_epoch=steps), Findings(preset, network)
     plan = unfreezing.get(("unfreeze",), make, preset)
     if plan is None and not findings.passes(("lr",), make, preset.replace(unfreeze={})):
         unfreezing = Findings(preset, network)

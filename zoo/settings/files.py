@@ -26,7 +26,7 @@ def list_presets() -> list[str]:
     return sorted(path.stem for path in presets_folder().glob("*.yaml"))
 
 
-def load_preset(name_or_path: str | Path) -> Preset:
+def load_preset(name_or_path: str | os.PathLike[str]) -> Preset:
     """Return the preset of that name, or of a `.yaml` file.
 
     Raises:
@@ -35,7 +35,7 @@ def load_preset(name_or_path: str | Path) -> Preset:
     return parse_preset(read_preset(name_or_path), str(name_or_path))
 
 
-def read_preset(name_or_path: str | Path) -> str:
+def read_preset(name_or_path: str | os.PathLike[str]) -> str:
     """Return the text of a preset file, comments included, without a look at its meaning."""
     try:
         with open_regular(_find(name_or_path)) as file:
@@ -85,7 +85,7 @@ def parse_setting(setting: str) -> tuple[str, Any]:
     return key, document.value
 
 
-def _find(name_or_path: str | Path) -> Path:
+def _find(name_or_path: str | os.PathLike[str]) -> Path:
     if not isinstance(name_or_path, (str, os.PathLike)):
         raise PresetError(f"preset is a {type(name_or_path).__name__}; expected a name, a .yaml file or a Preset.")
     path = to_path(name_or_path)
@@ -103,5 +103,5 @@ def _find(name_or_path: str | Path) -> Path:
     )
 
 
-def _did_you_mean_preset(name_or_path: str | Path) -> str:
+def _did_you_mean_preset(name_or_path: str | os.PathLike[str]) -> str:
     return did_you_mean(Path(name_or_path).stem, list_presets())

@@ -155,7 +155,11 @@ class Preset(EngineOptions, DataOptions, StepOptions, RateOptions):
         return {name: values[name] for name in preset_fields() if name in values}
 
     def __repr_args__(self) -> Iterator[tuple[str, Any]]:
-        return ((name, getattr(self, name)) for name in preset_fields())
+        values = ((name, getattr(self, name), field) for name, field in preset_fields().items())
+        return ((name, value) for name, value, field in values if value != field.default)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *preset_fields()]
 
     @field_validator("optimizer")
     @classmethod

@@ -11,7 +11,7 @@ from torch import nn
 
 from zoo.errors import InputError, PlanError
 from zoo.optim import check_params, default_weight_decay
-from zoo.rates import GroupSettings, Mode, Plan, make_plan, schedule_defaults
+from zoo.rates import GivenRates, GroupSettings, Mode, Plan, make_plan, schedule_defaults
 from zoo.rates.schedules import to_plain
 from zoo.settings.files import load_preset
 from zoo.settings.preset import Preset
@@ -37,8 +37,8 @@ class Resolved(NamedTuple):
 
 
 def resolve_preset(
-    preset: str | Preset | Mapping[str, Any] | None,
-    lr: float | Mapping[str, Any] | None,
+    preset: str | os.PathLike[str] | Preset | Mapping[str, Any] | None,
+    lr: GivenRates | None,
     mode: Mode | None,
     overrides: Mapping[str, Any],
     *,

@@ -105,6 +105,12 @@ class OpenedData(Protocol):
         ...
 
 
+def sum_up(data: OpenedData) -> str:
+    """Return in one line where opened data comes from, and how many classes and images it has."""
+    counts = ", ".join(f"{len(images):,} {name}" for name in ("train", "val") if (images := getattr(data, name)))
+    return f"{data.source}: {len(data.classes)} classes, images: {counts or 'from loaders'}"
+
+
 class Evaluation(Protocol):
     """Scores over one split; its text is the line at the end of a run."""
 
@@ -128,6 +134,14 @@ class Evaluation(Protocol):
 
     def to_dict(self) -> dict[str, Any]:
         """Return all scores as plain values."""
+        ...
+
+
+class AnyEvaluation(Evaluation, Protocol):
+    """Scores of a task that a type checker does not know: beside what all have, the task's own, such as `top1`."""
+
+    def __getattr__(self, name: str, /) -> Any:
+        """Return a score of the task."""
         ...
 
 

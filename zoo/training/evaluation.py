@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -16,7 +16,7 @@ from zoo.errors import DataError, InputError
 from zoo.files import to_path
 from zoo.models import take_model
 from zoo.progress import Progress, is_main_process
-from zoo.tasks import Evaluation, Evaluator, Task, task_of
+from zoo.tasks import AnyEvaluation, Evaluation, Evaluator, Task, task_of
 from zoo.training.run_model import load_model
 from zoo.training.run_stage import read_record
 
@@ -31,7 +31,7 @@ def evaluate(
     num_workers: int | None = None,
     skip_bad: bool = False,
     progress: bool = True,
-) -> Any:
+) -> AnyEvaluation:
     """Score a model on images that are labelled.
 
     Args:
@@ -71,7 +71,7 @@ def evaluate(
             )
         how: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "device": device}
         result, _ = score_split(model, task, opened, split, show, **how)
-    return result
+    return cast(AnyEvaluation, result)
 
 
 def score_split(

@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import InputError
+from zoo.models import Model
 from zoo.rates import Plan
 from zoo.settings import Preset
+from zoo.tasks import AnyEvaluation
 from zoo.training.evaluation import evaluate
+from zoo.training.run_claim import name_model
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A finished run.
 
@@ -25,11 +28,11 @@ class Run:
     """
 
     folder: Path
-    model: Any
+    model: Model
     plan: Plan
     preset: Preset
     metrics: list[dict[str, Any]]
-    evaluation: Any
+    evaluation: AnyEvaluation | None
     proof: dict[str, Any]
 
     def predict(self, sources: Any, **options: Any) -> Any:
@@ -40,9 +43,13 @@ class Run:
             )
         return self.model.predict(sources, **options)
 
-    def evaluate(self, data: Any, **options: Any) -> Any:
+    def evaluate(self, data: Any, **options: Any) -> AnyEvaluation:
         """Score the model on other data; see `zoo.evaluate`."""
         return evaluate(self.model, data, **options)
+
+    def __repr__(self) -> str:
+        scores = "not evaluated" if self.evaluation is None else str(self.evaluation)
+        return f"<Run {self.folder}: {name_model(self.model)}, {len(self.metrics)} epochs, {scores}>"
 
     def __str__(self) -> str:
         return f"run in {self.folder}: {self.evaluation or 'not evaluated'}"

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
 from zoo.data import StopRequest
 from zoo.engine import restore_norms, synchronize_norms
+from zoo.models import Model
 from zoo.optim import release_modes
 from zoo.progress import Progress
 from zoo.rates import Plan
@@ -89,7 +90,7 @@ class TrainingRun:
             if parts.is_main and state.position.step:
                 adopt_weights(parts.model, self.folder)
         results = (state.records, result.evaluation, dict(result.proof))
-        return Run(self.folder.path, parts.model, parts.plan, parts.preset, *results)
+        return Run(self.folder.path, cast(Model, parts.model), parts.plan, parts.preset, *results)
 
     def _run(self) -> RunResult:
         parts, position, epochs = self.parts, self.state.position, self.parts.preset.epochs

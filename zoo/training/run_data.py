@@ -8,7 +8,7 @@ from zoo.data import tell_change
 from zoo.errors import DataError, InputError
 from zoo.progress import Progress
 from zoo.settings import Preset, contradictions, opening_options
-from zoo.tasks import Task
+from zoo.tasks import Task, sum_up
 from zoo.training.failures import say_how_to_resume
 from zoo.training.run_folder import RunFolder
 
@@ -45,8 +45,7 @@ def open_for_run(
             opened = task.open_data(data, on_progress=count, **options)
     if opened.train is None and opened.loaders is None:
         raise InputError(f"{opened.source} has no images to train on. Expected a split 'train', or no splits at all.")
-    counts = ", ".join(f"{len(images):,} {name}" for name in ("train", "val") if (images := getattr(opened, name)))
-    show.log(f"data: {opened.source}: {len(opened.classes)} classes, images: {counts or 'from loaders'}")
+    show.log(f"data: {sum_up(opened)}")
     task.report(opened, show)
     if opened.skipped:
         found = f"{len(opened.skipped):,} error{'s' * (len(opened.skipped) > 1)} in the data"

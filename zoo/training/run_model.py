@@ -24,7 +24,7 @@ def load_model(
     path: str | os.PathLike[str],
     model: nn.Module | None = None,
     *,
-    cache_dir: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     token: str | bool | None = None,
 ) -> nn.Module:
     """Return the model of a run, a checkpoint folder or a repository, in eval mode: the same logits, bit for bit.
@@ -93,7 +93,9 @@ def build_network(folder: RunFolder, model: nn.Module | None = None) -> tuple[nn
     return (from_config(config) if model is None else take_model(model)), config
 
 
-def _fetch(repo: str, cache_dir: str | None, token: str | bool | None) -> tuple[ModelConfig, ResolvedWeights]:
+def _fetch(
+    repo: str, cache_dir: str | os.PathLike[str] | None, token: str | bool | None
+) -> tuple[ModelConfig, ResolvedWeights]:
     """Bring configuration and weights of a repository, of one commit."""
     saved = open_saved(repo, cache_dir=cache_dir, token=token)
     name = find_saved_entry(saved).name

@@ -1,9 +1,10 @@
 """Draws the plots of a finished run that was stopped while they were drawn, or could not draw them then."""
 
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
+from zoo.models import Model
 from zoo.progress import Progress
 from zoo.rates import Plan
 from zoo.settings import Preset
@@ -37,4 +38,4 @@ def redraw(folder: RunFolder, model: nn.Module, data: Any, preset: Preset, plan:
     steps = max(1, record.get("step", 1) // max(1, record.get("epoch", 1)))
     plots.start(RunFacts(folder, show, preset, plan, task, steps, data.val, records))
     plots.finish(RunResult("finished", records, rates, proof=proof, evaluation=evaluation, examples=examples))
-    return Run(folder.path, model.eval(), plan, preset, records, evaluation, proof)
+    return Run(folder.path, cast(Model, model.eval()), plan, preset, records, evaluation, proof)

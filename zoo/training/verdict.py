@@ -26,11 +26,12 @@ def list_warnings(position: Position, records: Sequence[Mapping[str, Any]], eval
     """
     found = []
     first, losses = position.first_loss, [record["loss"] for record in records]
-    highest = max([*losses, position.highest_loss or 0.0])
+    scored = getattr(evaluation, "loss", None)
+    highest = max([*losses, position.highest_loss or 0.0, *([scored] if scored and math.isfinite(scored) else [])])
     if first is not None and highest > EXPLODED * max(first, 1.0):
         found.append(
             f"the loss rose from {first:.4g} to {highest:.4g} and is {(losses or [highest])[-1]:.4g} now: the training "
             "has diverged, and what the model knew is probably lost. Begin a new run with a tenth of the learning rate"
         )
-    trouble = None if evaluation is None else find_trouble(evaluation)
-    return [*found, trouble] if trouble else found
+    doubts = (None if evaluation is None else find_trouble(evaluation), getattr(evaluation, "doubt", None))
+    return [*found, *filter(None, doubts)]

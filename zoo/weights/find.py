@@ -27,7 +27,7 @@ def find_weights(
     known: Weights | FileWeights | None,
     *,
     name: str,
-    cache_dir: str | Path | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     token: str | bool | None = None,
     read_foreign: ReadForeign | None = None,
 ) -> ResolvedWeights:

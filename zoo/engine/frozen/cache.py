@@ -1,5 +1,6 @@
 """Features that a run keeps: the choice of where, the key by which they are found again, and what is said of it."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -238,7 +239,7 @@ def _free_disk(folder: Path) -> int:
 
 
 def _existing(folder: Path) -> Path:
-    return next(place for place in (folder, *folder.parents) if place.exists())
+    return next(place for place in (folder, *folder.parents) if os.path.exists(place))
 
 
 def _first_sentence(error: StorageError) -> str:

@@ -38,13 +38,14 @@ from zoo.data import (
 )
 from zoo.errors import DataError
 from zoo.files import to_path
+from zoo.tasks.base import sum_up
 
 OnProgress: TypeAlias = Callable[[int, int], None]
 
 MOST_LISTED = 20  # problems that a message names
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Data:
     """Data that is ready to train on or to be scored.
 
@@ -72,6 +73,9 @@ class Data:
     named: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[Problem, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Data {sum_up(self)}>"
 
     def describe(self) -> dict[str, Any]:
         """Return plain values for a file: classes, counts, what was left out, and a digest that tells data sets apart.

@@ -1,7 +1,7 @@
 """Scores of a classifier over a data set: loss, top-1, top-5, precision and recall per class, confusion matrix."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,15 +27,28 @@ class Evaluation:
     top5: float
     loss: float
     images: int
-    classes: tuple[str, ...]
-    confusion: tuple[tuple[int, ...], ...]
-    unanswered: tuple[int, ...] = ()
+    classes: tuple[str, ...] = field(repr=False)
+    confusion: tuple[tuple[int, ...], ...] = field(repr=False)
+    unanswered: tuple[int, ...] = field(default=(), repr=False)
 
     @property
     def warning(self) -> str | None:
         """What is wrong with the outputs; None if nothing is."""
         count = sum(self.unanswered)
         return f"{count:,} of {self.images:,} images gave outputs that are not numbers" if count else None
+
+    @property
+    def doubt(self) -> str | None:
+        """What speaks against scores that are numbers: one answer for images of several classes; else None."""
+        named = [sum(row[index] for row in self.confusion) for index in range(len(self.classes))]
+        answered = sum(named)
+        if answered not in named or sum(any(row) for row in self.confusion) < 2:
+            return None
+        only = self.classes[named.index(answered)]
+        return (
+            f"all {answered:,} images are taken for {only!r}, which is no better than chance: the model has learnt too "
+            "little, or its training has diverged"
+        )
 
     @property
     def score(self) -> float:

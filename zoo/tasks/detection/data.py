@@ -19,6 +19,7 @@ from zoo.data import (
     say_nameless,
 )
 from zoo.errors import DataError, did_you_mean
+from zoo.tasks.base import sum_up
 from zoo.tasks.detection.annotations import BoxSource, BoxSplit, Finding, ImageReader, Key
 from zoo.tasks.detection.check import check_boxes
 from zoo.tasks.detection.formats import UNREAD_SPLITS, read_box_datasets, read_box_folder
@@ -30,7 +31,7 @@ OnProgress: TypeAlias = Callable[[int, int], None]
 MOST_LISTED = 20  # errors, classes or names in a folder that a message names
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BoxData:
     """Images with boxes that are ready to train on or to be scored.
 
@@ -64,6 +65,9 @@ class BoxData:
     def named(self) -> bool:
         """Whether the classes have names; if not, they are called by their numbers."""
         return not _is_unnamed(dict(self.class_map))
+
+    def __repr__(self) -> str:
+        return f"<BoxData {sum_up(self)}>"
 
     def describe(self) -> dict[str, Any]:
         """Return plain values for a file: classes, counts, what was found and left out, and a digest.

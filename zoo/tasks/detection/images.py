@@ -31,7 +31,7 @@ class Boxes(NamedTuple):
         return Boxes(self.xyxy[single], self.labels[single], self.crowd[single])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BoxedImages:
     """The images of one split and their boxes, checked.
 
@@ -54,6 +54,9 @@ class BoxedImages:
     in_threads: bool = False
     store: ImageStore | None = None
     store_name: str = ""
+
+    def __repr__(self) -> str:
+        return f"<BoxedImages: {len(self):,}>"
 
     def __len__(self) -> int:
         return len(self.positions)

@@ -117,8 +117,8 @@ class DetectionEvaluation:
     mar100: float | None
     images: int
     boxes: int
-    of_classes: tuple[ClassScores, ...]
-    settings: Postprocess = VALIDATION
+    of_classes: tuple[ClassScores, ...] = field(repr=False)
+    settings: Postprocess = field(default=VALIDATION, repr=False)
     loss: float | None = None
     confusion: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
     by_conf: ConfidenceCurves | None = field(default=None, repr=False, compare=False)

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from zoo.tasks.detection.drawing import draw_boxes, import_supervision
 JPEG_QUALITY = 95
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class DetectionResult:
     """What was found on one image, surest first; `N` boxes.
 
@@ -44,8 +44,8 @@ class DetectionResult:
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     size: tuple[int, int]
-    file: str = field(repr=False)
-    item: Any = field(repr=False)
+    file: str
+    item: Any
     frame: int | None = None
     seconds: float | None = None
 
@@ -77,6 +77,9 @@ class DetectionResult:
         place = "" if self.frame is None else f", frame {self.frame}"
         time = "" if self.seconds is None else f" at {self.seconds:.2f} s"
         return clean(f"{self.source}{place}{time}: {found}")
+
+    def __repr__(self) -> str:
+        return f"<DetectionResult {self}>"
 
     def draw(self) -> Image.Image:
         """Return a copy of the image with boxes, names and scores on it."""
