@@ -10,7 +10,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import psutil
@@ -44,23 +45,46 @@ os.environ |= {
 
 LITTLE, MORE = 1 << 30, 1 << 28  # bytes: a worker that has grown by so many more gives back what it does not use
 _held = [LITTLE]
+_drawing: list[bool] = []  # holds something while plots are drawn
 
 
 def pytest_collection_finish() -> None:
-    gc.collect()
-    gc.freeze()  # what is loaded now stays: nobody who collects garbage has to go through it again
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
-    """Leave out the plots of runs, which take longer than the training of a tiny network, unless a test is of them."""
     from PIL import Image
 
     from zoo.training.run_folder import RunFolder
 
-    with pytest.MonkeyPatch.context() as patch:
-        if not item.get_closest_marker("plots"):
-            patch.setattr(RunFolder, "draw", lambda run, name, draw: Image.new("RGB", (2, 2)).save(run.pictures / name))
+    keep = RunFolder.draw
+
+    # Drawing takes longer than training a tiny network, so runs write a blank image under the name of each plot. That
+    # every plot can be drawn is asked by the task contract and by the tests that are marked.
+    def draw(run: RunFolder, name: str, plot: Callable[[Path], object]) -> None:
+        keep(run, name, plot if _drawing else Image.new("RGB", (2, 2)).save)
+
+    RunFolder.draw = draw  # type: ignore[method-assign]
+    gc.collect()
+    gc.freeze()  # what is loaded now stays: nobody who collects garbage has to go through it again
+
+
+@contextmanager
+def drawing(wanted: bool = True) -> Iterator[None]:
+    """Draw the plots of all runs meanwhile, or none."""
+    before = _drawing.copy()
+    _drawing[:] = [True] * wanted
+    try:
+        yield
+    finally:
+        _drawing[:] = before
+
+
+@pytest.fixture(scope="session")
+def drawn() -> Callable[[], AbstractContextManager[None]]:
+    """What the run of a fixture is made in if its plots are looked at; a test is marked instead."""
+    return drawing
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    with drawing(item.get_closest_marker("plots") is not None):
         result = yield
     if isinstance(item, pytest.Function) and (nextitem is None or nextitem.path != item.path):
         for value in vars(item.module).values():  # the networks that a file's tests share

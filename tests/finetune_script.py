@@ -61,7 +61,7 @@ def detect(boxes: str, batch_size: int, out: Path) -> Any:
         out=out,
         batch_size=batch_size,
         image_size=64,
-        epochs=2,
+        epochs=1,
         freeze_norm_stats=True,
         mosaic=0.5,
         optimizer_params={"momentum": 0.0},

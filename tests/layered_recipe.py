@@ -47,16 +47,6 @@ def prescribe_gradients(name: str, net: nn.Module, step: int) -> None:
         parameter.grad = uniform(seed, tuple(parameter.shape), 0.5)
 
 
-def train_on(name: str, net: nn.Module, step: int) -> float:
-    """Run forward and backward on the batch of a step, counted from 1; return the mean cross-entropy."""
-    images, labels = make_batch(name, step)
-    for parameter in net.parameters():
-        parameter.grad = None
-    loss = nn.functional.cross_entropy(net(images), labels)
-    loss.backward()
-    return loss.item()
-
-
 def read_case(name: str) -> dict[str, Any]:
     """Return a recorded run of `fixtures/layered_lr` by its file's name."""
     return json.loads((FOLDER / f"{name}.json").read_text("utf8"))
@@ -83,14 +73,6 @@ def differences(ours: Mapping[str, Any], recorded: Mapping[str, Any]) -> tuple[f
         samples = max(samples, *(abs(mine - other) for mine, other in pairs))
         norms = max(norms, abs(ours[name]["l2"] - expected["l2"]) / max(expected["l2"], 1e-12))
     return samples, norms
-
-
-def assert_recorded(net: nn.Module, case: Mapping[str, Any], step: int) -> None:
-    """Compare the parameters with a recorded run, if it was recorded after this step (0: before the first)."""
-    if str(step) in case["records"]:
-        samples, norms = differences(snapshot(net), case["records"][str(step)])
-        assert samples <= SAMPLE_TOLERANCE, f"step {step}: a sample differs by {samples:g}"
-        assert norms <= NORM_TOLERANCE, f"step {step}: a norm differs by {norms:g} of itself"
 
 
 def uniform(seed: int, shape: tuple[int, ...], scale: float) -> Tensor:

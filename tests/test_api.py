@@ -1,8 +1,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -210,27 +208,6 @@ def test_a_run_with_a_function_of_super_gradients_is_resumed_and_repeated(images
     for run in (repeated, zoo.resume(tmp_path / "stopped", progress=False)):
         assert equal(weights(whole), weights(run))
         assert (run.folder / "rates.csv").read_text() == rates
-
-
-KILLED = """
-import os, signal, zoo
-class Kill(zoo.Callback):
-    def on_step_end(self, run):
-        if run.step == 7:
-            os.kill(os.getpid(), signal.SIGKILL)
-model = zoo.get("{name}", num_classes=3, drop_rate=0.3)
-zoo.finetune(model, {images!r}, out={out!r}, callbacks=Kill(), **{options!r})
-"""
-
-
-def test_a_run_that_was_killed_goes_on_from_what_it_saved_last(images, whole, tmp_path):
-    out = tmp_path / "killed"
-    code = KILLED.format(name=NAME, images=str(images), out=str(out), options=LONGER)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL
-    with pytest.raises(OSError, match=r"has no model.safetensors: it was interrupted; resume it"):
-        zoo.load(out)
-    assert equal(weights(whole), weights(zoo.resume(out, progress=False)))
 
 
 def test_a_finished_run_and_changed_data_are_not_resumed(model, whole, tmp_path):

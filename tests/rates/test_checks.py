@@ -39,18 +39,6 @@ def reread(preset: Preset) -> Preset:
     return parse_preset(preset.to_yaml(), "x.yaml")
 
 
-@pytest.mark.parametrize(
-    ("key", "text"),
-    [
-        ("@nrm", "lr: key '@nrm' names the unknown kind of layer 'nrm'. Did you mean 'norm'? Known: conv, norm"),
-        ("fc@", "lr: key 'fc@' names the unknown kind of layer ''. Known: conv, norm, linear, bias."),
-        ("", "lr: key '' is not the beginning of a parameter name."),
-    ],
-)
-def test_keys_that_catch_nothing_anywhere(key: str, text: str) -> None:
-    assert complaints(lr={"default": 0.0, key: 0.1})[0].startswith(text)
-
-
 def test_a_key_has_to_be_a_text() -> None:
     expected = "a mapping of names to a number, 0 or more, or to settings (lr, lr_scale, schedule, ...)"
     assert complaints(lr={"default": 0.0, 3: 0.1}) == [
@@ -74,28 +62,6 @@ def test_a_key_has_to_be_a_text() -> None:
 def test_settings_that_cannot_be(settings: dict[str, Any], text: str) -> None:
     (found,) = complaints(lr={"default": 0.1, "fc": settings})
     assert found.startswith(text)
-
-
-def test_all_that_is_wrong_with_a_mapping_is_told_at_once() -> None:
-    lr = {"a": {"lr": -1, "schedule": {"kind": "cosine", "x": 1, "final_ratio": 2}}, "b": "fast", "c@c": 1.0}
-    assert sorted(text.partition(";")[0].partition(".  ")[0] for text in complaints(lr=lr)) == [
-        "lr has no 'default', the rate of all that no prefix matches. Add it",
-        "lr.a.lr is -1",
-        "lr.a.schedule: final_ratio is 2",
-        "lr.a.schedule: unknown key 'x'.",
-        "lr.b is 'fast'",
-        "lr: key 'c@c' names the unknown kind of layer 'c'. Known: conv, norm, linear, bias.",
-    ]
-
-
-def test_lines_are_those_of_the_innermost_key() -> None:
-    schedule = "    schedule:\n      kind: cosine\n      power: 3\n"
-    text = f"lr:\n  default: 0\n  fc:\n{schedule}    decay_every:\n      steps: 0\n"
-    with pytest.raises(PresetError) as caught:
-        parse_preset(text, "x.yaml")
-    assert [line.split(":")[0].strip() for line in str(caught.value).splitlines()] == [
-        "preset 'x.yaml'", "line 6", "line 7", "line 8",
-    ]  # fmt: skip
 
 
 def test_settings_may_be_given_as_such_and_are_not_shared() -> None:

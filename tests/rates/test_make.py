@@ -4,7 +4,7 @@ from torch import nn
 
 import zoo
 from plan_nets import groups_of, owners, rates_of
-from zoo.errors import InputError, PlanError, PresetError
+from zoo.errors import InputError, PlanError
 from zoo.optim.build import build_optimizer
 from zoo.rates.make import ASSUMED_STEPS, make_plan, training_params
 from zoo.rates.options import RateOptions
@@ -59,21 +59,6 @@ def test_rates_fall_through_the_whole_model_or_its_slower_part(resnet):
     first = groups_of(plan(resnet, first_lr=1e-4))
     assert first["conv1 to bn1"].full_lr == pytest.approx(1e-4)
     assert first["layer2"].full_lr == pytest.approx(0.1 * 1000 ** (-3 / 5))
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"lr": {"default": 0.1}, "layer_decay": 0.5},
-        {"lr": {"default": 0.1}, "mode": "full"},
-        {"mode": "head", "layer_decay": 0.5},
-        {"mode": "low_lr", "first_lr": 0.5},
-        {"layer_decay": 0.5, "first_lr": 0.5},
-    ],
-)
-def test_two_ways_to_say_rates_are_refused(resnet, fields):
-    with pytest.raises(PresetError, match=r"Remove one of them|Use mode 'full'"):
-        zoo.plan(resnet, **fields)
 
 
 @pytest.mark.parametrize("mode", [None, "head"])

@@ -1,7 +1,6 @@
 import copy
 import json
 import math
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -163,22 +162,16 @@ def test_values_on_the_edge_are_taken(field: str, values: tuple[object, ...]) ->
         assert getattr(Preset(**{field: value}), field) == value  # type: ignore[arg-type]
 
 
-def test_rates_need_a_default_and_exclude_a_mode() -> None:
+def test_rates_need_a_default() -> None:
     assert complaint(lr={"head": 0.1}).startswith("lr has no 'default', the rate of all that no prefix matches.")
     assert complaint(lr={}).startswith("lr has no 'default'")
-    assert complaint(lr={"default": 0.1}, mode="head") == (
-        "mode is 'head', but lr already gives a rate to every prefix. Remove one of them."
-    )
 
 
-def test_warm_up_ends_before_training() -> None:
+def test_warm_up_ends_and_a_cool_down_begins_within_the_training() -> None:
     assert complaint(epochs=2, warmup_epochs=2) == (
         "warmup_epochs is 2.0; expected less than epochs, which is 2. Train longer, or set warmup_epochs to 1."
     )
     assert complaint(epochs=2, cooldown_epochs=2) == "cooldown_epochs is 2; expected less than epochs, which is 2."
-    assert complaint(epochs=3, warmup_epochs=1.5, cooldown_epochs=1.5) == (
-        "cooldown_epochs is 1.5, after 1.5 of warm-up; expected less than epochs, which is 3."
-    )
 
 
 @pytest.mark.parametrize(
@@ -186,39 +179,9 @@ def test_warm_up_ends_before_training() -> None:
     [
         ({"lr": RATES, "layer_decay": 0.5}, "layer_decay is 0.5, but lr already gives a rate to every prefix. Remove"),
         ({"lr": RATES, "first_lr": 1e-5}, "first_lr is 1e-05, but lr already gives a rate to every prefix. Remove"),
-        ({"mode": "head", "layer_decay": 0.5}, "layer_decay is 0.5, but mode is 'head', where one layer learns. Use"),
         ({"mode": "head", "first_lr": 0.5}, "first_lr is 0.5, but mode is 'head', where one layer learns. Use mode"),
-        ({"mode": "low_lr", "first_lr": 0.5}, "first_lr and mode 'low_lr' both say how slow the first layers are."),
-        ({"layer_decay": 0.5, "first_lr": 0.5}, "first_lr and layer_decay both say how rates fall with depth. Remove"),
-        ({"warmup_epochs": 1, "warmup_steps": 5}, "warmup_steps is 5 and warmup_epochs is 1. Set one of them to null."),
         ({"warmup_epochs": 0, "warmup_steps": 5}, "warmup_steps is 5 and warmup_epochs is 0. Set one of them to null."),
-        ({"warmup_start_lr": 0.001, "warmup_start": 0.5}, "warmup_start_lr is 0.001 and warmup_start is 0.5. Remove"),
-        ({"schedule": "one_cycle", "warmup_epochs": 1}, "warmup_epochs is 1, but the schedule one_cycle has a rise of"),
         ({"schedule": {"kind": "one_cycle"}, "warmup_steps": 5}, "warmup_steps is 5, but the schedule one_cycle has a"),
-        (
-            {"schedule": {"kind": "cosine", "warmup_steps": 3}, "warmup_epochs": 1},
-            "warmup_epochs is 1, and schedule.warmup_steps is 3. Remove one of them.",
-        ),
-        (
-            {"schedule": {"kind": "cosine", "warmup_start": 0.3}, "warmup_start_lr": 0.001},
-            "warmup_start_lr is 0.001, and schedule.warmup_start is 0.3. Remove one of them.",
-        ),
-        (
-            {"schedule": {"kind": "cosine", "cooldown_epochs": 1}, "cooldown_epochs": 2},
-            "cooldown_epochs is 2, and schedule.cooldown_epochs is 1. Remove one of them.",
-        ),
-        (
-            {"schedule": {"kind": "cosine", "final_ratio": 0.2}, "final_lr_ratio": 0.1},
-            "final_lr_ratio is 0.1, and schedule.final_ratio is 0.2. Remove one of them.",
-        ),
-        (
-            {"compat": "super-gradients", "warmup_start": 0.5},
-            "warmup_start has no meaning with compat 'super-gradients'. Use warmup_start_lr.",
-        ),
-        (
-            {"lr": {"default": 0.1, "fc": {"clip_grad_norm": 1.0}}, "clip_grad_norm": 2},
-            "clip_grad_norm is 2, and lr.fc has one of its own: it would be clipped twice. Remove one of them.",
-        ),
     ],
 )
 def test_two_fields_that_contradict_each_other(values: dict[str, Any], text: str) -> None:
@@ -244,27 +207,6 @@ def test_fields_that_go_together(values: dict[str, Any]) -> None:
     assert preset.replace() == preset
 
 
-def test_contradictions_are_told_with_all_else() -> None:
-    text = (
-        "compat: torch\nlr:\n  default: 0\n  '@nrm': 0.1\n  fc:\n    lr_scal: 2\n"
-        "    schedule: {kind: cosine, power: 2}\n"
-        "layer_decay: 0.5\nunfreeze: {soon: fc}\nepochs: 3\nschedule:\n  kind: step\n  gamma: -1\n  every: 2\n"
-        "warmup_epochs: 1\nwarmup_steps: 5\n"
-    )
-    assert refusal(text) == [
-        "preset 'x.yaml': 8 errors.",
-        "  line 1: compat is 'torch'; expected 'super-gradients', or null.",
-        "  line 4: lr: key '@nrm' names the unknown kind of layer 'nrm'. Did you mean 'norm'? Known: conv, norm, "
-        "linear, bias.",
-        "  line 6: unknown key 'lr.fc.lr_scal'. Did you mean 'lr_scale'?",
-        "  line 7: lr.fc.schedule: unknown key 'power'.",
-        "  line 9: unfreeze: 'soon' is no whole number of epochs. Expected for example {3: [layer4]}.",
-        "  line 13: schedule: gamma is -1; expected a number, above 0.",
-        "  line 14: schedule: unknown key 'every'. Did you mean 'every_steps'?",
-        "  line 16: warmup_steps is 5 and warmup_epochs is 1. Set one of them to null.",
-    ]
-
-
 def test_what_is_no_plain_value_is_named() -> None:
     assert complaint(optimizer_params={"a": [1, {2}]}) == "optimizer_params.a.1 is {2}; expected plain values."
     for make in (Preset, Preset().replace):
@@ -273,21 +215,6 @@ def test_what_is_no_plain_value_is_named() -> None:
 
 
 # Reading
-
-
-def test_all_errors_of_a_file_at_once_in_the_order_of_the_lines() -> None:
-    rate = "a number, 0 or more, or settings (lr, lr_scale, schedule, ...)"
-    rates = "lr:\n  default: 0.1\n  head: -1\n  neck: fast\n"
-    text = f"learing_rate: 1\nepochs: -1\n# comment\n{rates}epochs: 3\nskip_bad: no\n"
-    assert refusal(text) == [
-        "preset 'x.yaml': 6 errors.",
-        "  line 1: unknown key 'learing_rate'. Did you mean 'lr'?",
-        "  line 2: epochs is -1; expected an integer, 1 or more.",
-        f"  line 6: lr.head is -1; expected {rate}.",
-        f"  line 7: lr.neck is 'fast'; expected {rate}.",
-        "  line 8: epochs is given again, first on line 2. Remove one of them.",
-        "  line 9: skip_bad is 'no'; expected true or false.",
-    ]
 
 
 def test_what_is_no_preset_at_all_is_told_in_short() -> None:
@@ -326,8 +253,7 @@ def test_near_names_and_those_of_other_libraries(key: str, near: str) -> None:
     assert f"line 1: unknown key {key!r}. Did you mean {near!r}" in refusal(f"{key}: 1")[1]
 
 
-def test_a_far_name_gets_no_hint_and_foreign_names_name_fields() -> None:
-    assert refusal("qqqqqqqq: 1")[1] == "  line 1: unknown key 'qqqqqqqq'."
+def test_foreign_names_name_fields() -> None:
     assert set(FIELD_OF.values()) <= set(preset_fields())
     assert not set(FIELD_OF) & set(preset_fields())
 
@@ -343,20 +269,10 @@ def test_an_empty_file(text: str) -> None:
     assert refusal(text) == ["preset 'x.yaml' is empty; expected lines such as 'epochs: 20', or {} for all defaults."]
 
 
-@pytest.mark.parametrize(("text", "held"), [("- 1", "[1]"), ("epochs:5", "'epochs:5'"), ("3", "3")])
-def test_no_mapping(text: str, held: str) -> None:
-    assert f"holds {held}; expected lines such as 'epochs: 20'" in refusal(text)[0]
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (
-            "seed: 1\nepochs: &n 3\naccumulate: *n\n",
-            "line 2: not readable as 'key: value' lines: anchor '&n'; remove it.",
-        ),
         ("epochs: *n\n", "alias '*n'; write the value itself."),
-        ("epochs: !!int '3'\n", "tag 'tag:yaml.org,2002:int'; remove it."),
         ("seed: 1\n\tepochs: 3\n", "line 2: not readable as 'key: value' lines"),
         ("epochs: [\n", "not readable as 'key: value' lines"),
         ("epochs: 3\n---\nepochs: 4\n", "line 2: not readable"),
@@ -525,12 +441,6 @@ def test_every_setting_of_a_key_of_lr_is_explained() -> None:
     assert settings["lr_scale"].default == "1.0"
 
 
-def test_a_pipe_is_not_waited_for(tmp_path) -> None:
-    os.mkfifo(tmp_path / "pipe.yaml")
-    with pytest.raises(PresetError, match=r"pipe\.yaml' cannot be read: it is not a regular file"):
-        load_preset(tmp_path / "pipe.yaml")
-
-
 @pytest.mark.parametrize("preset", [{"lr": 0.1}, 3, None, ["a"]])
 def test_what_is_no_name_is_told(preset) -> None:
     with pytest.raises(PresetError, match=f"preset is a {type(preset).__name__}; expected a name"):
@@ -542,8 +452,6 @@ def test_what_is_no_name_is_told(preset) -> None:
     [
         ("class_weights", r"Give the model a method loss\(outputs, targets"),
         ("criterion", r"Give the model a method loss"),
-        ("patience", r"A zoo\.Callback ends a run with run\.stop\(\)"),
-        ("dropout", r"argument of zoo\.get"),
         ("sampler", r"Pass loaders of your own"),
     ],
 )

@@ -1,9 +1,5 @@
 """Detectors of transformers from the Hub to a finished run: what needs the loaders and the training loop together."""
 
-import os
-import signal
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -11,12 +7,11 @@ import zoo
 from boxed_folder import write_boxed
 from hub_server import HubServer
 from small_detr import NAMES, save_as_transformers, shrink
-from zoo.errors import InputError, Interrupted, TrainingError, WeightsError
+from zoo.errors import WeightsError
 from zoo.models.families._coco import COCO_CLASSES
 
 pytest.importorskip("transformers", reason="the extra 'transformers' is not installed")
 
-BCCD = Path(__file__).parents[3] / "shared" / "data" / "bccd"
 OPTIONS = {"image_size": 128, "batch_size": 4, "device": "cpu", "num_workers": 0, "progress": False, "augment": "none"}
 
 
@@ -134,34 +129,6 @@ def test_the_denoising_queries_learn_in_a_run(squares, tmp_path):
     assert moved.tolist() == [True, True, False]  # the last row is padding
 
 
-class StopAfter(zoo.Callback):
-    """Ask a run to stop, as Ctrl-C would, after so many steps."""
-
-    def __init__(self, steps):
-        self.steps = steps
-
-    def on_step_end(self, run):
-        if run.step == self.steps:
-            os.kill(os.getpid(), signal.SIGINT)
-
-
-def test_a_resumed_run_is_the_uninterrupted_run(squares, tmp_path):
-    options = OPTIONS | {"optimizer": "AdamW", "clip_grad_norm": 0.1, "epochs": 2}
-    whole = zoo.finetune(zoo.get("dfine_n", classes=["blue", "red"]), squares, 0.002, out=tmp_path / "a", **options)
-    model, stop = zoo.get("dfine_n", classes=["blue", "red"]), StopAfter(3)
-    with pytest.raises(Interrupted, match=r"everything is saved"):
-        zoo.finetune(model, squares, 0.002, out=tmp_path / "b", callbacks=stop, **options)
-    resumed = zoo.resume(tmp_path / "b", progress=False)
-    first, second = whole.model.state_dict(), resumed.model.state_dict()
-    assert all(torch.equal(first[key], second[key]) for key in first)
-
-
-def test_a_run_that_diverges_says_so(squares, tmp_path):
-    model = zoo.get("dfine_n", classes=["blue", "red"])
-    with pytest.raises(TrainingError, match=r"^the loss is nan in optimizer step \d.*clip_grad_norm=1\.0\.$"):
-        zoo.finetune(model, squares, 1e4, out=tmp_path / "run", epochs=3, **OPTIONS)
-
-
 @pytest.mark.parametrize("preset", ["detr-heads", "detr-low-lr"])
 @pytest.mark.parametrize("name", NAMES)
 def test_the_presets_fit(name, preset, squares, tmp_path):
@@ -169,26 +136,3 @@ def test_the_presets_fit(name, preset, squares, tmp_path):
     options = {key: value for key, value in OPTIONS.items() if key != "augment"}
     run = zoo.finetune(model, squares, preset=preset, out=tmp_path / "run", epochs=2, **options)
     assert run.metrics[-1]["loss"] > 0
-
-
-def test_a_loss_with_an_unknown_setting_is_told(tmp_path, squares):
-    model = zoo.get(NAMES[0], classes=["blue", "red"])
-    with pytest.raises(InputError, match=r"the loss of d_fine has no setting 'asigner'"):
-        zoo.finetune(model, squares, 0.002, out=tmp_path / "run", epochs=1, loss_params={"asigner": 1}, **OPTIONS)
-
-
-@pytest.mark.skipif(not BCCD.is_dir(), reason="the shared images of blood cells are not here")
-def test_a_run_on_blood_cells_lowers_the_loss(publish, tmp_path):
-    publish("dfine_n", "org/cells")
-    data = tmp_path / "cells"
-    (data / "ImageSets" / "Main").mkdir(parents=True)
-    for folder in ("Annotations", "JPEGImages"):
-        (data / folder).symlink_to(BCCD / folder)
-    names = (BCCD / "ImageSets" / "Main" / "train.txt").read_text().split()
-    for split, chosen in (("train", names[:8]), ("val", names[8:12])):
-        (data / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(chosen))
-    model = zoo.get("dfine_n", pretrained="org/cells", classes=["RBC", "WBC", "Platelets"])
-    options = OPTIONS | {"optimizer": "AdamW", "epochs": 6, "clip_grad_norm": 0.1, "skip_bad": True}
-    run = zoo.finetune(model, data, 0.002, out=tmp_path / "run", **options)
-    losses = [record["loss"] for record in run.metrics]
-    assert losses[-1] < 0.8 * losses[0]

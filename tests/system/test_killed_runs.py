@@ -5,8 +5,6 @@ A child process runs a script that kills itself when a given function is called,
 
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -14,6 +12,7 @@ import torch
 import zoo
 from boxed_folder import write_boxed
 from coloured_folder import write_coloured
+from prepared import Prepared
 from zoo.errors import InputError
 from zoo.files.safetensors import read_tensors
 from zoo.training.run_lock import LOCK
@@ -22,7 +21,6 @@ from zoo.training.run_stage import find_stage
 TINY = {"epochs": 2, "batch_size": 6, "image_size": 32, "num_workers": 0, "progress": False, "device": "cpu"}
 NAME = "timm/test_resnet"
 SLOW = pytest.mark.slow
-pytestmark = pytest.mark.plots
 SCRIPT = """
 import importlib, json, os, signal, sys
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever starts the tests may ignore it, as nohup does
@@ -60,12 +58,9 @@ def at(place, number="SIGKILL", *, call=1, early=False):
     return AT.format(module=module, owner=owner, function=function, call=call, early=early, signal=number)
 
 
-def start(data, out, options, patch="", name=NAME, classes=3, cache=None):
+def start(data, out, options, patch="", name=NAME, classes=3, **variables):
     code = SCRIPT.format(patch=patch, name=name, classes=classes, data=str(data), out=str(out), options=options)
-    environment = os.environ | ({"XDG_CACHE_HOME": str(cache)} if cache else {})
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment, timeout=600
-    )
+    return Prepared(code, out.with_name("outputs"), **variables).wait()
 
 
 def weights(folder):
@@ -119,7 +114,7 @@ def test_the_same_command_may_be_given_again(images, whole, tmp_path, moment):
     place = {"claimed": at("zoo.training.run_folder:RunFolder.write_json"), "state": at("torch:save")}[moment]
     out, options = tmp_path / "run", TINY | {"mode": "full", "progress": True}
     assert start(images, out, options, place).returncode == -signal.SIGKILL
-    done = start(images, out, options)
+    done = start(images, out, options, "import zoo.training.loggers.plots as p; p.Plots.finish = lambda *_: None")
     assert done.returncode == 0, done.stderr
     assert "which has ended; this run takes it over" in done.stdout
     assert "was stopped before its first step; it begins anew" in done.stdout
@@ -129,7 +124,7 @@ def test_the_same_command_may_be_given_again(images, whole, tmp_path, moment):
 
 def test_a_run_with_a_state_is_resumed_and_not_begun_anew(images, whole, tmp_path):
     out, options = tmp_path / "run", TINY | {"mode": "full"}
-    done = start(images, out, options, at("zoo.training.run:TrainingRun._after_step", call=2))
+    done = start(images, out, options, at("zoo.training.run:TrainingRun._after_step", call=5))  # in the second epoch
     assert done.returncode == -signal.SIGKILL
     with pytest.raises(InputError, match=r"holds a run that is not finished.* zoo finetune --resume .*run; or choose"):
         zoo.finetune(zoo.get(NAME, num_classes=3), images, out=out, **TINY)
@@ -215,7 +210,7 @@ def test_a_detector_killed_while_its_backbone_looks_at_the_images(tmp_path, monk
     out, options = tmp_path / "run", BOXES | {"mode": "head", "cache": "disk", "mosaic": 0.0, "flip_probability": 0.0}
     small = "import zoo.engine.frozen.cache\nzoo.engine.frozen.cache.choose_per_shard = lambda size: 3\n"
     cut = small + at("zoo.engine.frozen.shards:FeatureShards.write", call=2)
-    done = start(data, out, options, cut, name="yolo_nas_s", classes=2, cache=tmp_path / "cache")
+    done = start(data, out, options, cut, name="yolo_nas_s", classes=2, XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert (out / "pictures" / "first_batch.png").is_file()
     assert find_stage(out) == "begun"

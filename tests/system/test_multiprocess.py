@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import finetune_script
 import zoo
 from boxed_folder import write_boxed
 from coloured_folder import write_coloured
@@ -72,13 +73,15 @@ def outcome(tmp_path_factory):
     python = [sys.executable, "-W", "error", "-W", "ignore:Grad strides"]
     processes = {}
     try:
-        processes["one"] = start(*python, SCRIPT, data, boxes, 16, root / "one")
         processes["two"] = start(*torchrun(root / "logs"), *python, SCRIPT, data, boxes, 8, root / "two")
         command = [*python, "-m", "zoo.tools.cli", "finetune", HEADS, data, "--no-pretrained", "-o", root / "heads"]
         options = [word for name, value in HEAD_OPTIONS.items() for word in ("--set", f"{name}={value}")]
         options += ["--set", "batch_size=4", "--set", "accumulate=2"]
         cache = str(root / "cache")
         processes["heads"] = start(*accelerate_launch(), *command, *options, XDG_CACHE_HOME=cache)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("zoo.training.stop.STEPS_PER_VOTE", 2)  # so that it is put back, too
+            finetune_script.main(str(data), str(boxes), "16", str(root / "one"))
         texts = {}
         for name, process in processes.items():
             texts[name], _ = process.communicate(timeout=SECONDS)

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from PIL import Image
 
 from zoo.data.preprocessing import Preprocessing
 from zoo.settings.preset import Preset
@@ -83,5 +84,6 @@ class TaskContract:
         plots = task.make_plots(evaluator.compute(), evaluator.examples, prepared[0].val)
         for name, draw in plots.items():
             draw(tmp_path / name)
-            assert (tmp_path / name).stat().st_size > 0
+            with Image.open(tmp_path / name) as image:
+                assert len(image.convert("L").getcolors(256)) > 10, f"{name} is almost empty"
         assert {name.removesuffix(".png") for name in plots} <= task.card.captions.keys()

@@ -3,7 +3,6 @@ import math
 import os
 import random
 import signal
-import threading
 
 import numpy as np
 import pytest
@@ -13,11 +12,8 @@ from torch import nn
 
 import zoo
 from coloured_folder import write_coloured
-from zoo.data.stopping import StopRequest
 from zoo.errors import InputError, Interrupted, PlanError, TrainingError, ZooError
 from zoo.files.safetensors import read_tensors
-from zoo.rates.make import training_params
-from zoo.settings.preset import Preset
 
 TINY = {"epochs": 2, "batch_size": 4, "image_size": 32, "num_workers": 0, "progress": False, "device": "cpu"}
 NAME = "timm/resnet10t"
@@ -26,37 +22,6 @@ NAME = "timm/resnet10t"
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     return write_coloured(tmp_path_factory.mktemp("images"), train=6, val=3)
-
-
-def test_the_first_interrupt_is_a_wish_and_the_second_a_command():
-    before = signal.getsignal(signal.SIGINT)
-    with StopRequest() as stop:
-        assert not stop.asked
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop.asked
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_outside_the_main_thread_signals_are_left_alone():
-    seen = []
-
-    def enter():
-        with StopRequest():
-            seen.append(signal.getsignal(signal.SIGINT))
-
-    before = signal.getsignal(signal.SIGINT)
-    thread = threading.Thread(target=enter)
-    thread.start()
-    thread.join()
-    assert seen == [before]
-
-
-def test_hooks_read_the_presets_fields_and_the_users_own():
-    params = training_params(Preset(epochs=7, training_params={"multiply_backbone_lr": 0.1}))
-    assert params.epochs == params["epochs"] == 7
-    assert params.multiply_backbone_lr == 0.1
 
 
 def test_loaders_train_and_evaluate(tmp_path):
@@ -209,15 +174,9 @@ def test_a_run_interrupted_around_an_unfreeze_point_is_the_same_run(images, tmp_
             assert mine.read_text() == other.read_text()
 
 
-def test_a_new_head_on_a_misspelt_attribute_is_found(images, tmp_path):
-    rates = {"first": 1e-3, "haed": 0.1, "default": 1e-3}
-    with pytest.raises(TrainingError, match=r"'haed' is to learn, but none of its parameters .*got a gradient"):
-        zoo.finetune(Parts(spare=True), images, lr=rates, out=tmp_path / "a", **TINY)
+def test_parts_that_are_not_used_are_an_error_if_nothing_else_learns_and_else_named(images, tmp_path, capsys):
     with pytest.raises(TrainingError, match=r"the loss does not depend on anything that learns: haed.weight, haed"):
         zoo.finetune(Parts(spare=True), images, lr={"haed": 0.1, "default": 0}, out=tmp_path / "b", **TINY)
-
-
-def test_single_parameters_without_gradient_are_named(images, tmp_path, capsys):
     zoo.finetune(Parts(spare=True), images, lr={"default": 0.1}, out=tmp_path / "a", **TINY | {"progress": True})
     assert "note: no gradient in the first step for haed.bias, haed.weight" in capsys.readouterr().out
 

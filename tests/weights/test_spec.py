@@ -184,59 +184,6 @@ def test_another_file_name_and_cache(hub: HubServer, known: Weights, tmp_path: P
     assert found.revision == commit
 
 
-def test_corruption_on_the_way_is_healed_by_one_more_download(hub: HubServer, known: Weights) -> None:
-    hub.fail("GET .*/model.safetensors", corrupt=True)
-    assert find(True, known).path.read_bytes() == FILE
-    assert hub.count("GET") == 2
-
-
-def test_corruption_that_stays_is_an_error(hub: HubServer, known: Weights) -> None:
-    hub.fail("GET .*/model.safetensors", corrupt=True, times=None)
-    wrong = hashlib.sha256(DAMAGED).hexdigest()
-    with pytest.raises(WeightsError) as caught:
-        find(True, known)
-    assert str(caught.value) == (
-        f"weights of tiny: model.safetensors of org/tiny at {known.revision}, from {hub.endpoint}, has the wrong "
-        f"content: its sha256 is {wrong}, expected {SHA256}. A new download has the same. Do not use the file; ask "
-        "whoever runs the endpoint or the repository."
-    )
-    assert hub.count("GET") == 2
-
-
-def test_another_file_than_the_known_one_is_an_error(hub: HubServer, known: Weights) -> None:
-    with pytest.raises(WeightsError, match=f"sha256 is {SHA256}, expected {'0' * 64}"):
-        find(True, replace(known, sha256="0" * 64, revision=None))
-
-
-def test_corruption_without_a_network(hub: HubServer, known: Weights) -> None:
-    find(True, known).path.write_bytes(DAMAGED)
-    hub.fail(".*", status=503, times=None)
-    with pytest.raises(WeightsError, match=rf"expected {SHA256}\. A new download failed: .* answered 503 .* Three"):
-        find(True, known)
-
-
-def test_errors_of_the_hub_name_the_model(hub: HubServer, known: Weights) -> None:
-    with pytest.raises(WeightsError, match=r"^weights of tiny: .* has no repository org/absent.*token=\.$"):
-        find(True, replace(known, repo="org/absent"))
-    with pytest.raises(WeightsError, match=f"^weights of tiny: .* has no revision '{'0' * 40}'"):
-        find(True, replace(known, revision="0" * 40))
-    with pytest.raises(WeightsError, match=r"^weights of tiny: .* has no file 'absent\.safetensors'"):
-        find(True, replace(known, filename="absent.safetensors"))
-    hub.fail("GET", truncate=100, times=None)
-    with pytest.raises(WeightsError, match=r"^weights of tiny: the connection .*Three ways out"):
-        find(True, known)
-    hub.fail("HEAD", status=503, times=None)
-    with pytest.raises(WeightsError, match=r"^weights of tiny: .* answered 503 .*Three ways out"):
-        find(True, replace(known, revision=None))
-
-
-def test_a_gated_repository_needs_a_token(hub: HubServer, known: Weights) -> None:
-    hub.tokens, hub.gated = {"hf_friend"}, {"org/tiny": {"hf_friend"}}
-    with pytest.raises(WeightsError, match=r"^weights of tiny: org/tiny is gated"):
-        find(True, known)
-    assert find(True, known, token="hf_friend").pinned
-
-
 def test_any_repository(hub: HubServer, known: Weights) -> None:
     found = find("org/tiny")
     assert (found.revision, found.sha256, found.licence, found.pinned) == (known.revision, SHA256, "mit", False)
@@ -289,12 +236,6 @@ def test_a_hostile_config(hub: HubServer, tmp_path: Path, config: bytes, reason:
     (tmp_path / "config.json").write_bytes(config)
     with pytest.raises(WeightsError, match=rf"^{tmp_path}/config\.json cannot be used: .*{reason}"):
         find(tmp_path)
-
-
-def test_a_repository_without_safetensors_is_an_error(hub: HubServer) -> None:
-    hub.add("org/tiny", {"pytorch_model.bin": b"x"})
-    with pytest.raises(WeightsError, match=r"has no file 'model\.safetensors'.*a \.bin or \.pth file is never taken"):
-        find("org/tiny")
 
 
 def test_a_missing_repository_may_be_a_missing_folder(hub: HubServer) -> None:
@@ -512,6 +453,3 @@ def test_what_a_model_calls_dormant_may_be_missing_and_it_takes_the_form_of_the_
     del tensors["conv.weight"]
     with pytest.raises(WeightsError, match=r"1 missing: conv\.weight\. Expected"):
         load_into(Sleepy(), local(tmp_path, tensors), head=("fc.",), keep_head=True)
-
-
-# ---- a really pretrained model

@@ -66,31 +66,6 @@ def test_a_folder_with_splits(tmp_path: Path) -> None:
     assert counts(open_box_data(tmp_path / "data.yaml")) == counts(data)
 
 
-def test_an_export_in_the_format_of_coco(tmp_path: Path) -> None:
-    for split in ("train", "valid"):
-        write_image(tmp_path / split / "a.png", (40, 30), seed=len(split))
-        values = {
-            "images": [{"id": 1, "file_name": "a.png", "width": 40, "height": 30}],
-            "categories": [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}],
-            "annotations": [
-                {"id": 1, "image_id": 1, "category_id": 7, "bbox": [1, 2, 10, 20], "iscrowd": 0},
-                {"id": 2, "image_id": 1, "category_id": 3, "bbox": [30, 2, 20, 20], "iscrowd": 0},
-                {"id": 3, "image_id": 1, "category_id": 3, "bbox": [0, 0, 40, 30], "iscrowd": 1},
-            ],
-        }
-        (tmp_path / split / "_annotations.coco.json").write_text(json.dumps(values, indent=1))
-    data = open_box_data(tmp_path)
-    assert data.class_map == ((3, "cat"), (7, "dog"))
-    assert counts(data) == {"train": [1, 1], "val": [1, 1]}  # the crowd is no box to learn
-    assert data.train is not None
-    boxes = data.train.boxes[0]
-    assert boxes.xyxy.tolist() == [[1, 2, 11, 22], [30, 2, 40, 22], [0, 0, 40, 30]]
-    assert boxes.crowd.tolist() == [False, False, True]
-    found = [f for f in data.report.findings if f.kind == "boxes partly outside of the image"]
-    assert [finding.file for finding in found] == ["train/_annotations.coco.json", "valid/_annotations.coco.json"]
-    assert all(finding.line for finding in found)
-
-
 def test_train_alone_is_split_and_test_serves_as_val(tmp_path: Path) -> None:
     write_yolo(tmp_path / "first", {"train": 20})
     data = open_box_data(tmp_path / "first", val_fraction=0.2, seed=3)

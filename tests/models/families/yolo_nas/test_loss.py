@@ -1,13 +1,11 @@
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from prepared import Prepared
 from zoo.errors import InputError
 from zoo.models.families.yolo_nas.assigners import StaticAssigner, TaskAlignedAssigner
 from zoo.models.families.yolo_nas.heads import RawOutputs, make_places
@@ -171,52 +169,43 @@ PROCESS = """
 import sys
 import torch
 from torch import distributed
-from test_loss import random_outputs
+sys.path.insert(0, {place!r})
+from test_loss import COUNTS, random_outputs
 from zoo.models.families.yolo_nas.loss import YoloNasLoss
 
-rank, folder = int(sys.argv[1]), sys.argv[2]
-distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-raw, targets = random_outputs()
-targets = targets[: int(sys.argv[3])]
-own = slice(0, 1) if rank == 0 else slice(1, 4)
-part = raw._replace(class_logits=raw.class_logits[own], side_logits=raw.side_logits[own])
-mine = targets[(targets[:, 0] >= own.start) & (targets[:, 0] < own.stop)]
-mine[:, 0] -= own.start
-YoloNasLoss()(part, mine).total.backward()
-gradients = [raw.class_logits.grad / 2, raw.side_logits.grad / 2]  # their mean, as DistributedDataParallel takes it
-for gradient in gradients:
-    distributed.all_reduce(gradient)
-torch.save(gradients, f"{folder}/{rank}.pt")
+distributed.init_process_group("gloo", init_method="file://{folder}/meet", rank={rank}, world_size=2)
+own = slice(0, 1) if {rank} == 0 else slice(1, 4)
+for count in COUNTS:
+    raw, targets = random_outputs()
+    targets = targets[:count]
+    part = raw._replace(class_logits=raw.class_logits[own], side_logits=raw.side_logits[own])
+    mine = targets[(targets[:, 0] >= own.start) & (targets[:, 0] < own.stop)]
+    mine[:, 0] -= own.start
+    YoloNasLoss()(part, mine).total.backward()
+    gradients = [raw.class_logits.grad / 2, raw.side_logits.grad / 2]  # their mean, as DistributedDataParallel takes it
+    for gradient in gradients:
+        distributed.all_reduce(gradient)
+    torch.save(gradients, f"{folder}/{rank}-{{count}}.pt")
 distributed.destroy_process_group()
 """
+COUNTS = (1, 1000)  # boxes: few, whose scores are less than 1 together; and all
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("boxes", [1, 1000], ids=["few boxes, whose scores are less than 1 together", "all boxes"])
-def test_two_processes_have_the_gradients_of_one(tmp_path, boxes):
+def test_two_processes_have_the_gradients_of_one(tmp_path):
     loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
-    variables = {
-        "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{Path(__file__).parent}",
-        "OMP_NUM_THREADS": "1",
-        "GLOO_SOCKET_IFNAME": loopback,
-    }
+    scripts = [PROCESS.format(place=str(Path(__file__).parent), folder=tmp_path, rank=rank) for rank in (0, 1)]
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESS, str(rank), str(tmp_path), str(boxes)], env=os.environ | variables
-        )
-        for rank in (0, 1)
+        Prepared(script, tmp_path / f"of-{rank}", GLOO_SOCKET_IFNAME=loopback) for rank, script in enumerate(scripts)
     ]
-    try:
-        assert [process.wait(timeout=SECONDS) for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    raw, targets = random_outputs()
-    YoloNasLoss()(raw, targets[:boxes]).total.backward()
-    for rank in (0, 1):
-        for found, whole in zip(torch.load(tmp_path / f"{rank}.pt"), raw[:2], strict=True):
-            torch.testing.assert_close(found, whole.grad, rtol=1e-5, atol=1e-8)
+    ends = [process.wait(SECONDS) for process in processes]
+    assert [end.returncode for end in ends] == [0, 0], ends
+    for count in COUNTS:
+        raw, targets = random_outputs()
+        YoloNasLoss()(raw, targets[:count]).total.backward()
+        for rank in (0, 1):
+            for found, whole in zip(torch.load(tmp_path / f"{rank}-{count}.pt"), raw[:2], strict=True):
+                torch.testing.assert_close(found, whole.grad, rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -194,13 +193,6 @@ def test_two_files_for_a_split(tmp_path: Path, files: list[str], text: str) -> N
         read_coco(write_files(tmp_path, {name: one() for name in files}))
 
 
-def test_a_file_that_is_cut_off(tmp_path: Path) -> None:
-    write_files(tmp_path, {"annotations/train.json": json.dumps(one())[:-20], "annotations/val.json": one()})
-    source = read(touch(tmp_path, "images/a.jpg"))
-    assert names(source) == {"train": [], "val": ["images/a.jpg"]}
-    assert told(source)[0] == ("error", "json files that cannot be read", "train", "annotations/train.json:1")
-
-
 def test_images_outside_are_not_read(tmp_path: Path) -> None:
     outside = touch(tmp_path, "secret.jpg") / "secret.jpg"
     images = [
@@ -275,14 +267,6 @@ def test_a_category_that_is_not_listed_is_an_error_and_its_image_not_used(tmp_pa
             "annotation 7: category_id is 7, which is not among the categories of the file",
         ),
     ]
-
-
-def test_annotations_that_cannot_be_read_take_their_image_out(tmp_path: Path) -> None:
-    good = {"image_id": 1, "category_id": 1, "bbox": [1, 1, 1, 1]}
-    broken = [good | {"bbox": [1, 2, 3]}, good | {"image_id": "2", "bbox": None}, good | {"image_id": 3}]
-    images = [{"id": number, "file_name": f"{number}.jpg"} for number in (1, 2, 3, 4)]
-    source = many(tmp_path, coco(images, [good, *broken], CATS))
-    assert [(len(image.keys), image.lost) for image in source.splits["all"].images] == [(1, 1), (0, 1), (1, 0), (0, 0)]
 
 
 def test_ids_that_two_images_or_two_categories_have(tmp_path: Path) -> None:

@@ -132,12 +132,6 @@ def test_a_yaml_with_names_alone(tmp_path: Path) -> None:
     assert (names(source), source.names) == ({"val": ["images/val/1.jpg"]}, {0: "cat"})
 
 
-def test_two_classes_of_one_name(tmp_path: Path) -> None:
-    source = read(write_files(pair(tmp_path, "images/val/1.jpg"), {"data.yaml": "names: [cat, cat]"}))
-    assert source.names == {0: "cat", 1: "cat (1)"}
-    assert told(source) == [("warning", "classes of the same name", "", "data.yaml")]
-
-
 @pytest.mark.parametrize(
     "files",
     [
@@ -195,15 +189,6 @@ def test_lists_that_cannot_be_used(tmp_path: Path) -> None:
     assert told(source) == [
         ("error", "lists that cannot be used", "train", "a.txt"),
         ("error", "splits that are not there", "train", "a.zip"),
-    ]
-
-
-def test_a_box_that_cannot_be_read_counts_as_lost(tmp_path: Path) -> None:
-    pair(tmp_path, "images/1.jpg", "images/2.jpg")
-    source = read(write_files(tmp_path, {"labels/1.txt": LABEL + "0 .5 .5 x .1\n0 .5\n0 5 5 .1 .1\n"}))
-    assert [(image.name, len(image.boxes), image.lost) for image in source.splits["all"].images] == [
-        ("images/1.jpg", 1, 3),
-        ("images/2.jpg", 1, 0),
     ]
 
 
@@ -270,21 +255,6 @@ def test_images_in_no_split(tmp_path: Path) -> None:
     assert names(source) == {"train": ["images/train/1.jpg"]}
     assert told(source)[0] == ("warning", "images in no split", "", "images")
     assert source.findings[0].text == "2 images are not in a folder for a split, and not used"
-
-
-def test_bad_labels_are_told_with_file_and_line(tmp_path: Path) -> None:
-    pair(tmp_path, "images/train/1.jpg", "images/train/2.jpg", "images/val/1.jpg")
-    text = "0 .5 .5 .2 .2\n1 .5 .5 .1\n1 0 0 1 0 1 1\n2 .5 .5 .1 .1\n"
-    source = read(
-        write_files(tmp_path, {"data.yaml": YAML, "labels/train/1.txt": text, "labels/train/2.txt": b"\xff\xfe"})
-    )
-    assert contents(source)["train"] == {"images/train/1.jpg": [(0, [0.4, 0.4, 0.6, 0.6]), (1, [0, 0, 1, 1])]}
-    assert told(source) == [
-        ("error", "label lines of the wrong length", "train", "labels/train/1.txt:2"),
-        ("error", "class numbers out of range", "train", "labels/train/1.txt:4"),
-        ("warning", "polygons", "train", "labels/train/1.txt:3"),
-        ("error", "label files that cannot be read", "train", "labels/train/2.txt"),
-    ]
 
 
 @pytest.mark.parametrize("val", ["images/validierung", "images/val_1"])
