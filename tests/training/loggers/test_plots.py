@@ -35,6 +35,15 @@ def test_curves_show_loss_and_accuracy(epochs):
     assert accuracy.get_ylim()[1] <= 101
 
 
+@pytest.mark.parametrize("epochs", [1, 30])
+def test_the_terms_of_a_loss_are_drawn_beside_it(epochs):
+    some = records(epochs, val_loss_iou=0.5, val_loss_dfl=0.25)
+    loss, _ = build(plots._draw_curves, some, SCORES).axes
+    names = [line.get_label() for line in loss.lines]
+    assert names == ["training", "validation", "validation: iou", "validation: dfl"]
+    assert list(loss.lines[3].get_ydata()) == [0.25] * epochs
+
+
 def test_curves_skip_epochs_that_were_not_evaluated():
     some = records(6)
     for record in some[::2]:

@@ -1,15 +1,18 @@
 """Scores a detector batch by batch, in pixels of the images, and keeps some predictions to draw."""
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from torch import Tensor
+import torch
 from torchvision.ops import clip_boxes_to_image
 
 from zoo._model import ask
 from zoo.errors import InputError
 from zoo.tasks.detection.batches import BoxTargets
 from zoo.tasks.detection.images import BoxedImages
+from zoo.tasks.detection.loss import ModelLoss
 from zoo.tasks.detection.metrics import DetectionEvaluation, DetectionMetrics, Found, Truth
 from zoo.tasks.detection.plots import Example
 from zoo.tasks.detection.postprocess import VALIDATION, select_detections
@@ -21,11 +24,11 @@ class Observed(NamedTuple):
     """What a process observes of its part of a batch.
 
     Attributes:
-        loss: Sum over these images.
+        losses: Mean loss times the number of these images; `total`, and its terms by name if it has some.
         found: The place of each image in its data set, and what was found in it.
     """
 
-    loss: float
+    losses: dict[str, float]
     found: list[tuple[int, Found]]
 
 
@@ -36,30 +39,31 @@ class DetectionEvaluator:
         model: Says what its outputs mean, and how images come onto its canvas.
         classes: Names, in the order of the outputs.
         images: The split.
-        loss: Of outputs and targets.
+        loss: The model's.
     """
 
     in_rows = False
 
-    def __init__(
-        self, model: Any, classes: Sequence[str], images: BoxedImages, loss: Callable[[Any, BoxTargets], Tensor]
-    ) -> None:
+    def __init__(self, model: Any, classes: Sequence[str], images: BoxedImages, loss: ModelLoss) -> None:
         self.model, self.images, self.loss, self.classes = model, images, loss, len(classes)
         self.settings = ask(model, "scoring", VALIDATION)
         self.metrics = DetectionMetrics(classes, self.settings)
         self.examples: list[Example] = []
         self._chosen = _spread(len(images), MOST_EXAMPLES)
-        self._loss_sum, self._count = 0.0, 0
+        self._loss_sums, self._count = Counter[str](), 0
 
     def observe(self, outputs: Any, targets: BoxTargets) -> list[Observed]:
         """Return the loss, and what was found."""
-        total = self.loss(outputs, targets).float() * len(targets.indices)  # float32, as earlier versions summed it
-        return [Observed(float(total), list(self._locate(outputs, targets)))]
+        terms = self.loss.split(outputs, targets)
+        means = {"total": functools.reduce(torch.add, terms.values()), **terms}
+        means.pop("", None)  # a loss without terms
+        values = torch.stack([mean.float() * len(targets.indices) for mean in means.values()])  # summed as float32
+        return [Observed(dict(zip(means, values.tolist(), strict=True)), list(self._locate(outputs, targets)))]
 
     def update(self, observed: Sequence[Observed]) -> None:
         """Add what the processes found."""
-        for loss, found in observed:
-            self._loss_sum += loss
+        for losses, found in observed:
+            self._loss_sums.update(losses)
             self._count += len(found)
         every = [pair for part in observed for pair in part.found]
         self.metrics.update([boxes for _, boxes in every], [Truth(*self.images.boxes[index]) for index, _ in every])
@@ -67,7 +71,8 @@ class DetectionEvaluator:
 
     def compute(self) -> DetectionEvaluation:
         """Return the scores."""
-        return self.metrics.compute(self._loss_sum / self._count)
+        means = {name: total / self._count for name, total in self._loss_sums.items()}
+        return self.metrics.compute(means.pop("total"), means)
 
     def _locate(self, outputs: Any, targets: BoxTargets) -> Iterator[tuple[int, Found]]:
         """Yield the place of each image in its data set, and what was found in it, in its own pixels."""

@@ -7,7 +7,7 @@ boxes of an image count.
 Source: rules of matching and averaging as in pycocotools 2.0 (cocodataset/cocoapi, PythonAPI/pycocotools/cocoeval.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, NamedTuple, TypeAlias
@@ -103,6 +103,7 @@ class DetectionEvaluation:
         of_classes: Scores of each class, in the order of the class numbers.
         settings: Which of the predicted boxes were counted.
         loss: Mean loss, if it was computed.
+        losses: The terms that it is the sum of, if the model tells them apart.
         confusion: `(C + 1, C + 1)` counts at an IoU of 0.5 and a confidence of 0.25; rows are the true classes, columns
             the predicted ones, the last of each is the background.
         by_conf: Precision, recall and F1 of each class over the confidence threshold, at an IoU of 0.5.
@@ -120,6 +121,7 @@ class DetectionEvaluation:
     of_classes: tuple[ClassScores, ...] = field(repr=False)
     settings: Postprocess = field(default=VALIDATION, repr=False)
     loss: float | None = None
+    losses: Mapping[str, float] = field(default_factory=dict)
     confusion: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
     by_conf: ConfidenceCurves | None = field(default=None, repr=False, compare=False)
 
@@ -136,6 +138,7 @@ class DetectionEvaluation:
     def record(self) -> dict[str, float]:
         """Return what is written down of each epoch; what could not be computed is left out."""
         values = {"val_loss": self.loss, "map": self.map, "map50": self.map50}
+        values |= {f"val_loss_{name}": value for name, value in self.losses.items()}
         return {name: value for name, value in values.items() if value is not None}
 
     def per_class(self) -> list[dict[str, Any]]:
@@ -161,8 +164,13 @@ class DetectionEvaluation:
         kept = {name: getattr(self.settings, name) for name in ("conf", "iou", "max_predictions")}
         curves = {of.name: list(of.precision) for of in self.of_classes if of.precision is not None}
         scores = {name: getattr(self, name) for name in names}
-        confusion = [list(row) for row in self.confusion]
-        return scores | {"settings": kept, "per_class": self.per_class(), "precision": curves, "confusion": confusion}
+        return scores | {
+            "losses": dict(self.losses),
+            "settings": kept,
+            "per_class": self.per_class(),
+            "precision": curves,
+            "confusion": [list(row) for row in self.confusion],
+        }
 
     def rows(self) -> list[dict[str, str]]:
         """Return the table per class as text; precision and recall are those of the best F1, at its confidence."""
@@ -231,8 +239,8 @@ class DetectionMetrics:
             self._boxes += np.bincount(single.numpy(), minlength=len(self.classes))
         self.images += len(truth)
 
-    def compute(self, loss: float | None = None) -> DetectionEvaluation:
-        """Return the scores over everything that was added; the loss is only handed on."""
+    def compute(self, loss: float | None = None, losses: Mapping[str, float] | None = None) -> DetectionEvaluation:
+        """Return the scores over everything that was added; the loss and its terms are only handed on."""
         precision, recall, scores = self._count()
         return DetectionEvaluation(
             map=_mean(precision[ALL_SIZES]),
@@ -250,6 +258,7 @@ class DetectionMetrics:
             ),
             settings=self.settings,
             loss=loss,
+            losses=dict(losses or {}),
             confusion=tuple(map(tuple, self._matches.confusion.tolist())),
             by_conf=self._matches.compute(),
         )

@@ -23,6 +23,7 @@ from zoo.tasks.detection.data import BoxData, open_box_data
 from zoo.tasks.detection.drawing import import_supervision
 from zoo.tasks.detection.evaluator import DetectionEvaluator
 from zoo.tasks.detection.images import BoxedImages
+from zoo.tasks.detection.loss import ModelLoss
 from zoo.tasks.detection.matching import BACKGROUND, CONF, IOU
 from zoo.tasks.detection.metrics import DetectionEvaluation
 from zoo.tasks.detection.metrics import check_installed as check_metrics
@@ -167,17 +168,9 @@ class Detection:
 
     def make_loss(
         self, model: Any, classes: Sequence[str], options: Any, compile: Callable[[Any], Any] | None = None
-    ) -> Callable[[Any, BoxTargets], Tensor]:
+    ) -> ModelLoss:
         """Return the model's own loss; it is not compiled, because each batch has another number of boxes."""
-        own, params = ask(model, "loss"), options.loss_params
-        if not callable(own):
-            raise InputError(f"{type(model).__name__} has no loss(outputs, rows), which a detector needs to learn.")
-
-        def loss(outputs: Any, targets: BoxTargets) -> Tensor:
-            value: Tensor = own(outputs, targets.rows, **params)
-            return value
-
-        return loss
+        return ModelLoss(model, options.loss_params)
 
     def make_evaluator(
         self,
@@ -186,11 +179,10 @@ class Detection:
         images: BoxedImages,
         *,
         device: torch.device,
-        loss: Callable[[Any, BoxTargets], Tensor] | None = None,
+        loss: Any = None,
     ) -> DetectionEvaluator:
         """Return what scores outputs in pixels of the images."""
-        own = loss or (lambda outputs, targets: model.loss(outputs, targets.rows))
-        return DetectionEvaluator(model, classes, images, own)
+        return DetectionEvaluator(model, classes, images, loss or ModelLoss(model))
 
     def make_plots(
         self, evaluation: DetectionEvaluation, examples: Sequence[Example], images: BoxedImages

@@ -29,6 +29,7 @@ from zoo.training.loggers.base import Logger, RunFacts, RunResult
 from zoo.training.run_stage import RECORD, read_record
 
 MOST_LEGEND_LINES = 20
+TERM = "val_loss_"  # before the name of a term of the loss in a record
 
 
 class Plots(Logger):
@@ -64,7 +65,8 @@ def draw_curves(records: Sequence[Mapping[str, Any]], path: str | Path, *, score
     """Draw loss and scores over the epochs, side by side.
 
     Args:
-        records: One per epoch: `epoch` (from 1), `loss`, and, where evaluated, `val_loss` and the scores (0 to 1).
+        records: One per epoch: `epoch` (from 1), `loss`, and, where evaluated, `val_loss`, its terms as `val_loss_...`,
+            and the scores (0 to 1).
         path: The PNG to write.
         scores: Label of each score by its key; of the first the best epoch is marked.
 
@@ -102,6 +104,9 @@ def _draw_curves(records: Sequence[Mapping[str, Any]], scores: Mapping[str, str]
     loss.set(title="Loss", xlabel="epoch", ylabel="loss")
     _draw_line(loss, records, "loss", "training", BLUE)
     _draw_line(loss, records, "val_loss", "validation", VERMILION)
+    terms = list(dict.fromkeys(key for record in records for key in record if key.startswith(TERM)))
+    for key, style in zip(terms, ("--", ":", "-.", (0, (1, 3))), strict=False):
+        _draw_line(loss, records, key, f"validation: {key.removeprefix(TERM)}", GREY, linestyle=style, marker="")
     _widen(loss, 0.1)
     loss.legend()
     _number_epochs(loss, records)
@@ -126,12 +131,13 @@ def _draw_curves(records: Sequence[Mapping[str, Any]], scores: Mapping[str, str]
     return figure
 
 
-def _draw_line(axes: Axes, records: Sequence[Mapping[str, Any]], key: str, label: str, colour: str) -> None:
+def _draw_line(
+    axes: Axes, records: Sequence[Mapping[str, Any]], key: str, label: str, colour: str, **style: Any
+) -> None:
     points = [(record["epoch"], record[key]) for record in records if record.get(key) is not None]
     if points:
-        axes.plot(
-            *zip(*points, strict=True), color=colour, label=label, marker="o" if len(points) <= 40 else "", ms=3.5
-        )
+        style = {"marker": "o" if len(points) <= 40 else "", "ms": 3.5} | (style if len(points) > 1 else {})
+        axes.plot(*zip(*points, strict=True), color=colour, label=label, **style)
 
 
 def _widen(axes: Axes, least: float) -> None:

@@ -9,7 +9,7 @@ from zoo.errors import InputError, did_you_mean
 from zoo.models.detector import Detector
 from zoo.models.families.yolo_nas.assigners import Assigner, StaticAssigner, TaskAlignedAssigner
 from zoo.models.families.yolo_nas.heads import Outputs
-from zoo.models.families.yolo_nas.loss import YoloNasLoss
+from zoo.models.families.yolo_nas.loss import DetectionLosses, YoloNasLoss
 from zoo.models.families.yolo_nas.network import Size, YoloNASNetwork
 from zoo.tasks.detection import Predictions
 
@@ -60,9 +60,20 @@ class YoloNAS(Detector, YoloNASNetwork):
         Raises:
             InputError: A setting is unknown or out of range, or the rows do not fit the batch.
         """
-        criterion = _make_criterion(assigner, settings)
+        return self._compare(outputs, rows, assigner, settings).total
+
+    def loss_parts(
+        self, outputs: Outputs, rows: Tensor, *, assigner: AssignerName = "task-aligned", **settings: Any
+    ) -> dict[str, Tensor]:
+        """Return the weighted terms of `loss`, without gradient; their sum in this order is the loss to the bit."""
+        losses = self._compare(outputs, rows, assigner, settings)
+        return {"classification": losses.classification, "iou": losses.iou, "dfl": losses.dfl}
+
+    def _compare(
+        self, outputs: Outputs, rows: Tensor, assigner: AssignerName, settings: Mapping[str, Any]
+    ) -> DetectionLosses:
         _, raw = outputs
-        return criterion(raw, rows).total
+        return _make_criterion(assigner, settings)(raw, rows)
 
     def check_loss_params(self, params: Mapping[str, Any]) -> None:
         """Refuse settings that `loss` does not take.
