@@ -95,7 +95,7 @@ def get_at_once(name: str, *, pretrained: Any = False, commercial: bool | None =
     if isinstance(pretrained, str) or commercial:
         return _get(name, pretrained=pretrained, commercial=commercial, **options)
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
-    return copy.deepcopy(_make(name, **options))
+    return copy.deepcopy(_make(name, pretrained=pretrained and name.startswith("efficientnet_lite"), **options))
 
 
 _get = zoo.get
