@@ -25,6 +25,7 @@ from matplotlib.font_manager import fontManager
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from zoo.files import open_whole
 
@@ -97,8 +98,10 @@ def save(figure: Figure, path: str | Path) -> Path:
     path, pixels = Path(path), _render(figure)
     if caption := _CAPTION.get():
         pixels = np.vstack([pixels, _render(_make_caption(caption, pixels.shape[1] / DOTS_PER_INCH))])
+    made_by = PngInfo()
+    made_by.add_text("Software", f"Matplotlib {matplotlib.__version__}")  # by which `zoo plan` knows its own plots
     with open_whole(path) as file:
-        Image.fromarray(pixels).save(file, format="png", compress_level=COMPRESSION)
+        Image.fromarray(pixels).save(file, format="png", compress_level=COMPRESSION, pnginfo=made_by)
     return path
 
 
