@@ -43,6 +43,7 @@ def test_a_run_has_all_its_files_and_says_what_it_did(model, images, tmp_path):
         "model.safetensors", "config.json", "preset.yaml", "plan.json", "data.json", "environment.json", "run.json",
         "metrics.jsonl", "rates.csv", "evaluation.json", "proof.json", "features.json",
         "SHA256SUMS", "pictures/curves.png", "pictures/rates.png", "pictures/confusion.png", "pictures/mistakes.png",
+        "pictures/first_batch.png",
     }  # fmt: skip
     assert json.loads((run.folder / "run.json").read_text())["status"] == "finished"
     assert json.loads((run.folder / "data.json").read_text())["classes"] == ["blue", "green", "red"]

@@ -26,7 +26,7 @@ FILES = {
     "README.md", "config.json", "evaluation.json", "metrics.jsonl", "model.safetensors", "plan.json", "preset.yaml",
     "proof.json", "pictures/curves.png", "pictures/mistakes.png",
 }  # fmt: skip
-DRAWN = {"pictures/confusion.png", "pictures/rates.png"}  # what a real run has, too
+DRAWN = {"pictures/confusion.png", "pictures/first_batch.png", "pictures/rates.png"}  # what a real run has, too
 REQUESTS = (
     r"GET /api/models/org/colours$",
     r"POST /api/repos/create",

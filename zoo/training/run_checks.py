@@ -17,6 +17,7 @@ from zoo.settings import Findings, Preset, find_faults, find_missing
 from zoo.tasks import DEFAULT_TASK, open_data
 from zoo.training.run_claim import refuse_used
 from zoo.training.run_folder import RunFolder
+from zoo.training.run_lock import refuse_if_held
 
 COPIES = 2  # of a run's state are on the disk while a new one takes the place of the old
 
@@ -82,6 +83,8 @@ def _check_folder(out: str | os.PathLike[str] | None, needed: int) -> None:
     """
     path = to_path("runs" if out is None else out)
     if out is not None:
+        if path.is_dir():
+            refuse_if_held(path)
         refuse_used(path)
     place = next(parent for parent in (path.absolute(), *path.absolute().parents) if os.path.lexists(parent))
     advice = "Choose another folder."
