@@ -9,6 +9,7 @@ from torch import nn
 
 from zoo.data import refuse_in_worker, stopping_at_once
 from zoo.models import Model, look_up, match_classes, names_of, take_model
+from zoo.errors import InputError
 from zoo.progress import Progress, is_main_process
 from zoo.rates import GivenRates, Mode, Plan
 from zoo.settings import Preset, check_preset, plan_rates, record_data, resolve_preset
@@ -40,6 +41,7 @@ from zoo.training import (
     say_how_to_resume,
     show_plan,
     tell_versions,
+    train_longer,
     try_batches,
 )
 
@@ -167,6 +169,8 @@ def resume(
     folder: str | os.PathLike[str],
     data: Any = None,
     *,
+    epochs: int | None = None,
+    out: str | os.PathLike[str] | None = None,
     model: nn.Module | None = None,
     progress: bool = True,
     optimizer: Any = None,
@@ -176,9 +180,15 @@ def resume(
 
     That holds on the CPU, with one process, for images and data sets; a loader of your own orders its batches itself.
 
+    With `epochs`, an interrupted or finished run is trained up to another number of epochs, as a new run: its folder is
+    left as it is, and `parent.json` of the new one names it. An interrupted run goes on from its state, a finished one
+    from its weights with a fresh optimizer; schedules are stretched over all epochs.
+
     Args:
         folder: The run's folder.
         data: The same data as before; None: from the path that the run began with.
+        epochs: All epochs together, those of the run among them; None: as the run was planned.
+        out: With `epochs`: the folder of the new run; None: a new one under `runs/`.
         model: A network of the run's class, if it is not one of the registry's.
         progress: As in `finetune`.
         optimizer: The class or instance that the run began with, if it was one; an instance of the resumed `model`.
@@ -188,7 +198,14 @@ def resume(
         InputError: If the run is finished, the data has changed, or the folder is not a run.
     """
     refuse_in_worker()
-    place, listeners = open_folder(folder), check_callbacks(callbacks)
+    listeners = check_callbacks(callbacks)
+    if epochs is not None:
+        options: dict[str, Any] = {"out": out, "model": model, "optimizer": optimizer, "callbacks": listeners}
+        with stopping_at_once(), Progress(enabled=progress and is_main_process()) as show:
+            return train_longer(folder, data, epochs, show, **options)
+    if out is not None:
+        raise InputError("out is for a new run, and a resumed run stays in its own folder. Pass epochs, too.")
+    place = open_folder(folder)
     with (
         stopping_at_once(),
         Progress(enabled=progress and is_main_process()) as show,
@@ -208,7 +225,7 @@ def resume(
                 load_start(place, network)
             opened = reopen_data(place, data, task_of(network), preset, show)
             chosen = plan_rates(network, preset, optimizer=optimizer)
-            options: dict[str, Any] = {"optimizer": optimizer, "callbacks": listeners}
+            options = {"optimizer": optimizer, "callbacks": listeners}
             if state is None:
                 show.log(f"beginning the run in {place.path}, which was stopped before its first step")
                 run = begin_run(network, opened, preset, chosen, place, show, **options)

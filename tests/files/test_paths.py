@@ -9,7 +9,7 @@ from small_run import TINY, write_run
 from tools.cli import main
 from zoo.compat.super_gradients.recipe import translate_recipe
 from zoo.files.cache import cache_folder
-from zoo.files.paths import to_path
+from zoo.files.paths import tell_missing, to_path
 from zoo.models.weight_bundle import export_weights, import_weights
 
 ROOT = Path(__file__).parents[2]
@@ -136,3 +136,28 @@ def test_a_name_that_no_file_can_have_is_an_unknown_name():
             zoo.get(TINY, pretrained=name)
         with pytest.raises(zoo.ZooError):
             zoo.get(TINY).predict(name)
+
+
+@pytest.mark.parametrize("text", ["./x", "/no/x", "~/x", "a/b/c", "runs/flowrs", "x/", "a/b/c@main", r"a\b"])
+def test_a_path_that_is_missing_is_told(text, tmp_path, monkeypatch):
+    (tmp_path / "runs" / "flowers").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert tell_missing(text).startswith(f"there is no folder or file {text!r}.")
+    assert ("Did you mean 'flowers'?" in tell_missing(text)) == (text == "runs/flowrs")
+
+
+@pytest.mark.parametrize("text", ["resnet18", "org/name", "org/name@main", "runs/nope@main", "runs/flowers", "."])
+def test_what_may_be_a_name_or_is_there_is_left_alone(text, tmp_path, monkeypatch):
+    (tmp_path / "runs" / "flowers").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert tell_missing(text) is None
+
+
+def test_a_missing_folder_is_no_repository(tmp_path, monkeypatch, hub):
+    (tmp_path / "runs" / "cells-1").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    told = r"there is no folder or file 'runs/nope'\. runs has cells-1\. .* add its revision: runs/nope@main\."
+    for call in (zoo.get, zoo.load, lambda place: zoo.get(TINY, pretrained=place), zoo.resume):
+        with pytest.raises(zoo.ZooError, match=told):
+            call("runs/nope")
+    assert not hub.requests

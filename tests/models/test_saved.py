@@ -146,7 +146,7 @@ def test_a_class_that_is_not_registered_here(hub: HubServer, files: dict[str, by
 
 
 def test_no_folder_and_no_repository(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"is neither a folder nor a repository, 'org/name'\."):
+    with pytest.raises(WeightsError, match=r"there is no folder or file"):
         open_saved(tmp_path / "gone" / "x" / "y")
     with pytest.raises(WeightsError, match=r"has no config\.json\. Expected the folder of a run\."):
         open_saved(tmp_path)

@@ -132,7 +132,7 @@ def test_a_preset_exported_from_a_run_repeats_it(capsys, images, run, tmp_path):
         (["finetune", "resnet18", ".", "--preset", "classify-head"], "Did you mean 'classify-heads'"),
         (["finetune", "resnet18", ".", "--epochs", "many"], "Invalid value for '--epochs'"),
         (["finetune", "resnet18", ".", "--epoch", "3"], "No such option"),
-        (["finetune", "--resume", "/no/such/run"], "/no/such/run is not a folder"),
+        (["finetune", "--resume", "/no/such/run"], "there is no folder or file '/no/such/run'"),
         (["evaluate", "/", "/"], "/ is not a run: it has no config.json"),
         (["predict", "tests", "x.jpg"], "is not a run"),
         (["describe", "resnet"], "unknown model 'resnet'"),

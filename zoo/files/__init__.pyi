@@ -28,6 +28,7 @@ from .json_stream import read_lists as read_lists
 from .modules import import_modules as import_modules
 from .modules import module_names as module_names
 from .paths import lies_inside as lies_inside
+from .paths import tell_missing as tell_missing
 from .paths import to_path as to_path
 from .pickle_names import list_globals as list_globals
 from .processes import CLOCK_SECONDS as CLOCK_SECONDS

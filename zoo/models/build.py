@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from zoo._text import warn
 from zoo.errors import InputError, WeightsError
-from zoo.files import to_path
+from zoo.files import tell_missing, to_path
 from zoo.models.catalog import find_entry, list_families
 from zoo.models.class_rows import find_rows, move_rows, say_rows
 from zoo.models.config import MAX_CLASSES, ModelConfig, make_postprocess
@@ -191,6 +191,8 @@ def _choose(
     if isinstance(name, os.PathLike):
         name = os.fspath(name)
     elif not names_saved(name):
+        if "/" in name and name.partition("/")[0] not in list_families() and (missing := tell_missing(name)):
+            raise InputError(missing)
         return find_entry(name), pretrained
     if pretrained not in (False, True, None):
         raise InputError(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo.errors import InputError, WeightsError
-from zoo.files import check_checksum, read_object, to_path
+from zoo.files import check_checksum, read_object, tell_missing, to_path
 from zoo.models.catalog import find_entry
 from zoo.models.config import ModelConfig
 from zoo.models.registry import Entry
@@ -57,6 +57,8 @@ def open_saved(
     if os.path.isdir(folder):
         check_checksum(folder / CONFIG)
         return _parse(_read(folder / CONFIG, str(folder)), str(folder), folder)
+    if missing := tell_missing(place):
+        raise WeightsError(missing)
     match = _REPO.fullmatch(os.fspath(place))
     if match is None:
         raise WeightsError(f"{os.fspath(place)!r} is neither a folder nor a repository, 'org/name'.")

@@ -3,6 +3,7 @@ from .callbacks import check_callbacks as check_callbacks
 from .evaluation import evaluate as evaluate
 from .failures import going_on as going_on
 from .failures import say_how_to_resume as say_how_to_resume
+from .longer_run import train_longer as train_longer
 from .named_model import default_fields as default_fields
 from .named_model import make_model as make_model
 from .plan_notes import disown_altered as disown_altered

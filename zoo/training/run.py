@@ -26,7 +26,7 @@ from zoo.training.position import Position
 from zoo.training.result import Run
 from zoo.training.run_folder import RunFolder
 from zoo.training.run_model import adopt_weights
-from zoo.training.run_stage import find_stage
+from zoo.training.run_stage import STATE, find_stage
 from zoo.training.setup import build_parts
 from zoo.training.state import RunState, StateSaver
 from zoo.training.state_checks import check_tensors, is_of_optimizer, telling_misfits
@@ -43,7 +43,8 @@ class TrainingRun:
         plan: Made of the model and the preset.
         folder: Where the run is kept.
         show: Where it says how it goes.
-        saved: What `RunFolder.load_state` gave, for a run that goes on.
+        saved: What `RunFolder.load_state` gave, for a run that goes on; without an optimizer, the results of a finished
+            one.
         optimizer: A class or an instance of the user's, instead of the one that the preset names.
         callbacks: Called at the five moments of a run.
     """
@@ -71,8 +72,9 @@ class TrainingRun:
         rates, scores = RateSetter(parts, show.log), Scores(parts, show.log)
         self.state = RunState(parts, position, FrozenParts(parts, epoch), rates, scores)
         if saved:
-            self.state.load_state_dict(saved, str(folder.path))
-        on_disk = replace(position) if saved else None
+            load = self.state.take_over if saved["optimizer"] is None else self.state.load_state_dict
+            load(saved, str(folder.path))
+        on_disk = replace(position) if saved and folder.file(STATE).is_file() else None
         self.saver = StateSaver(folder, self.state, on_disk, needs_optimizer=optimizer is not None)
         self.resumed_at = position.step if saved else None
         self.loggers = Loggers(find_loggers() if parts.is_main else (), show.log)

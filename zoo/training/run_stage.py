@@ -14,6 +14,7 @@ Stage: TypeAlias = Literal["empty", "claimed", "begun", "training", "undrawn", "
 RECORD = "run.json"  # says `status`: beginning, training, interrupted, finished; and whether `plots` are drawn
 START = "start.safetensors"  # the weights that a run begins with, until `state.pt` has them
 STATE = "state.pt"
+PARENT = "parent.json"  # the run that this one goes on from, for other epochs
 NEEDED_TO_BEGIN = ("preset.yaml", "config.json", "data.json", START)
 MAX_BYTES = 1_000_000
 

@@ -36,15 +36,23 @@ def begin_run(
     *,
     optimizer: Any = None,
     callbacks: Sequence[Callback] = (),
+    saved: Mapping[str, Any] | None = None,
 ) -> TrainingRun:
-    """Prepare a new run, and write into its folder what it is made with; the arguments are those of `TrainingRun`."""
+    """Prepare a new run, and write into its folder what it is made with; the arguments are those of `TrainingRun`.
+
+    One that goes on from the state of another run cannot be begun again without it: it has no weights to start from.
+    """
     described = data.describe()
     if is_main_process():
-        write_start(folder, model, preset, described)
+        if saved is None:
+            write_start(folder, model, preset, described)
+        else:
+            write_preset(folder, model, preset, described)
         for line in notes_on_copies(described.get("files", {}), data.list_labels()):
             show.log(f"note: {line}")
     try:
-        run = TrainingRun(model, data, preset, plan, folder, show, optimizer=optimizer, callbacks=callbacks)
+        options: dict[str, Any] = {"optimizer": optimizer, "callbacks": callbacks}
+        run = TrainingRun(model, data, preset, plan, folder, show, saved, **options)
     except BaseException:
         release_modes(model)
         raise

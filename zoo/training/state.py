@@ -103,7 +103,7 @@ class RunState:
         """
         parts = self.parts
         check_clock(state, self._clock, [group.name for group in parts.plan.trained])
-        if state["plan"] != parts.plan.digest:
+        if state["plan"] not in (None, parts.plan.digest):
             raise InputError(
                 f"the plan of the run in {run} cannot be made again: the groups of the model, or of its optimizer, "
                 "have changed since. Resume with the same code, or begin a new run."
@@ -122,6 +122,28 @@ class RunState:
                 parts.accelerator.scaler.load_state_dict(state["scaler"])
             self.rates.live.load_state_dict(state["rates"])
             self.frozen.load_state_dict(state["proof"])
+        self.records = state["records"]
+        self.scores.best, self.scores.best_score = state["best"], state["best_score"]
+
+    def take_over(self, state: Mapping[str, Any], run: str) -> None:
+        """Go on from the results of a finished run, whose optimizer is gone.
+
+        Args:
+            state: Its position, rates and records.
+            run: Named in errors.
+
+        Raises:
+            InputError: The rates of that run are of other groups, or of epochs of another length.
+        """
+        lengths = {name: len(rates) for name, rates in state["rates"].items()}
+        steps = self.parts.plan.clock.steps_per_epoch
+        done = self.position.epoch * steps + self.position.batch // self.parts.preset.accumulate
+        if lengths != dict.fromkeys(self.rates.live.history, done):
+            raise InputError(
+                f"{run} cannot go on from a finished run of {self.position.epoch} epochs with {lengths} steps of each "
+                f"group: an epoch has {steps} steps now. Use the same data and as many processes as before."
+            )
+        self.rates.live.history = {name: list(rates) for name, rates in state["rates"].items()}
         self.records = state["records"]
         self.scores.best, self.scores.best_score = state["best"], state["best_score"]
 

@@ -161,7 +161,9 @@ def check_clock(state: Mapping[str, Any], clock: Mapping[str, int], groups: Coll
         InputError: With what differs.
     """
     was, position = state["clock"], state["position"]
-    found = [f"{name} was {was[name]} and is now {value}" for name, value in clock.items() if was[name] != value]
+    found = [
+        f"{name} was {was[name]} and is now {value}" for name, value in clock.items() if was[name] not in (None, value)
+    ]
     if found:
         raise InputError(
             f"the run cannot go on: {'; '.join(found)}. Give it the same data or loaders, and as many processes, or "

@@ -13,7 +13,7 @@ from typing import Any
 
 from zoo._text import shorten
 from zoo.errors import InputError, WeightsContentError, WeightsError, WeightsStorageError
-from zoo.files import check_checksum, digest_file, read_object, to_path
+from zoo.files import check_checksum, digest_file, read_object, tell_missing, to_path
 from zoo.weights.hub import HubFileRequest, fetch_file, fetch_if_there, get_endpoint
 from zoo.weights.spec import FILENAME, REPO, FileWeights, ReadForeign, ResolvedWeights, Weights
 
@@ -70,6 +70,8 @@ def find_weights(
     path = to_path(pretrained)
     if str(pretrained) and os.path.exists(path):
         return _find_locally(path, known, name, read_foreign)
+    if missing := tell_missing(pretrained):
+        raise WeightsError(f"weights of {name}: {missing}")
     match = REPO.fullmatch(pretrained) if isinstance(pretrained, str) else None
     if match is None or names_pickle(match["repo"]) or match["repo"].endswith(".safetensors"):
         raise WeightsError(
