@@ -13,13 +13,13 @@ from typing import Any
 from zoo._model import known_config
 from zoo.data import stopping_at_once, sweep_stores
 from zoo.errors import InputError, Interrupted
-from zoo.files import sweep_cache, to_path
+from zoo.files import sweep_cache, tell_missing, to_path
 from zoo.models import Entry
 from zoo.progress import is_main_process
 from zoo.training.failures import going_on
 from zoo.training.run_folder import RunFolder
 from zoo.training.run_lock import LOCK, RunLock, refuse_if_held
-from zoo.training.run_stage import RECORD, START, STATE, find_stage, sweep_left_over
+from zoo.training.run_stage import PARENT, RECORD, START, STATE, find_stage, sweep_left_over
 
 BEGINNING = (  # what is there before the first step
     "preset.yaml",
@@ -31,6 +31,7 @@ BEGINNING = (  # what is there before the first step
     "pictures/first_batch.png",
     START,
     STATE,
+    PARENT,
     RECORD,  # the last to be removed: without it the others are somebody's files
 )
 NOTHING_LEFT = "stopped before the first step: nothing was trained, and no run is left."
@@ -157,7 +158,8 @@ def open_folder(path: str | os.PathLike[str]) -> RunFolder:
     """
     folder = RunFolder(path)
     if not folder.path.is_dir():
-        raise InputError(f"{folder.path} is not a folder. Expected the folder of a run.")
+        what = tell_missing(path) or f"{folder.path} is {'a file' if folder.path.exists() else 'no folder'}."
+        raise InputError(f"{what} Expected the folder of a run.")
     if find_stage(folder.path) == "claimed":
         raise InputError(
             f"the run in {folder.path} was stopped before anything was trained. Give the same finetune command "
