@@ -1,9 +1,8 @@
 import io
-import os
 
 import pytest
 
-from zoo._console import WIDTH_OF_FILES, BearingConsole, Output, table_console
+from zoo._console import BearingConsole, Output, draw_records, fit_columns
 from zoo.errors import StorageError
 
 
@@ -51,7 +50,35 @@ def test_a_program_without_a_console():
         output.fileno()
 
 
-def test_a_table_in_a_file_is_wide(capsys):
-    console = table_console(err=True)
-    console.print("[bold]" + "x" * (WIDTH_OF_FILES - 6))
-    assert capsys.readouterr().err == "[bold]" + "x" * (WIDTH_OF_FILES - 6) + os.linesep
+ROWS = [
+    {
+        "model": "mobilenetv2_100",
+        "parameters": "3.50",
+        "score": "top-1 72.97 %",
+        "about": "of few multiplications",
+    },
+    {"model": "resnet18", "parameters": "11.69", "score": "top-1 71.50 %", "about": "of eighteen layers"},
+]
+
+
+def test_secondary_columns_are_left_out_in_their_order_and_no_name_is_cut():
+    assert fit_columns(ROWS, secondary=("about", "parameters"), room=None).left_out == ()
+    left_out = {room: columns and columns.left_out for room in (100, 80, 60, 35, 10) for columns in [fit(room)]}
+    assert left_out == {100: (), 80: (), 60: ("about",), 35: ("parameters", "about"), 10: None}
+    for room in (100, 80, 60, 35):
+        columns = fit(room)
+        assert columns.widths["model"] >= len("mobilenetv2_100")
+        assert columns.widths["score"] >= len("top-1 72.97 %")
+        assert sum(columns.widths.values()) + columns.gap * (len(columns.widths) - 1) <= room
+
+
+def fit(room):
+    return fit_columns(ROWS, secondary=("about", "parameters"), room=room)
+
+
+def test_a_row_that_fits_nowhere_becomes_lines():
+    lines = [line.plain for line in draw_records(ROWS, 30)]
+    assert max(map(len, lines)) <= 30
+    assert lines[:2] == ["mobilenetv2_100", "  parameters 3.50"]
+    text = " ".join(" ".join(lines).split())
+    assert all(value in text for row in ROWS for value in row.values())

@@ -61,7 +61,7 @@ def test_a_pipe_gets_one_whole_line_per_epoch():
     lines = print_epochs(pipe(), [record(epoch) for epoch in range(1, 11)])
     assert len(lines) == 10
     assert lines[2] == (
-        "epoch  3/10  loss 0.767  val 0.667  top-1 80.0 %  lr head 0.00333   1234 img/s  wait   2 %  left 4:54"
+        "epoch  3/10  loss 0.767  val 0.667  top-1 80.0 %  lr head 0.00333   1234 img/s  data wait   2 %  left 4:54"
     )
     assert "\x1b" not in "".join(lines)
 
@@ -103,7 +103,7 @@ def test_odd_numbers_and_long_facts_do_not_break_a_line():
     odd = record(1, 1, loss=float("nan"), val_loss=123456.0, images_per_second=0.26, waiting=1.0, seconds_left=1e6)
     (line,) = print_epochs(pipe(), [odd])
     assert "loss   nan  val 1e+05" in line
-    assert line.endswith("0.3 img/s  wait 100 %  left 11 d 13:46")
+    assert line.endswith("0.3 img/s  data wait 100 %  left 11 d 13:46")
     lines = print_epochs(terminal(120), [record(1), record(2)])
     assert [line.split()[0] for line in lines] == ["epoch", "epoch"]
     assert max(map(len, lines)) <= 120
@@ -117,7 +117,7 @@ def test_the_bar_says_where_the_run_is(clock):
         run.step(50, 0.5, 1234.0, 0.034)
         text = text_of(console)
     assert "epoch 3/4" in text
-    assert " 50/100  loss 0.500   1234 img/s  wait   3 %  left 0:30" in text
+    assert " 50/100  loss 0.500   1234 img/s  data wait   3 %  left 0:30" in text
     assert "━━━━━━━━" in text
     assert text_of(console).endswith("\x1b[?25h\r\x1b[1A\x1b[2K")  # cursor shown, bar taken away
 
@@ -299,7 +299,7 @@ def test_finish_prints_facts_one_below_the_other():
     for key in ("val_loss", "top1", "top5"):
         del bare[key]
     (line,) = print_epochs(pipe(), [bare])
-    assert " ".join(line.split()) == "epoch 1/1 loss 2.300 val - top-1 - lr 0 1234 img/s wait 2 % left -"
+    assert " ".join(line.split()) == "epoch 1/1 loss 2.300 val - top-1 - lr 0 1234 img/s data wait 2 % left -"
     console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system="standard", no_color=False)
     lines = print_epochs(console, [record(1, 3), record(2, 3, top1=None), record(3, 3, top1=0.1)])
     green = "\x1b[1;32m"

@@ -1,22 +1,133 @@
-"""Where tables and bars are printed: a console of rich, whose output may be lost without ending what runs."""
+"""Where tables and bars are printed: a console of rich, whose output may be lost without ending what runs.
 
-import sys
-from collections.abc import Iterator
+A table fits its terminal: the first column names the rows and is never cut, secondary columns are left out, and where
+even that is not enough, each row becomes a few lines.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import UnsupportedOperation
-from typing import Any, TextIO, cast
+from typing import Any, NamedTuple, TextIO, TypeAlias, cast
 
+from rich import box
+from rich.cells import cell_len
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from zoo.errors import StorageError
 
-WIDTH_OF_FILES = 200
+GAPS = (3, 2)  # blanks between two columns, where there is room and where there is not
+READABLE, READABLE_NAME = 24, 40  # letters: sentences, and long names, are not squeezed below that
+NUMBER = re.compile(r"[-+<]? ?[\d.,]+(e[-+]?\d+)?( ?(%|M|MB|px))?|-")
+
+Rows: TypeAlias = Sequence[Mapping[str, str]]
 
 
-def table_console(*, err: bool = False) -> Console:
-    """Return a console for a table that is laid out by hand, whose cells are passed through `zoo._text.clean`."""
-    output = Output(sys.stderr if err else sys.stdout)
-    return BearingConsole(output, width=None if output.isatty() else WIDTH_OF_FILES, markup=False, highlight=False)
+class Columns(NamedTuple):
+    """The columns of a table that fit.
+
+    Attributes:
+        widths: Letters of each column that is shown, by its name.
+        gap: Blanks between two of them.
+        left_out: Names of the columns for which there is no room.
+    """
+
+    widths: dict[str, int]
+    gap: int
+    left_out: tuple[str, ...] = ()
+
+
+def fit_columns(rows: Rows, *, secondary: Sequence[str] = (), room: int | None) -> Columns | None:
+    """Choose what of a table fits; no name of a row, no number and no word is cut.
+
+    Args:
+        rows: From column to text; the columns of the first row, and of each row what the others lack.
+        secondary: Columns that may be left out, the least important first.
+        room: Letters of a line; None: as many as it takes.
+
+    Returns:
+        The columns; None if even the important ones do not fit side by side.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    wanted = {name: max(map(cell_len, (name, *_texts(rows, name)))) for name in names}
+    if room is None:
+        return Columns(wanted, GAPS[0])
+    least = {name: _least_width(name, _texts(rows, name), READABLE) for name in names[1:]}
+    least = {name: _least_width(name, _texts(rows, name), READABLE_NAME) for name in names[:1]} | least
+    for count in range(len(secondary) + 1):
+        shown = [name for name in names if name not in secondary[:count]]
+        for gap in GAPS:
+            spare = room - sum(least[name] for name in shown) - gap * (len(shown) - 1)
+            if spare >= 0:
+                widths = _share_out(spare, {name: least[name] for name in shown}, wanted)
+                return Columns(widths, gap, tuple(name for name in names if name not in shown))
+    return None
+
+
+def draw_table(rows: Rows, columns: Columns, totals: Mapping[str, str] | None) -> Table:
+    """Return the table of the columns that fit."""
+    padding = (0, 1) if columns.gap == GAPS[0] else (0, 1, 0, 0)
+    shows_totals = totals is not None
+    table = Table(box=box.SIMPLE, padding=padding, pad_edge=False, show_edge=False, show_footer=shows_totals)
+    table.header_style = "dim"
+    for name, width in columns.widths.items():
+        texts = _texts(rows, name)
+        numeric = bool(texts) and all(NUMBER.fullmatch(text) for text in texts)
+        table.add_column(
+            Text(name),
+            footer=Text((totals or {}).get(name, ""), style="bold"),
+            justify="right" if numeric else "left",
+            overflow="fold",
+            width=width,
+        )
+    for row in rows:
+        table.add_row(*(Text(row.get(name, "")) for name in columns.widths))
+    return table
+
+
+def draw_records(rows: Rows, room: int) -> Iterator[Text]:
+    """Yield the lines of rows that are too wide for a table: the name of each, and below it what else it has."""
+    for row in rows:
+        (_, title), *facts = row.items()
+        yield from Text(title, style="bold").wrap(Console(width=room), room, overflow="fold")
+        line = Text()
+        for name, text in facts:
+            fact = Text.assemble((name, "dim"), " ", text)
+            if text and line and line.cell_len + fact.cell_len + GAPS[0] > room - 2:
+                yield from _indent(line, room)
+                line = Text()
+            if text:
+                line = Text.assemble(line, " " * GAPS[0], fact) if line else fact
+        yield from _indent(line, room)
+
+
+def _texts(rows: Rows, name: str) -> list[str]:
+    return [row[name] for row in rows if row.get(name)]
+
+
+def _least_width(name: str, texts: Sequence[str], readable: int) -> int:
+    """Return how narrow a column may be: a number is in one piece, a sentence is broken between its words."""
+    if all(NUMBER.fullmatch(text) for text in texts):
+        return max(map(cell_len, (*name.split(), *texts)))
+    words = (word for text in (name, *texts) for word in text.split())
+    return max(max(map(cell_len, words)), min(readable, max(map(cell_len, texts))))
+
+
+def _share_out(spare: int, least: dict[str, int], wanted: Mapping[str, int]) -> dict[str, int]:
+    """Widen columns as far as there is room, those that lack least first."""
+    widths, waiting = dict(least), len(least)
+    for name in sorted(least, key=lambda name: wanted[name] - least[name]):
+        more = min(max(wanted[name] - least[name], 0), spare // waiting)
+        widths[name] += more
+        spare, waiting = spare - more, waiting - 1
+    return widths
+
+
+def _indent(line: Text, room: int) -> Iterator[Text]:
+    for part in line.wrap(Console(width=room), max(room - 2, 1), overflow="fold"):
+        yield Text.assemble("  ", part)
 
 
 class Output:

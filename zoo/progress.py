@@ -7,7 +7,6 @@ Output that cannot be written any more, because the disk is full or nobody reads
 """
 
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,15 +15,13 @@ from time import monotonic
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
-from rich import box
 from rich.console import Console
 from rich.live import Live
-from rich.measure import Measurement
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from zoo._console import BearingConsole, Output
+from zoo._console import BearingConsole, Output, Rows, draw_records, draw_table, fit_columns
 from zoo._text import clean, warn
 
 REDRAW_SECONDS = 0.2
@@ -32,8 +29,8 @@ BAR_COLUMNS = (8, 40)  # the narrowest bar worth drawing, and the widest
 MOST_GROUPS = 4  # more learning rates than this are shown as a range
 LONGEST_GROUP = 16  # letters of a group's name
 GAP = "  "
+SECONDARY = ("wait", "img/s", "left")  # what a narrow terminal leaves out of the line of an epoch, in this order
 ACCURACY: Mapping[str, str] = MappingProxyType({"top1": "top-1"})
-NUMBER = re.compile(r"[-+<]? ?[\d.,]+(e[-+]?\d+)?( ?%)?|-")
 
 
 class Progress:
@@ -45,10 +42,11 @@ class Progress:
     Args:
         enabled: False says nothing at all, for example in all processes but the first.
         console: Where to print; by default standard output. Bars are drawn only if it is a terminal.
+        err: Print to standard error instead.
     """
 
-    def __init__(self, *, enabled: bool = True, console: Console | None = None) -> None:
-        self._output = Output(sys.stdout)
+    def __init__(self, *, enabled: bool = True, console: Console | None = None, err: bool = False) -> None:
+        self._output = Output(sys.stderr if err else sys.stdout)
         self.console = console or _standard_output(self._output)
         self.enabled = enabled
         self._bars = enabled and self.console.is_interactive
@@ -73,24 +71,48 @@ class Progress:
         """Print one line: no markup, no wrapping, and a line break in a name does not make a second one."""
         self.print(Text(self.clean(text)))
 
-    def table(self, rows: Sequence[Mapping[str, str]], *, title: str, totals: Mapping[str, str] | None = None) -> None:
+    def table(
+        self,
+        rows: Rows,
+        *,
+        title: str = "",
+        totals: Mapping[str, str] | None = None,
+        secondary: Sequence[str] = (),
+        in_full: str = "a wider terminal",
+    ) -> None:
         """Print rows of texts as a table; its columns are the keys, in the order in which they appear.
+
+        The first column names the rows and is never cut. On a terminal that is too narrow the secondary columns are
+        left out, then each row is printed as a few lines; elsewhere a line is as long as it has to be.
 
         Args:
             rows: One mapping per row, from column to text; a missing key leaves the cell empty.
             title: A line above the table.
             totals: A last row, set apart.
+            secondary: Columns that may be left out, the least important first.
+            in_full: What shows the columns that are left out, for example `zoo models --json`.
         """
         if not self.enabled:
             return
-        table = _build_table(rows, totals, self.clean)
-        self.print(Text(self.clean(title), style="bold"))
-        if self.console.is_interactive:
-            self.console.print(table)
+        rows = [{self.clean(name): self.clean(text) for name, text in row.items()} for row in rows]
+        totals = None if totals is None else {self.clean(name): self.clean(text) for name, text in totals.items()}
+        everything = rows if totals is None else [*rows, totals]
+        room = self.console.width if self.console.is_interactive else None
+        columns = fit_columns(everything, secondary=secondary, room=room)
+        if title:
+            self.print(Text(self.clean(title), style="bold"))
+        if columns is None:
+            for line in draw_records(everything, self.console.width):
+                self.print(line)
             return
-        width = Measurement.get(self.console, self.console.options.update(max_width=10_000), table).maximum
-        for line in self.console.render_lines(table, self.console.options.update(width=width), pad=False):
-            self.print(Text("".join(segment.text for segment in line).rstrip()))
+        table = draw_table(rows, columns, totals)
+        options = self.console.options.update(width=sum(columns.widths.values()) + columns.gap * len(columns.widths))
+        for segments in self.console.render_lines(table, options, pad=False):
+            line = Text.assemble(*((segment.text, segment.style or "") for segment in segments))
+            line.rstrip()
+            self.print(line)
+        if columns.left_out:
+            self.log(f"left out at this width: {', '.join(columns.left_out)} (see {in_full})")
 
     @contextmanager
     def counting(self, description: str, total: int = 0) -> Iterator[Callable[[int, int], None]]:
@@ -225,7 +247,7 @@ class EpochLines:
             _Cell("", f"{step:>{len(str(self._steps_per_epoch))}}/{self._steps_per_epoch}"),
             _Cell("loss", _format_loss(loss)),
             _Cell("", f"{_format_speed(images_per_second):>5}", "img/s"),
-            _Cell("wait", f"{waiting:4.0%}".replace("%", " %")),
+            _Cell("data wait", f"{waiting:4.0%}".replace("%", " %"), title="wait"),
             _Cell("left", format_seconds((monotonic() - self._started) / max(done, 1) * still)),
         ]
         name = _Cell("epoch", f"{self._epoch:>{len(str(self._epochs))}}/{self._epochs}")
@@ -254,7 +276,7 @@ class EpochLines:
             return
         if sum(len(GAP) + cell.width for cell in cells) > self._show.console.width:
             cells = self._describe(record, rates, short=True)
-        self._print_columns(cells)
+        self._print_columns(_leave_out(cells, self._show.console.width))
 
     def _describe(self, record: Mapping[str, Any], rates: Mapping[str, float], *, short: bool = False) -> list["_Cell"]:
         """The cells of an epoch's line, each as wide in every epoch."""
@@ -270,7 +292,7 @@ class EpochLines:
             ),
             *_describe_rates(rates, short=short),
             _Cell("", f"{_format_speed(record['images_per_second']):>5}", "img/s"),
-            _Cell("wait", f"{record['waiting']:4.0%}".replace("%", " %")),
+            _Cell("data wait", f"{record['waiting']:4.0%}".replace("%", " %"), title="wait"),
             _Cell("left", format_seconds(record["seconds_left"])),
         ]
 
@@ -372,26 +394,15 @@ def _length(cells: Sequence[_Cell]) -> int:
     return sum(len(GAP) + cell.sentence().cell_len for cell in cells) - len(GAP)
 
 
+def _leave_out(cells: Sequence[_Cell], width: int) -> list[_Cell]:
+    """Return the cells of a line that fit."""
+    kept = list(cells)
+    for heading in SECONDARY:
+        if sum(len(GAP) + cell.width for cell in kept) - len(GAP) > width:
+            kept = [cell for cell in kept if cell.heading != heading]
+    return kept
+
+
 def _cut(name: str, longest: int) -> str:
     """The end of a long name: parameters' names differ there."""
     return name if len(name) <= longest else f"..{name[2 - longest :]}"
-
-
-def _build_table(
-    rows: Sequence[Mapping[str, str]], totals: Mapping[str, str] | None, clean: Callable[[str], str]
-) -> Table:
-    table = Table(box=box.SIMPLE, pad_edge=False, show_edge=False, show_footer=totals is not None, header_style="dim")
-    names = dict.fromkeys(name for row in (*rows, totals or {}) for name in row)
-    for name in names:
-        texts = [row[name] for row in rows if row.get(name)]
-        numeric = bool(texts) and all(NUMBER.fullmatch(text) for text in texts)
-        table.add_column(
-            Text(clean(name)),
-            footer=Text(clean((totals or {}).get(name, "")), style="bold"),
-            justify="right" if numeric else "left",
-            overflow="fold",
-            no_wrap=numeric,
-        )
-    for row in rows:
-        table.add_row(*(Text(clean(row.get(name, ""))) for name in names))
-    return table

@@ -14,3 +14,4 @@ from .spec import GroupSettings as GroupSettings
 from .spec import Prefixes as Prefixes
 from .spec import is_rate as is_rate
 from .spec import parse_key as parse_key
+from .table import SECONDARY_COLUMNS as SECONDARY_COLUMNS

@@ -5,6 +5,8 @@ from typing import Any
 
 from zoo.rates.groups import Group
 
+# Columns that a narrow terminal leaves out, the least important first.
+SECONDARY_COLUMNS = ("tensors", "why", "optimizer", "decays", "clip", "centralized", "weight decay", "scale")
 NUMBERS = ("tensors", "parameters", "lr", "scale", "weight decay")  # columns that are aligned on the right
 
 

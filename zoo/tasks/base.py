@@ -183,6 +183,7 @@ class Task(Protocol):
         card: For the card of a published model.
         columns: Scores in the line of each epoch: label by key of the record. The first chooses the best epoch.
         curves: Scores that are drawn over the epochs, likewise.
+        secondary: Columns of the table per class that a narrow terminal leaves out, the least important first.
         defaults: Fields of the preset that this task has other defaults for, where no preset is named.
         scoring_batch: Images per forward pass when a model is scored.
         flags: Options of the command `zoo predict` that mean something here: names of `PredictFlags`.
@@ -192,6 +193,7 @@ class Task(Protocol):
     card: ClassVar[CardFacts]
     columns: ClassVar[Mapping[str, str]]
     curves: ClassVar[Mapping[str, str]]
+    secondary: ClassVar[tuple[str, ...]]
     defaults: ClassVar[Mapping[str, Any]]
     scoring_batch: ClassVar[int]
     flags: ClassVar[frozenset[str]]

@@ -9,7 +9,7 @@ from zoo._model import ask, find_method, get_fact, known_config
 from zoo.engine.frozen import backbone_trains_reason
 from zoo.models import GroupHooks
 from zoo.progress import Progress
-from zoo.rates import Plan
+from zoo.rates import SECONDARY_COLUMNS, Plan
 from zoo.settings import Preset
 from zoo.training.run_claim import name_model
 
@@ -28,7 +28,8 @@ def show_plan(model: nn.Module, preset: Preset, plan: Plan, show: Progress, *, h
             f"note: the param-group hooks of {name_model(model)} are not asked, because the preset says itself what "
             "learns; leave out mode, mapping and layer_decay to have them asked"
         )
-    show.table(plan.rows(), title=f"lr plan of {name_model(model)}", totals=plan.totals())
+    title = f"lr plan of {name_model(model)}"
+    show.table(plan.rows(), title=title, totals=plan.totals(), secondary=SECONDARY_COLUMNS, in_full="zoo plan --json")
 
 
 def disown_altered(model: Any, show: Progress) -> None:

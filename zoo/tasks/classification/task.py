@@ -54,6 +54,7 @@ class Classification:
     card: ClassVar[CardFacts] = CARD
     columns: ClassVar[Mapping[str, str]] = {"top1": "top-1"}
     curves: ClassVar[Mapping[str, str]] = {"top1": "top-1", "top5": "top-5"}
+    secondary: ClassVar[tuple[str, ...]] = ("images", "precision", "recall")
     defaults: ClassVar[Mapping[str, Any]] = {}
     scoring_batch: ClassVar[int] = 64
     flags: ClassVar[frozenset[str]] = frozenset({"out", "top"})

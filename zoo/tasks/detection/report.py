@@ -96,6 +96,11 @@ class BoxReport:
             | {f"{split} images": f"{counts.images:,}" for split, counts in self.splits.items()}
         )
 
+    @property
+    def secondary(self) -> tuple[str, ...]:
+        """Columns of the table that a narrow terminal leaves out, the least important first."""
+        return tuple(f"{split} images" for split in reversed(tuple(self.splits)))
+
     def groups(self) -> list[Group]:
         """Return the findings by kind, errors first."""
         grouped: dict[tuple[Level, str], list[Finding]] = defaultdict(list)

@@ -71,6 +71,7 @@ class Detection:
     card: ClassVar[CardFacts] = CARD
     columns: ClassVar[Mapping[str, str]] = {"map": "mAP", "map50": "mAP50"}
     curves: ClassVar[Mapping[str, str]] = {"map": "mAP@[.5:.95]", "map50": "mAP@.5"}
+    secondary: ClassVar[tuple[str, ...]] = ("AR@100", "at conf", "recall", "precision", "AP@.5")
     defaults: ClassVar[Mapping[str, Any]] = {"batch_size": 16}
     scoring_batch: ClassVar[int] = 8
     flags: ClassVar[frozenset[str]] = frozenset({"conf", "iou", "out"})
@@ -82,7 +83,13 @@ class Detection:
     def report(self, data: BoxData, show: Progress) -> None:
         """Say which class has which number, how many boxes there are, and all that was found to be odd."""
         show.log(f"format: {data.form}; classes: {_list_classes(data)}")
-        show.table(data.report.rows(), title="boxes per class", totals=data.report.totals())
+        show.table(
+            data.report.rows(),
+            title="boxes per class",
+            totals=data.report.totals(),
+            secondary=data.report.secondary,
+            in_full="zoo data check --json",
+        )
         for line in data.report.summary():
             show.log(line)
 

@@ -36,7 +36,8 @@ class Console(Logger):
         lines = {"folder": str(folder), "plots": str(folder / "pictures")}
         if result.evaluation is not None:
             lines = {"result": f"{result.evaluation} (val, {result.weights})"} | lines
-            self.facts.show.table(result.evaluation.rows()[:MOST_ROWS], title="scores per class")
+            rows, secondary = result.evaluation.rows()[:MOST_ROWS], self.facts.task.secondary
+            self.facts.show.table(rows, title="scores per class", secondary=secondary, in_full="evaluation.json")
         if count := len(result.proof.get("digests", ())):
             lines["proof"] = f"{count} frozen tensors unchanged at {len(result.proof['moments'])} moments"
         self.facts.show.finish(lines)
