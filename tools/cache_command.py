@@ -12,8 +12,14 @@ import typer
 
 from zoo._text import echo
 
+from .command_line import Command, Group
+from .listing import AsJson, print_json, print_table
+
 app = typer.Typer(
-    name="cache", help="Features of frozen backbones that are kept on this machine: list, remove.", no_args_is_help=True
+    name="cache",
+    cls=Group,
+    help="List and remove cached features of frozen backbones.",
+    no_args_is_help=True,
 )
 
 DAY_SECONDS = 86_400
@@ -90,35 +96,43 @@ def remove(kept: KeptFolder) -> bool:
     return not kept.folder.exists()
 
 
-@app.command("list")
-def list_() -> None:
-    """List kept features: of which model and images, their size, when they were made and last used.
+@app.command("list", cls=Command)
+def list_(as_json: AsJson = False) -> None:
+    """List cached features: model, images, size, last use.
 
-    Example: zoo cache list
-    """
+    \b
+    Examples:
+      zoo cache list
+      zoo cache list --json
+    """  # noqa: D301
     from zoo.engine.frozen import features_folder
-    from zoo.progress import Progress
 
     found = find_kept(features_folder())
-    if not found:
-        echo(f"no features are kept in {features_folder()}")
+    if as_json:
+        print_json([_collect(kept) for kept in found])
         return
-    Progress().table([_describe(kept) for kept in found], title="kept features")
+    if not found:
+        echo(f"no features are cached in {features_folder()}")
+        return
+    secondary = ("made", "views", "images", "last used")
+    print_table(list(map(_describe, found)), "cached features", secondary=secondary, in_full="zoo cache list --json")
     echo(f"{_megabytes(found)} in {features_folder()}. Remove some: zoo cache clear KEY")
 
 
-@app.command()
+@app.command(cls=Command)
 def clear(
     keys: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY]...", help="As zoo cache list shows them, or their beginnings.")
+        list[str] | None, typer.Argument(metavar="[KEY]...", help="Keys that zoo cache list shows, or how they begin.")
     ] = None,
     older_than: Annotated[
-        float | None, typer.Option(metavar="DAYS", help="Those that were not used for so many days.")
+        float | None, typer.Option(metavar="DAYS", help="Remove what was not used for so many days.")
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be removed.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Remove all of them.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
 ) -> None:
-    """Remove kept features. A run that uses them goes on; the next one computes them again.
+    """Remove cached features.
+
+    A run that uses them goes on; the next run computes them again.
 
     \b
     Examples:
@@ -134,7 +148,7 @@ def clear(
         shown = _describe(kept)
         left = "" if gone else "; not all of it: another process is writing there, or it is not allowed"
         echo(f"{'would remove' if dry_run else 'removed'} {shown['key']} ({shown['model']}, {shown['size']}){left}")
-    echo(f"{len(chosen)} kept features, {_megabytes(chosen)}" if chosen else "nothing to remove")
+    echo(f"{len(chosen)} cached features, {_megabytes(chosen)}" if chosen else "nothing to remove")
 
 
 def _look_into(folder: Path) -> KeptFolder:
@@ -171,9 +185,15 @@ def _find_one(found: Sequence[KeptFolder], key: str) -> KeptFolder:
     fitting = [kept for kept in found if key and kept.folder.name.startswith(key[:32].lower())]
     if len(fitting) != 1:
         few = ", ".join(kept.folder.name[:SHORT] for kept in fitting[:5])
-        what = f"fits {len(fitting)} of the kept features: {few}" if fitting else "fits no kept features"
+        what = f"fits {len(fitting)} of the cached features: {few}" if fitting else "fits no cached features"
         raise InputError(f"the key {key!r:.80} {what}; expected the beginning of one. zoo cache list names all.")
     return fitting[0]
+
+
+def _collect(kept: KeptFolder) -> dict[str, Any]:
+    """Return what is known of features as plain values; times are seconds since 1970."""
+    times = {"created": kept.created, "used": kept.used}
+    return {"key": kept.folder.name, "folder": str(kept.folder), "size": kept.size} | times | {"about": kept.about}
 
 
 def _describe(kept: KeptFolder) -> dict[str, str]:

@@ -16,18 +16,26 @@ if TYPE_CHECKING:
 
 
 def convert(
-    file: Annotated[Path, typer.Argument(help="The checkpoint, .pth or .pt.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write; it must not exist, or be empty.")],
-    model: Annotated[str, typer.Option(help="yolo_nas_s, yolo_nas_m or yolo_nas_l; else it is seen by shapes.")] = "",
-    classes: Annotated[str, typer.Option(help="Class names, 'a,b,c', instead of the file's.")] = "",
-    licence: Annotated[str, typer.Option(help="Licence of the weights, if the file is not a published one.")] = "",
+    file: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .pth or .pt file of super-gradients.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FOLDER", help="Output folder; new or empty.")],
+    model: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="yolo_nas_s, yolo_nas_m or yolo_nas_l.", show_default="found by the shapes"),
+    ] = "",
+    classes: Annotated[
+        str, typer.Option(metavar="NAMES", help="Class names, such as 'a,b,c'.", show_default="the file's")
+    ] = "",
+    licence: Annotated[
+        str, typer.Option(metavar="NAME", help="Licence of the weights, if they are your own.", show_default="unknown")
+    ] = "",
     weights_only: Annotated[
-        bool, typer.Option("--weights-only", help="Leave out what the file says of classes and preprocessing.")
+        bool, typer.Option("--weights-only", help="Ignore the classes and preprocessing in the file.")
     ] = False,
 ) -> None:
-    """Turn a YOLO-NAS checkpoint of super-gradients into safetensors, with its classes and preprocessing.
+    """Convert a YOLO-NAS checkpoint of super-gradients.
 
-    The file is read as data: nothing in it is run. The folder holds model.safetensors and config.json.
+    Writes model.safetensors and config.json, with the checkpoint's classes and preprocessing. The checkpoint is read
+    as data: no code in it is run.
 
     \b
     Examples:
@@ -57,8 +65,10 @@ def _read(file: Path, model: str, weights_only: bool) -> "tuple[str, ResolvedWei
     from zoo.weights import find_file, find_weights
 
     file = to_path(file)
+    if not file.is_file():
+        raise InputError(f"{file} is {'a folder' if file.is_dir() else 'not there'}; expected a .pth or .pt file.")
     if file.suffix.lower() == ".safetensors":
-        raise InputError(f"{file} is safetensors already. Pass it, or its folder, to zoo.get as pretrained=.")
+        raise InputError(f"{file} is safetensors already. Use it as it is: zoo finetune MODEL DATA --weights {file}")
     file = find_file(file, model=model or "YOLO-NAS", foreign=True)
     content = partial(read_checkpoint, with_processing=not weights_only)(file)
     name = model or find_name({key: tuple(tensor.shape) for key, tensor in content.tensors.items()})
@@ -98,4 +108,4 @@ def _report(network: Any, folder: Path) -> None:
         f"{letterbox.content_size[0]} of {width} x {height} px, {letterbox.position}, padded with {letterbox.fill}"
     )
     echo(f"boxes: confidence {settings.conf:g}, IoU {settings.iou:g}")
-    echo(f"wrote {folder}: zoo.get({network.config['model']!r}, pretrained={str(folder)!r})")
+    echo(f"wrote {folder}. Use it: zoo finetune {network.config['model']} DATA --weights {folder}")

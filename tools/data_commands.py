@@ -7,37 +7,45 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo._text import clean, echo
-from zoo.files import dump_json
+
+from .command_line import Command, Group
+from .listing import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
     from zoo.tasks.detection import BoxReport
 
 COLOURS = {"error": "red", "warning": "yellow", "note": "dim"}
 
-app = typer.Typer(name="data", help="Check images with boxes before training.", no_args_is_help=True)
+app = typer.Typer(name="data", cls=Group, help="Check a data set before training.", no_args_is_help=True)
 
 
 @app.callback()
 def _data() -> None:
-    """Check images with boxes before training."""  # typer makes a group of a single command only if there is this
+    """Check a data set before training."""  # typer makes a group of a single command only if there is this
 
 
-@app.command()
+@app.command(cls=Command)
 def check(
     path: Annotated[
-        str, typer.Argument(help="A folder in the layout of Pascal VOC, COCO or YOLO, or its data.yaml; or of classes.")
+        str,
+        typer.Argument(
+            metavar="DATA", help="A folder of Pascal VOC, COCO or YOLO, its data.yaml, or a folder of class folders."
+        ),
     ],
-    split: Annotated[str, typer.Option(help="Look at one split only: train, val or test.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything found as data.")] = False,
+    split: Annotated[
+        str, typer.Option(metavar="NAME", help="Check one split only: train, val or test.", show_default="all")
+    ] = "",
+    as_json: AsJson = False,
 ) -> None:
-    """Hold boxes against their images: counts, and everything that is odd, with file and line.
+    """Check a data set: images per class, unreadable files, wrong boxes.
 
-    Of a folder with a folder for each class, the images are checked. Every image is decoded. The exit code is 1 if
-    data would be lost: what --skip-bad would leave out.
+    Every image is decoded. Annotation errors are shown with file and line. The exit code is 1 if something cannot be
+    used: what zoo finetune --skip-bad would leave out.
 
     \b
     Examples:
       zoo data check cells
+      zoo data check flowers
       zoo data check cells/data.yaml --split val
       zoo data check cells --json
     """  # noqa: D301
@@ -54,7 +62,7 @@ def check(
         _check_classes(path, split, as_json)
         return
     if as_json:
-        echo(dump_json(report.to_dict(), indent=1), lines=True)
+        print_json(report.to_dict())
     else:
         _print(report)
     if report.errors:
@@ -81,12 +89,12 @@ def _check_classes(path: str, split: str, as_json: bool) -> None:
         data = open_data(path, skip_bad=True, only=split or None, evaluation=bool(split), on_progress=count)
     found = data.describe()
     if as_json:
-        echo(dump_json(found, indent=1), lines=True)
+        print_json(found)
     else:
         echo(f"folders of classes, without boxes: {data.source}")
         counts = found["counts"]
         rows = [{"class": name} | {key: f"{of[name]:,}" for key, of in counts.items()} for name in data.classes]
-        Progress().table(rows, title="images", totals={"class": "all"} | _sums(counts))
+        print_table(rows, "images", totals={"class": "all"} | _sums(counts))
         for problem in data.skipped:
             echo(f"cannot be used: {problem.name}: {problem.reason}")
         for problem in data.remarks:
@@ -101,39 +109,33 @@ def _sums(counts: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
 
 
 def _print(report: "BoxReport") -> None:
-    from zoo.progress import Progress
-
     echo(f"{report.form}, {report.where}")
     if report.splits:
-        Progress().table(report.rows(), title="boxes and images", totals=report.totals())
+        secondary, in_full = report.secondary, "zoo data check --json"
+        print_table(report.rows(), "boxes and images", totals=report.totals(), secondary=secondary, in_full=in_full)
     if report.class_map:
         numbers = {name: number for number, name in enumerate(report.classes)}
         rows = [
             {"in the data": str(key), "number": str(numbers[name]), "class": name} for key, name in report.class_map
         ]
-        Progress().table(rows, title="classes")
+        print_table(rows, "classes")
     _print_findings(report)
     counts = Counter(finding.level for finding in report.findings)
     told = [f"{count:,} {level}{'s' * (count > 1)}" for level, count in counts.items()]
-    echo(", ".join(told) or "nothing odd was found")
+    echo(", ".join(told) or "no problems found")
 
 
 def _print_findings(report: "BoxReport") -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Column, Table
+    """Print each kind of finding with its first places, and the text of the first one."""
     from rich.text import Text
 
-    from zoo._console import table_console
+    from zoo.progress import Progress
 
-    head = (
-        Column("level", no_wrap=True),
-        Column("count", justify="right", no_wrap=True),
-        Column("found", max_width=26),
-    )
-    table = Table(*head, Column("where first, and what there", overflow="fold"), box=SIMPLE_HEAD)
+    show = Progress()
     for group in report.groups():
-        what = "\n".join(map(clean, [*group.first_places, group.findings[0].text]))
-        cells = (f"{len(group.findings):,}", clean(group.kind), what)
-        table.add_row(Text(group.level, style=COLOURS[group.level]), *map(Text, cells))
-    if table.row_count:
-        table_console().print(table)
+        count = f"{len(group.findings):,} × " if len(group.findings) > 1 else ""
+        show.print(Text.assemble((group.level, COLOURS[group.level]), f": {count}{clean(group.kind)}"))
+        first, *others = [finding.place for finding in group.findings[:1]] + group.first_places[1:]
+        show.log(f"  {first}: {group.findings[0].text}" if first else f"  {group.findings[0].text}")
+        if others:
+            show.log(f"  also in {', '.join(others)}")

@@ -8,7 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo._text import echo
 from zoo.errors import InputError
+
+from .listing import AsJson, print_json, print_table
 
 _SHAPES: Mapping[str, str] = {  # kind of schedule → what it does
     "constant": "the full rate throughout",
@@ -34,11 +37,11 @@ _SHARED = (  # lines of 80 letters
 _NAMES_ITSELF = re.compile(r"torch\.optim(\.\w+)?,? ", re.IGNORECASE)  # how timm begins the descriptions of torch's
 
 
-def schedules() -> None:
-    """List the schedules: the shapes that rates may have over a run.
+def schedules(as_json: AsJson = False) -> None:
+    """List the learning rate schedules.
 
-    A schedule multiplies the rate of each group, after the warm-up. It is a name, or a mapping with 'kind', for the
-    whole run or for one key of lr.
+    A schedule multiplies the learning rate of each group, after the warm-up. It is a name, or a mapping with 'kind',
+    for the whole run or for one key of lr.
 
     \b
     Examples:
@@ -48,27 +51,33 @@ def schedules() -> None:
       zoo plan resnet18 --set 'schedule={kind: torch, scheduler: StepLR, step_size: 3}'
       zoo plan resnet18 --lr '{default: 0.001, fc: {lr: 0.01, schedule: constant}}'
     """  # noqa: D301
-    from zoo.progress import Progress
     from zoo.rates.schedules import list_schedules
 
-    show = Progress()
     rows = [
         {"kind": kind, "what it does": _SHAPES.get(kind, "a registered function"), "settings": _settings(kind)}
         for kind in list_schedules()
     ]
-    show.table(rows, title="schedules")
+    if as_json:
+        print_json(rows)
+        return
+    print_table(rows, "schedules")
     for line in _SHARED:
-        show.log(line)
+        echo(line)
 
 
 def optimizers(
     pattern: Annotated[
-        str, typer.Argument(help="Shell pattern, for example 'ada*'; one name tells its arguments.")
+        str,
+        typer.Argument(
+            metavar="[PATTERN]", help="Names to list, such as 'ada*'; one name shows its arguments.", show_default="all"
+        ),
     ] = "*",
+    as_json: AsJson = False,
 ) -> None:
-    """List the optimizers: those of torch and timm, a few more, and those that were registered.
+    """List the optimizers, or the arguments of one.
 
-    Case, '-' and '_' do not matter. Rate and decay are fields of the preset; all else goes into optimizer_params.
+    Case, '-' and '_' do not matter. Learning rate and weight decay are fields of the preset; all other arguments go
+    into optimizer_params.
 
     \b
     Examples:
@@ -77,17 +86,19 @@ def optimizers(
       zoo plan resnet18 --set optimizer=AdamW --set weight_decay=0.05 --set 'optimizer_params={betas: [0.9, 0.99]}'
     """  # noqa: D301
     from zoo.optim import list_optimizers
-    from zoo.progress import Progress
 
     wanted = _plain(pattern)
     found = [name for name in list_optimizers() if fnmatchcase(_plain(name), wanted)]
     if not found:
         raise InputError(f"no optimizer fits {pattern!r}. zoo optimizers lists all.")
-    show = Progress()
-    show.table([_describe(name) for name in found], title="optimizers")
+    rows = list(map(_describe, found))
+    if as_json:
+        print_json([row | {"arguments": _arguments(row["optimizer"])} for row in rows])
+        return
+    print_table(rows, "optimizers", secondary=("weight decay", "from"), in_full="zoo optimizers --json")
     if len(found) == 1:
-        show.log("")
-        show.table(_arguments(found[0]), title=f"optimizer_params of {found[0]}")
+        echo()
+        print_table(_arguments(found[0]), f"optimizer_params of {found[0]}")
 
 
 def _settings(kind: str) -> str:

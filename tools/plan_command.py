@@ -11,15 +11,17 @@ import typer
 import zoo
 from zoo._text import echo
 from zoo.errors import InputError
-from zoo.files import dump_json, to_path
+from zoo.files import to_path
+from zoo.tasks import task_of
 
+from .completion import complete_model
 from .given_options import refuse_unused
-from .preset_options import Lr, Mode, PresetName, Settings, choose_preset
+from .listing import AsJson, print_json
+from .preset_options import BatchSize, Device, Epochs, ImageSize, Lr, Mode, PresetName, Seed, Settings, read_fields
 
 if TYPE_CHECKING:
     from zoo.rates import Plan
 
-PLOT = "plan.png"
 BARS = "▁▂▃▄▅▆▇█"
 FROZEN = "·"
 SHORTEST_CURVE, LONGEST_CURVE = 8, 24  # letters
@@ -28,60 +30,81 @@ MOST_MOMENTS = 4  # unfreeze points that have a column of their own
 _Fact = TypeVar("_Fact")
 
 
+# Long: an option takes several lines.
 def plan(
     context: typer.Context,
     model: Annotated[
-        str | None, typer.Argument(help="A name of `zoo models`, or timm/NAME; else the preset's.")
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="A model that zoo models lists, or timm/NAME.",
+            show_default="the preset's",
+            autocompletion=complete_model,
+        ),
     ] = None,
-    lr: Lr = None,
     mode: Mode = None,
+    lr: Lr = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    image_size: ImageSize = None,
     preset: PresetName = None,
     settings: Settings = None,
+    seed: Seed = None,
+    device: Device = None,
     classes: Annotated[
-        int | None, typer.Option(metavar="N", help="Classes of the head; else those of the weights.")
+        int | None, typer.Option(metavar="N", help="Number of classes.", show_default="the model's")
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option(metavar="N", help="Training images, to know the steps of an epoch.")
     ] = None,
     steps_per_epoch: Annotated[
-        int | None, typer.Option(metavar="N", help="Optimizer steps in one epoch: images / batch size; else 100.")
+        int | None, typer.Option(metavar="N", help="Steps of an epoch, instead of --images.", show_default="100")
     ] = None,
     step: Annotated[
-        int | None, typer.Option(metavar="K", help="Tell what makes each rate at this step, from 0.")
+        int | None,
+        typer.Option(metavar="K", help="Explain the learning rate of each group at step K (the first is 0)."),
     ] = None,
-    epoch: Annotated[int | None, typer.Option(metavar="E", help="The same, after so many epochs.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help=f"The plot to write; else {PLOT}.")] = None,
-    no_plot: Annotated[bool, typer.Option("--no-picture", help="Write no plot.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the plan as data, with all parameter names; a plot only with -o.")
-    ] = False,
+    epoch: Annotated[int | None, typer.Option(metavar="E", help="The same at the start of epoch E, from 0.")] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", "--out", "-o", metavar="FILE.png", help="Also draw the learning rates over the run."),
+    ] = None,
+    no_plot: Annotated[bool, typer.Option("--no-picture", hidden=True)] = False,  # what earlier versions needed
+    as_json: AsJson = False,
 ) -> None:
-    """Show which part of a model learns when, and at which rate, before anything runs.
+    """Show what would be trained, and at which learning rate.
 
-    A table of groups, their rates over the run, and the same as a plot.
+    Takes the options of zoo finetune; those that do not change the plan are only checked.
 
     \b
     Examples:
       zoo plan resnet18
       zoo plan resnet50 --lr 'fc=0.01,layer4=0.001,default=0'
+      zoo plan resnet18 --epochs 20 --images 3670 --batch-size 64
       zoo plan resnet18 --lr '@norm=0.001,layer4@conv=0.0001,default=0.01'
       zoo plan resnet18 --mode full --set layer_decay=0.75  # rates that fall with depth
       zoo plan resnet18 --mode full --set first_lr=1e-5 --set optimizer=AdamW  # from 0.00001 to 0.01
       zoo plan resnet18 --set 'unfreeze={3: layer4, 6: [layer3, layer2]}'  # the head first, then more
       zoo plan resnet18 --lr '{default: 0, layer4: {lr: 0.001, unfreeze_at: 3}, fc: 0.01}' --epoch 3
-      zoo plan resnet18 --set 'schedule={kind: step, every_epochs: 3, gamma: 0.1}' --set warmup_steps=50
-      zoo plan mobilenetv2_100 --preset classify-low-lr --classes 10 --steps-per-epoch 157 --step 40 -o low.png
+      zoo plan mobilenetv2_100 --preset classify-low-lr --classes 10 --step 40 --plot low.png
     """  # noqa: D301
     if no_plot:
-        refuse_unused(context, {"out"}, "beside --no-picture.")
-    chosen = choose_preset(preset, lr, mode, settings, model=model)
-    name = chosen.model
-    if name is None:
-        raise InputError("no model is named. For example: zoo plan resnet18; the model may also stand in the preset.")
-    plot = None if no_plot or (as_json and out is None) else _check_plot(to_path(out or PLOT))
-    made = zoo.plan(zoo.get(name, num_classes=classes), preset=chosen, steps_per_epoch=steps_per_epoch)
+        refuse_unused(context, {"plot"}, "beside --no-picture.")
+    if images is not None:
+        refuse_unused(context, {"steps_per_epoch"}, "beside --images.")
+    given = {"epochs": epochs, "image_size": image_size, "seed": seed, "device": device}
+    fields = read_fields(settings, lr=lr, mode=mode, batch_size=batch_size, model=model, **given)
+    name = fields.pop("model", None) or _model_of(preset)
+    if plot is not None:
+        plot = _check_plot(to_path(plot))
+    network = zoo.get(name, num_classes=classes)
+    if images is not None:
+        steps_per_epoch = _count_steps(images, preset, fields, task_of(network).defaults)
+    made = zoo.plan(network, preset=preset, steps_per_epoch=steps_per_epoch, **fields)
     _check_length(made)
     at = _step_asked_for(made, step, epoch)
     if as_json:
-        facts = {"digest": made.digest, **made.to_dict(), **_data_at(made, at)}
-        echo(dump_json(facts, indent=1), lines=True)
+        print_json({"digest": made.digest, **made.to_dict(), **_data_at(made, at)})
     else:
         _print_plan(made, name, at)
     if plot is not None:
@@ -90,14 +113,36 @@ def plan(
             echo(f"plot: {plot}")
 
 
+def _model_of(preset: str | None) -> str:
+    from zoo.settings import load_preset
+
+    named = load_preset(preset).model if preset else None
+    if named is None:
+        raise InputError("no model is named. For example: zoo plan resnet18; the model may also stand in the preset.")
+    return named
+
+
+def _count_steps(images: int, preset: str | None, fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> int:
+    """Return the optimizer steps of an epoch of so many images."""
+    from zoo.settings import resolve_preset
+
+    if images < 1:
+        raise InputError(f"--images is {images}; expected 1 or more.")
+    rates = {"lr": fields.get("lr"), "mode": fields.get("mode")}
+    others = {name: value for name, value in fields.items() if name not in (*rates, "optimizer")}
+    effective = resolve_preset(preset, overrides=others, defaults=defaults, **rates).preset
+    batches = -(-images // effective.batch_size)
+    return -(-batches // effective.accumulate)
+
+
 def _check_plot(path: Path) -> Path:
     """Refuse a name under which something else is kept; a plot that was drawn before is replaced."""
     if path.suffix.lower() != ".png":
         raise InputError(f"the plot is a PNG, and '{path}' has another ending. Choose a name that ends in .png.")
     if path.is_dir() or (path.exists() and not _is_drawn(path)):
-        raise InputError(f"'{path}' exists and is no plot of a plan. Choose another name with -o, or --no-picture.")
+        raise InputError(f"'{path}' exists and is no plot of a plan. Choose another name.")
     if not path.parent.is_dir():
-        raise InputError(f"there is no folder '{path.parent}' for the plot. Make it, or choose another name with -o.")
+        raise InputError(f"there is no folder '{path.parent}' for the plot. Make it, or choose another name.")
     return path
 
 
@@ -136,13 +181,17 @@ def _data_at(made: "Plan", step: int | None) -> dict[str, Any]:
 
 def _print_plan(made: "Plan", name: str, at: int | None) -> None:
     from zoo.progress import Progress
+    from zoo.rates import SECONDARY_COLUMNS
 
     show = Progress()
-    show.table(made.rows(), title=f"lr plan of {name}", totals=made.totals())
+    title, secondary = f"lr plan of {name}", SECONDARY_COLUMNS
+    show.table(made.rows(), title=title, totals=made.totals(), secondary=secondary, in_full="zoo plan --json")
     show.log("")
     show.log(_length(made))
     show.log("")
-    show.table(_rates_over_the_run(made), title="rates over the run")
+    rates = _rates_over_the_run(made)
+    moments = [name for name in rates[0] if name not in ("prefix", "start", "end", "curve")]
+    show.table(rates, title="rates over the run", secondary=(*moments[::-1], "curve"), in_full="zoo plan --plot")
     if at is not None:
         passed = at / made.clock.steps_per_epoch
         show.log("")
@@ -235,5 +284,5 @@ def _draw(made: "Plan", path: Path, title: str) -> None:
     try:
         made.plot(path, title=title)
     except OSError as error:
-        reason = f"cannot be written: {error.strerror}. Choose another name with -o, or --no-picture."
+        reason = f"cannot be written: {error.strerror}. Choose another name."
         raise InputError(f"'{path}' {reason}") from error

@@ -1,18 +1,18 @@
 """The command `zoo predict`: what a model says of images, printed, as data, and drawn."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-import zoo
 from zoo._text import warn
 from zoo.errors import InputError
-from zoo.files import to_path
 
+from .completion import complete_run
 from .given_options import refuse_unused
+from .listing import AsJson
+from .places import check_order, load_model
 
 if TYPE_CHECKING:
     from zoo.data import Source
@@ -23,25 +23,49 @@ MOST_NAMED = 20  # of images that were left out
 
 def predict(
     context: typer.Context,
-    model_or_run: Annotated[str, typer.Argument(help="The folder of a run, or a model's name.")],
-    sources: Annotated[list[str], typer.Argument(help="Images, folders, patterns; for a detector also videos.")],
+    model_or_run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="The folder of a run, or a model's name.", autocompletion=complete_run),
+    ],
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="Images, folders, or patterns such as 'photos/*.jpg'; also videos."),
+    ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Detectors: a folder for drawn images and predictions.json.")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            help="Detectors: draw the boxes into this folder, with predictions.json.",
+            show_default="draw nothing",
+        ),
     ] = None,
-    conf: Annotated[float | None, typer.Option(help="Detectors: least score, 0 to 1.")] = None,
-    iou: Annotated[float | None, typer.Option(help="Detectors: overlap from which two boxes are one thing.")] = None,
-    top: Annotated[int | None, typer.Option(help="Classifiers: names per image, by default 3.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Side of the input in pixels; else the model's own.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    conf: Annotated[
+        float | None,
+        typer.Option(metavar="0-1", help="Detectors: confidence threshold.", show_default="the model's, mostly 0.25"),
+    ] = None,
+    iou: Annotated[
+        float | None,
+        typer.Option(
+            metavar="0-1", help="Detectors: IoU threshold of non-maximum suppression.", show_default="the model's"
+        ),
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option(metavar="N", help="Classifiers: classes to show per image.", show_default="3")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="Side of the input images.", show_default="the model's")
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")] = "auto",
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out what cannot be read, and name it at the end.")
+        bool, typer.Option("--skip-bad", help="Leave out images that cannot be read, and list them at the end.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the answers as data.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Say what is on images: names, or names and boxes.
+    """Predict classes or boxes for images, folders or videos.
 
-    An image that cannot be read ends the command, after the answers for those before it; with --skip-bad it is left
-    out.
+    Prints one line per image. Videos are for detectors only.
 
     \b
     Examples:
@@ -52,9 +76,10 @@ def predict(
     """  # noqa: D301
     from zoo.tasks import PredictFlags, task_of
 
-    model = load_model(model_or_run)
+    check_order("predict", model_or_run, sources[0])
+    model = load_model(model_or_run, device=device)
     task = task_of(model)
-    refuse_unused(context, FLAGS - task.flags, f"for a model of {task.name}.")
+    refuse_unused(context, FLAGS - task.flags, f"for a {task.card.noun}.")
     from zoo.data import UnreadableError
     from zoo.engine import make_accelerator
 
@@ -72,23 +97,6 @@ def predict(
         left_out.report(len(found))
     if len(left_out.errors) == len(found):
         raise InputError("no image could be read.")
-
-
-def load_model(model_or_run: str) -> Any:
-    """Return the model of a run's folder or of a file of weights, or a pretrained one by its name."""
-    from zoo.training import read_record
-
-    path = to_path(model_or_run)
-    if os.path.isfile(path):
-        raise InputError(
-            f"{path} is a file; expected the folder of a run, or a model's name. zoo convert {path} -o DIR makes a "
-            "folder of a super-gradients checkpoint."
-        )
-    if not os.path.exists(path):
-        return zoo.get(model_or_run, pretrained=True)
-    if read_record(path).get("status") == "interrupted":
-        warn(f"note: the run in {path} was interrupted; its weights are those of that moment")
-    return zoo.load(path)
 
 
 @dataclass

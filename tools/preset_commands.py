@@ -6,25 +6,26 @@ Nothing here loads a framework before it must, nor what checks presets before th
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zoo._text import clean, echo, indent
 from zoo.errors import InputError, ZooError
-from zoo.files import to_path
+from zoo.files import tell_missing, to_path
 
+from .command_line import Command, Group
+from .completion import complete_preset, complete_run, complete_setting
 from .given_options import refuse_unused, unite_settings
+from .listing import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from zoo.compat.super_gradients import Translation
     from zoo.settings import Preset, PresetField
 
-DEFAULT_PRESET = "classify-heads"
+HEADS = "classify-heads"
 _HEAD = """\
-# Fine-tunes {what}. Fields that are not here have their default: zoo preset show --fields
+# Fine-tunes {what}. {fields}: zoo preset show --fields
 # zoo finetune DATA --preset THIS_FILE
 """
 _SG_HEAD = """\
@@ -33,31 +34,46 @@ _SG_HEAD = """\
 # zoo finetune {model}DATA --preset THIS_FILE
 """
 
-app = typer.Typer(name="preset", help="Look at presets, check them, and write your own.", no_args_is_help=True)
+app = typer.Typer(name="preset", cls=Group, help="Show, check and write presets.", no_args_is_help=True)
+
+Output = Annotated[
+    str, typer.Option("--output", "-o", "--out", metavar="FILE", help="The file to write.", show_default="print it")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
 
 
-@app.command(name="list")
-def list_command() -> None:
-    """Name all presets and say what each is for.
+@app.command(name="list", cls=Command)
+def list_command(as_json: AsJson = False) -> None:
+    """List the presets and what each is for.
 
-    Example: zoo preset list
-    """
+    \b
+    Examples:
+      zoo preset list
+      zoo preset list --json
+    """  # noqa: D301
     from zoo.settings import list_presets, read_preset
 
     names = list_presets()
+    if as_json:
+        print_json([{"name": name, "purpose": _purpose(read_preset(name))} for name in names])
+        return
     width = max(map(len, names), default=0)
     for name in names:
         echo(f"{name:<{width}}  {_purpose(read_preset(name))}")
 
 
-@app.command()
+@app.command(cls=Command)
 def show(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="A preset's name, or a .yaml file.")] = "",
-    full: Annotated[bool, typer.Option("--full", help="Then print the value of every field.")] = False,
-    fields: Annotated[bool, typer.Option("--fields", help="List every field: default, values, meaning.")] = False,
+    name: Annotated[
+        str,
+        typer.Argument(metavar="[PRESET]", help="A preset's name, or a .yaml file.", autocompletion=complete_preset),
+    ] = "",
+    full: Annotated[bool, typer.Option("--full", help="Also print every field, including defaults.")] = False,
+    fields: Annotated[bool, typer.Option("--fields", help="List all fields: default, values, meaning.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Print a preset.
+    """Print a preset, or list all fields a preset may have.
 
     \b
     Examples:
@@ -71,6 +87,10 @@ def show(
         raise InputError("no preset is named. zoo preset list names all; --fields lists what a preset may hold.")
     if not name:
         refuse_unused(context, {"full"}, "without the name of a preset.")
+    if as_json:
+        refuse_unused(context, {"full"}, "beside --json, which prints every field.")
+        _print_json(name, fields=fields)
+        return
     if name:
         text = read_preset(name)
         echo(text.removesuffix("\n"), lines=True)
@@ -80,51 +100,71 @@ def show(
         _print_fields()
 
 
-@app.command()
-def validate(files: Annotated[list[str], typer.Argument(help=".yaml files, or names of presets.")]) -> None:
-    """Check presets and report all errors of each.
+@app.command(cls=Command)
+def validate(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="PRESET...", help="Names of presets, or .yaml files.", autocompletion=complete_preset),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Check presets and show all errors of each.
 
-    A preset that names a model is held against it. What this machine lacks is a note, not an error. The exit code is 1
-    if there are errors.
+    Checks what zoo finetune checks before it reads images: fields and values, and, if the preset names its model, the
+    optimizer, the layers and the rates. What this machine lacks is a note, not an error. The exit code is 1 if there
+    are errors.
 
-    Example: zoo preset validate my.yaml other.yaml
-    """
-    from zoo.settings import Findings, find_faults, find_missing, load_preset
-
-    wrong = 0
-    for file in files:
-        try:
-            findings = Findings(load_preset(file))
-            find_faults(findings)
-            findings.refuse()
-        except ZooError as error:
-            wrong += 1
-            text = str(error)
-            echo(indent(text if text.startswith("preset") else f"{file}: {text}"), lines=True)
-            continue
-        echo(f"{file}: OK")
-        find_missing(findings)
-        for _, lack in findings.errors:
-            echo(indent(f"  note: on this machine, {lack}"), lines=True)
-    if wrong:
+    \b
+    Examples:
+      zoo preset validate my.yaml
+      zoo preset validate my.yaml other.yaml --json
+    """  # noqa: D301
+    found = [_validate(file) for file in files]
+    if as_json:
+        print_json(found)
+    else:
+        for verdict in found:
+            echo(indent(verdict["error"] or f"{verdict['preset']}: OK"), lines=True)
+            for note in verdict["notes"]:
+                echo(indent(f"  note: on this machine, {note}"), lines=True)
+    if any(verdict["error"] for verdict in found):
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=Command)
 def export(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="MODEL_OR_RUN", help="A model's name, or the folder of a run.")],
-    output: Annotated[str, typer.Option("--output", "-o", help="The file to write; - prints it.")] = "-",
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL|RUN", help="A model's name, or the folder of a run.", autocompletion=complete_run
+        ),
+    ],
+    output: Output = "-",
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Change a field; may be repeated.",
+            autocompletion=complete_setting,
+        ),
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help=f"What to start from, for a model. Without it, {DEFAULT_PRESET}.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The preset to start from, for a model.",
+            show_default=f"{HEADS}; none for a detector",
+            autocompletion=complete_preset,
+        ),
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Write all fields, also those that have their default.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if there is one.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Write all fields, including defaults; always so for a run.")
+    ] = False,
+    force: Force = False,
 ) -> None:
-    """Write a preset of your own, for a model or from a finished run.
+    """Write a preset file for a model, or one that repeats a run.
 
     \b
     Examples:
@@ -138,7 +178,8 @@ def export(
     start = _start(source, preset)
     result = start.replace(**unite_settings(list(map(parse_setting, settings or [])), {}))
     full = full or os.path.isdir(to_path(source))  # what repeats a run must not depend on defaults
-    text = _HEAD.format(what=result.model or "a model that you bring") + result.to_yaml(full=full)
+    fields = "All fields are here" if full else "Fields that are not here have their default"
+    text = _HEAD.format(what=result.model or "a model that you bring", fields=fields) + result.to_yaml(full=full)
     if output == "-":
         echo(text.removesuffix("\n"), lines=True)
         return
@@ -146,19 +187,25 @@ def export(
     echo(f"wrote {output}. Use it: zoo finetune DATA --preset {output}")
 
 
-@app.command(name="import-sg")
+@app.command(name="import-sg", cls=Command)
 def import_sg(
     context: typer.Context,
-    recipe: Annotated[Path, typer.Argument(help="A .yaml file: a whole recipe, or training parameters alone.")],
-    output: Annotated[str, typer.Option("--output", "-o", help="The file to write; - prints it.")] = "-",
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE.yaml", help="A whole recipe, or its training parameters alone.")
+    ],
+    output: Output = "-",
     clean: Annotated[
-        bool, typer.Option("--clean", help="Keep what is meant, not the exact sequence of rates with its defects.")
+        bool,
+        typer.Option(
+            "--clean", help="Use this tool's schedules instead of reproducing super-gradients' exact learning rates."
+        ),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if there is one.")] = False,
+    force: Force = False,
 ) -> None:
-    """Translate a recipe of super-gradients, and tell what became of every key.
+    """Convert a super-gradients recipe to a preset.
 
-    Files that it includes are read if they lie beside it as in the folder of recipes. Nothing in it is run.
+    Lists what became of every key. Files that the recipe includes are read if they lie beside it as in the folder of
+    recipes. No code in it is run.
 
     \b
     Examples:
@@ -180,30 +227,50 @@ def import_sg(
     echo(f"wrote {output}. See what learns: zoo plan {model or 'MODEL'} --preset {output}")
 
 
+def _validate(file: str) -> dict[str, Any]:
+    """Return what is wrong with a preset on any machine, and what this one lacks for it."""
+    from zoo.settings import Findings, find_faults, find_missing, load_preset
+
+    try:
+        findings = Findings(load_preset(file))
+        find_faults(findings)
+        findings.refuse()
+    except ZooError as error:
+        text = str(error)
+        return {"preset": file, "error": text if text.startswith("preset") else f"{file}: {text}", "notes": []}
+    find_missing(findings)
+    return {"preset": file, "error": None, "notes": [str(lack) for _, lack in findings.errors]}
+
+
 def _purpose(text: str) -> str:
     first = text.partition("\n")[0].strip()
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
+def _print_json(name: str, *, fields: bool) -> None:
+    """Print a preset with all its fields, or what there is to know of every field."""
+    from zoo.settings import list_fields, list_settings, load_preset
+
+    preset = load_preset(name).model_dump(mode="json") if name else None
+    listed = {"fields": [field._asdict() for field in list_fields()], "lr": [f._asdict() for f in list_settings()]}
+    print_json(preset if not fields else listed if preset is None else {"preset": preset, **listed})
+
+
 def _print_fields() -> None:
-    from zoo._console import table_console
     from zoo.settings import list_fields, list_settings
 
-    console = table_console()
-    console.print(_as_table(list_fields()))
-    console.print(" Settings of one key of lr, for example lr: {default: 0, fc: {lr: 0.01, unfreeze_at: 3}}")
-    console.print(_as_table(list_settings()))
+    print_table(_rows(list_fields()), "fields")
+    echo()
+    print_table(
+        _rows(list_settings()), "settings of one key of lr, such as lr: {default: 0, fc: {lr: 0.01, unfreeze_at: 3}}"
+    )
 
 
-def _as_table(fields: "Sequence[PresetField]") -> "Table":
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Column, Table
-
-    whole = Column("field", no_wrap=True, min_width=max(len(field.name) for field in fields))
-    table = Table(whole, Column("default", no_wrap=True), "values", "meaning", box=SIMPLE_HEAD)
-    for field in fields:
-        table.add_row(field.name, field.default, field.expected, field.meaning)
-    return table
+def _rows(fields: "Sequence[PresetField]") -> list[dict[str, str]]:
+    return [
+        {"field": field.name, "default": field.default, "values": field.expected, "meaning": field.meaning}
+        for field in fields
+    ]
 
 
 def _head_of_translation(recipe: Path, translation: "Translation") -> str:
@@ -213,31 +280,32 @@ def _head_of_translation(recipe: Path, translation: "Translation") -> str:
 
 
 def _print_translation(translation: "Translation", *, to_stderr: bool) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Column, Table
+    from zoo.progress import Progress
 
-    from zoo._console import table_console
-
-    console = table_console(err=to_stderr)
-    heads = [("theirs", "value", "ours", "value", "remark"), ("left out", "why")]
-    for head, rows in zip(heads, (translation.lines, translation.left_out.items()), strict=True):
-        table = Table(*(Column(name, overflow="fold") for name in head), box=SIMPLE_HEAD)  # nothing is cut off
-        for row in rows:
-            table.add_row(*map(clean, row))
-        if table.row_count:
-            console.print(table)
+    show = Progress(err=to_stderr)
+    heads = {"keys": ("theirs", "value", "ours", "our value", "remark"), "left out": ("key", "why")}
+    for (title, head), rows in zip(heads.items(), (translation.lines, translation.left_out.items()), strict=True):
+        found = [dict(zip(head, map(str, row), strict=True)) for row in rows]
+        if found:
+            show.table(found, title=title)
 
 
 def _start(source: str, preset: str | None) -> "Preset":
     """Return the preset of a run, or the one that a model starts from."""
     from zoo.models import find_entry
-    from zoo.settings import load_preset
+    from zoo.settings import Preset, load_preset
+    from zoo.tasks import DEFAULT_TASK, task_of
 
     if os.path.isdir(to_path(source)):
         if preset is not None:
             raise InputError(f"'{source}' is a folder, so its own preset is taken. Leave out --preset.")
         return load_preset(to_path(source) / "preset.yaml")
-    return load_preset(preset or DEFAULT_PRESET).replace(model=find_entry(source).name)
+    if missing := tell_missing(source):
+        raise InputError(missing)
+    entry = find_entry(source)
+    if preset is None and entry.task != DEFAULT_TASK:
+        return Preset(**task_of(entry.task).defaults).replace(model=entry.name)
+    return load_preset(preset or HEADS).replace(model=entry.name)
 
 
 def _write(path: Path, text: str, *, force: bool) -> None:

@@ -1,53 +1,94 @@
-"""The options `--preset`, `--lr`, `--mode` and `--set`, and the preset that they make together.
+"""The options that stand for fields of a preset, and what they say together.
 
-Presets are imported where they are made: the help of a command needs none of what checks them.
+Presets are imported where they are read: the help of a command needs none of what checks them.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from zoo.errors import InputError
 
+from .completion import complete_mode, complete_preset, complete_setting
 from .given_options import unite_settings
-
-if TYPE_CHECKING:
-    from zoo.settings import Preset
 
 Lr = Annotated[
     str | None,
     typer.Option(
         metavar="RATE",
-        help="One rate, rates by prefix ('fc=0.01,layer4=0.001,default=0'; 0 freezes) and kind of layer "
-        "('@norm=0.001'), or YAML with settings: '{default: 0, fc: {lr: 0.01, unfreeze_at: 3}}'.",
+        help="Learning rate: a number, or rates by layer name, such as 'fc=0.01,layer4=0.001,default=0' (0 freezes; "
+        "'@norm' means all norm layers). Settings per layer: '{default: 0, fc: {lr: 0.01, unfreeze_at: 3}}'.",
+        show_default="the preset's; 0.01 without one",
     ),
 ]
-Mode = Annotated[str | None, typer.Option(help="head: the head learns. low_lr: the rest at a tenth. full: all.")]
-PresetName = Annotated[str | None, typer.Option("--preset", help="A name of `zoo preset list`, or a .yaml file.")]
+Mode = Annotated[
+    str | None,
+    typer.Option(
+        metavar="head|low_lr|full",
+        help="What to train: head (the backbone is frozen), low_lr (backbone at 0.1 x lr), full (all at lr).",
+        show_default="the preset's; head without one",
+        autocompletion=complete_mode,
+    ),
+]
+PresetName = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help="Settings to start from: a name that zoo preset list shows, or a .yaml file.",
+        show_default="none",
+        autocompletion=complete_preset,
+    ),
+]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Any field of `zoo preset show --fields`; may be repeated."),
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Set any other field of the preset; may be repeated. zoo preset show --fields lists all.",
+        autocompletion=complete_setting,
+    ),
 ]
+Epochs = Annotated[
+    int | None, typer.Option(metavar="N", help="Epochs to train.", show_default="the preset's; 10 without one")
+]
+BatchSize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|auto",
+        help="Images per step; auto: the preset's number, in micro-batches that fit in memory.",
+        show_default="the preset's; without one 32, detectors 16",
+    ),
+]
+ImageSize = Annotated[
+    int | None, typer.Option(metavar="PIXELS", help="Side of the input images.", show_default="the model's")
+]
+Seed = Annotated[int | None, typer.Option(metavar="N", help="Seed of everything random.", show_default="0")]
+Device = Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.", show_default="auto")]
 
 
-def choose_preset(
-    preset: str | None, lr: str | None, mode: str | None, settings: list[str] | None, **given: Any
-) -> "Preset":
-    """Return a preset with everything changed that the command line says.
+def read_fields(
+    settings: list[str] | None, *, lr: str | None, batch_size: str | None = None, **given: Any
+) -> dict[str, Any]:
+    """Return the fields of a preset that the command line sets, as overrides of `zoo.finetune` and `zoo.plan`.
 
     Args:
-        preset: Name or file; None: all defaults.
-        lr: What `--lr` said.
-        mode: What `--mode` said.
         settings: What every `--set` said.
+        lr: What `--lr` said.
+        batch_size: What `--batch-size` said.
         given: Fields that have an option of their own; None: not given.
-    """
-    from zoo.settings import Preset, load_preset, parse_setting
 
-    start = load_preset(preset) if preset else Preset()
-    rates = None if lr is None else parse_rates(lr)
-    said = list(map(parse_setting, settings or []))
-    return start.replace(**unite_settings(said, given | {"mode": mode, "lr": rates}))
+    Raises:
+        InputError: A field is said twice, or a value is not understood.
+    """
+    from zoo.settings import FORMER, Preset, parse_setting, preset_fields
+
+    given["lr"] = None if lr is None else parse_rates(lr)
+    given |= {"micro_batch_size": "auto"} if batch_size == "auto" else {"batch_size": _to_number(batch_size)}
+    fields = unite_settings(list(map(parse_setting, settings or [])), given)
+    if unknown := {name: value for name, value in fields.items() if name not in {*preset_fields(), *FORMER}}:
+        Preset(**unknown)  # raises: else `out` and the like would be taken for arguments of the function
+    return fields
 
 
 def parse_rates(text: str) -> Any:
@@ -82,3 +123,9 @@ def _parse_pairs(text: str) -> dict[str, float]:
                 f"--lr: {part.strip()!r} is no key=rate. Expected for example 'fc=0.01,layer4=0.001,default=0'."
             ) from None
     return rates
+
+
+def _to_number(text: str | None) -> int | None:
+    if text is not None and not (text.isascii() and text.isdigit()):
+        raise InputError(f"--batch-size is {text!r}; expected a number, 1 or more, or auto.")
+    return None if text is None else int(text)

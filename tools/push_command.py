@@ -9,23 +9,36 @@ import typer
 from zoo._text import echo
 from zoo.errors import InputError
 
+from .completion import complete_run_folder
+
 
 def push(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
-    repo: Annotated[str, typer.Argument(metavar="ORG/NAME", help="The repository; made if it is not there.")],
-    public: Annotated[bool, typer.Option("--public", help="To be seen by everybody; else it is private.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Send without asking.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go, and send nothing.")] = False,
-    no_plots: Annotated[
-        bool, typer.Option("--no-pictures", help="Keep the plots here; some show images of the data.")
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The folder of a finished run.", autocompletion=complete_run_folder)
+    ],
+    repo: Annotated[str, typer.Argument(metavar="ORG/NAME", help="The Hub repository; created if needed.")],
+    public: Annotated[
+        bool, typer.Option("--public", help="Make a new repository public.", show_default="private")
     ] = False,
-    message: Annotated[str | None, typer.Option("--message", "-m", help="Of the commit.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch; made if it is not there.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Upload without asking.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be uploaded, and upload nothing.")
+    ] = False,
+    no_plots: Annotated[
+        bool, typer.Option("--no-pictures", help="Leave out the plots; some show images of the data.")
+    ] = False,
+    message: Annotated[
+        str | None,
+        typer.Option("--message", "-m", metavar="TEXT", help="Commit message.", show_default="names the model"),
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(metavar="BRANCH", help="Branch; created if needed.", show_default="main")
+    ] = None,
 ) -> None:
-    """Publish a run with its settings, scores and plots, and a page that tells how to use it.
+    """Upload a finished run to the Hugging Face Hub.
 
-    What goes is listed first. The state of the optimizer, the environment and paths of this machine stay here. The
-    token is the one of `hf auth login`, or the environment variable HF_TOKEN; it needs the right to write.
+    Uploads the model, its settings, scores and plots, and a model card; all files are listed first. Paths of this
+    machine are not uploaded. Log in with hf auth login, or set HF_TOKEN to a token that may write.
 
     \b
     Examples:
@@ -51,8 +64,10 @@ def push(
 
 def _ask() -> bool:
     if not _has_terminal():
-        raise InputError("nobody is there to say whether to send this. Pass --yes to send it, or --dry-run to look.")
-    return typer.confirm("Send this?")
+        raise InputError(
+            "not a terminal, so nobody can be asked for confirmation. Pass --yes to upload, or --dry-run to preview."
+        )
+    return typer.confirm("Upload this?")
 
 
 def _has_terminal() -> bool:

@@ -2,34 +2,48 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zoo._text import echo
 
+from .command_line import Command, Group
+from .completion import complete_model
+from .listing import AsJson, print_json, print_table
+
 if TYPE_CHECKING:
     from zoo.models import CachedWeights, Verdict
 
-app = typer.Typer(
-    name="weights", help="Published weights: fetch, check, carry to a machine without a network.", no_args_is_help=True
-)
+app = typer.Typer(name="weights", cls=Group, help="Download, verify and copy pretrained weights.", no_args_is_help=True)
 
-Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Models; none: all that are here.")]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[MODEL]...",
+        help="Models of zoo weights list.",
+        show_default="all that are on this machine",
+        autocompletion=complete_model,
+    ),
+]
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_(
-    pattern: Annotated[str, typer.Argument(help="Shell pattern, for example 'resnet*'.")] = "*",
+    pattern: Annotated[
+        str, typer.Argument(metavar="[PATTERN]", help="Names to list, such as 'resnet*'.", show_default="all")
+    ] = "*",
+    as_json: AsJson = False,
 ) -> None:
-    """List the models with published weights: what is on this machine, size, licence, whether they are pinned.
+    """List pretrained weights: which are downloaded, size, licence.
 
-    Pinned weights have a fixed SHA-256, and on the Hub a fixed commit.
+    Pinned: the SHA-256 of the file is known beforehand, and on the Hub its commit, so it can never change unnoticed.
 
     \b
     Examples:
       zoo weights list
       zoo weights list 'resnet*'
+      zoo weights list --json
     """  # noqa: D301
     from zoo.errors import InputError
     from zoo.models import list_stored
@@ -37,6 +51,9 @@ def list_(
     found = list_stored(pattern)
     if not found:
         raise InputError(f"no model with weights fits {pattern!r}. zoo weights list names all.")
+    if as_json:
+        print_json(list(map(_describe, found)))
+        return
     rows = [
         {
             "model": stored.model,
@@ -48,14 +65,21 @@ def list_(
         }
         for stored in found
     ]
-    _table(rows, "weights")
+    print_table(rows, "weights", secondary=("from", "pinned", "licence"), in_full="zoo weights list --json")
     if caveats := {stored.weights.caveat for stored in found if stored.weights.caveat}:
         echo(f"Beside the licences: {'; '.join(sorted(caveats))}.")
 
 
-@app.command()
-def pull(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Models of zoo weights list.")]) -> None:
-    """Download the weights of models and check them; those that are here are only checked.
+@app.command(cls=Command)
+def pull(
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL...", help="Models of zoo weights list.", autocompletion=complete_model),
+    ],
+) -> None:
+    """Download weights and verify them.
+
+    Files that are already here are only verified.
 
     \b
     Examples:
@@ -74,17 +98,18 @@ def pull(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Mod
         echo(f"{stored.model}: {_size(stored)}, sha256 {found.sha256[:12]}, {state}, licence {found.licence}")
 
 
-@app.command()
+@app.command(cls=Command)
 def verify(
     names: Names = None,
     online: Annotated[
-        bool, typer.Option("--online", help="Compare the registry with the Hub instead; downloads nothing.")
+        bool, typer.Option("--online", help="Ask the Hub for commits and checksums instead; downloads nothing.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Hash the weights on this machine and hold them against the registry; the exit code is 1 if one differs.
+    """Verify the checksums of downloaded weights.
 
-    With --online the Hub is asked for commit, SHA-256 and size of every model, and what the registry lacks is printed
-    so that it can be copied there.
+    The exit code is 1 if a file is not as it was published. With --online, the commits and checksums that this
+    version of zoo knows are compared with those on the Hub.
 
     \b
     Examples:
@@ -93,21 +118,27 @@ def verify(
     """  # noqa: D301
     from zoo.models import verify_online, verify_stored
 
-    if online:
-        echo("asking the Hub and other publishers ...")
-    found = list(_echo(verify_online(names or ()) if online else verify_stored(names or ())))
-    if not found:
-        echo("no weights of the registry are on this machine: zoo weights pull NAME")
-    if online:
-        _print_pins(found)
+    verdicts = verify_online(names or ()) if online else verify_stored(names or ())
+    if as_json:
+        found = list(verdicts)
+        print_json([verdict._asdict() | {"on_hub": dict(verdict.on_hub)} for verdict in found])
+    else:
+        if online:
+            echo("asking the Hub and other publishers ...")
+        found = list(_echo(verdicts))
+        if not found:
+            echo("no weights are on this machine yet: zoo weights pull MODEL")
+        if online:
+            _print_pins(found)
     if wrong := [verdict.model for verdict in found if not verdict.ok]:
-        echo(f"wrong: {', '.join(wrong)}")
+        if not as_json:
+            echo(f"wrong: {', '.join(wrong)}")
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=Command)
 def where(names: Names = None) -> None:
-    """Tell where weights come from, and where they are on this machine.
+    """Show where weights come from and where they are stored.
 
     \b
     Examples:
@@ -124,11 +155,13 @@ def where(names: Names = None) -> None:
         echo(f"{stored.model:<36} {stored.path or 'not on this machine'}")
 
 
-@app.command("export")
+@app.command("export", cls=Command)
 def export_(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder; made if need be.")], names: Names = None
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to copy them.")], names: Names = None
 ) -> None:
-    """Copy weights into a folder for a machine without a network; models that are not here are pulled first.
+    """Copy weights into a folder, for a machine without a network.
+
+    Weights that are not on this machine are downloaded first.
 
     \b
     Examples:
@@ -144,9 +177,13 @@ def export_(
     echo(f"{len(copied)} models in {folder}. There: zoo weights import {folder.name}")
 
 
-@app.command("import")
-def import_(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of zoo weights export.")]) -> None:
-    """Take weights from a folder, after all of them are checked; pretrained=True then finds them without a network.
+@app.command("import", cls=Command)
+def import_(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that zoo weights export wrote.")],
+) -> None:
+    """Copy weights from a folder, after verifying all of them.
+
+    Every command then finds them without a network.
 
     Example: zoo weights import usb/weights
     """
@@ -157,6 +194,12 @@ def import_(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder
         echo(f"{stored.model}: {stored.path}")
     if unpinned := [stored.model for stored in taken if not stored.weights.pinned]:
         echo(f"set HF_HUB_OFFLINE=1, or these look for news on the Hub first: {', '.join(unpinned)}")
+
+
+def _describe(stored: "CachedWeights") -> dict[str, Any]:
+    """Return what is known of weights, and where they are, as plain values."""
+    here = {"path": stored.path and str(stored.path), "size": stored.size, "origin": stored.origin}
+    return {"model": stored.model} | stored.weights.describe() | here
 
 
 def _echo(verdicts: "Iterator[Verdict]") -> "Iterator[Verdict]":
@@ -188,9 +231,3 @@ def _size(stored: "CachedWeights") -> str:
     if stored.size is None:
         return f"{rounded:g} MB" if rounded else "-"
     return f"{stored.size / 1e6:.1f} MB"
-
-
-def _table(rows: list[dict[str, str]], title: str) -> None:
-    from zoo.progress import Progress
-
-    Progress().table(rows, title=title)

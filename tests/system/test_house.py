@@ -50,7 +50,8 @@ def test_modules_classes_and_functions_are_small_or_say_why_not(path):
 
 
 def test_the_top_of_the_package_is_short():
-    assert len(list((ROOT / "zoo").glob("*.py"))) <= MODULES_OF_ZOO
+    modules = {path.name for path in (ROOT / "zoo").glob("*.py")} - {"__main__.py"}  # `python -m` finds it only here
+    assert len(modules) <= MODULES_OF_ZOO
 
 
 @pytest.mark.parametrize("folder", PACKAGES, ids=lambda folder: str(folder.relative_to(ROOT)))

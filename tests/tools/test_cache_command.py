@@ -48,7 +48,7 @@ def row(text, shards):
 
 
 def test_nothing_is_kept(call, tmp_path):
-    assert call("list") == f"no features are kept in {tmp_path}/own/zoo/features\n"
+    assert call("list") == f"no features are cached in {tmp_path}/own/zoo/features\n"
     assert call("clear", "--all") == "nothing to remove\n"
     assert not list(tmp_path.iterdir())
 
@@ -76,7 +76,7 @@ def test_clearing_one(call):
     first, second = keep("resnet18"), keep("resnet34")
     name = first.folder.name
     text = call("clear", name[:8], "--dry-run")
-    assert text == f"would remove {name[:12]} (resnet18, 2.0 MB)\n1 kept features, 2.0 MB\n"
+    assert text == f"would remove {name[:12]} (resnet18, 2.0 MB)\n1 cached features, 2.0 MB\n"
     assert first.missing() == []
     assert call("clear", name[:8]).startswith(f"removed {name[:12]} (resnet18, 2.0 MB)\n")
     assert not first.folder.exists()
@@ -140,9 +140,9 @@ def test_nothing_else_is_removed(call, tmp_path):
         (["abc", "--all"], r"one of the three"),
         (["--older-than", "-1"], r"--older-than is -1 days; expected 0 or more"),
         (["--older-than", "nan"], r"--older-than is nan days; expected 0 or more"),
-        (["zz"], r"the key 'zz' fits no kept features; expected the beginning of one\. zoo cache list names all"),
-        ([""], r"the key '' fits no kept features"),
-        (["../"], r"the key '\.\./' fits no kept features"),
+        (["zz"], r"the key 'zz' fits no cached features; expected the beginning of one\. zoo cache list names all"),
+        ([""], r"the key '' fits no cached features"),
+        (["../"], r"the key '\.\./' fits no cached features"),
     ],
 )
 def test_clearing_without_saying_what(call, argv, text):
@@ -156,6 +156,6 @@ def test_a_key_that_fits_several(call):
     first = keep("resnet18")
     number = next(n for n in range(1000) if make_key({"model": str(n)})[0] == first.key[0])
     second = keep(str(number))
-    with pytest.raises(InputError, match=rf"fits 2 of the kept features: .*{first.folder.name[:12]}"):
+    with pytest.raises(InputError, match=rf"fits 2 of the cached features: .*{first.folder.name[:12]}"):
         call("clear", first.key[0])
     assert first.missing() == second.missing() == []

@@ -82,7 +82,7 @@ def test_the_folder_is_a_model_as_any_other(file: Path, tmp_path: Path) -> None:
         "classes: 3 (ant, bee, cow)",
         "images: BGR, fitted into 320 x 320 of 320 x 320 px, top-left, padded with 114",
         "boxes: confidence 0.5, IoU 0.65",
-        f"wrote {folder}: zoo.get('yolo_nas_s', pretrained={str(folder)!r})",
+        f"wrote {folder}. Use it: zoo finetune yolo_nas_s DATA --weights {folder}",
     ]
     assert sorted(path.name for path in folder.iterdir()) == ["SHA256SUMS", "config.json", "model.safetensors"]
     for network in (zoo.load(folder), zoo.get("yolo_nas_s", pretrained=folder)):
@@ -142,15 +142,13 @@ def test_wrong_options(file: Path, tmp_path: Path, options: list[str], text: str
 
 def test_wrong_files(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert "missing.pth is not a file; expected " in error(tmp_path / "missing.pth", "-o", out)
+    assert "missing.pth is not there; expected " in error(tmp_path / "missing.pth", "-o", out)
     assert not out.exists()
     torch.save({"net": {"fc.weight": torch.zeros(2, 2)}}, tmp_path / "a.pth")
     with pytest.raises(WeightsError, match=r"is no YOLO-NAS of a known size: its 1 tensors have other names or shapes"):
         raise run(tmp_path / "a.pth", "-o", out).exception or AssertionError
     (tmp_path / "a.safetensors").write_bytes(b"")
-    with pytest.raises(
-        InputError, match=r"a\.safetensors is safetensors already\. Pass it, or its folder, to zoo\.get"
-    ):
+    with pytest.raises(InputError, match=r"a\.safetensors is safetensors already\. Use it as it is: zoo finetune"):
         raise run(tmp_path / "a.safetensors", "-o", out).exception or AssertionError
 
 

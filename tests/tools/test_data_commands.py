@@ -38,13 +38,13 @@ def test_counts_classes_and_findings_are_printed(folder: Path) -> None:
     assert "dog 1 1 1 1" in lines
     assert "all 3 2 2 1" in lines
     assert "0 0 cat" in lines
-    where = lines.index("warning 1 boxes that are there twice labels/train/b.txt:2")
-    assert lines[where + 1] == "'cat' at x 10 to 30, y 7.5 to 22.5, again; left out"
+    where = lines.index("warning: boxes that are there twice")
+    assert lines[where + 1] == "labels/train/b.txt:2: 'cat' at x 10 to 30, y 7.5 to 22.5, again; left out"
     assert lines[-1] == "1 warning"
 
 
 def test_nothing_odd(folder: Path) -> None:
-    assert run("check", folder, "--split", "val").output.endswith("nothing odd was found\n")
+    assert run("check", folder, "--split", "val").output.endswith("no problems found\n")
     assert isinstance(run("check", folder / "missing").exception, DataError)
     wrong = run("check", folder, "--split", "dev").exception
     assert isinstance(wrong, InputError)

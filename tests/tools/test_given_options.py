@@ -34,7 +34,7 @@ def test_a_resumed_run_takes_no_model_and_names_all_options(capsys):
     ("argv", "message"),
     [
         ("finetune resnet18 d --weights x --no-pretrained", "--no-pretrained has no effect beside --weights"),
-        ("plan resnet18 --no-picture -o x.png", "--out has no effect beside --no-picture"),
+        ("plan resnet18 --no-picture -o x.png", "--plot has no effect beside --no-picture"),
         ("preset show --fields --full", "--full has no effect without the name of a preset"),
         ("preset export resnet18 --force", "--force has no effect where no file is written"),
         ("preset import-sg recipe.yaml --force", "--force has no effect where no file is written"),

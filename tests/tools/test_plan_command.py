@@ -53,7 +53,7 @@ def test_every_example_of_the_help_runs(capsys):
     lines = [line.strip() for line in output(capsys, "--help").splitlines() if line.startswith("    zoo plan")]
     assert len(lines) == 9
     for line in lines:
-        _, *argv = shlex.split(line.removesuffix("-o low.png"), comments=True)  # there is no plot here
+        _, *argv = shlex.split(line.removesuffix("--plot low.png"), comments=True)  # there is no plot here
         assert main([*argv, *FAST]) == 0, line
 
 
@@ -110,6 +110,7 @@ def test_several_warm_ups_are_told_by_their_step(capsys, folder):
 @pytest.mark.parametrize(
     ("options", "length"),
     [
+        (["--epochs", 3, "--images", 100, "--batch-size", 8, "--set", "accumulate=2"], "3 epochs × 7 steps = 21"),
         (["--steps-per-epoch", 157], "10 epochs × 157 steps = 1,570"),
         (["--steps-per-epoch", 1, "--set", "epochs=1"], "1 epoch × 1 step = 1"),
         ([], "10 epochs × 100 steps (assumed; --steps-per-epoch says it)"),
@@ -164,12 +165,14 @@ def test_the_curve_takes_the_room_that_a_terminal_leaves(capsys, monkeypatch, co
 
 
 def test_the_plot_is_written_and_named_last(capsys, folder):
-    out = output(capsys, TINY)
+    assert "plot" not in output(capsys, TINY)
+    assert list(folder.iterdir()) == []
+    out = output(capsys, TINY, "--plot", "plan.png")
     assert out.endswith("\nplot: plan.png\n")
     with Image.open(folder / "plan.png") as image:
         assert image.width > 1000
     first = (folder / "plan.png").read_bytes()
-    output(capsys, TINY, "--mode", "full")  # a plot that was drawn before is replaced
+    output(capsys, TINY, "--mode", "full", "--plot", "plan.png")  # a plot that was drawn before is replaced
     assert (folder / "plan.png").read_bytes() != first
     assert [path.name for path in folder.iterdir()] == ["plan.png"]
     output(capsys, TINY, "-o", "other.png")
@@ -180,15 +183,15 @@ def test_what_is_no_plot_of_a_plan_is_not_written_over(capsys, folder):
     assert "plot" not in output(capsys, TINY, "--no-picture")
     assert list(folder.iterdir()) == []
     Image.new("RGB", (8, 8)).save(folder / "plan.png")
-    assert call(capsys, TINY)[0] == 2
+    assert call(capsys, TINY, "-o", "plan.png")[0] == 2
 
 
 @pytest.mark.parametrize("content", [b"notes", b"", b"\x89PNG\r\n\x1a\n" + b"\0" * 600])
 def test_nothing_else_is_written_over(capsys, folder, content):
     (folder / "plan.png").write_bytes(content)
-    code, out, err = call(capsys, TINY)
+    code, out, err = call(capsys, TINY, "--plot", "plan.png")
     assert (code, out) == (2, "")
-    assert "'plan.png' exists and is no plot of a plan. Choose another name with -o, or --no-picture." in err
+    assert "'plan.png' exists and is no plot of a plan. Choose another name." in err
     assert (folder / "plan.png").read_bytes() == content
 
 
@@ -212,7 +215,7 @@ def test_a_plot_that_cannot_be_written(capsys, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("zoo.rates.plan.Plan.plot", full)
-    code, out, err = call(capsys, TINY)
+    code, out, err = call(capsys, TINY, "--plot", "plan.png")
     assert code == 2
     assert "lr plan of" in out
     assert "'plan.png' cannot be written: No space left on device." in err
@@ -231,6 +234,8 @@ def test_a_plot_that_cannot_be_written(capsys, monkeypatch):
         ([TINY, "--step", "-1"], "--step is -1; expected 0 to 999"),
         ([TINY, "--epoch", "10"], "--epoch is 10; expected 0 to 9, epochs that have passed."),
         ([TINY, "--epoch", "1", "--step", "1"], "--step is 1 and --epoch is 1. Leave out one of them."),
+        ([TINY, "--images", "0"], "--images is 0; expected 1 or more."),
+        ([TINY, "--images", "9", "--steps-per-epoch", "3"], "--steps-per-epoch has no effect beside --images."),
         ([TINY, "--steps-per-epoch", "0"], "steps_per_epoch is 0; expected 1 or more."),
         ([TINY, "--classes", "0"], "num_classes is 0; expected a whole number"),
         ([TINY, "--set", "schedule=cosin"], "schedule: unknown schedule 'cosin'. Did you mean 'cosine'?"),

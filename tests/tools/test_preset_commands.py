@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -49,8 +50,11 @@ def test_show_prints_the_file_and_all_values_and_fields() -> None:
     assert shown.startswith(read_preset("classify-heads"))
     assert shown.endswith(load_preset("classify-heads").to_yaml(full=True))
     shown = output("show", "--fields")
-    first = [line.split()[0] for line in shown.splitlines() if line.startswith("  ") and line[2:3].strip()]
-    assert first == ["field", *preset_fields(), "field", *GroupSettings.model_fields]
+    first = [line.split()[0] for line in shown.splitlines() if line.strip("─")]
+    assert first == ["fields", "field", *preset_fields(), "settings", "field", *GroupSettings.model_fields]
+    fields = json.loads(output("show", "--fields", "--json"))
+    assert [field["name"] for field in fields["fields"]] == list(preset_fields())
+    assert json.loads(output("show", "classify-heads", "--json"))["lr"] == load_preset("classify-heads").lr
     assert "org/name[@revision]" in shown
     assert error("show").startswith("no preset is named.")
     assert "Did you mean 'classify-heads'" in error("show", "classify-head")
@@ -223,7 +227,7 @@ def test_import_sg_writes_a_preset_that_loads(recipe: Path, tmp_path: Path) -> N
 def test_import_sg_shows_every_key(recipe: Path, tmp_path: Path) -> None:
     said = output("import-sg", recipe, "-o", tmp_path / "mine.yaml")
     for key in ("initial_lr", "max_epochs", "lr_mode", "lr_warmup_epochs", "architecture", "dataset_params", "sync_bn"):
-        assert f"\n  {key} " in said
+        assert f"\n{key} " in said
     assert "odd key" in said
     assert "?[2J" in said
     assert "\x1b" not in said

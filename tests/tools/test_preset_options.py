@@ -1,8 +1,7 @@
 import pytest
 
-from tools.preset_options import choose_preset, parse_rates
+from tools.preset_options import parse_rates, read_fields
 from zoo.errors import InputError, PresetError
-from zoo.settings.files import load_preset
 from zoo.settings.preset import Preset
 
 
@@ -44,20 +43,29 @@ def test_rates_that_cannot_be(text: str, words: str) -> None:
         parse_rates(text)
 
 
-def test_options_change_the_preset_and_none_leave_it() -> None:
-    assert choose_preset(None, None, None, None) == Preset()
-    assert choose_preset("classify-full", None, None, None, epochs=None) == load_preset("classify-full")
+def test_options_are_fields_and_none_leaves_the_preset() -> None:
+    assert read_fields(None, lr=None, mode=None, epochs=None) == {}
     settings = ["seed=3", "unfreeze={3: layer4}"]
-    preset = choose_preset("classify-heads", "0.5", "head", settings, epochs=9)
-    assert (preset.lr, preset.mode, preset.seed, preset.unfreeze, preset.epochs) == (0.5, "head", 3, {"3": "layer4"}, 9)
+    fields = read_fields(settings, lr="0.5", mode="head", epochs=9, batch_size="8")
+    assert fields == {"seed": 3, "unfreeze": {"3": "layer4"}, "lr": 0.5, "mode": "head", "epochs": 9, "batch_size": 8}
+    assert read_fields(None, lr=None, batch_size="auto") == {"micro_batch_size": "auto"}
 
 
-def test_the_preset_checks_what_the_options_say() -> None:
-    with pytest.raises(PresetError, match=r"lr has no 'default'"):
-        choose_preset(None, "fc=0.1", None, None)
-    with pytest.raises(PresetError, match=r"unknown key 'lr.fc.lr_scal'. Did you mean 'lr_scale'\?"):
-        choose_preset(None, "{default: 0, fc: {lr_scal: 2}}", None, None)
-    with pytest.raises(PresetError, match=r"lr: key '@nrm' names the unknown kind of layer 'nrm'"):
-        choose_preset(None, "@nrm=1,default=0", None, None)
-    with pytest.raises(PresetError, match=r"lr is nan; expected a number"):
-        choose_preset(None, ".nan", None, None)
+@pytest.mark.parametrize("setting", ["epoch=3", "out=x", "data=y"])
+def test_what_is_no_field_is_refused(setting: str) -> None:
+    with pytest.raises(PresetError, match=f"unknown key '{setting.partition('=')[0]}'"):
+        read_fields([setting], lr=None)
+
+
+@pytest.mark.parametrize(
+    ("rates", "text"),
+    [
+        ("fc=0.1", r"lr has no 'default'"),
+        ("{default: 0, fc: {lr_scal: 2}}", r"unknown key 'lr.fc.lr_scal'. Did you mean 'lr_scale'\?"),
+        ("@nrm=1,default=0", r"lr: key '@nrm' names the unknown kind of layer 'nrm'"),
+        (".nan", r"lr is nan; expected a number"),
+    ],
+)
+def test_the_preset_checks_what_the_options_say(rates: str, text: str) -> None:
+    with pytest.raises(PresetError, match=text):
+        Preset(**read_fields(None, lr=rates))

@@ -35,7 +35,7 @@ def test_it_asks_before_it_sends(hub: HubServer, run: RunFolder, monkeypatch: py
     lines = refused.stdout.splitlines()
     assert lines[0] == f"to {hub.endpoint}/{REPO} (public if it is new):"
     assert lines[-1] == f"nothing was sent to {hub.endpoint}/{REPO}"
-    assert "Send this? [y/N]" in refused.stdout
+    assert "Upload this? [y/N]" in refused.stdout
     assert not hub.requests
     sent = call(run, "--public", "--message", "first try", answer="y\n")
     commit = hub.store.resolve(REPO, "main")[0]
@@ -46,7 +46,7 @@ def test_it_asks_before_it_sends(hub: HubServer, run: RunFolder, monkeypatch: py
 def test_without_a_terminal_it_wants_a_yes(hub: HubServer, run: RunFolder) -> None:
     result = call(run, "--public")
     assert isinstance(result.exception, InputError)
-    assert "Pass --yes to send it, or --dry-run to look." in str(result.exception)
+    assert "Pass --yes to upload, or --dry-run to preview." in str(result.exception)
     assert not hub.requests
     assert call(run, "--public", "--yes", "--no-pictures").exit_code == 0
     assert not any(name.startswith("pictures/") for name in hub.store.resolve(REPO, "main")[1])

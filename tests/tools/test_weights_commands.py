@@ -89,7 +89,7 @@ def test_pulling_only_what_is_commercial(call, monkeypatch):
 
 
 def test_verifying(call, hub):
-    assert call("verify") == (0, "no weights of the registry are on this machine: zoo weights pull NAME\n")
+    assert call("verify") == (0, "no weights are on this machine yet: zoo weights pull MODEL\n")
     call("pull", "resnet18")
     assert call("verify") == (0, f"ok    resnet18: sha256 {SHA256[:12]}... is the registry's\n")
     (path,) = (path for path in (hub_cache() / "models--timm--resnet18.a1_in1k" / "blobs").iterdir())

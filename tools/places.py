@@ -1,0 +1,67 @@
+"""What a command is given where a run, a model or data is expected."""
+
+import os
+from typing import Any
+
+import zoo
+from zoo._text import warn
+from zoo.errors import InputError
+from zoo.files import tell_missing, to_path
+
+
+def load_model(model_or_run: str, *, device: str = "auto") -> Any:
+    """Return the model of a run's folder, or a pretrained one by its name.
+
+    Args:
+        model_or_run: As somebody typed it.
+        device: Where it will work: one that is not there is told before anything is fetched.
+
+    Raises:
+        InputError: There is no such folder or model, or no such device.
+    """
+    from zoo.engine import make_accelerator
+    from zoo.models import find_entry, names_saved
+    from zoo.training import read_record
+
+    make_accelerator(device)
+    path = to_path(model_or_run)
+    if os.path.isfile(path):
+        raise InputError(
+            f"{path} is a file; expected the folder of a run, or a model's name. zoo convert {path} -o DIR makes a "
+            "folder of a super-gradients checkpoint."
+        )
+    if os.path.exists(path):
+        if read_record(path).get("status") == "interrupted":
+            warn(f"note: the run in {path} was interrupted; its weights are those of that moment")
+        return zoo.load(path)
+    if not tell_missing(model_or_run) and not names_saved(model_or_run) and "/" not in model_or_run:
+        try:
+            find_entry(model_or_run)
+        except InputError as error:
+            raise InputError(f"there is no folder {model_or_run!r}, and no model: {error}") from error
+    return zoo.get(model_or_run, pretrained=True)
+
+
+def check_order(command: str, run: str, data: str) -> None:
+    """Refuse a run and data that stand in each other's place.
+
+    Args:
+        command: Name of the command, for the advice.
+        run: The first word.
+        data: The second one.
+
+    Raises:
+        InputError: The first is a folder that is no run, and the second is a run or a model.
+    """
+    if _is_run(run) or not os.path.exists(to_path(run)):
+        return
+    if _is_run(data) or _is_model(data):
+        raise InputError(f"{run!r} is no run, and {data!r} is one: the run comes first. zoo {command} {data} {run}")
+
+
+def _is_run(word: str) -> bool:
+    return os.path.isfile(to_path(word) / "config.json")
+
+
+def _is_model(word: str) -> bool:
+    return not os.path.exists(to_path(word)) and word in zoo.list_models()
