@@ -21,6 +21,7 @@ FLAGS = {"out", "conf", "iou", "top"}  # which of them mean something, the task 
 MOST_NAMED = 20  # of images that were left out
 
 
+# Long: an option takes several lines.
 def predict(
     context: typer.Context,
     model_or_run: Annotated[

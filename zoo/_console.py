@@ -39,6 +39,30 @@ class Columns(NamedTuple):
     left_out: tuple[str, ...] = ()
 
 
+def lay_out_table(
+    rows: Rows, totals: Mapping[str, str] | None, *, console: Console, secondary: Sequence[str] = ()
+) -> tuple[list[Text], tuple[str, ...]]:
+    """Return the lines of a table, and the columns for which there is no room.
+
+    Args:
+        rows: From column to text.
+        totals: A last row, set apart.
+        console: Whose width a table on a terminal has to fit; elsewhere a line is as long as it has to be.
+        secondary: Columns that may be left out, the least important first.
+    """
+    everything = rows if totals is None else [*rows, totals]
+    columns = fit_columns(everything, secondary=secondary, room=console.width if console.is_interactive else None)
+    if columns is None:
+        return list(draw_records(everything, console.width)), ()
+    width = sum(columns.widths.values()) + columns.gap * len(columns.widths)
+    lines = []
+    table, options = draw_table(rows, columns, totals), console.options.update(width=width)
+    for segments in console.render_lines(table, options, pad=False):
+        lines.append(Text.assemble(*((segment.text, segment.style or "") for segment in segments)))
+        lines[-1].rstrip()
+    return lines, columns.left_out
+
+
 def fit_columns(rows: Rows, *, secondary: Sequence[str] = (), room: int | None) -> Columns | None:
     """Choose what of a table fits; no name of a row, no number and no word is cut.
 

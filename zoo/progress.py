@@ -21,7 +21,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from zoo._console import BearingConsole, Output, Rows, draw_records, draw_table, fit_columns
+from zoo._console import BearingConsole, Output, Rows, lay_out_table
 from zoo._text import clean, warn
 
 REDRAW_SECONDS = 0.2
@@ -94,25 +94,18 @@ class Progress:
         """
         if not self.enabled:
             return
-        rows = [{self.clean(name): self.clean(text) for name, text in row.items()} for row in rows]
-        totals = None if totals is None else {self.clean(name): self.clean(text) for name, text in totals.items()}
-        everything = rows if totals is None else [*rows, totals]
-        room = self.console.width if self.console.is_interactive else None
-        columns = fit_columns(everything, secondary=secondary, room=room)
         if title:
             self.print(Text(self.clean(title), style="bold"))
-        if columns is None:
-            for line in draw_records(everything, self.console.width):
-                self.print(line)
-            return
-        table = draw_table(rows, columns, totals)
-        options = self.console.options.update(width=sum(columns.widths.values()) + columns.gap * len(columns.widths))
-        for segments in self.console.render_lines(table, options, pad=False):
-            line = Text.assemble(*((segment.text, segment.style or "") for segment in segments))
-            line.rstrip()
+        lines, left_out = lay_out_table(
+            [{self.clean(name): self.clean(text) for name, text in row.items()} for row in rows],
+            None if totals is None else {self.clean(name): self.clean(text) for name, text in totals.items()},
+            console=self.console,
+            secondary=secondary,
+        )
+        for line in lines:
             self.print(line)
-        if columns.left_out:
-            self.log(f"left out at this width: {', '.join(columns.left_out)} (see {in_full})")
+        if left_out:
+            self.log(f"left out at this width: {', '.join(left_out)} (see {in_full})")
 
     @contextmanager
     def counting(self, description: str, total: int = 0) -> Iterator[Callable[[int, int], None]]:

@@ -5,26 +5,27 @@ from tools.given_options import unite_settings
 from zoo.errors import InputError
 
 RESUME = ["finetune", "--resume", "runs/x"]
-BY_ITSELF = ["--seed 1", "--epochs 2", "--lr 0.1", "--mode full", "--preset classify-full", "--batch-size 4"]
+BY_ITSELF = ["--seed 1", "--lr 0.1", "--mode full", "--preset classify-full", "--batch-size 4"]
 BY_ITSELF += ["--image-size 32", "--device cpu", "--set optimizer=AdamW", "--weights x", "--no-pretrained"]
-BY_ITSELF += ["--skip-bad", "-o runs/y"]
+BY_ITSELF += ["--skip-bad"]
 
 
 @pytest.mark.parametrize("option", BY_ITSELF)
 def test_a_resumed_run_takes_no_other_option(option, capsys):
     assert main([*RESUME, *option.split()]) == 2
-    written = "--out" if option.startswith("-o") else option.split()[0]
     assert capsys.readouterr().err == (
-        f"error: {written} has no effect with --resume: the run goes on with the settings that it began with, in "
+        f"error: {option.split()[0]} has no effect with --resume: the run goes on with its own settings, those in "
         "runs/x/preset.yaml. Leave it out.\n"
     )
+    assert main([*RESUME, "-o", "runs/y"]) == 2
+    assert "--out has no effect with --resume alone" in capsys.readouterr().err
 
 
 def test_a_resumed_run_takes_no_model_and_names_all_options(capsys):
     assert main([*RESUME, "resnet50", "data"]) == 2
     assert "takes the data at most, got resnet50 data" in capsys.readouterr().err
     assert main([*RESUME, "data", "--epochs", "8", "--lr", "0.5", "--set", "seed=1"]) == 2
-    assert "error: --lr, --epochs and --set have no effect with --resume" in capsys.readouterr().err
+    assert "error: --lr and --set have no effect with --resume" in capsys.readouterr().err
     assert unite_settings([("lr", 0.1)], {"seed": 0, "epochs": None}) == {"lr": 0.1, "seed": 0}
     with pytest.raises(InputError, match="lr is given twice"):
         unite_settings([("lr", 0.1)], {"lr": 0.1})

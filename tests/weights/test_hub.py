@@ -16,14 +16,14 @@ from huggingface_hub import constants
 
 from hub_server import HubServer
 from zoo.errors import WeightsContentError, WeightsError, WeightsNetworkError, WeightsNotFoundError
-from zoo.weights import hub as hub_file
+from zoo.weights import attempts
+from zoo.weights.attempts import hiding_passwords
 from zoo.weights.hub import (
     HubFileRequest,
     fetch_file,
     fetch_if_there,
     find_cached,
     get_endpoint,
-    hiding_passwords,
     is_plain_path,
     look_up,
 )
@@ -183,7 +183,7 @@ def test_the_client_is_left_as_it_was(hub: HubServer, commit: str) -> None:
 
 
 def test_no_try_begins_long_after_the_first_one(hub: HubServer, commit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_file, "LAST_TRY_SECONDS", -1.0)
+    monkeypatch.setattr(attempts, "LAST_TRY_SECONDS", -1.0)
     hub.fail("GET .*/model.safetensors", status=503, times=None)
     assert "answered 503" in refusal(WANTED)
     assert hub.count("GET") == 1

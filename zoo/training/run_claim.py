@@ -158,7 +158,8 @@ def open_folder(path: str | os.PathLike[str]) -> RunFolder:
     """
     folder = RunFolder(path)
     if not folder.path.is_dir():
-        what = tell_missing(path) or f"{folder.path} is {'a file' if folder.path.exists() else 'no folder'}."
+        what = f"{folder.path} is a file." if folder.path.exists() else f"there is no folder {folder.path}."
+        what = tell_missing(path) or what
         raise InputError(f"{what} Expected the folder of a run.")
     if find_stage(folder.path) == "claimed":
         raise InputError(

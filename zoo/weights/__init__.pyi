@@ -1,3 +1,4 @@
+from .attempts import hiding_passwords as hiding_passwords
 from .find import CONFIG as CONFIG
 from .find import find_file as find_file
 from .find import find_weights as find_weights
@@ -6,7 +7,6 @@ from .hub import fetch_file as fetch_file
 from .hub import fetch_if_there as fetch_if_there
 from .hub import find_cached as find_cached
 from .hub import get_endpoint as get_endpoint
-from .hub import hiding_passwords as hiding_passwords
 from .hub import look_up as look_up
 from .hub import refuse_open_http as refuse_open_http
 from .licence import Licence as Licence

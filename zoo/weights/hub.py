@@ -7,17 +7,12 @@ nothing here changes it.
 """
 
 import errno
-import logging
 import os
 import re
 import shutil
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import responses
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -31,13 +26,17 @@ from zoo.errors import (
     WeightsStorageError,
 )
 from zoo.files import hide_password, is_private
+from zoo.weights.attempts import (
+    HostileAnswerError,
+    check_reach,
+    get_status,
+    is_of_proxy,
+    is_of_transport,
+    may_pass,
+    try_again,
+)
 
-RETRY_WAITS_SECONDS = (0.5, 2.0, 8.0)
-LAST_TRY_SECONDS = 60.0  # after the first one; a host that is silent has been given a minute by the client itself
-_HTTP_LIBRARIES = {"httpx2", "httpx", "requests", "urllib3", "hf_xet"}  # of the client, in its several versions
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +79,6 @@ class Announced:
     size: int | None
 
 
-class _HostileAnswer(Exception):
-    """An answer that would make the client write outside its cache."""
-
-
 def fetch_file(wanted: HubFileRequest, *, force: bool = False) -> tuple[Path, str]:
     """Download a file, or find it in the cache; a cached file of a full commit needs no network.
 
@@ -116,12 +111,18 @@ def look_up(wanted: HubFileRequest) -> Announced:
     _check_filename(wanted)
     url = hf_hub_url(wanted.repo, wanted.filename, revision=wanted.revision)
     try:
-        found = _try_again(lambda: get_hf_file_metadata(url, token=wanted.token, library_name="zoo"))
+        check_reach(get_endpoint())
+        found = try_again(lambda: get_hf_file_metadata(url, token=wanted.token, library_name="zoo"))
     except Exception as error:
         raise _translate(error, wanted, "") from error
     etag = found.etag or ""
     sha256 = etag if re.fullmatch("[0-9a-f]{64}", etag) else None
     return Announced(_check_commit(found.commit_hash or "", wanted), sha256, found.size)
+
+
+def find_pinned(wanted: HubFileRequest) -> Path | None:
+    """Return a file of a full commit from the cache, which nobody has to be asked for; None if it is not there."""
+    return find_cached(wanted) if re.fullmatch("[0-9a-f]{40}", wanted.revision) else None
 
 
 def find_cached(wanted: HubFileRequest) -> Path | None:
@@ -176,25 +177,6 @@ def refuse_open_http() -> None:
         )
 
 
-@contextmanager
-def hiding_passwords() -> Iterator[None]:
-    """Keep a password in HF_ENDPOINT out of what the client logs."""
-
-    def hide(record: logging.LogRecord) -> bool:
-        record.msg, record.args = hide_password(record.getMessage()), ()
-        return True
-
-    logger = logging.getLogger("huggingface_hub")
-    places = [*logger.handlers, logger, logging.getLogger("huggingface_hub.utils._http")]
-    for place in places:
-        place.addFilter(hide)
-    try:
-        yield
-    finally:
-        for place in places:
-            place.removeFilter(hide)
-
-
 def _download(wanted: HubFileRequest, force: bool) -> Path:
     from huggingface_hub import hf_hub_download
 
@@ -211,49 +193,16 @@ def _download(wanted: HubFileRequest, force: bool) -> Path:
         )
 
     try:
-        return Path(_try_again(download))
+        if force or find_pinned(wanted) is None:
+            check_reach(get_endpoint())
+        return Path(try_again(download))
     except Exception as error:  # the client lets exceptions of four libraries through
-        may_serve = not force and (_may_pass(error) or _is_of_proxy(error))  # the client itself does not after a reset
+        may_serve = not force and (may_pass(error) or is_of_proxy(error))  # the client itself does not after a reset
         cached = find_cached(wanted) if may_serve else None
         if cached is None:
             place = f"{wanted.filename} of {wanted.repo} is not in the cache {_find_cache(wanted)}"
             raise _translate(error, wanted, "" if force else f", and {place}. ") from error
         return cached
-
-
-def _try_again(call: Callable[[], _Result]) -> _Result:
-    """Call until it succeeds or fails for good, with growing waits, and no more than four times."""
-    started = time.monotonic()
-    with _watching_names(), hiding_passwords():
-        for wait_seconds in RETRY_WAITS_SECONDS:
-            try:
-                return call()
-            except Exception as error:
-                if not _may_pass(error) or time.monotonic() - started > LAST_TRY_SECONDS:
-                    raise
-            time.sleep(wait_seconds)
-        return call()
-
-
-@contextmanager
-def _watching_names() -> Iterator[None]:
-    """Raise at any answer with a commit or ETag that is no plain name: the client makes paths in its cache of them."""
-    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
-
-    def check(answer: Any, *_: object, **__: object) -> None:
-        for header in ("X-Linked-ETag", "ETag", "X-Repo-Commit"):
-            stated = answer.headers.get(header, "")
-            name = stated.removeprefix("W/").strip('"')
-            if answer.request.method == "HEAD" and (name in (".", "..") or re.search(r"[/\\\x00-\x1f]", name)):
-                raise _HostileAnswer(f"{header} {stated!r:.100}")
-
-    session: Any = get_session()
-    hooks = session.event_hooks if hasattr(session, "event_hooks") else session.hooks  # the latter before client 1.0
-    hooks["response"].append(check)
-    try:
-        yield
-    finally:
-        hooks["response"].remove(check)
 
 
 def _look_into_cache(wanted: HubFileRequest) -> object:
@@ -280,33 +229,6 @@ def _check_commit(commit: str, wanted: HubFileRequest) -> str:
     )
 
 
-def _may_pass(error: Exception) -> bool:
-    """Whether another try may help; look-ups are not tried again, the client has done so."""
-    from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
-
-    if isinstance(error, (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError)):
-        return False
-    status = _get_status(error)
-    if status is not None:
-        return status in (403, 408, 429) or status >= 500  # 403 for the file itself: its signed address has expired
-    return (_is_of_transport(error) and not _is_of_proxy(error)) or "Consistency check failed" in str(error)
-
-
-def _get_status(error: BaseException) -> int | None:
-    """Return the status of the answer that an error is about; None if there was no answer."""
-    status: int | None = getattr(getattr(error, "response", None), "status_code", None)
-    return status
-
-
-def _is_of_transport(error: BaseException) -> bool:
-    modules = {base.__module__.partition(".")[0] for base in type(error).__mro__}
-    return bool(modules & _HTTP_LIBRARIES)
-
-
-def _is_of_proxy(error: BaseException) -> bool:
-    return _is_of_transport(error) and type(error).__name__ == "ProxyError"
-
-
 def _name_proxy() -> str:
     """Return the proxy that is set for the Hub, without a password that may be in it; nothing if there is none."""
     hub = urlsplit(get_endpoint())
@@ -329,7 +251,7 @@ def _translate(error: BaseException, wanted: HubFileRequest, lack: str) -> Weigh
 
     if isinstance(error, (LocalEntryNotFoundError, ValueError)) and error.__cause__ is not None:
         error = error.__cause__  # behind "cannot find the requested files ... check your connection"
-    status = _get_status(error)
+    status = get_status(error)
     told = _explain_failure(error, wanted, lack) if status is None else _explain_answer(error, status, wanted)
     return _find_kind(error, status)(f"weights of {wanted.model}: {told}")
 
@@ -350,9 +272,9 @@ def _find_kind(error: BaseException, status: int | None) -> type[WeightsError]:
         return WeightsNotFoundError
     if status in (401, 403):
         return WeightsAccessError
-    if status is not None or isinstance(error, (FileMetadataError, OfflineModeIsEnabled)) or _is_of_transport(error):
+    if status is not None or isinstance(error, (FileMetadataError, OfflineModeIsEnabled)) or is_of_transport(error):
         return WeightsNetworkError
-    if isinstance(error, _HostileAnswer) or "Consistency check failed" in str(error):
+    if isinstance(error, HostileAnswerError) or "Consistency check failed" in str(error):
         return WeightsContentError
     return WeightsStorageError if isinstance(error, OSError) and error.errno is not None else WeightsError
 
@@ -404,12 +326,12 @@ def _explain_failure(error: BaseException, wanted: HubFileRequest, lack: str) ->
     if isinstance(error, FileMetadataError):
         strange = f"{hub} does not answer as a Hub does when asked for {file}"
         return f"{strange}. Check HF_ENDPOINT and the proxy. {_ways_out(wanted)}"
-    if isinstance(error, _HostileAnswer):
+    if isinstance(error, HostileAnswerError):
         return (
             f"{hub} announces {file} with the {error}, by which it would be written outside of the cache. "
             "Nothing was written. Expected a digest; do not use this endpoint (HF_ENDPOINT)."
         )
-    if _is_of_transport(error):
+    if is_of_transport(error):
         why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         proxy = _name_proxy()
         way, check = (f" through {proxy}", " Check the proxy.") if proxy else ("", "")
