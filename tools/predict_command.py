@@ -38,8 +38,8 @@ def predict(
             "--out",
             "-o",
             metavar="FOLDER",
-            help="Detectors: draw the boxes into this folder, with predictions.json.",
-            show_default="draw nothing",
+            help="Also draw the predictions, and write them to predictions.json, in this folder.",
+            show_default="print only",
         ),
     ] = None,
     conf: Annotated[

@@ -5,7 +5,7 @@ even that is not enough, each row becomes a few lines.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import UnsupportedOperation
 from typing import Any, NamedTuple, TextIO, TypeAlias, cast
@@ -40,7 +40,12 @@ class Columns(NamedTuple):
 
 
 def lay_out_table(
-    rows: Rows, totals: Mapping[str, str] | None, *, console: Console, secondary: Sequence[str] = ()
+    rows: Rows,
+    totals: Mapping[str, str] | None,
+    *,
+    console: Console,
+    secondary: Sequence[str],
+    clean: Callable[[str], str],
 ) -> tuple[list[Text], tuple[str, ...]]:
     """Return the lines of a table, and the columns for which there is no room.
 
@@ -49,7 +54,10 @@ def lay_out_table(
         totals: A last row, set apart.
         console: Whose width a table on a terminal has to fit; elsewhere a line is as long as it has to be.
         secondary: Columns that may be left out, the least important first.
+        clean: Makes a text one that the console can print.
     """
+    rows = [{clean(name): clean(text) for name, text in row.items()} for row in rows]
+    totals = None if totals is None else {clean(name): clean(text) for name, text in totals.items()}
     everything = rows if totals is None else [*rows, totals]
     columns = fit_columns(everything, secondary=secondary, room=console.width if console.is_interactive else None)
     if columns is None:

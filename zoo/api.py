@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from zoo.data import refuse_in_worker, stopping_at_once
-from zoo.models import Model, look_up, match_classes, names_of, take_model
 from zoo.errors import InputError
+from zoo.models import Model, look_up, match_classes, names_of, take_model
 from zoo.progress import Progress, is_main_process
 from zoo.rates import GivenRates, Mode, Plan
 from zoo.settings import Preset, check_preset, plan_rates, record_data, resolve_preset

@@ -94,15 +94,8 @@ class Progress:
         """
         if not self.enabled:
             return
-        if title:
-            self.print(Text(self.clean(title), style="bold"))
-        lines, left_out = lay_out_table(
-            [{self.clean(name): self.clean(text) for name, text in row.items()} for row in rows],
-            None if totals is None else {self.clean(name): self.clean(text) for name, text in totals.items()},
-            console=self.console,
-            secondary=secondary,
-        )
-        for line in lines:
+        lines, left_out = lay_out_table(rows, totals, console=self.console, secondary=secondary, clean=self.clean)
+        for line in [Text(self.clean(title), style="bold")] * bool(title) + lines:
             self.print(line)
         if left_out:
             self.log(f"left out at this width: {', '.join(left_out)} (see {in_full})")

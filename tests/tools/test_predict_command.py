@@ -101,7 +101,7 @@ def test_names_are_printed_written_down_and_drawn(classifier, photos, tmp_path, 
     assert main(["predict", *options, "-o", str(tmp_path / "out")]) == 2
     assert "exists, of an earlier command" in capsys.readouterr().err
     assert main(["predict", *options, "--conf", "0.5"]) == 2
-    assert "--conf has no effect for a model of classification" in capsys.readouterr().err
+    assert "--conf has no effect for a classifier" in capsys.readouterr().err
 
 
 @pytest.fixture
