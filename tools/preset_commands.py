@@ -229,11 +229,10 @@ def import_sg(
 
 def _validate(file: str) -> dict[str, Any]:
     """Return what is wrong with a preset on any machine, and what this one lacks for it."""
-    from zoo.settings import Findings, find_faults, find_missing, load_preset
+    from zoo.settings import check_file, find_missing
 
     try:
-        findings = Findings(load_preset(file))
-        find_faults(findings)
+        findings = check_file(file)
         findings.refuse()
     except ZooError as error:
         text = str(error)

@@ -5,6 +5,7 @@ Every error that this package raises on purpose is a `ZooError`; the command lin
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class ZooError(Exception):
@@ -16,7 +17,15 @@ class InputError(ZooError, ValueError):
 
 
 class PresetError(InputError):
-    """A preset has unknown keys, wrong types or values out of range; the text lists all of them."""
+    """A preset has unknown keys, wrong types or values out of range; the text lists all of them.
+
+    Attributes:
+        problems: Each of them, with its line.
+        sound: The preset of a file without the values that are wrong, for further checks; None if there is none.
+    """
+
+    problems: tuple[Any, ...] = ()
+    sound: Any = None
 
 
 class PlanError(InputError):

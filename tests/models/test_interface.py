@@ -63,6 +63,7 @@ def test_a_loop_by_hand_learns_and_moves_the_norms_statistics():
     assert len(model.eval().predict(images, image_size=32)) == 8
 
 
+@pytest.mark.filterwarnings("ignore")  # which Lightning gives of itself and of torch
 def test_lightning_trains_a_model(tmp_path):
     lightning = pytest.importorskip("lightning", reason="lightning is not installed")
 

@@ -82,10 +82,12 @@ def test_validate_holds_a_preset_against_its_model_and_notes_what_the_machine_la
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     bad, there = tmp_path / "bad.yaml", tmp_path / "there.yaml"
-    bad.write_text("model: resnet18\noptimizer: SDG\nmixup: 0.5\nlr: {default: 0, layer44: 0.1}\n")
+    bad.write_text("model: resnet18\noptimizer: SDG\nmixup: 0.5\nlr: {default: 0, layer44: 0.1}\nepochs: -1\n")
     result = run("validate", bad)
-    assert (result.exit_code, result.stdout.splitlines()[0]) == (1, f"preset '{bad}': 3 errors.")
-    assert [line.split(":")[0] for line in result.stdout.splitlines()[1:]] == ["  line 2", "  line 3", "  line 4"]
+    assert (result.exit_code, result.stdout.splitlines()[0]) == (1, f"preset '{bad}': 4 errors.")
+    assert [line.split(":")[0] for line in result.stdout.splitlines()[1:]] == [
+        f"  line {line}" for line in (2, 3, 4, 5)
+    ]
     there.write_text("model: resnet18\ndevice: cuda\n")
     text = output("validate", there)
     assert text.startswith(f"{there}: OK\n  note: on this machine, device 'cuda' is not available")

@@ -1,4 +1,5 @@
 from .checks import Findings as Findings
+from .checks import check_file as check_file
 from .checks import check_preset as check_preset
 from .checks import find_faults as find_faults
 from .checks import find_missing as find_missing

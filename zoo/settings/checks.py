@@ -19,6 +19,7 @@ from zoo.models import build_outline, check_pretrained, look_up, names_saved
 from zoo.optim import check_optimizer, check_params, default_params, find_optimizer
 from zoo.rates import DEFAULT, GroupSettings, Plan, check_in_time
 from zoo.settings.fields import refusal
+from zoo.settings.files import load_preset
 from zoo.settings.preset import Preset
 from zoo.settings.resolve import plan_rates
 from zoo.tasks import task_of
@@ -38,6 +39,7 @@ class Findings:
 
     Attributes:
         errors: Keys that lead to a value of the preset, and what is wrong with it.
+        known: What was wrong with the values of the preset's file by themselves.
         network: The model or its outline; None if there is none, or it can only be looked up on the Hub.
         task: Its task.
     """
@@ -45,6 +47,7 @@ class Findings:
     def __init__(self, preset: Preset, model: nn.Module | None = None, *, asks_hub: bool = False) -> None:
         self.preset, self.network = preset, model
         self.errors: list[tuple[Path, ZooError]] = []
+        self.known: tuple[Problem, ...] = ()
         self.task = None if model is None else task_of(model)
         is_named = model is None and preset.model is not None and (asks_hub or _is_known_here(preset.model))
         if is_named and (entry := self.get(("model",), look_up, preset.model)):
@@ -77,14 +80,32 @@ class Findings:
         Raises:
             ZooError: If anything was found.
         """
-        if not self.errors:
-            return
-        origin = self.preset.origin
-        problems = [Problem(origin.find_line(path), str(error)) for path, error in self.errors]
-        first = self.errors[0][1]
+        origin, errors = self.preset.origin, [error for _, error in self.errors]
+        found = [Problem(origin.find_line(path), str(error)) for path, error in self.errors]
+        problems = [*self.known, *found]
         if len(problems) == 1 and not problems[0].line:
-            raise first
-        raise refusal(origin.where or "options", problems) from first
+            raise errors[0]
+        if problems:
+            raise refusal(origin.where or "options", problems) from next(iter(errors), None)
+
+
+def check_file(name_or_path: str | os.PathLike[str]) -> Findings:
+    """Return all that is wrong with the preset of a name or file: values by themselves, and with its model.
+
+    Raises:
+        PresetError: It cannot be read, or its values contradict each other.
+    """
+    known: tuple[Problem, ...] = ()
+    try:
+        preset = load_preset(name_or_path)
+    except PresetError as error:
+        if error.sound is None:
+            raise
+        preset, known = error.sound, error.problems
+    findings = Findings(preset)
+    findings.known = known
+    find_faults(findings)
+    return findings
 
 
 def check_preset(
@@ -151,7 +172,7 @@ def _find_wrong_rates(findings: Findings, own: Any, steps: int | None) -> Plan |
         sound = sound.replace(unfreeze={epoch: said for epoch, said in preset.unfreeze.items() if epoch not in late})
     if isinstance(own, Optimizer):
         return _find_wrong_groups(findings, sound, own, steps)
-    kind: Any = own or findings.get(("optimizer",), find_optimizer, preset.optimizer)
+    kind = own or findings.get(("optimizer",), find_optimizer, preset.optimizer)
     params = preset.optimizer_params
     is_usable = kind is not None and findings.passes(("optimizer_params",), check_params, kind, params)
     if not is_usable:
@@ -160,7 +181,7 @@ def _find_wrong_rates(findings: Findings, own: Any, steps: int | None) -> Plan |
         if isinstance(said, GroupSettings) and said.optimizer_params:
             findings.get(("lr", key), check_params, kind, params | said.optimizer_params)
     plan = _find_wrong_groups(findings, sound, own, steps)
-    if plan is not None and is_usable and not findings.errors:
+    if plan is not None and kind is not None and not findings.errors:
         findings.get(("lr",), check_optimizer, kind, plan, default_params(kind) | params)
     return plan
 

@@ -113,7 +113,9 @@ def refusal(where: str, problems: Sequence[Problem]) -> PresetError:
     lines = [f"line {problem.line}: {problem.text}" if problem.line else problem.text for problem in ordered]
     if len(problems) > MOST_LISTED:
         lines.append(f"and {len(problems) - MOST_LISTED} more.")
-    return PresetError("\n  ".join([f"{where}: {len(problems)} error{'s' * (len(problems) > 1)}.", *lines]))
+    error = PresetError("\n  ".join([f"{where}: {len(problems)} error{'s' * (len(problems) > 1)}.", *lines]))
+    error.problems = tuple(problems)
+    return error
 
 
 def did_you_mean_field(key: str, fields: Iterable[str]) -> str:

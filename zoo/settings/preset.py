@@ -25,6 +25,7 @@ from pydantic.fields import FieldInfo
 from zoo._fields import Options, Path, explain
 from zoo.data import DataOptions
 from zoo.engine import EngineOptions
+from zoo.errors import PresetError
 from zoo.files import KeyPath, Problem, write_yaml
 from zoo.optim import StepOptions
 from zoo.rates import GroupSettings, RateOptions, rates_for_file, schedule_for_file
@@ -232,9 +233,22 @@ def _fill(
         places = {name: place for place, name in enumerate(fields)}
         ordered = sorted(dict.fromkeys(found), key=lambda told: places.get(str(told[0][0]), len(places)))
         told = [Problem(lines.get(path, 0), text) for path, text in ordered]
-        raise refusal(where, [*problems, *told]) from cause
+        refused = refusal(where, [*problems, *told])
+        if lines:
+            wrong = {path[0] for path, _ in found if path}
+            sound = {name: value for name, value in values.items() if name not in wrong}
+            refused.sound = _keep_sound(sound, where, lines)
+        raise refused from cause
     preset._task_options.update(made)
     preset._origin = Origin(where, lines) if lines else Origin()
+
+
+def _keep_sound(values: Mapping[str, Any], where: str, lines: Mapping[KeyPath, int]) -> Preset | None:
+    """Return the preset of the values of a file that are right by themselves; None if they contradict each other."""
+    try:
+        return Preset.checked(values, where, lines, ())
+    except PresetError:
+        return None
 
 
 def _did_you_mean(key: str) -> str:
