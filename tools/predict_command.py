@@ -17,7 +17,7 @@ from .places import check_order, load_model
 if TYPE_CHECKING:
     from zoo.data import Source
 
-FLAGS = {"out", "conf", "iou", "top"}  # which of them mean something, the task says
+FLAGS = {"out", "conf", "iou", "top_k"}  # which of them mean something, the task says
 MOST_NAMED = 20  # of images that were left out
 
 
@@ -52,8 +52,9 @@ def predict(
             metavar="0-1", help="Detectors: IoU threshold of non-maximum suppression.", show_default="the model's"
         ),
     ] = None,
-    top: Annotated[
-        int | None, typer.Option(metavar="N", help="Classifiers: classes to show per image.", show_default="3")
+    top_k: Annotated[
+        int | None,
+        typer.Option("--top-k", "--top", metavar="N", help="Classifiers: classes to show per image.", show_default="3"),
     ] = None,
     image_size: Annotated[
         int | None, typer.Option(metavar="PIXELS", help="Side of the input images.", show_default="the model's")
@@ -71,7 +72,7 @@ def predict(
     \b
     Examples:
       zoo predict runs/flowers photo.jpg
-      zoo predict mobilenetv2_100 photos/ --top 5
+      zoo predict mobilenetv2_100 photos/ --top-k 5
       zoo predict runs/cells photos/ -o found --conf 0.4 --skip-bad
       zoo predict runs/cells 'photos/*.png' clip.mp4 -o found
     """  # noqa: D301
@@ -88,7 +89,7 @@ def predict(
     found = _list_sources(sources)
     left_out = LeftOut()
     options = {"image_size": image_size, "stream": True, "skip_bad": left_out if skip_bad else False}
-    flags = PredictFlags(out=out, conf=conf, iou=iou, top=top, as_json=as_json, options=options)
+    flags = PredictFlags(out=out, conf=conf, iou=iou, top_k=top_k, as_json=as_json, options=options)
     try:
         task.predict_command(model, found, flags)
     except UnreadableError as error:

@@ -64,7 +64,7 @@ def test_a_video_becomes_a_video(detector, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--top", "2"], "--top has no effect for a detector"),
+        (["--top-k", "2"], "--top-k has no effect for a detector"),
         (["--conf", "2"], "conf is 2.0; expected a number from 0 to 1"),
         (["--image-size", "100"], "32"),
     ],

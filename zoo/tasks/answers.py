@@ -21,7 +21,7 @@ class PredictFlags:
         out: A folder for what is drawn.
         conf: The least score.
         iou: The overlap from which two boxes are one thing.
-        top: Names per image.
+        top_k: Names per image.
         as_json: Print the answers as data.
         options: Of `predict`, for a model of any task.
     """
@@ -29,7 +29,7 @@ class PredictFlags:
     out: Path | None
     conf: float | None
     iou: float | None
-    top: int | None
+    top_k: int | None
     as_json: bool
     options: Mapping[str, Any]
 

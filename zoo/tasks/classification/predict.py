@@ -15,7 +15,7 @@ SHEET = "predictions.png"
 def print_names(model: Any, sources: Sequence[Source], flags: PredictFlags) -> None:
     """Print the predicted classes of each image; with a folder, write them there and draw the first images."""
     out = None if flags.out is None else open_answers(flags.out)
-    answers = model.predict(sources, top_k=TOP if flags.top is None else flags.top, **flags.options)
+    answers = model.predict(sources, top_k=TOP if flags.top_k is None else flags.top_k, **flags.options)
     items = {source.label: source.item for source in sources}
     tiles: list[Tile] = []
     with printing_records(flags.as_json) as records, writing_records(records, out, flags.as_json):

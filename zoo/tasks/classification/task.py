@@ -57,7 +57,7 @@ class Classification:
     secondary: ClassVar[tuple[str, ...]] = ("images", "precision", "recall")
     defaults: ClassVar[Mapping[str, Any]] = {}
     scoring_batch: ClassVar[int] = 64
-    flags: ClassVar[frozenset[str]] = frozenset({"out", "top"})
+    flags: ClassVar[frozenset[str]] = frozenset({"out", "top_k"})
 
     def open_data(self, source: Any, **options: Any) -> Data:
         """Open what `zoo.tasks.classification.data.open_data` opens."""
