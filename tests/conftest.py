@@ -45,6 +45,7 @@ os.environ |= {
 
 LITTLE, MORE = 1 << 30, 1 << 28  # bytes: a worker that has grown by so many more gives back what it does not use
 _held = [LITTLE]
+_modules = [0]  # how many were loaded when garbage was collected last
 _drawing: list[bool] = []  # holds something while plots are drawn
 
 
@@ -61,8 +62,15 @@ def pytest_collection_finish() -> None:
         keep(run, name, plot if _drawing else Image.new("RGB", (2, 2)).save)
 
     RunFolder.draw = draw  # type: ignore[method-assign]
-    gc.collect()
-    gc.freeze()  # what is loaded now stays: nobody who collects garbage has to go through it again
+    _freeze()
+
+
+def _freeze() -> None:
+    """Spare those who collect garbage the modules that were loaded since last time: they stay."""
+    if len(sys.modules) > _modules[0] + 50:
+        gc.collect()
+        gc.freeze()
+        _modules[0] = len(sys.modules)
 
 
 @contextmanager
@@ -90,6 +98,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         for value in vars(item.module).values():  # the networks that a file's tests share
             if getattr(value, "__module__", None) == item.module.__name__:
                 getattr(value, "cache_clear", int)()
+        _freeze()
     if psutil.Process().memory_info().rss > _held[0] + MORE:
         gc.collect()
         getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # glibc keeps what is free otherwise
