@@ -1,6 +1,7 @@
 import copy
 import functools
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from timm.utils import ModelEmaV3
 from torchvision.ops import clip_boxes_to_image
 
 import zoo
-from yolo_nas_fill import fill
+from yolo_nas_fill import fill, values
 from yolo_nas_fill import image as make_image
 from zoo.data.letterbox import Letterbox, fit_image, normalize_canvas
 from zoo.errors import InputError, WeightsError
@@ -40,7 +41,7 @@ def recorded():
 
 @functools.cache
 def step(dtype):
-    """Model, outputs, loss and assignment after the step of the recording, with gradients."""
+    """What came out of the step of the recording, without the model: it is large."""
     with torch.inference_mode(False):
         model, seen = fill(YoloNAS(SIZES["s"])).train().to(dtype), []
 
@@ -53,7 +54,24 @@ def step(dtype):
         losses = YoloNasLoss(assigner=assign)(outputs.raw, targets)
         total = model.loss(outputs, targets)
         total.backward()
-    return model, outputs, (*losses[1:], losses.total.detach(), total.detach()), seen[0]
+        gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+        every = int(recorded()["cls_logits_step"])  # every seventh anchor was recorded
+        found = {"cls_logits": outputs.raw.class_logits, "boxes": outputs.predictions.boxes}
+        return SimpleNamespace(
+            outputs={name: values[:, ::every].detach().double().numpy() for name, values in found.items()},
+            losses=[loss.item() for loss in (*losses[1:], losses.total, total)],
+            positives=seen[0],
+            norms={name: value.double().norm().item() for name, value in gradients.items() if value is not None},
+            without={name for name, value in gradients.items() if value is None},
+            dormant=model.dormant_parameters(),
+            head=gradients["heads.head1.reg_pred.weight"][:4, :16, 0, 0].clone().numpy(),
+            statistics={
+                name: (norm.running_mean.double().sum().item(), norm.running_var.double().sum().item())
+                for name, norm in model.named_modules()
+                if isinstance(norm, torch.nn.BatchNorm2d)
+                and norm.num_batches_tracked == values(f"{name}.num_batches_tracked", ()) + 1
+            },
+        )
 
 
 @pytest.fixture
@@ -78,39 +96,29 @@ def image():
     return Image.fromarray(make_image("picture", 1, 50, 83)[0].permute(1, 2, 0).numpy())
 
 
-def step_outputs(dtype):
-    """Every seventh anchor, as it was recorded."""
-    _, outputs, _, _ = step(dtype)
-    every = int(recorded()["cls_logits_step"])
-    found = {"cls_logits": outputs.raw.class_logits, "boxes": outputs.predictions.boxes}
-    return {name: values[:, ::every].detach().double().numpy() for name, values in found.items()}
-
-
-def norms(model, names):
-    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-    return np.array([gradients[name].double().norm().item() for name in names])
+def norms(dtype):
+    return np.array([step(dtype).norms[name] for name in recorded()["grad_names"].tolist()])
 
 
 def test_the_outputs_of_a_training_step_are_those_of_super_gradients_in_either_precision():
     """In float64 the difference is the rounding of the recorded float32 run, on any processor."""
-    for name, ours in step_outputs(torch.float64).items():
+    exact = step(torch.float64).outputs
+    for name, ours in exact.items():
         assert np.abs(ours - recorded()[name]).max() < ROUNDING[name]
-    exact, ours = step_outputs(torch.float64), step_outputs(torch.float32)
-    for name, values in ours.items():
-        assert np.abs(values - exact[name]).max() < SLACK * ROUNDING[name]
+    for name, ours in step(torch.float32).outputs.items():
+        assert np.abs(ours - exact[name]).max() < SLACK * ROUNDING[name]
 
 
 @pytest.mark.parametrize(
     ("dtype", "suffix", "near"), [(torch.float32, "", SLACK * 2.5e-4), (torch.float64, "_f64", 2e-6)]
 )
 def test_the_loss_of_a_training_step_is_that_of_super_gradients(dtype, suffix, near):
-    _, _, losses, _ = step(dtype)
     *parts, total = recorded()[f"components{suffix}"]
-    assert [loss.item() for loss in losses] == pytest.approx([*parts, total, total], rel=near)
+    assert step(dtype).losses == pytest.approx([*parts, total, total], rel=near)
 
 
 def test_the_assignment_of_a_training_step_is_that_of_super_gradients():
-    _, _, _, positives = step(torch.float32)
+    positives = step(torch.float32).positives
     labels = np.full(recorded()["assigned_labels"].shape, BACKGROUND)
     labels[positives.images, positives.anchors] = positives.labels
     assert np.array_equal(labels, recorded()["assigned_labels"])
@@ -118,16 +126,13 @@ def test_the_assignment_of_a_training_step_is_that_of_super_gradients():
 
 
 def test_the_gradients_of_a_training_step_are_those_of_super_gradients():
-    names, exact = recorded()["grad_names"].tolist(), recorded()["grad_norms_f64"]
+    exact, ours = recorded()["grad_norms_f64"], norms(torch.float64)
     counts = exact > 1e-6  # the others are zero in theory
-    ours = norms(step(torch.float64)[0], names)
     assert counts.sum() == 379
     assert ours[counts] == pytest.approx(exact[counts], rel=1e-5)
-    gradient = step(torch.float64)[0].heads.head1.reg_pred.weight.grad[:4, :16, 0, 0]
-    assert np.abs(gradient.numpy() - recorded()["head_grad"]).max() < 1e-5
-    model = step(torch.float32)[0]
-    without = {name for name, parameter in model.named_parameters() if parameter.grad is None}
-    assert without == set(recorded()["grad_none_names"].tolist()) == model.dormant_parameters()
+    assert np.abs(step(torch.float64).head - recorded()["head_grad"]).max() < 1e-5
+    without = step(torch.float32).without
+    assert without == set(recorded()["grad_none_names"].tolist()) == step(torch.float32).dormant
     assert len(without) == 74
 
 
@@ -135,7 +140,7 @@ def test_the_gradients_in_float32_are_as_near_as_those_of_super_gradients():
     """Large sums cancel in many: its own float32 is off by 1.2 %, by 55 % in an `alpha`, and by 0.06 % on the whole."""
     names, exact = recorded()["grad_names"].tolist(), recorded()["grad_norms_f64"]
     plain = (exact > 1e-6) & np.array([".alpha" not in name for name in names])
-    theirs, ours = recorded()["grad_norms"], norms(step(torch.float32)[0], names)
+    theirs, ours = recorded()["grad_norms"], norms(torch.float32)
     rounding = np.abs(theirs[plain] / exact[plain] - 1).max()
     assert np.abs(ours[plain] / exact[plain] - 1).max() < SLACK * rounding
     rounding = abs(np.linalg.norm(theirs) / np.linalg.norm(exact) - 1)
@@ -143,12 +148,12 @@ def test_the_gradients_in_float32_are_as_near_as_those_of_super_gradients():
 
 
 def test_a_training_step_moves_the_statistics_as_in_super_gradients():
-    after, before = step(torch.float32)[0].state_dict(), fill(YoloNAS(SIZES["s"])).state_dict()
     sums = recorded()["running_mean_sum"], recorded()["running_var_sum"]
     for name, mean, variance in zip(recorded()["bn_names"].tolist(), *sums, strict=True):
-        assert after[f"{name}.running_mean"].double().sum().item() == pytest.approx(mean, abs=1e-3)
-        assert after[f"{name}.running_var"].double().sum().item() == pytest.approx(variance, rel=1e-4)
-        assert after[f"{name}.num_batches_tracked"] == before[f"{name}.num_batches_tracked"] + 1
+        assert step(torch.float32).statistics[name] == (
+            pytest.approx(mean, abs=1e-3),
+            pytest.approx(variance, rel=1e-4),
+        )
 
 
 def test_a_new_model_has_what_every_model_has():

@@ -30,7 +30,7 @@ FUSED = {"s": 12_167_600, "m": 31_894_002, "l": 41_984_984}
 NORMS = {"s": 129, "m": 135, "l": 153}
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1)  # they are large
 def build(size):
     """A network with the weights of the recordings; it is shared, do not change it."""
     with torch.inference_mode(False):  # whoever asks first may be in it, and the next may need gradients
@@ -75,7 +75,7 @@ def fuse_qarep(network):
     return network
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SIZES, scope="module")
 def test_the_state_dict_is_that_of_super_gradients(size):
     ours = [f"{name} {'x'.join(map(str, value.shape)) or 'scalar'}" for name, value in build(size).state_dict().items()]
     assert ours == (FOLDER / f"state_dict_{size}.txt").read_text("utf8").splitlines()
@@ -83,7 +83,7 @@ def test_the_state_dict_is_that_of_super_gradients(size):
         assert value.dtype == (torch.int64 if name.endswith("num_batches_tracked") else torch.float32)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SIZES, scope="module")
 def test_there_are_as_many_parameters_and_norms(size):
     network = build(size)
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -92,7 +92,7 @@ def test_there_are_as_many_parameters_and_norms(size):
     assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-3, 0.03)}
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SIZES, scope="module")
 def test_outputs_are_those_of_super_gradients(size, images, record_property):
     expected = recorded(f"yolo_nas_{size}")
     with torch.inference_mode():
@@ -107,7 +107,7 @@ def test_outputs_are_those_of_super_gradients(size, images, record_property):
     assert list(raw.level_sizes) == expected["num_anchors_list"].tolist()
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SIZES, scope="module")
 def test_what_is_inside_is_that_of_super_gradients(size, images):
     expected, seen = recorded(f"yolo_nas_{size}"), {}
     names = {key.split("/")[1] for key in expected if key.startswith("stage/")}
@@ -143,14 +143,14 @@ def test_stages_behind_the_pools_were_recorded_with_two_pools_swapped():
     check_stage(swapped, {key: expected[f"stage/backbone.context_module/{key}"] for key in STATISTICS})
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SIZES, scope="module")
 def test_dormant_parameters_cannot_learn(size):
     parameters, dormant = dict(build(size).named_parameters()), build(size).dormant_parameters()
     assert {name for name, parameter in parameters.items() if not parameter.requires_grad} == dormant
     assert sum(parameters[name].numel() for name in dormant) == DORMANT[size]
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SIZES, scope="module")
 def test_a_fused_copy_computes_the_same(size, images, record_property):
     network = build(size)
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -170,13 +170,11 @@ def test_a_fused_copy_computes_the_same(size, images, record_property):
 
 
 def test_every_norm_is_in_a_block_that_can_be_folded():
+    network = build("l")
     owned = {
-        id(module)
-        for block in build("l").modules()
-        if isinstance(block, (ConvBlock, QARep))
-        for module in block.modules()
+        id(module) for block in network.modules() if isinstance(block, (ConvBlock, QARep)) for module in block.modules()
     }
-    norms = [module for module in build("l").modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     assert all(id(norm) in owned for norm in norms)
 
 
