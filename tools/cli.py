@@ -16,7 +16,7 @@ from zoo._version import VERSION
 from zoo.errors import ZooError
 
 from .cache_command import app as cache_app
-from .command_line import USAGE_ERROR, Command, Group, explain_usage
+from .command_line import USAGE_ERROR, Command, Group, explain_usage, speak_commands
 from .convert_command import convert
 from .data_commands import app as data_app
 from .env_command import env
@@ -114,7 +114,7 @@ def _run(argv: list[str]) -> int:
             return 0
         return _refuse(explain_usage(error))
     except ZooError as error:
-        return _refuse(str(error))
+        return _refuse(speak_commands(str(error)))
     except BrokenPipeError:
         return 1
     except OSError as error:

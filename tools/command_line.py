@@ -60,6 +60,20 @@ OPTIONS: Mapping[str, str] = {  # what other tools call an option, or where it i
     "--verbose": "zoo --verbose",
 }
 _ARGUMENTS = {"--model": "MODEL", "--data": "DATA", "--dataset": "DATA", "--source": "SOURCE", "--run": "RUN"}
+_SPOKEN: Mapping[str, str] = {  # what messages call by its name in Python, and its name on the command line
+    r"zoo\.list_models\(commercial=True\)": "zoo models --commercial",
+    r"zoo\.list_models\(\) names all": "zoo models lists all",
+    r"zoo\.list_presets\(\) names all": "zoo preset list shows all",
+    r"skip_bad=True \(--skip-bad\)": "--skip-bad",
+    r"pretrained=False \((--no-pretrained)\)": r"\1",
+    r"pretrained=('[^']*')? ?\((--weights)\)": r"\2 \1",
+    r"\((--[\w-]+), pretrained=(False)?\)": r"(\1)",
+    r"\bpretrained=False\b": "--no-pretrained",
+    r"\bpretrained=('[^']*')": r"--weights \1",
+    r"\bpretrained=(?=[ .])": "--weights",
+    r"\bdevice='(\w+)'": r"--device \1",
+    r"\b(image_cache|cache|keep|mode)='(\w+)'": r"--set \1=\2",
+}
 _TYPE = re.compile(r" <[^<>]*>$")
 _DEFAULT = re.compile(r"\[default: \((.*)\)(?=[\];])")
 
@@ -118,6 +132,13 @@ def explain_usage(error: Any) -> str:
         return f"No such option {option}.{_suggest_option(context, option)} {path} --help lists all."
     usage = context.command.get_usage(context).removeprefix("Usage: ")
     return f"{error.format_message()}\nUsage: {usage} ({path} --help says more)"
+
+
+def speak_commands(text: str) -> str:
+    """Return a message of the package in the words of the command line: commands and options."""
+    for pattern, spoken in _SPOKEN.items():
+        text = re.sub(pattern, spoken, text)
+    return re.sub(r"(--weights) (?=[ ,.;)])", r"\1", text)
 
 
 def _suggest_option(context: Any, option: str) -> str:

@@ -19,26 +19,30 @@ def load_model(model_or_run: str, *, device: str = "auto") -> Any:
     Raises:
         InputError: There is no such folder or model, or no such device.
     """
-    from zoo.engine import make_accelerator
-    from zoo.models import find_entry, names_saved
-    from zoo.training import read_record
+    from zoo.models import find_entry
 
-    make_accelerator(device)
     path = to_path(model_or_run)
     if os.path.isfile(path):
         raise InputError(
             f"{path} is a file; expected the folder of a run, or a model's name. zoo convert {path} -o DIR makes a "
             "folder of a super-gradients checkpoint."
         )
+    missing = tell_missing(model_or_run)
+    if missing or not (os.path.exists(path) or "/" in model_or_run):
+        try:
+            find_entry(model_or_run)  # a name such as timm/resnet18 comes before a folder that is not there
+        except InputError as error:
+            told = missing or f"there is no folder {model_or_run!r}, and no model: {error}"
+            raise InputError(told) from error
+    from zoo.engine import make_accelerator
+
+    make_accelerator(device)
     if os.path.exists(path):
+        from zoo.training import read_record
+
         if read_record(path).get("status") == "interrupted":
             warn(f"note: the run in {path} was interrupted; its weights are those of that moment")
         return zoo.load(path)
-    if not tell_missing(model_or_run) and not names_saved(model_or_run) and "/" not in model_or_run:
-        try:
-            find_entry(model_or_run)
-        except InputError as error:
-            raise InputError(f"there is no folder {model_or_run!r}, and no model: {error}") from error
     return zoo.get(model_or_run, pretrained=True)
 
 

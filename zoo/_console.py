@@ -159,6 +159,7 @@ def _share_out(spare: int, least: dict[str, int], wanted: Mapping[str, int]) -> 
 
 def _indent(line: Text, room: int) -> Iterator[Text]:
     for part in line.wrap(Console(width=room), max(room - 2, 1), overflow="fold"):
+        part.rstrip()
         yield Text.assemble("  ", part)
 
 

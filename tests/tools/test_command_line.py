@@ -6,7 +6,7 @@ import pytest
 import typer
 
 from tools.cli import app, main
-from tools.command_line import COMMANDS, OPTIONS, Group
+from tools.command_line import COMMANDS, OPTIONS, Group, speak_commands
 from zoo._version import VERSION
 
 
@@ -118,3 +118,20 @@ def test_what_is_listed_is_json_alone_on_standard_output(command, capsys):
 
 def test_groups_are_of_the_class_that_suggests():
     assert all(isinstance(command, Group) for command in ALL.values() if hasattr(command, "commands"))
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("zoo.list_models() names all 28; x", "zoo models lists all 28; x"),
+        ("pass pretrained='/a/b' (--weights). Without it: pretrained=False (--no-pretrained)",
+         "pass --weights '/a/b'. Without it: --no-pretrained"),
+        ("(--weights, pretrained=); (--no-pretrained, pretrained=False).", "(--weights); (--no-pretrained)."),
+        ("or pass pretrained= (--weights), or", "or pass --weights, or"),
+        ("this one's weights with pretrained=.", "this one's weights with --weights."),
+        ("use cache='memory' or 'off'", "use --set cache=memory or 'off'"),
+        ("passing skip_bad=True (--skip-bad) to", "passing --skip-bad to"),
+    ],
+)  # fmt: skip
+def test_messages_speak_of_commands_and_options(text, spoken):
+    assert speak_commands(text) == spoken
