@@ -19,7 +19,7 @@ def load_model(model_or_run: str, *, device: str = "auto") -> Any:
     Raises:
         InputError: There is no such folder or model, or no such device.
     """
-    from zoo.models import find_entry
+    from zoo.models import find_entry, list_families
 
     path = to_path(model_or_run)
     if os.path.isfile(path):
@@ -28,12 +28,13 @@ def load_model(model_or_run: str, *, device: str = "auto") -> Any:
             "folder of a super-gradients checkpoint."
         )
     missing = tell_missing(model_or_run)
-    if missing or not (os.path.exists(path) or "/" in model_or_run):
+    if missing and model_or_run.partition("/")[0] not in list_families():  # timm/resnet18 is a name in any case
+        raise InputError(missing)
+    if not (os.path.exists(path) or "/" in model_or_run):
         try:
-            find_entry(model_or_run)  # a name such as timm/resnet18 comes before a folder that is not there
+            find_entry(model_or_run)
         except InputError as error:
-            told = missing or f"there is no folder {model_or_run!r}, and no model: {error}"
-            raise InputError(told) from error
+            raise InputError(f"there is no folder {model_or_run!r}, and no model: {error}") from error
     from zoo.engine import make_accelerator
 
     make_accelerator(device)

@@ -224,7 +224,7 @@ finally:
 """
     done = run(code, HF_ENDPOINT="http://127.0.0.1:9")
     where = f"model.safetensors of org/tiny is not in the cache {constants.HF_HUB_CACHE}"
-    what = rf"the connection to http://127.0.0.1:9 failed \(\w+: .*\), and {where}\. {WAYS_OUT}"
+    what = rf"the connection to http://127.0.0.1:9 failed \(.*\), and {where}\. {WAYS_OUT}"
     assert_matches(done.stderr.strip().splitlines()[-1], what)
     assert float(done.stdout) < 24, "the client has waited, we do not start again"
 
@@ -292,3 +292,32 @@ def test_a_password_in_the_endpoint_is_not_logged(caplog) -> None:
         logger.warning("thrown while requesting HEAD %s", "http://user:secret@127.0.0.1:9/a")
     assert "thrown while requesting HEAD http://127.0.0.1:9/a" in caplog.text
     assert "secret" not in caplog.text
+
+
+def test_a_host_that_does_not_answer_is_told_at_once(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "https://127.0.0.1:1")
+    began = time.monotonic()
+    text = refusal(WANTED)
+    assert time.monotonic() - began < attempts.REACH_SECONDS
+    assert "the connection to https://127.0.0.1:1 failed (127.0.0.1: Connection refused)" in text
+
+
+def test_a_name_server_that_is_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = threading.Event()
+
+    def wait(*_: object, **__: object) -> None:
+        silent.wait(5)
+        raise OSError("too late")
+
+    monkeypatch.setattr(attempts, "REACH_SECONDS", 0.05)
+    monkeypatch.setattr(attempts.socket, "create_connection", wait)
+    with pytest.raises(attempts.UnreachableError, match=r"hub\.example: no answer in 0\.05 seconds"):
+        attempts.check_reach("https://hub.example")
+    silent.set()
+
+
+def test_a_pinned_file_in_the_cache_needs_nobody(hub: HubServer, commit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned = replace(WANTED, revision=commit)
+    path, _ = fetch_file(pinned)
+    monkeypatch.setattr("zoo.weights.hub.check_reach", lambda address: pytest.fail("it was asked"))
+    assert fetch_file(pinned) == (path, commit)

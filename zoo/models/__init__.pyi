@@ -8,6 +8,7 @@ from .build import look_up as look_up
 from .build import names_saved as names_saved
 from .catalog import describe as describe
 from .catalog import find_entry as find_entry
+from .catalog import list_families as list_families
 from .catalog import list_models as list_models
 from .class_match import match_classes as match_classes
 from .class_match import names_of as names_of

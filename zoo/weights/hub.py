@@ -28,6 +28,7 @@ from zoo.errors import (
 from zoo.files import hide_password, is_private
 from zoo.weights.attempts import (
     HostileAnswerError,
+    UnreachableError,
     check_reach,
     get_status,
     is_of_proxy,
@@ -332,7 +333,8 @@ def _explain_failure(error: BaseException, wanted: HubFileRequest, lack: str) ->
             "Nothing was written. Expected a digest; do not use this endpoint (HF_ENDPOINT)."
         )
     if is_of_transport(error):
-        why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        kind = "" if isinstance(error, UnreachableError) else f"{type(error).__name__}: "
+        why = f"{kind}{str(error).partition(chr(10))[0]}"
         proxy = _name_proxy()
         way, check = (f" through {proxy}", " Check the proxy.") if proxy else ("", "")
         return f"the connection to {hub}{way} failed ({why}){lack or '. '}{_ways_out(wanted)}{check}"
