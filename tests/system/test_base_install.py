@@ -21,9 +21,10 @@ TINY = "timm/test_resnet"
 CLASSIFY = ("finetune", TINY, "flowers", "--no-pretrained", "--epochs", "1", "--image-size", "32", "-o", "run")
 DETECT = ("--no-pretrained", "--epochs", "1", "--image-size", "64")
 COMMANDS = {  # in this order: what is typed, and the extra that it names; None: it works
+    ("env",): None,
     ("models",): None,
     ("describe", "resnet18"): None,
-    ("plan", TINY, "--classes", "3", "--no-picture"): None,
+    ("plan", TINY, "--classes", "3"): None,
     ("schedules",): None,
     ("optimizers",): None,
     CLASSIFY: None,

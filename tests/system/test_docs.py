@@ -134,7 +134,7 @@ def run_commands(block: Block) -> None:
         words = shlex.split(line, comments=True)
         if words[:1] == ["zoo"] and words[1] in RUN_AT_ONCE and not missing_file(words):
             assert main(words[1:]) == 0, line
-        elif words[:1] == ["zoo"] and "--help" not in words:
+        elif words[:1] == ["zoo"] and not words[1].startswith("-"):
             check_words(words[1:])
 
 
