@@ -17,7 +17,6 @@ from zoo.tasks import task_of
 from zoo.training import (
     Callback,
     Run,
-    RunFolder,
     TrainingRun,
     begin_run,
     build_network,
@@ -94,7 +93,7 @@ def finetune(
     *,
     mode: Mode | None = None,
     preset: str | os.PathLike[str] | Preset | Mapping[str, Any] | None = None,
-    out: str | os.PathLike[str] | RunFolder | None = None,
+    out: str | os.PathLike[str] | None = None,
     progress: bool = True,
     optimizer: Any = None,
     callbacks: Callback | Sequence[Callback] = (),
@@ -114,8 +113,7 @@ def finetune(
         mode: `head`; `low_lr`: the rest learns at `lr * backbone_lr_factor`; `full`: all at one rate.
         preset: A name of `zoo.list_presets()`, a YAML file, a mapping of fields, or a `Preset`; None: the
             defaults.
-        out: The run's folder, which must not exist or be empty, or one that was claimed for it; None: a new one under
-            `runs/`.
+        out: The run's folder, which must not exist or be empty; None: a new one under `runs/`.
         progress: Whether to show the plan, a bar, and a line per epoch.
         optimizer: Name of an optimizer, or a class; or an instance, whose own groups and rates are then the plan.
         callbacks: Objects of classes derived from `zoo.Callback`.

@@ -12,7 +12,6 @@ from .result import Run as Run
 from .run import TrainingRun as TrainingRun
 from .run_checks import check_run as check_run
 from .run_claim import claimed as claimed
-from .run_claim import claiming as claiming
 from .run_claim import create_folder as create_folder
 from .run_claim import leaving_nothing as leaving_nothing
 from .run_claim import new_folder as new_folder

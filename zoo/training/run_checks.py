@@ -16,7 +16,6 @@ from zoo.rates import Plan
 from zoo.settings import Findings, Preset, find_faults, find_missing
 from zoo.tasks import DEFAULT_TASK, open_data
 from zoo.training.run_claim import refuse_used
-from zoo.training.run_folder import RunFolder
 from zoo.training.run_lock import refuse_if_held
 
 COPIES = 2  # of a run's state are on the disk while a new one takes the place of the old
@@ -28,7 +27,7 @@ def check_run(
     *,
     optimizer: Any = None,
     data: Any = None,
-    out: str | os.PathLike[str] | RunFolder | None = None,
+    out: str | os.PathLike[str] | None = None,
 ) -> Plan | None:
     """Check all of a new run that can be known at once, and return its plan; nothing is written.
 
@@ -51,7 +50,7 @@ def check_run(
     find_missing(findings)
     if isinstance(data, (str, os.PathLike)) and not os.path.exists(to_path(data)):
         findings.get((), _open, data, DEFAULT_TASK if findings.task is None else findings.task.name)
-    if is_main_process() and not isinstance(out, RunFolder):  # one that was claimed is ready
+    if is_main_process():
         findings.get((), _check_folder, out, _count_bytes(findings.network, preset))
     findings.refuse()
     return plan

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo._model import known_config
-from zoo.data import stopping_at_once, sweep_stores
+from zoo.data import sweep_stores
 from zoo.errors import InputError, Interrupted
 from zoo.files import sweep_cache, tell_missing, to_path
 from zoo.models import Entry
@@ -38,39 +38,6 @@ NOTHING_LEFT = "stopped before the first step: nothing was trained, and no run i
 
 
 @contextmanager
-def claiming(out: str | os.PathLike[str] | None, log: Callable[[str], None]) -> Iterator[RunFolder | None]:
-    """Claim the folder of a new run before its model and data are there; hand what it gives to `finetune` as `out`.
-
-    A run that ends before `finetune` has written anything leaves nothing.
-
-    Args:
-        out: The run's folder; None: `finetune` chooses one later, and only the signals are handled here.
-        log: Called with what was found in the folder.
-
-    Raises:
-        InputError: Another process works in the folder, or it is not free for a new run.
-        Interrupted: A signal has come.
-    """
-    with stopping_at_once():
-        try:
-            if out is None:
-                yield None
-                return
-            folder = new_folder(out)
-            with claimed(folder, log, is_new=True):
-                try:
-                    yield folder
-                except BaseException:
-                    if is_main_process() and folder.path.is_dir() and find_stage(folder.path) == "claimed":
-                        discard(folder)
-                    raise
-        except Interrupted:  # a KeyboardInterrupt, too, of a run that has said where it stands
-            raise
-        except KeyboardInterrupt:
-            raise Interrupted(NOTHING_LEFT) from None
-
-
-@contextmanager
 def claimed(folder: RunFolder, log: Callable[[str], None], *, is_new: bool) -> Iterator[RunFolder]:
     """Keep every other process out of a run's folder, and remove what killed ones have left half written.
 
@@ -85,13 +52,12 @@ def claimed(folder: RunFolder, log: Callable[[str], None], *, is_new: bool) -> I
         InputError: Another process works in it, or it is not free for a new run.
         StorageError: It cannot be written to.
     """
-    if folder.is_claimed or not is_main_process():  # claimed by the caller, before there were data and a model
+    if not is_main_process():
         yield folder
         return
     sweep_stores()
     sweep_cache()
     lock, path = RunLock.take(folder.path, log), folder.path
-    folder.is_claimed = True
     try:
         for place in (path, path / "pictures"):
             sweep_left_over(place)
@@ -103,7 +69,6 @@ def claimed(folder: RunFolder, log: Callable[[str], None], *, is_new: bool) -> I
             folder.write_json(RECORD, {"status": "beginning"})
         yield folder
     finally:
-        folder.is_claimed = False
         lock.release()
 
 
@@ -185,16 +150,14 @@ def discard(folder: RunFolder) -> None:
                 path.rmdir()
 
 
-def new_folder(out: str | os.PathLike[str] | RunFolder | None, model: Any = None, data: Any = None) -> RunFolder:
-    """Make the folder of a new run, named after model and data if no path is given; a claimed one is returned as is.
+def new_folder(out: str | os.PathLike[str] | None, model: Any = None, data: Any = None) -> RunFolder:
+    """Make the folder of a new run, named after model and data if no path is given.
 
     Args:
         out: The folder; None: a new one in `runs`.
         model: A network, or its entry in the registry.
         data: What `finetune` takes.
     """
-    if isinstance(out, RunFolder):
-        return out
     if not is_main_process():  # the other processes write nothing
         return RunFolder(out or "runs")
     words = [name_model(model), _name_data(data), datetime.now().strftime("%Y%m%d-%H%M%S")]

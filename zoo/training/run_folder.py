@@ -58,7 +58,6 @@ class RunFolder:
         self.caption = ""  # below each plot
         self.has_steps = False  # whether this process has trained for it
         self.made: list[Path] = []  # folders around it that were made for it, from the outermost
-        self.is_claimed = False
 
     def file(self, name: str) -> Path:
         """Return where a file of the run is."""
