@@ -170,8 +170,9 @@ def _find_wrong_rates(findings: Findings, own: Any, steps: int | None) -> Plan |
         findings.get(("unfreeze", epoch), check_in_time, points, preset.epochs)
     if late:
         sound = sound.replace(unfreeze={epoch: said for epoch, said in preset.unfreeze.items() if epoch not in late})
-    if isinstance(own, Optimizer):
-        return _find_wrong_groups(findings, sound, own, steps)
+    if isinstance(own, Optimizer):  # its groups are the plan, so there are no rates to look at
+        make = partial(plan_rates, optimizer=own, steps_per_epoch=steps)
+        return None if findings.network is None else findings.get(("optimizer",), make, findings.network, sound)
     kind = own or findings.get(("optimizer",), find_optimizer, preset.optimizer)
     params = preset.optimizer_params
     is_usable = kind is not None and findings.passes(("optimizer_params",), check_params, kind, params)
