@@ -10,7 +10,7 @@ import typer
 
 import zoo
 from zoo._text import echo
-from zoo.errors import InputError
+from zoo.errors import InputError, StorageError
 from zoo.files import to_path
 from zoo.tasks import task_of
 
@@ -283,6 +283,8 @@ def _can_print(text: str) -> bool:
 def _draw(made: "Plan", path: Path, title: str) -> None:
     try:
         made.plot(path, title=title)
+    except StorageError:
+        raise
     except OSError as error:
         reason = f"cannot be written: {error.strerror}. Choose another name."
         raise InputError(f"'{path}' {reason}") from error
