@@ -97,7 +97,7 @@ def test_a_resumed_run_is_the_uninterrupted_run(run, data, tmp_path, steps):
 
 def test_all_of_it_learns_with_an_average_and_at_several_scales(data, tmp_path):
     model = zoo.get("yolo_nas_s", num_classes=2)
-    options = OPTIONS | {"mode": "full", "optimizer": "AdamW", "epochs": 3, "keep": "best", "precision": "bf16"}
+    options = OPTIONS | {"mode": "full", "optimizer": "AdamW", "epochs": 2, "keep": "best", "precision": "bf16"}
     options |= {"ema_decay": 0.9, "ema_warmup": True, "multi_scale": 0.5, "mixup": 0.5, "flip_probability": 0.0}
     made = zoo.finetune(model, data, 0.001, out=tmp_path / "run", loss_params={"assigner": "static"}, **options)
     assert made.evaluation.map == max(record["map"] for record in made.metrics)
