@@ -36,12 +36,12 @@ def tell_missing(place: str | os.PathLike[str]) -> str | None:
     text, path = os.fspath(place), to_path(place)
     if os.path.lexists(path):
         return None
-    inside = "/" in text and path.parent.is_dir()
+    inside = "/" in text and os.path.isdir(path.parent)
     if _PATH.match(text) is None and (not inside or "@" in text):
         return None
     missing = f"there is no folder or file {text!r}."
-    if not path.parent.is_dir():
-        above = next(folder for folder in path.absolute().parents if folder.is_dir())
+    if not os.path.isdir(path.parent):
+        above = next(folder for folder in path.absolute().parents if os.path.isdir(folder))
         return f"{missing} The last folder on the way that exists is {above}."
     names: list[str] = []
     with contextlib.suppress(OSError):
