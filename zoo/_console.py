@@ -88,14 +88,23 @@ def fit_columns(rows: Rows, *, secondary: Sequence[str] = (), room: int | None) 
         return Columns(wanted, GAPS[0])
     least = {name: _least_width(name, _texts(rows, name), READABLE) for name in names[1:]}
     least = {name: _least_width(name, _texts(rows, name), READABLE_NAME) for name in names[:1]} | least
-    for count in range(len(secondary) + 1):
-        shown = [name for name in names if name not in secondary[:count]]
-        for gap in GAPS:
-            spare = room - sum(least[name] for name in shown) - gap * (len(shown) - 1)
-            if spare >= 0:
-                widths = _share_out(spare, {name: least[name] for name in shown}, wanted)
-                return Columns(widths, gap, tuple(name for name in names if name not in shown))
-    return None
+
+    def spare(shown: Sequence[str], gap: int) -> int:
+        return room - sum(least[name] for name in shown) - gap * (len(shown) - 1)
+
+    kept, dropped = names, [name for name in secondary if name in names]
+    left_out: list[str] = []
+    while spare(kept, GAPS[-1]) < 0:
+        if not dropped:
+            return None
+        left_out.append(dropped.pop(0))
+        kept = [name for name in names if name not in left_out]
+    for name in left_out[::-1]:  # a wide column that went last may have made room for others
+        wider = [other for other in names if other in kept or other == name]
+        kept = wider if spare(wider, GAPS[-1]) >= 0 else kept
+    gap = next(gap for gap in GAPS if spare(kept, gap) >= 0)
+    widths = _share_out(spare(kept, gap), {name: least[name] for name in kept}, wanted)
+    return Columns(widths, gap, tuple(name for name in names if name not in kept))
 
 
 def draw_table(rows: Rows, columns: Columns, totals: Mapping[str, str] | None) -> Table:
