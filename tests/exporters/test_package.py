@@ -216,7 +216,7 @@ def test_things_that_are_no_model(tmp_path: Path, source: Any) -> None:
 
 
 def test_a_folder_that_is_not_whole(run: RunFolder, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"gone is not a folder"):
+    with pytest.raises(InputError, match=r"there is no folder or file"):
         packed(tmp_path / "gone", tmp_path)
     run.file("model.safetensors").write_bytes(b"<html>")
     with pytest.raises(WeightsError, match=r"model\.safetensors is not a sound safetensors file: "):

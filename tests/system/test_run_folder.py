@@ -57,7 +57,7 @@ def test_a_default_folder_that_cannot_be_made(tmp_path, monkeypatch, kind):
 
 
 def test_only_runs_are_opened(tmp_path):
-    with pytest.raises(InputError, match=r"gone is not a folder\. Expected the folder of a run"):
+    with pytest.raises(InputError, match=r"gone'. .*Expected the folder of a run"):
         open_folder(tmp_path / "gone")
     with pytest.raises(InputError, match=r"is not a run: it has no config\.json \(there is: nothing\)"):
         open_folder(tmp_path)
