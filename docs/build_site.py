@@ -23,6 +23,8 @@ COPIED = {  # pages of the repository that the site has, too
     "CHANGELOG.md": "reference/changelog.md",
     "benchmarks/README.md": "explanation/benchmarks.md",
 }
+TYPE = re.compile(r" <\S+>$")  # that typer puts behind a name
+DEFAULT = re.compile(r"\[default: \((.*)\)\]")
 LINK = re.compile(r"(\]\()([^)#:\s]+)((?:#[\w-]+)?\))")
 
 
@@ -77,7 +79,7 @@ def _command(command: Any, name: str = "zoo", parent: Any = None) -> Iterator[st
         yield from _help(command.help or "")
     if not inner:
         rows = [row for parameter in command.get_params(context) if (row := parameter.get_help_record(context))]
-        yield from _table(("argument or option", "meaning"), [(f"`{names}`", text) for names, text in rows])
+        yield from _table([(TYPE.sub("", names), DEFAULT.sub(r"[default: \1]", text)) for names, text in rows])
     for key, one in inner.items():
         yield from _command(one, f"{name} {key}", context)
 
@@ -89,7 +91,7 @@ def _help(text: str) -> Iterator[str]:
             heading, *examples = part.removeprefix("\b\n").splitlines()
             yield from ("", heading, "", "```console", *map(str.strip, examples), "```")
         else:
-            yield from ("", *part.splitlines())
+            yield from ("", *map(_plain, part.splitlines()))
 
 
 def write_fields() -> Iterator[str]:
@@ -108,15 +110,19 @@ def _fields(title: str, fields: list[PresetField]) -> Iterator[str]:
     yield from ("", f"## {title}")
     for field in fields:
         meaning = field.meaning[:1].upper() + field.meaning[1:]
-        yield from ("", f"**`{field.name}`** = `{field.default}`", f":   {meaning}. *Values: {field.expected}.*")
+        told = f":   {_plain(meaning)}. *Values: {_plain(field.expected)}.*"
+        yield from ("", f"**`{field.name}`** = `{field.default}`", told)
 
 
-def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[str]:
-    if not rows:
-        return
-    yield from ("", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|")
-    for row in rows:
-        yield "| " + " | ".join(re.sub(r"\s+", " ", cell).replace("|", "\\|") for cell in row) + " |"
+def _table(rows: list[tuple[str, str]]) -> Iterator[str]:
+    yield from ("", "| argument or option | meaning |", "|---|---|")
+    for names, text in rows:
+        yield f"| `{names}` | {_plain(' '.join(text.split()))} |"
+
+
+def _plain(text: str) -> str:
+    """Return text in which nothing is taken for Markdown but code."""
+    return re.sub(r"[*|\[\]]", r"\\\g<0>", text).replace("<", "&lt;")
 
 
 GENERATED = {"reference/cli.md": write_commands, "reference/preset.md": write_fields}
