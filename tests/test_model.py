@@ -180,7 +180,7 @@ def test_a_module_says_by_three_names_together_how_it_is_cut():
     for changed in ({"head_prefixes": ("nose.",)}, {"head_prefixes": 7}, {"trunk": None}, {"head_prefixes": ()}):
         net = type("Net", (Cut,), changed)()
         assert find_parts(net) is None
-        with pytest.raises(InputError, match=r"Net has no backbone to run by itself\. Give it methods trunk\(images\)"):
+        with pytest.raises(InputError, match=r"Net has no separate backbone\. Add methods trunk\(images\)"):
             cut(net)
 
 

@@ -62,17 +62,19 @@ OPTIONS: Mapping[str, str] = {  # what other tools call an option, or where it i
 _ARGUMENTS = {"--model": "MODEL", "--data": "DATA", "--dataset": "DATA", "--source": "SOURCE", "--run": "RUN"}
 _SPOKEN: Mapping[str, str] = {  # what messages call by its name in Python, and its name on the command line
     r"zoo\.list_models\(commercial=True\)": "zoo models --commercial",
-    r"zoo\.list_models\(\) names all": "zoo models lists all",
-    r"zoo\.list_presets\(\) names all": "zoo preset list shows all",
+    r", zoo\.(optim\.)?list_\w+\(\)\)": ")",
+    r"\((--[\w-]+), \w+=('[^']*')\)": r"(\1 \2)",
+    r"\((--[\w-]+), \w+=(False)?\)": r"(\1)",
+    r"(--public) \(private=False\)": r"\1",
     r"skip_bad=True \(--skip-bad\)": "--skip-bad",
     r"pretrained=False \((--no-pretrained)\)": r"\1",
     r"pretrained=('[^']*')? ?\((--weights)\)": r"\2 \1",
-    r"\((--[\w-]+), pretrained=(False)?\)": r"(\1)",
     r"\bpretrained=False\b": "--no-pretrained",
     r"\bpretrained=('[^']*')": r"--weights \1",
     r"\bpretrained=(?=[ .])": "--weights",
     r"\bdevice='(\w+)'": r"--device \1",
-    r"\b(image_cache|cache|keep|mode)='(\w+)'": r"--set \1=\2",
+    r"\b(mode|device)=(\w+)": r"--\1 \2",
+    r"(?<!--set )\b(image_cache|cache|keep|precision|micro_batch_size|num_workers)='?(\w+)'?": r"--set \1=\2",
 }
 _TYPE = re.compile(r" <[^<>]*>$")
 _DEFAULT = re.compile(r"\[default: \((.*)\)(?=[\];])")

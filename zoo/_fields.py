@@ -14,8 +14,8 @@ from zoo.errors import did_you_mean
 
 Path = tuple[str | int, ...]
 
-_TYPES = {int: "an integer", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}
-_PLURALS = {int: "integers", float: "numbers", str: "texts"}
+_TYPES = {int: "an integer", float: "a number", bool: "true or false", str: "a string", NoneType: "null"}
+_PLURALS = {int: "integers", float: "numbers", str: "strings"}
 _BOUNDS = {"ge": "{} or more", "gt": "above {}", "le": "at most {}", "lt": "below {}"}
 _LONGEST = 60
 _MOST_SETTINGS = 3

@@ -81,8 +81,8 @@ def check_call(method: Callable[..., Any], expected: str, *values: Any) -> None:
     except TypeError as error:
         name = getattr(method, "__qualname__", type(method).__name__)
         raise PlanError(
-            f"{name} cannot be called as {expected}: {error}. Change its arguments, or rename it if it is something "
-            "else."
+            f"{name} cannot be called as {expected}: {error}. Change its arguments, or rename it if it serves "
+            "another purpose."
         ) from error
 
 
@@ -174,8 +174,8 @@ def cut(model: Any) -> Parts:
     parts = find_parts(model)
     if parts is None:
         raise InputError(
-            f"{type(model).__name__} has no backbone to run by itself. Give it methods trunk(images) and "
-            "head(features), and head_prefixes, the prefixes of the head's parameters."
+            f"{type(model).__name__} has no separate backbone. Add methods trunk(images) and head(features), and "
+            "head_prefixes, the prefixes of the head's parameters."
         )
     return parts
 

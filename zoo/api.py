@@ -202,7 +202,7 @@ def resume(
         with stopping_at_once(), Progress(enabled=progress and is_main_process()) as show:
             return train_longer(folder, data, epochs, show, **options)
     if out is not None:
-        raise InputError("out is for a new run, and a resumed run stays in its own folder. Pass epochs, too.")
+        raise InputError("out needs epochs: without epochs, a resumed run stays in its own folder.")
     place = open_folder(folder)
     with (
         stopping_at_once(),
@@ -211,11 +211,11 @@ def resume(
     ):
         preset, stage = place.load_preset(), find_stage(place.path)
         if stage == "undrawn":
-            show.log(f"the run in {place.path} is finished; its results are drawn anew")
+            show.log(f"the run in {place.path} is finished; drawing its plots again")
             network = load_model(place.path, model)
             opened = reopen_data(place, data, task_of(network), preset, show)
             return redraw(place, network, opened, preset, plan_rates(network, preset, optimizer=optimizer), show)
-        unchanged = f"stopped before the run went on; it is as it was. {say_how_to_resume(place.path)}"
+        unchanged = f"stopped before the run resumed; it is unchanged. {say_how_to_resume(place.path)}"
         with going_on(stopped=unchanged):
             state = None if stage == "begun" else place.load_state()
             network, _ = build_network(place, model)
@@ -225,7 +225,7 @@ def resume(
             chosen = plan_rates(network, preset, optimizer=optimizer)
             options = {"optimizer": optimizer, "callbacks": listeners}
             if state is None:
-                show.log(f"beginning the run in {place.path}, which was stopped before its first step")
+                show.log(f"starting the run in {place.path}, which was stopped before its first step")
                 run = begin_run(network, opened, preset, chosen, place, show, **options)
             else:
                 show.log(f"resuming {place.path} after {state['position']['epoch']} of {preset.epochs} epochs")

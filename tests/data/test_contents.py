@@ -54,7 +54,7 @@ def test_missing_and_new_files_and_labels_are_told(folder: Path) -> None:
     assert tell_change(before, now) == (
         "train: 1 new ('train/red/new.png'); val: 1 missing ('val/blue/00.png'); val: 1 new ('val/blue/01.png')"
     )
-    assert tell_change({}, now) == tell_change(now, now) == "its labels, boxes or order are others"
+    assert tell_change({}, now) == tell_change(now, now) == "its labels, boxes or order differ"
 
 
 def test_files_are_hashed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

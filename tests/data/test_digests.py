@@ -124,20 +124,18 @@ def test_progress_is_told(images):
 
 def test_images_that_cannot_be_read(images, tmp_path):
     (tmp_path / "7.jpg").unlink()
-    with pytest.raises(
-        DataError, match=r"image '7\.jpg' cannot be read \(any more\): No such file or directory\. Check"
-    ):
+    with pytest.raises(DataError, match=r"image '7\.jpg' cannot be read: No such file or directory\. Check"):
         digest_images(images)
     os.mkfifo(tmp_path / "7.jpg")
-    with pytest.raises(DataError, match=r"image '7\.jpg' cannot be read \(any more\): it is not a regular file"):
+    with pytest.raises(DataError, match=r"image '7\.jpg' cannot be read: it is not a regular file"):
         digest_images(images)
-    with pytest.raises(DataError, match=r"image 'train\[0\]': cannot read the image: it is of the type dict"):
+    with pytest.raises(DataError, match=r"image 'train\[0\]': cannot read the image: it is of type dict"):
         digest_images(images_of([{}]))
-    with pytest.raises(DataError, match=r"image 'train\[0\]' cannot be read .*null (byte|character)"):
+    with pytest.raises(DataError, match=r"image 'train\[0\]' cannot be read: embedded null byte\. Check the"):
         digest_images(images_of(["a\0b"]))
 
     def fail(position):
         raise InputError("the data set raised IndexError: 7")
 
-    with pytest.raises(DataError, match=r"image '0\.jpg': the data set raised IndexError: 7\. Check the data again"):
+    with pytest.raises(DataError, match=r"image '0\.jpg': the data set raised IndexError: 7\. Check the data\."):
         digest_images(replace(images, reader=fail))

@@ -55,7 +55,7 @@ def test_what_is_put_in_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         parents = {"disk": tmp_path / "cache" / "zoo" / "decoded", "memory": tmp_path / "shm"}
         assert store.folder.parent == parents.get(where, store.folder.parent)
         assert lines == (
-            ["decoded images are kept by each process for itself: no file system in memory has the room"]
+            ["each process caches decoded images for itself: no in-memory file system has enough space"]
             if where == "process"
             else []
         )
@@ -173,7 +173,7 @@ def test_a_full_disk_ends_the_keeping_but_nothing_else(monkeypatch: pytest.Monke
         assert same(store.get("a"), 1)
         assert store.total() == (1, BLOCK)
         assert not list(store.folder.glob("*.tmp"))
-    assert lines == ["no more decoded images are kept (No space left on device); the others are decoded in each epoch"]
+    assert lines == ["the image cache is full (No space left on device); the remaining images are decoded every epoch"]
 
 
 def test_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +183,7 @@ def test_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
         for number in range(9):
             store.put(str(number), make_image(SIZE, seed=number))
         assert store.total()[1] == 4 * BLOCK
-    assert lines == ["decoded images take 0.0 GB at most: half of what is free"]
+    assert lines == ["image cache limited to 0.0 GB, half of the free space"]
 
 
 def test_the_main_process_says_what_stopped_another(store: ImageStore) -> None:
@@ -192,7 +192,9 @@ def test_the_main_process_says_what_stopped_another(store: ImageStore) -> None:
         worker = pickle.loads(pickle.dumps(store))
         worker._stop(OSError(28, "No space left on device"))
         assert lines == []
-    assert lines == ["a process that loads had no room for more decoded images; those were decoded in each epoch"]
+    assert lines == [
+        "a data-loading process had no space left in the image cache; the remaining images were decoded every epoch"
+    ]
 
 
 KILLED = """
@@ -234,5 +236,5 @@ def test_wrong_arguments(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"limit_bytes is 0; expected 1 or more"):
         ImageStore("disk", 0)
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"the folder .* cannot be made: .*image_cache=off"):
+    with pytest.raises(InputError, match=r"the image cache folder .*: File exists\. Fix that, or use image_cache=off"):
         ImageStore("disk", MANY, tmp_path / "file" / "images")

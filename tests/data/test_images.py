@@ -152,7 +152,7 @@ def test_kept_images_are_read_once(tmp_path: Path) -> None:
             assert target == 1
             assert np.array_equal(np.asarray(image), np.asarray(make_image(seed=6)))
         for other, index in ((images, 1), (val, 1), (train, 0)):
-            with pytest.raises(DataError, match=r"there is no such file"):
+            with pytest.raises(DataError, match=r"the file does not exist"):
                 other.read(index)
         assert (store.hits, store.kept) == (1, 1)
 
@@ -160,7 +160,11 @@ def test_kept_images_are_read_once(tmp_path: Path) -> None:
 def test_an_image_that_has_gone_bad_is_named(tmp_path: Path) -> None:
     images = numbered(tmp_path)
     (tmp_path / "33.png").unlink()
-    with pytest.raises(DataError, match=r"^image '33\.png': cannot read '.*': there is no such file\. .*--skip-bad"):
+    with pytest.raises(
+        DataError,
+        match=r"^image '33\.png': cannot read '.*': the file does not exist\. Restore the image; a new run can skip "
+        r"unreadable images with skip_bad=True \(--skip-bad",
+    ):
         images.read(1)
 
 

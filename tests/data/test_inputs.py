@@ -145,7 +145,7 @@ def test_faults_are_left_out_and_told_once():
     bad = []
     assert list(gather([refuse, lambda: 1, refuse, lambda: 2, lambda: 3], 2, bad.append)) == [[1, 2], [3]]
     assert [str(error) for error in bad] == ["damaged", "damaged"]
-    told = r"left out 2 that cannot be read\. The first: damaged"
+    told = r"skipped 2 unreadable images\. The first: damaged"
     with pytest.warns(UserWarning, match=told), skipping(True) as on_bad:
         assert list(gather([refuse, lambda: 1, refuse], 2, on_bad)) == [[1]]
     with skipping(False) as on_bad:
@@ -154,18 +154,18 @@ def test_faults_are_left_out_and_told_once():
 
 @pytest.mark.parametrize("nothing", [[], (), PIXELS[:0], [[], []]], ids=repr)
 def test_nothing(nothing):
-    with pytest.raises(InputError, match=r"there is nothing to predict: no images were passed\. Pass at least one"):
+    with pytest.raises(InputError, match=r"no images were passed\. Pass at least one"):
         find_sources(nothing)
 
 
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        ("https://example.com/a.jpg", r"cannot read 'https://example.com/a.jpg': it is a web address; .* Download it"),
-        ("rtsp://camera/1", r"it is a web address; expected a file"),
-        ("photos/*.tif", r"no file fits the pattern 'photos/\*\.tif'\. Looked in /"),
-        ("/no/such/*.tif", r"no file fits the pattern '/no/such/\*\.tif'\.$"),
-        ("photos/*.txt", r"no image or video fits the pattern 'photos/\*\.txt', but the file 'notes\.txt'"),
+        ("https://example.com/a.jpg", r"cannot read 'https://example.com/a.jpg': it is a URL; .* Download it"),
+        ("rtsp://camera/1", r"it is a URL; expected a file"),
+        ("photos/*.tif", r"no file matches the pattern 'photos/\*\.tif'\. Current folder: /"),
+        ("/no/such/*.tif", r"no file matches the pattern '/no/such/\*\.tif'\.$"),
+        ("photos/*.txt", r"no image or video matches the pattern 'photos/\*\.txt', but the file 'notes\.txt'"),
         ("empty", r"the folder empty holds no files\. Expected images to predict"),
         ("texts", r"the folder texts holds no images, but 2 other files such as 'a\.md'\.$"),
         ("videos", r"holds no images, but the file 'clip\.mp4'\. Pass videos by their paths or a pattern"),
@@ -192,7 +192,7 @@ def test_videos_are_read_frame_by_frame_when_they_are_reached(photos):
         assert np.array_equal(read_again(image.place), image.item)
     images = read_sources(find_sources(["photos/b.png", "gone.mp4"]))
     assert next(images).label == "photos/b.png"
-    assert "cannot read 'gone.mp4': there is no such file; expected a video" in str(next(images).fault)
+    assert "cannot read 'gone.mp4': the file does not exist; expected a video" in str(next(images).fault)
 
 
 def test_what_can_be_read_again(photos):

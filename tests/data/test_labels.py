@@ -63,15 +63,15 @@ def test_anything_else_is_named_with_its_place(label: Any) -> None:
 def test_labels_that_cannot_be_used_are_told() -> None:
     with pytest.raises(DataError, match=r"^15 labels .*\n(.*\n){10}  \.\.\. and 5 more\n"):
         plain_labels([None] * 15, names(15), "train")
-    with pytest.raises(DataError, match="are numbers and names mixed; expected one kind"):
+    with pytest.raises(DataError, match="mix numbers and names; expected one kind"):
         plain_labels([0, "a"], names(2), "train")
-    with pytest.raises(DataError, match=r"Turn True and False into 1 and 0, int\(label\), or into names\."):
+    with pytest.raises(DataError, match=r"Convert True and False to 1 and 0, int\(label\), or to names\."):
         plain_labels([True, np.False_], names(2), "train")
 
 
 def test_numbers_that_are_no_class_numbers_are_refused() -> None:
     with pytest.raises(
-        DataError, match=r"go up to 5,000,001, but only 2 of them differ; expected .*open_data\(..., classes=\["
+        DataError, match=r"go up to 5,000,001, but only 2 are used; expected .*open_data\(..., classes=\["
     ):
         derive_classes([5_000_001, 4_000_001], None, "train")
     with pytest.raises(
@@ -92,12 +92,12 @@ def test_labels_become_class_numbers_in_their_range() -> None:
 
 
 def test_classes_that_are_not_there() -> None:
-    text = r"^val has classes that train lacks: 'dogs' \(2 images\), 'elk' \(1 image\)\. Did you mean 'dog'\?"
+    text = r"^val has classes that are missing in train: 'dogs' \(2 images\), 'elk' \(1 image\)\. Did you mean 'dog'\?"
     with pytest.raises(DataError, match=text):
         number(["dogs", "cat", "elk", "dogs"], ("cat", "dog"))
-    with pytest.raises(DataError, match=r"'c10' .* and 3 more\. Expected some of 'd0', .* and 2 more\."):
+    with pytest.raises(DataError, match=r"'c10' .* and 3 more\. Known classes: 'd0', .* and 2 more\."):
         number([f"c{i}" for i in range(13)], tuple(f"d{i}" for i in range(12)))
-    with pytest.raises(DataError, match=r"Did you mean 'cat'\? The letters of val are 'c\\u0430t'\."):
+    with pytest.raises(DataError, match=r"Did you mean 'cat'\? The name in val is 'c\\u0430t'\."):
         number(["c\u0430t"], ("cat", "dog"))
 
 
@@ -105,11 +105,12 @@ def test_numbers_without_names_are_the_classes_of_their_digits() -> None:
     assert number([2, 10, 0], ("0", "1", "10", "2")) == (3, 2, 0)
     assert number([2, 0], ("0", "1", "2")) == (2, 0)  # its place as well
     with pytest.raises(
-        DataError, match=r"^val has classes that train lacks: '3' \(2 images\)\. .*Expected some of '0'"
+        DataError, match=r"^val has classes that are missing in train: '3' \(2 images\)\. Known classes: '0'"
     ):
         number([3, 3, 0], ("0", "1", "10", "2"))
     text = (
-        r"^the labels of val are numbers without names, and the classes of train have names: 'a', 'b'\. .*classes = \["
+        r"^the labels of val are numbers without names, but the classes of train have names: 'a', 'b', so the "
+        r"numbers cannot be matched\. Set the names on the data set, dataset\.classes = \["
     )
     with pytest.raises(DataError, match=text):
         number([0, 1], ("a", "b"))

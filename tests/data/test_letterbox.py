@@ -181,7 +181,7 @@ def test_what_a_file_must_not_say(change, text):
     ],
 )
 def test_other_images_are_refused(image):
-    with pytest.raises(InputError, match=r"the image is .* of the shape .*; expected RGB, uint8 \(height, width, 3\)"):
+    with pytest.raises(InputError, match=r"the image is .* of shape .*; expected RGB, uint8 \(height, width, 3\)"):
         fit_image(image, SMALL)
 
 

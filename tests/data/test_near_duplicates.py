@@ -83,7 +83,9 @@ def test_parts_give_what_the_whole_gives(size: int, monkeypatch: pytest.MonkeyPa
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     check_installed()
     monkeypatch.setitem(sys.modules, "imagehash", None)
-    with pytest.raises(InputError, match=r"needs the library imagehash, .*pip install 'zoo-finetune\[detection\]'"):
+    with pytest.raises(
+        InputError, match=r"needs the library imagehash\. Install it: pip install 'zoo-finetune\[detection\]'"
+    ):
         check_installed()
 
 

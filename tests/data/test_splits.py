@@ -86,7 +86,7 @@ def named(*classes: str) -> Any:
 
 def test_parts_that_number_their_classes_differently_are_refused() -> None:
     for other, words in ((named("y", "x"), "y, x"), (TensorDataset(PIXELS, NUMBERS), "none")):
-        text = rf"train is made of data sets that number their classes differently: x, y and {words}\. Give them"
+        text = rf"train combines data sets with different class numbers: x, y and {words}\. Give them"
         with pytest.raises(DataError, match=text):
             split_of_dataset(ConcatDataset([named("x", "y"), other]), "train")
 
@@ -107,7 +107,7 @@ def test_what_labels_are_made_with_comes_before_a_list_of_names() -> None:
             r"it is a dict with the keys image, label; expected a pair \(image, label\)",
         ),
         (lambda i: (1, 2, 3), "it is a tuple of 3; expected a pair"),
-        (lambda i: 7, "of the type int; expected a pair"),
+        (lambda i: 7, "of type int; expected a pair"),
         (lambda i: 1 / 0, "the data set raised ZeroDivisionError: division by zero"),
     ],
 )
@@ -124,9 +124,13 @@ class Stream(IterableDataset[Any]):
 @pytest.mark.parametrize(
     ("dataset", "text"),
     [
-        (Stream(), "train is of the type Stream; expected a folder, or a data set with len.*Read a streaming"),
-        (3, "of the type int; expected"),
-        (None, "of the type NoneType; expected"),
+        (
+            Stream(),
+            r"train is of type Stream; expected a folder, or a data set with len\(\) and integer indexing\. "
+            r"Read a streaming",
+        ),
+        (3, "of type int; expected"),
+        (None, "of type NoneType; expected"),
         ("some/folder", "train is the path 'some/folder'; expected a data set. Pass the folder that holds both"),
         ([], "train has no samples; expected one or more"),
     ],
@@ -176,7 +180,7 @@ def test_columns_of_other_names() -> None:
 
 
 def test_data_sets_that_are_read_otherwise_are_refused() -> None:
-    with pytest.raises(DataError, match=r"has a transform of its own .* Pass dataset\.with_format\(None\)"):
+    with pytest.raises(DataError, match=r"has its own transform .* Pass dataset\.with_format\(None\)"):
         split_of_dataset(hugging_face().with_transform(lambda rows: rows), "train")
     with pytest.raises(DataError, match=r"IterableDataset; expected .* Read a streaming"):
         split_of_dataset(hugging_face().to_iterable_dataset(), "train")

@@ -149,9 +149,13 @@ def test_torch_resizes_as_pillow_does_but_for_rounding(make: Any, interpolation:
 
 
 def test_to_input_takes_bytes_of_rgb_alone() -> None:
-    with pytest.raises(InputError, match=r"torch.float32 of the shape \(3, 8, 8\); expected uint8 .*normalise=False"):
+    with pytest.raises(
+        InputError,
+        match=r"torch\.float32 of shape \(3, 8, 8\); expected uint8 \(B, 3, height, width\), from a transform with "
+        r"normalise=False",
+    ):
         to_input(torch.rand(3, 8, 8), PLAIN)
-    with pytest.raises(InputError, match=r"torch.uint8 of the shape \(2, 8, 8, 3\); expected uint8 \(B, 3"):
+    with pytest.raises(InputError, match=r"torch\.uint8 of shape \(2, 8, 8, 3\); expected uint8 \(B, 3"):
         to_input(torch.zeros(2, 8, 8, 3, dtype=torch.uint8), PLAIN)
     pixels = torch.arange(256, dtype=torch.uint8).expand(3, 8, 256)
     steps = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(Preprocess().mean, Preprocess().std)])

@@ -77,18 +77,16 @@ def test_every_batch_is_held_against_the_classes() -> None:
         plain.prepare(IMAGES, torch.tensor([0, 3]), 1, 7)
     with pytest.raises(DataError, match=r"has targets from -1 to 1 in batch 1; expected 0 to 2"):
         plain.prepare(IMAGES, torch.tensor([1, -1]), 0, 0)
-    with pytest.raises(DataError, match="the loader val gives no batch; expected"):
+    with pytest.raises(DataError, match="the loader val yields no batch; expected"):
         check_first_batch(user(Batches(), "val"))
-    with pytest.raises(DataError, match="the loader val gives no batch; expected"):
+    with pytest.raises(DataError, match="the loader val yields no batch; expected"):
         count_classes(Batches(), "val", print)
 
 
 def test_numbers_of_a_loader_become_those_of_the_classes() -> None:
     mapped = user(loader(), known=("c", "a", "x"), table={0: 2, 1: 0})
     assert mapped.prepare(IMAGES, torch.tensor([0, 1, 0]), 0, 0)[1].tolist() == [2, 0, 2]
-    text = (
-        r"the loader train has targets in batch 3 that are none of the classes: 'x', 7\. Expected some of 'a', 'b', 'c'"
-    )
+    text = r"the loader train has targets in batch 3 that are not classes: 'x', 7\. Expected 'a', 'b', 'c'"
     with pytest.raises(DataError, match=text):
         mapped.prepare(IMAGES, torch.tensor([0, 7, 2]), 0, 2)
 

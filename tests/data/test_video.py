@@ -60,7 +60,7 @@ def test_a_frame_is_found_again(suffix, codec, tmp_path):
     for frame in list(read_frames(path))[::-7]:
         for ticks in (frame.ticks, None, 10**9 if frame.number == COUNT - 1 else -1):
             assert np.array_equal(read_frame(path, frame.number, ticks), frame.image)
-    with pytest.raises(InputError, match=r"clip\.\w+' has no frame 40 any more\. Was it written anew\?"):
+    with pytest.raises(InputError, match=r"clip\.\w+' no longer has frame 40\. Was the file overwritten\?"):
         read_frame(path, COUNT)
 
 
@@ -104,9 +104,13 @@ def test_odd_sides_become_even(tmp_path):
 @pytest.mark.parametrize(
     ("images", "text"),
     [
-        ([], r"there are no images to write to 'clip\.mp4'"),
-        ([(shade(0), 0.0), (shade(0, (32, 32)), 1.0)], r"image 1 .* 32 x 32 pixels at 1 s; expected 64 x 48, as the"),
-        ([(shade(0), 0.0), (shade(0), 0.0)], r"image 1 .* at 0 s; expected .* a later time than the one before"),
+        ([], r"no frames to write to 'clip\.mp4'"),
+        ([(shade(0), 0.0), (shade(0, (32, 32)), 1.0)], "frame 1 has 32 x 32 pixels at 1 s; expected 64 x 48, like the"),
+        (
+            [(shade(0), 0.0), (shade(0), 0.0)],
+            "frame 1 has 64 x 48 pixels at 0 s; expected 64 x 48, like the first frame, and a time after the "
+            "previous frame",
+        ),
     ],
 )
 def test_images_that_make_no_video_leave_the_old_one(images, text, tmp_path):
@@ -120,7 +124,7 @@ def test_images_that_make_no_video_leave_the_old_one(images, text, tmp_path):
 
 @pytest.mark.parametrize("name", ["clip", "clip.gif", "clip.avi"])
 def test_a_video_needs_a_suffix_that_can_be_written(name, tmp_path):
-    with pytest.raises(InputError, match=r"expected a name that ends in \.mp4, \.m4v, \.mov, \.mkv, \.webm"):
+    with pytest.raises(InputError, match=r"expected a file name with the suffix \.mp4, \.m4v, \.mov, \.mkv, \.webm"):
         write_video(tmp_path / name, [(shade(0), 0.0)])
 
 
@@ -132,7 +136,7 @@ def test_an_installation_without_encoder(tmp_path, monkeypatch):
 
 def test_what_is_no_whole_video(tmp_path):
     text, sound, cut = tmp_path / "text.mp4", tmp_path / "sound.avi", tmp_path / "cut.mp4"
-    text.write_text("no video")
+    text.write_text("not a video")
     with wave.open(str(sound), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
@@ -140,16 +144,16 @@ def test_what_is_no_whole_video(tmp_path):
         file.writeframes(b"\0\0" * 8000)
     cut.write_bytes(record(tmp_path / "clip.mp4", "libx264").read_bytes()[:300])
     for path, reason in (
-        (text, r"no video, or a damaged one \("),
-        (sound, r"it holds no images, only sound or text\. Expected a video"),
-        (cut, r"no video, or a damaged one \("),
+        (text, r"not a video, or damaged \("),
+        (sound, r"it has no video stream, only audio or subtitles\. Expected a video"),
+        (cut, r"not a video, or damaged \("),
         (tmp_path, "it is a folder; expected a video"),
-        (tmp_path / "gone.mp4", "there is no such file; expected a video"),
+        (tmp_path / "gone.mp4", "the file does not exist; expected a video"),
     ):
         with pytest.raises(InputError, match=rf"cannot read '.*{path.name}': {reason}"):
             list(read_frames(path))
     path = record(tmp_path / "clip.avi", "mpeg4", count=0)
-    with pytest.raises(InputError, match=r"clip\.avi' holds no frames\. Expected at least one"):
+    with pytest.raises(InputError, match=r"clip\.avi' has no frames\. Expected at least one"):
         list(read_frames(path))
 
 
@@ -161,7 +165,7 @@ def test_a_video_that_is_damaged_in_its_middle(tmp_path):
     data[middle : middle + 400] = b"\xff" * 400
     path.write_bytes(data)
     seen = []
-    with pytest.raises(InputError, match=r"clip\.mp4' is damaged after \d+ frames \(.+\)\. Mend it or cut it there"):
+    with pytest.raises(InputError, match=r"clip\.mp4' is damaged after \d+ frames \(.+\)\. Repair it or cut it there"):
         seen.extend(frame.number for frame in read_frames(path))
     assert 0 < len(seen) < COUNT
 
@@ -169,7 +173,7 @@ def test_a_video_that_is_damaged_in_its_middle(tmp_path):
 def test_a_playlist_reaches_no_other_place(tmp_path):
     path = tmp_path / "list.mp4"
     path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/x.ts\n#EXT-X-ENDLIST\n")
-    with pytest.raises(InputError, match=r"no video, or a damaged one|no frames|no images"):
+    with pytest.raises(InputError, match=r"not a video, or damaged \("):
         list(read_frames(path))
 
 

@@ -42,7 +42,7 @@ def test_a_script_with_a_guard_may_start_processes(tmp_path, tail):
 def test_a_script_without_one_may_not(tmp_path, tail):
     done = run(tmp_path, tail)
     assert "passed" not in done.stdout
-    assert "num_workers is 2, and each process that loads images would run" in done.stderr
+    assert "num_workers is 2, and each data-loading process would run" in done.stderr
     assert 'if __name__ == "__main__":' in done.stderr
 
 
@@ -60,5 +60,5 @@ def test_where_nothing_is_started_anew_nothing_is_asked(tmp_path, workers, metho
 def test_a_process_that_imports_the_script_ends_there(monkeypatch):
     refuse_in_worker()
     monkeypatch.setattr(current_process(), "_inheriting", True, raising=False)
-    with pytest.raises(SystemExit, match=r"has run the main script again and ends here\. Put what the script does"):
+    with pytest.raises(SystemExit, match=r"re-ran the main script and was stopped\. Put the script's code"):
         refuse_in_worker()

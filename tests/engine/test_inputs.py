@@ -84,7 +84,7 @@ def test_a_backbone_that_learns_is_the_network(data, mode):
 
 def test_it_says_why_features_are_not_kept(data, capsys):
     supply(data, show=Progress(), augment="crop-flip")
-    assert "features are not kept: the images are changed anew in each epoch (views=4 would" in capsys.readouterr().out
+    assert "feature cache off: augmentation changes the images every epoch (views=4 would" in capsys.readouterr().out
 
 
 def test_auto_augments_what_learns_and_views_and_nothing_else(data):
@@ -111,15 +111,19 @@ def test_views_come_again(data):
 
 
 def test_features_that_cannot_be_kept_are_refused_when_asked_for(data):
-    with pytest.raises(InputError, match=r"cache='memory' is not possible: the backbone learns \(conv1"):
+    with pytest.raises(InputError, match=r"cache=memory is not possible: the backbone is trained \(conv1"):
         supply(data, mode="full", cache="memory")
-    with pytest.raises(InputError, match=r"cache='disk' is not possible: the images are changed anew"):
+    with pytest.raises(InputError, match="cache=disk is not possible: augmentation changes the images every"):
         supply(data, augment="crop-flip", cache="disk")
 
 
-@pytest.mark.parametrize(("free", "line"), [(10**6, "kept features are on the GPU: 1.6 kB of 1.0 MB free"), (3000, (
-    "kept features are in the machine's memory, and batches are copied to the GPU: they need 1.6 kB; 3.0 kB are free "
-    "on the GPU"))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("free", "line"),
+    [
+        (10**6, "cached features are held on the GPU: 1.6 kB (1.0 MB free)"),
+        (3000, "in main memory and copied to the GPU per batch: they need 1.6 kB; the GPU has 3.0 kB free"),
+    ],
+)
 def test_features_go_to_the_gpu_if_they_fit(free, line, capsys, monkeypatch):
     """`load` to the CPU stands for that to a GPU; what is said and what is taken are those of a run."""
     parts, rows = (torch.arange(140.0).view(20, 7),), [torch.full((1, 1), float(n)) for n in range(20)]
@@ -147,7 +151,7 @@ def test_features_stay_where_they_are_if_the_gpu_is_full_after_all(capsys, monke
     monkeypatch.setattr(KeptFeatures, "load", fail)
     monkeypatch.setattr("zoo.engine.inputs.measure_free_memory", lambda device: 10**9)
     assert place_features(kept, torch.device("cuda"), Progress()) == kept
-    assert "another process has taken the GPU's memory" in capsys.readouterr().out.replace("\n", " ")
+    assert "another process took the GPU memory" in capsys.readouterr().out.replace("\n", " ")
 
 
 def test_on_the_cpu_features_are_left_alone(monkeypatch):

@@ -55,7 +55,7 @@ def test_batches_of_every_form_are_cut_together():
     ],
 )
 def test_targets_that_cannot_be_told_apart_are_told(targets, found):
-    with pytest.raises(TrainingError, match=rf"a batch of 4 images cannot be cut .* it holds {found}\. Expected"):
+    with pytest.raises(TrainingError, match=rf"a batch of 4 images cannot be split .* it contains {found}\. Expected"):
         split_batch(torch.zeros(4, 2), targets, 2)
 
 
@@ -66,14 +66,12 @@ def test_halving_tells_the_new_size_and_ends_at_one_image():
         chunks.halve(used)
     assert told == [16, 5, 3, 2, 1]
     assert chunks.size == 1
-    with pytest.raises(
-        TrainingError, match=r"single image in the network \(CUDA out of memory\)\. Make images smaller"
-    ):
+    with pytest.raises(TrainingError, match=r"single image \(CUDA out of memory\)\. Use a smaller"):
         chunks.halve(1, "CUDA out of memory.\nTried to allocate 2 GiB")
     MicroBatchSize().halve(4)  # nobody has to be told
 
 
 @pytest.mark.parametrize("size", [0, -1, 2.0, "auto", True])
 def test_a_size_is_a_number_of_images(size):
-    with pytest.raises(InputError, match=r"the size of a micro-batch is .*; expected an integer, 1 or more, or None"):
+    with pytest.raises(InputError, match=r"micro_batch_size is .*; expected an integer, 1 or more, or None"):
         MicroBatchSize(size)

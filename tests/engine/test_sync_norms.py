@@ -45,7 +45,7 @@ def test_only_norms_that_learn_are_synchronised(model, said):
     assert synchronize_norms(model, GPU, 2, said.append) == synchronised(model) == ["bn2"]
     assert type(model.bn2) is SyncBatchNormAct
     assert not model.bn2.training, "the mode is as it was"
-    assert said == ["batch norms that learn from the whole batch of all 2 processes: 1"]
+    assert said == ["1 batch norms are synchronised across all 2 processes"]
 
 
 def test_none_is_where_statistics_are_kept(model, said):
@@ -124,15 +124,12 @@ def test_one_process_needs_none_of_it(model, said):
 def test_on_the_cpu_it_is_said_that_it_is_not_done(said):
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
     assert synchronize_norms(model, torch.device("cpu"), 2, said.append) == synchronised(model) == []
-    assert said == [
-        "note: batch norms that learn from each process's own share of a batch: 1 (they are synchronised on GPUs only; "
-        "this is cpu)"
-    ]
+    assert said == ["note: 1 batch norms use per-process statistics (they are synchronised on GPUs only; this is cpu)"]
 
 
 def test_classes_that_may_compute_anything_stay_and_are_named(said):
     model = nn.Sequential(OwnNorm(4), nn.SyncBatchNorm(4), nn.InstanceNorm2d(4, track_running_stats=True))
     kinds = classes(model)
     assert synchronize_norms(model, GPU, 2, said.append) == []
-    assert said == ["note: batch norms of classes of their own stay as they are in each process: OwnNorm"]
+    assert said == ["note: custom batch norm classes are not synchronised: OwnNorm"]
     assert classes(restored(model)) == kinds, "nor is one restored that was synchronised by somebody else"

@@ -129,7 +129,7 @@ def test_what_it_is_and_how_it_is_used() -> None:
     assert "trained from random weights on garden" in write_card(trained())
     lines = section(write_card(trained()), "Use it")
     assert 'model = zoo.get("org/garden")  # or "org/garden@<commit>", which never changes' in lines
-    assert "zoo finetune timm/test_resnet path/to/images --weights org/garden  # goes on from here" in lines
+    assert "zoo finetune timm/test_resnet path/to/images --weights org/garden  # fine-tune it further" in lines
     assert not any("import the module" in line for line in lines)
     lines = section(write_card(trained(pictures=("pictures/curves.png", "pictures/other.png"))), "Plots")
     assert lines[2::2] == ["![Loss and scores over the epochs](pictures/curves.png)", "![other](pictures/other.png)"]
@@ -167,8 +167,8 @@ def test_how_it_was_trained() -> None:
     assert "| `fc` | 130 | 0.005, from epoch 1 |" in lines, "both halves, at the rate times its factor"
     assert any(line.startswith("7 epochs in batches of 3, optimizer SGD, schedule cosine, seed 5.") for line in lines)
     assert lines[-1] == (
-        "370,000 of 370,130 parameters were frozen: 90 tensors had the same digest at 2 moments, the last of them in "
-        "the file."
+        "370,000 of 370,130 parameters were frozen: 90 tensors had identical checksums at 2 checks, the last "
+        "one in the saved file."
     )
     free = {"groups": [{"name": "default", "lr": 0.1, "frozen": False, "parameters": 5}]}
     assert section(write_card(trained(plan=free)), "How it was trained")[-1] == "Nothing was frozen."
@@ -180,24 +180,24 @@ def test_origin_and_licence_in_words() -> None:
         "Origin and licence",
     )
     assert lines[2:] == [
-        f"- Began with the weights of https://huggingface.co/{PARENT}, commit `{'1' * 40}`, SHA-256 `{'2' * 64}`.",
-        "- Licence of the weights, from those it began with: Apache License 2.0 "
-        "(https://www.apache.org/licenses/LICENSE-2.0). Use, change and pass on, also commercially; its text and the "
-        "notices of its authors go along.",
+        f"- Fine-tuned from https://huggingface.co/{PARENT}, commit `{'1' * 40}`, SHA-256 `{'2' * 64}`.",
+        "- Licence of the weights, inherited from the pretrained weights: Apache License 2.0 "
+        "(https://www.apache.org/licenses/LICENSE-2.0). Use, modification and redistribution allowed, also "
+        "commercially; include the licence text and copyright notices.",
         "- Licence of the code of `resnet18`: Apache-2.0.",
         f"- T{IMAGENET_CAVEAT[1:]}.",
     ]
     lines = section(write_card(trained({"model": "resnet18"})), "Origin and licence")
     assert lines[2:] == [
-        "- Licence of the weights: has not been chosen: there are no earlier weights that would bind it.",
+        "- Licence of the weights: not chosen: the model was trained from random weights.",
         "- Licence of the code of `resnet18`: Apache-2.0.",
     ]
 
 
 def test_what_a_configuration_says_of_its_origin_is_text_and_nothing_else() -> None:
     origin = {"weights": "[x](javascript:y)", "revision": "`z`", "sha256": "2" * 64}
-    (line,) = (line for line in write_card(trained({"origin": origin})).splitlines() if line.startswith("- Began"))
-    assert line == rf"- Began with the weights of \[x\](javascript:y), SHA-256 `{'2' * 64}`."
+    (line,) = (line for line in write_card(trained({"origin": origin})).splitlines() if line.startswith("- Fine-tuned"))
+    assert line == rf"- Fine-tuned from \[x\](javascript:y), SHA-256 `{'2' * 64}`."
 
 
 @pytest.mark.parametrize("value", [float("nan"), -1.0, 75.0, "0.5", True])

@@ -105,7 +105,7 @@ def test_a_run_goes_and_comes_back_bit_by_bit(hub: HubServer, trained: Path) -> 
     assert published(hub) == FILES | DRAWN
     assert sent.commit == hub.store.resolve(REPO, "main")[0]
     assert (sent.address, sent.created, sent.revision) == (f"{hub.endpoint}/{REPO}", True, "main")
-    assert lines[-1] == f"{hub.endpoint}/{REPO} is there: zoo.get('{REPO}@{sent.commit}')"
+    assert lines[-1] == f"uploaded to {hub.endpoint}/{REPO}; load it with zoo.get('{REPO}@{sent.commit}')"
     assert hub.private == {REPO}, "private unless it is said otherwise"
     assert sha256_file(trained / "model.safetensors") == sha256_file(
         hub.store.resolve(REPO, "main")[1]["model.safetensors"].local
@@ -144,7 +144,7 @@ def test_a_parent_on_the_hub_is_named(hub: HubServer, run: Path, tmp_path: Path)
     made = send(model, "org/child", private=False)
     page = content(hub, "README.md", "org/child")
     assert "\nbase_model:\n- org/parent\n" in page
-    assert f"Began with the weights of {hub.endpoint}/org/parent, commit `{parent.commit}`" in page
+    assert f"Fine-tuned from {hub.endpoint}/org/parent, commit `{parent.commit}`" in page
     child = zoo.get(f"org/child@{made.commit}")
     assert_same(child, model)
     assert child.classes == ("ant", "bee")
@@ -169,7 +169,7 @@ def test_what_goes_is_told_before_the_first_request(hub: HubServer, run: Path) -
     assert lines[-2] == "licence of the weights: none stated"
     assert lines[-1].startswith("note: some plots show images of the data")
     assert made.commit is None
-    assert str(made) == f"nothing was sent to {hub.endpoint}/{REPO}"
+    assert str(made) == f"nothing was uploaded to {hub.endpoint}/{REPO}"
 
 
 def test_a_dry_run_sends_nothing_and_everybody_may_be_meant(hub: HubServer, run: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_second_push_is_a_second_commit_without_what_is_old(hub: HubServer, ru
     assert hub.count("PUT /upload") == 0, "the weights are there already"
     lines: list[str] = []
     assert push(run, REPO, pictures=False, token="hf_writer", log=lines.append).commit == second.commit
-    assert lines[-2] == "every file is there already; no commit was made"
+    assert lines[-2] == "all files are already up to date; no commit was made"
 
 
 def test_a_branch(hub: HubServer, run: Path) -> None:
@@ -210,7 +210,9 @@ def test_a_branch(hub: HubServer, run: Path) -> None:
 def test_a_public_repository_is_not_written_to_by_mistake(hub: HubServer, run: Path) -> None:
     before = send(run, private=False).commit
     (run / "metrics.jsonl").unlink()
-    with pytest.raises(InputError, match=r"exists and is public, .* private=False \(--public\)"):
+    with pytest.raises(
+        InputError, match=r"exists and is public: everybody can see what you upload\. Pass --public \(private=False\)"
+    ):
         send(run)
     assert hub.store.resolve(REPO, "main")[0] == before
 
@@ -226,7 +228,9 @@ def test_a_push_that_breaks_off_leaves_what_was_there(
 ) -> None:
     hub.fail(request_, times=None, **fault)
     text = refusal(run)
-    assert re.search("failed, (nothing was made|it was not changed|it was made, and is still empty|whether it)", text)
+    assert re.search(
+        "failed, (nothing was (created|changed)|the repository was created and is empty|it is unknown)", text
+    )
     assert not hub.store.exists(REPO) or published(hub) == set()
     hub.faults.clear()
     assert send(run).commit == hub.store.resolve(REPO, "main")[0]
@@ -254,19 +258,24 @@ def test_an_answer_that_is_lost_is_told(hub: HubServer, run: Path) -> None:
 @pytest.mark.parametrize(
     ("request_", "status", "kind", "words"),
     [
-        (REQUESTS[0], 401, WeightsAccessError, r"no token was sent, or none that is accepted \(401\)\. Log in \(hf"),
+        (REQUESTS[0], 401, WeightsAccessError, r"no valid token was sent \(401\)\. Log in \(hf"),
         (
             REQUESTS[1],
             403,
             WeightsAccessError,
-            r"may not write there \(403\)\. Make one .*/settings/tokens",
+            r"has no write access \(403\)\. Create a.*/settings/tokens",
         ),
-        (REQUESTS[1], 409, WeightsError, r"it exists, but is hidden from this token, .* \(409\)"),
-        (REQUESTS[4], 403, WeightsAccessError, r"it was made, and is still empty: the token may not write there"),
-        (REQUESTS[4], 404, WeightsNotFoundError, r"hidden from this token \(404\)"),
-        (REQUESTS[7], 412, WeightsError, r"somebody else has committed to it meanwhile \(412\)"),
-        (REQUESTS[7], 413, WeightsError, r"larger than the Hub takes \(413\)"),
-        (REQUESTS[7], 429, WeightsNetworkError, r"asks for patience \(429\)"),
+        (REQUESTS[1], 409, WeightsError, r"it exists, but this token has no access to it, .* \(409\)"),
+        (
+            REQUESTS[4],
+            403,
+            WeightsAccessError,
+            r"the repository was created and is empty: the token has no write access",
+        ),
+        (REQUESTS[4], 404, WeightsNotFoundError, r"this token has no access to it \(404\)"),
+        (REQUESTS[7], 412, WeightsError, r"somebody else committed to it in the meantime \(412\)"),
+        (REQUESTS[7], 413, WeightsError, r"too large for the Hub \(413\)"),
+        (REQUESTS[7], 429, WeightsNetworkError, r"requests \(429\)"),
     ],
 )
 def test_what_the_hub_refuses(
@@ -280,14 +289,14 @@ def test_what_the_hub_refuses(
 
 def test_tokens(hub: HubServer, run: Path) -> None:
     hub.tokens, hub.readers = {"hf_writer", "hf_reader"}, {"hf_reader"}
-    assert "no token was sent, or none that is accepted" in refusal(run, token=False)
-    assert "no token was sent, or none that is accepted" in refusal(run, token="hf_wrong")
+    assert "no valid token was sent" in refusal(run, token=False)
+    assert "no valid token was sent" in refusal(run, token="hf_wrong")
     text = refusal(run, token="hf_reader")
-    assert "nothing was made: the token may not write there (403)" in text
+    assert "nothing was created: the token has no write access (403)" in text
     assert "hf_reader" not in text
     assert not hub.store.exists(REPO)
     send(run)
-    assert "it was not changed: the token may not write there (403)" in refusal(run / ".", token="hf_reader")
+    assert ", nothing was changed: the token has no write access (403)" in refusal(run / ".", token="hf_reader")
 
 
 def test_a_race_is_lost_without_harm(hub: HubServer, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,7 +315,7 @@ def test_a_race_is_lost_without_harm(hub: HubServer, run: Path, monkeypatch: pyt
 
 def test_offline(hub: HubServer, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert refusal(run).endswith("it was not changed: HF_HUB_OFFLINE is set. Unset it where there is a network.")
+    assert refusal(run).endswith("nothing was changed: HF_HUB_OFFLINE is set. Unset it to upload.")
     assert not hub.requests
 
 
@@ -321,7 +330,7 @@ def test_an_endpoint_without_xet(run: Path, hub: HubServer, monkeypatch: pytest.
         raise ConnectionError("xet-write-token not found")
 
     monkeypatch.setattr(HfApi, "create_commit", fail)
-    assert "has no Xet storage, set HF_HUB_DISABLE_XET=1 before Python starts" in refusal(run)
+    assert "does not support Xet storage, set HF_HUB_DISABLE_XET=1 before Python starts" in refusal(run)
 
 
 @pytest.mark.parametrize("repo", ["colours", "org/", "/colours", "a/b/c", "org/col ours", "../x", 5, "org/x@main"])
@@ -333,7 +342,7 @@ def test_names_that_are_none(hub: HubServer, run: Path, repo: Any) -> None:
 
 @pytest.mark.parametrize("revision", ["", "a b", 5, "0" * 40])
 def test_branches_that_are_none(run: Path, revision: Any) -> None:
-    with pytest.raises(InputError, match=r"^revision is .*; expected|a commit never changes"):
+    with pytest.raises(InputError, match=r"^revision is .*; expected|cannot be changed"):
         send(run, revision=revision)
 
 
@@ -341,5 +350,5 @@ def test_a_page_that_the_hub_does_not_understand(hub: HubServer, run: Path) -> N
     answer = {"errors": [{"message": "license is not one of these"}], "warnings": []}
     hub.fail("POST /api/validate-yaml", status=400, body=json.dumps(answer).encode(), times=None)
     text = refusal(run)
-    assert "it was made, and is still empty" in text
+    assert "the repository was created and is empty" in text
     assert "license is not one of these" in text

@@ -126,7 +126,7 @@ def test_paths_of_this_machine_do_not_leave_it(
     run: RunFolder, tmp_path: Path, name: str, value: Any, line: int
 ) -> None:
     run.write_json(name, value)
-    with pytest.raises(InputError, match=rf"^{name}, line \d+, holds '.*', which looks like a path of this machine\."):
+    with pytest.raises(InputError, match=rf"^{name}, line \d+, holds '.*', which looks like a local path\."):
         packed(run.path, tmp_path)
 
 
@@ -175,7 +175,7 @@ def test_a_class_of_ones_own_goes_if_it_is_registered(
 
     package = packed(zoo.get("pond_net", num_classes=2), tmp_path)
     assert package.notes == (
-        "pond_net is a class of your own; who loads it has to import the module that registers it",
+        "pond_net is a custom model class; to load it, others must import the module that registers it",
     )
     assert "import the module that registers it first" in (package.folder / "README.md").read_text()
     monkeypatch.setattr(registry, "_ENTRIES", {})
@@ -187,18 +187,18 @@ def test_a_class_of_ones_own_goes_if_it_is_registered(
 @pytest.mark.parametrize("licence", ["licenseref-yolo-nas-non-commercial", "cc-by-nc-nd-4.0", "CC-BY-ND-4.0"])
 def test_weights_that_may_not_be_passed_on(run: RunFolder, tmp_path: Path, licence: str) -> None:
     change_config(run, licence=licence)
-    with pytest.raises(LicenceError, match=r"passed on .*It cannot be pushed, also not to a private repository\."):
+    with pytest.raises(LicenceError, match=r"It cannot be uploaded, not even to a private repository\."):
         packed(run.path, tmp_path)
 
 
 def test_a_licence_that_was_taken_out_is_found_elsewhere(run: RunFolder, tmp_path: Path) -> None:
     tensors = load_model(run.path).state_dict()
     save_tensors(tensors, run.file("model.safetensors"), {"licence": "cc-by-nd-4.0"})
-    with pytest.raises(LicenceError, match=r"began with weights under the CC BY-ND 4\.0"):
+    with pytest.raises(LicenceError, match=r"fine-tuned from weights under the CC BY-ND 4\.0"):
         packed(run.path, tmp_path)
     model = zoo.get("yolo_nas_s", num_classes=2)
     model.config["origin"]["sha256"] = zoo.describe("yolo_nas_s")["weights"]["sha256"]
-    with pytest.raises(LicenceError, match=r"began with weights under the licence of the YOLO-NAS weights"):
+    with pytest.raises(LicenceError, match="fine-tuned from weights under the licence of the YOLO-NAS weights"):
         packed(model, tmp_path)
 
 
@@ -206,12 +206,12 @@ def test_a_licence_that_was_taken_out_is_found_elsewhere(run: RunFolder, tmp_pat
 def test_weights_of_no_known_licence_are_told(run: RunFolder, tmp_path: Path, licence: str | None) -> None:
     change_config(run, licence=licence, origin={"weights": "somewhere"})
     notes = packed(run.path, tmp_path).notes
-    assert notes[0].startswith("the licence of the weights it began with is not known; make sure")
+    assert notes[0].startswith("the licence of the pretrained weights is unknown; make sure")
 
 
 @pytest.mark.parametrize("source", [5, None, {"folder": 3}], ids=repr)
 def test_things_that_are_no_model(tmp_path: Path, source: Any) -> None:
-    with pytest.raises(InputError, match=r"cannot be pushed; expected a run, its folder, or a model of zoo\.get\."):
+    with pytest.raises(InputError, match=r"cannot be pushed; expected a run, a run folder, or a model from zoo\.get\."):
         packed(source, tmp_path)
 
 
@@ -219,7 +219,7 @@ def test_a_folder_that_is_not_whole(run: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"there is no folder or file"):
         packed(tmp_path / "gone", tmp_path)
     run.file("model.safetensors").write_bytes(b"<html>")
-    with pytest.raises(WeightsError, match=r"model\.safetensors is not a sound safetensors file: "):
+    with pytest.raises(WeightsError, match=r"model\.safetensors is not a valid safetensors file: "):
         packed(run.path, tmp_path)
     save_tensors({"fc.weight": torch.zeros(2)}, run.file("model.safetensors"), {})
     with pytest.raises(WeightsError, match=r"does not fit Classifier: \d+ missing"):
@@ -229,7 +229,7 @@ def test_a_folder_that_is_not_whole(run: RunFolder, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["plan.json", "evaluation.json", "data.json"])
 def test_records_that_are_none(run: RunFolder, tmp_path: Path, name: str) -> None:
     run.write_text(name, "[1]")
-    with pytest.raises(InputError, match=rf"{name}.* is JSON, but not an object"):
+    with pytest.raises(InputError, match=rf"{name}.* expected a JSON object"):
         packed(run.path, tmp_path)
 
 
@@ -245,7 +245,7 @@ def test_records_that_are_none(run: RunFolder, tmp_path: Path, name: str) -> Non
 )
 def test_records_of_another_form(run: RunFolder, tmp_path: Path, name: str, value: Any) -> None:
     run.write_json(name, value)
-    with pytest.raises(InputError, match=r"^the records of the run have another form than zoo\.finetune gives them"):
+    with pytest.raises(InputError, match=r"^the records of the run are not in the format of zoo\.finetune"):
         packed(run.path, tmp_path)
 
 
@@ -292,7 +292,12 @@ def test_links_to_folders(run: RunFolder, tmp_path: Path) -> None:
     assert packed(tmp_path / "latest", tmp_path).files
     run.pictures.rename(tmp_path / "elsewhere")
     run.file("pictures").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match=r"curves\.png' is not sent: it is a link, or in a folder that is one"):
+    with pytest.raises(
+        InputError,
+        match=r"curves\.png' cannot be uploaded: it is a symbolic link or inside a linked folder; expected a "
+        r"regular file\. Expected the file written by the run\. Remove it, or upload the model alone: "
+        r"zoo\.push\(zoo\.load\(folder\), \.\.\.\)\.",
+    ):
         packed(run.path, tmp_path)
 
 
@@ -300,17 +305,17 @@ def test_links_to_folders(run: RunFolder, tmp_path: Path) -> None:
     ("name", "content", "text"),
     [
         ("metrics.jsonl", b"-----BEGIN OPENSSH PRIVATE KEY-----\n", "line 1: "),
-        ("metrics.jsonl", b'{"epoch": 1}\n[2]\n', "line 2: it is JSON, but not an object"),
-        ("metrics.jsonl", b'{"loss": NaN}\n', "line 1: it holds NaN, which is not JSON"),
-        ("evaluation.json", b'{"top1": 1.0, "top1": 0.0}', "key 'top1' stands in it twice"),
+        ("metrics.jsonl", b'{"epoch": 1}\n[2]\n', "line 2: expected a JSON object"),
+        ("metrics.jsonl", b'{"loss": NaN}\n', "line 1: it contains NaN, which is not valid JSON"),
+        ("evaluation.json", b'{"top1": 1.0, "top1": 0.0}', "key 'top1'"),
         ("plan.json", b"\xff\xfe", "decode"),
         ("pictures/curves.png", b"-----BEGIN OPENSSH PRIVATE KEY-----\n", "cannot identify image file"),
-        ("pictures/curves.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "is not sent"),
+        ("pictures/curves.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "cannot be uploaded"),
     ],
 )
 def test_what_goes_is_what_it_is_called(run: RunFolder, tmp_path: Path, name: str, content: bytes, text: str) -> None:
     run.file(name).write_bytes(content)
-    with pytest.raises(InputError, match="is not sent: ") as refusal:
+    with pytest.raises(InputError, match="cannot be uploaded: ") as refusal:
         packed(run.path, tmp_path)
     assert text in str(refusal.value)
 

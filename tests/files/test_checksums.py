@@ -35,7 +35,7 @@ def test_one_flipped_bit_is_an_error_that_tells_the_way_out(folder: Path, keeps_
     path.write_bytes(content)
     if keeps_time:
         os.utime(path, ns=(before, before))
-    with pytest.raises(WeightsContentError, match=r"a is not the file that was saved: its SHA-256 begins with \w{12}"):
+    with pytest.raises(WeightsContentError, match=r"a does not match its checksum: its SHA-256 starts with \w{12}"):
         check_checksum(path)
     lines = (folder / SUMS).read_text().splitlines()
     (folder / SUMS).write_text("\n".join(line for line in lines if not line.endswith("  a")))

@@ -71,14 +71,14 @@ def test_a_redirect_is_followed(site: Loopback, target: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
-        (Answer(b"no", 403), "it answers 403 (Forbidden)"),
-        (Answer(b"no", 404), "it answers 404 (Not Found)"),
-        (Answer(b"no", 503), "it answers 503 (Service Unavailable)"),
-        (Answer(CONTENT, announced=6_000_000), "the transfer broke off after 5,120,000 of 6,000,000 bytes"),
-        (Answer(b"<html>", 200), "it sent another file: its sha256 is b7d082ee12e9"),
+        (Answer(b"no", 403), "it answered 403 (Forbidden)"),
+        (Answer(b"no", 404), "it answered 404 (Not Found)"),
+        (Answer(b"no", 503), "it answered 503 (Service Unavailable)"),
+        (Answer(CONTENT, announced=6_000_000), "the download stopped after 5,120,000 of 6,000,000 bytes"),
+        (Answer(b"<html>", 200), "it sent a different file: its SHA-256 is b7d082ee12e9"),
         (Answer(status=302, headers={"Location": "http://example.org/a"}), "it redirects to http://example.org/a, "),
         (Answer(status=302, headers={"Location": "ftp://example.org/a"}), "it redirects to ftp://example.org/a, "),
-        (Answer(status=302, headers={"Location": "/a.pth"}), "it answers 302 (The HTTP server returned a redirect"),
+        (Answer(status=302, headers={"Location": "/a.pth"}), "it answered 302 (The HTTP server returned a redirect"),
     ],
 )
 def test_what_comes_instead_is_told(site: Loopback, target: Path, answer: Answer, text: str) -> None:
@@ -109,13 +109,13 @@ def test_a_host_that_is_dead_or_unknown(target: Path, monkeypatch: pytest.Monkey
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    assert refusal(f"http://127.0.0.1:{port}/a.pth", target) == "the connection is refused"
+    assert refusal(f"http://127.0.0.1:{port}/a.pth", target) == "the connection was refused"
 
     def fail(*_: object, **__: object) -> None:
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    assert refusal("https://nowhere.invalid/a.pth", target) == "there is no such host, or no network"
+    assert refusal("https://nowhere.invalid/a.pth", target) == "unknown host, or no network"
 
 
 def test_a_server_that_speaks_no_tls_is_not_trusted(site: Loopback, target: Path) -> None:
@@ -125,17 +125,17 @@ def test_a_server_that_speaks_no_tls_is_not_trusted(site: Loopback, target: Path
 
 @pytest.mark.parametrize("url", ["http://example.org/a.pth", "file:///etc/hosts", "ftp://example.org/a", "a.pth"])
 def test_only_https_is_asked(url: str, target: Path) -> None:
-    assert refusal(url, target) == f"{url}, which is not asked: only https is"
+    assert refusal(url, target) == f"{url}, which is not https"
 
 
 def test_a_folder_that_cannot_be_made(site: Loopback, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(WeightsError, match=r"^the folder .*file cannot be made: "):
+    with pytest.raises(WeightsError, match=r"^cannot create the folder .*file: "):
         fetch_url(site.url("/a.pth"), tmp_path / "file" / "a.pth", sha256=SHA256)
 
 
 def test_an_address_is_asked_without_a_download(site: Loopback) -> None:
-    assert probe_url(site.url("/a.pth")) == "it answers 200, 5,120,000 bytes"
-    assert probe_url(site.url("/absent")) == "it answers 404 (Not Found)"
-    assert probe_url("http://mirror.example/a.pth") == "http://mirror.example/a.pth, which is not asked: only https is"
-    assert probe_url("http://127.0.0.1:9/a.pth") == "the connection is refused"
+    assert probe_url(site.url("/a.pth")) == "it answered 200, 5,120,000 bytes"
+    assert probe_url(site.url("/absent")) == "it answered 404 (Not Found)"
+    assert probe_url("http://mirror.example/a.pth") == "http://mirror.example/a.pth, which is not https"
+    assert probe_url("http://127.0.0.1:9/a.pth") == "the connection was refused"

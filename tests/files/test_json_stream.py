@@ -63,5 +63,5 @@ def test_what_is_not_json_has_a_line(text: str, line: int, problem: str) -> None
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "3", "null"])
 def test_what_is_not_an_object(text: str) -> None:
-    with pytest.raises(ValueError, match="not a JSON object"):
+    with pytest.raises(ValueError, match="expected a JSON object"):
         entries(text)

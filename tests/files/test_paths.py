@@ -114,7 +114,9 @@ def test_on_the_command_line(argv, home, capsys):
 
 def test_evaluate_on_the_command_line(home, capsys):
     assert main(["evaluate", "~/run", "~/images", "--device", "cpu"]) == 2
-    assert "val has classes that the model lacks: 'blue' (2 images)" in capsys.readouterr().err, "both were read"
+    assert "val has classes that are missing in the model: 'blue' (2 images)" in capsys.readouterr().err, (
+        "both were read"
+    )
 
 
 def test_a_run_in_the_working_folder_needs_no_slash(filled, monkeypatch):

@@ -52,7 +52,7 @@ def test_a_large_limit_asks_for_no_memory(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.stdout == "b'abc'\n"
-    assert "InputError: it has 8,589,934,592 bytes, which do not fit into the memory" in done.stderr
+    assert "InputError: it has 8,589,934,592 bytes, too large for the available memory" in done.stderr
 
 
 def test_inside_a_folder_no_link_is_followed(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_inside_a_folder_no_link_is_followed(tmp_path: Path) -> None:
         with open_inside(place, "real/a.txt") as file:
             assert file.read() == b"a"
     for name in ("link.txt", "linked/a.txt", "../folder/real/a.txt"):
-        with pytest.raises(InputError, match=r"^it is a link"), open_inside(folder, name):
+        with pytest.raises(InputError, match=r"^it is a symbolic link"), open_inside(folder, name):
             pass
     with pytest.raises(FileNotFoundError), open_inside(folder, "none"):
         pass

@@ -75,9 +75,9 @@ def test_every_key_and_item_knows_its_line() -> None:
 def test_all_duplicate_keys_are_told_with_both_lines() -> None:
     document = read_yaml("a: 1\nb:\n  c: 1\n  c: 2\na: 3\n'a': 4\n")
     assert document.problems == (
-        Problem(4, "b.c is given again, first on line 3. Remove one of them."),
-        Problem(5, "a is given again, first on line 1. Remove one of them."),
-        Problem(6, "a is given again, first on line 1. Remove one of them."),
+        Problem(4, "b.c is a duplicate key, first on line 3. Remove one of them."),
+        Problem(5, "a is a duplicate key, first on line 1. Remove one of them."),
+        Problem(6, "a is a duplicate key, first on line 1. Remove one of them."),
     )
     assert document.value == {"a": 1, "b": {"c": 1}}
 
@@ -90,9 +90,9 @@ def test_all_duplicate_keys_are_told_with_both_lines() -> None:
         ("a: !!python/object:os.system 1\n", 1, "tag 'tag:yaml.org,2002:python/object:os.system'; remove it"),
         ("a: !x 1\n", 1, "tag '!x'; remove it"),
         ("a: 1\n? [b]\n: 2\n", 2, "a list or mapping is used as a key; expected a name."),
-        ("a: 1\n\tb: 2\n", 2, "not readable as 'key: value' lines"),
+        ("a: 1\n\tb: 2\n", 2, "cannot be parsed as 'key: value' lines"),
         ("a: 1\nb: c: d\n", 2, "mapping values are not allowed here"),
-        ("a: 'b\n", 2, "not readable"),
+        ("a: 'b\n", 2, "cannot be parsed"),
         ("a: 1\n---\nb: 2\n", 2, "another document"),
         ("a: 1\nb: \x00\n", 2, r"character '\x00' is not allowed. Remove it."),
         ("a: " + "[" * (MAX_DEPTH + 1), 1, f"nested more than {MAX_DEPTH} deep"),

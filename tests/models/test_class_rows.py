@@ -39,7 +39,7 @@ def disturb(model: Any) -> None:
 
 def test_rows_by_name() -> None:
     assert find_rows(("c", "d", "caf\u00e9"), ("a", "cafe\u0301", "c ")) == (2, None, 1)
-    assert say_rows(("c", "d", "a"), ("a", "b", "c")) == "'c', 'a' keep what was learnt; 'd' are new; 'b' are left out"
+    assert say_rows(("c", "d", "a"), ("a", "b", "c")) == "'c', 'a' keep their weights; 'd' are new; 'b' are dropped"
 
 
 @pytest.mark.parametrize("name", ["timm/test_resnet", "timm/test_vit", "yolo_nas_s", *NAMES])
@@ -93,8 +93,10 @@ def test_a_row_without_a_class_stays_the_last() -> None:
 def test_what_has_no_row_for_each_class_is_refused() -> None:
     model = Declared(nn.Linear(4, 7))
     model.num_classes = 3  # type: ignore[assignment]
-    with pytest.raises(InputError, match=r"which part of Declared depends on the classes is not known.*head_prefixes"):
+    with pytest.raises(InputError, match=r", the prefixes of the head's parameters\."):
         move_rows(model, deepcopy(model), (1, 0, 2))
     model.head_prefixes = ("0.",)  # type: ignore[assignment]
-    with pytest.raises(InputError, match=r"0\.weight does not have one row for each of its 3 classes"):
+    with pytest.raises(
+        InputError, match=r"0\.weight does not have one row per class \(3\)\. Create the model again, with classes"
+    ):
         move_rows(model, nn.Sequential(nn.Linear(4, 5)), (1, 0, 2))

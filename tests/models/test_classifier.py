@@ -141,7 +141,7 @@ def test_counts_and_prefix_are_those_of_the_head(model):
 
 @pytest.mark.parametrize(("last", "kind"), [(nn.Conv2d(4, 3, 1), "Conv2d"), (nn.Identity(), "Identity")])
 def test_a_head_that_is_no_linear_layer_is_refused(last, kind):
-    with pytest.raises(InputError, match=rf"Net is no single linear layer \(it is: {kind}\).*Choose another model"):
+    with pytest.raises(InputError, match=rf"Net is not a single linear layer \(it is a {kind}\).*Choose another model"):
         Classifier(Net(last=last))
 
 
@@ -225,13 +225,15 @@ def test_the_loss_is_the_mean_cross_entropy(model):
     sure = 100 * nn.functional.one_hot(targets, 3).float()
     assert model.loss(sure, targets).item() == pytest.approx(0)
     assert model.loss(sure, targets, label_smoothing=0.3).item() == pytest.approx(0.2 * 100)  # two of three thirds
-    with pytest.raises(InputError, match=r"Linear is no single linear layer \(it is: NoneType\)"):
+    with pytest.raises(InputError, match=r"Linear is not a single linear layer \(it is a NoneType\)"):
         Classifier(nn.Linear(3, 3))
 
 
 def test_a_size_that_a_network_refuses_is_told():
     model = zoo.get("timm/vit_tiny_patch16_224", num_classes=2)
-    with pytest.raises(InputError, match=r"VisionTransformer refuses images of 64 x 64 px: .* Leave out image_size"):
+    with pytest.raises(
+        InputError, match=r"VisionTransformer does not support images of 64 x 64 px: .* Remove image_size"
+    ):
         model.predict(torch.zeros(3, 64, 64), image_size=64)
 
 
@@ -252,7 +254,7 @@ def test_names_of_classes_are_texts(classes):
 def test_without_a_name_for_each_output_nothing_is_named(classes):
     model = Classifier(Net())
     model.classes = classes
-    with pytest.raises(InputError, match=rf"3 outputs and {len(classes)} class names\. Give it one name for each"):
+    with pytest.raises(InputError, match=rf"3 outputs but {len(classes)} class names\. Set one name per"):
         model.predict(make_image(), image_size=32)
     model.classes = ["a", "b", "c"]
     assert model.classes == ("a", "b", "c")

@@ -143,7 +143,7 @@ def test_an_old_file_of_timm_has_its_facts_at_the_top():
         ({"num_classes": 10**30}, "num_classes: Input should be less than or equal to 100000"),
         ({"num_classes": "2"}, "num_classes: Input should be a valid integer"),
         ({"num_classes": True}, "num_classes: Input should be a valid integer"),
-        ({"num_classes": 3}, "num_classes is 3 and there are 2 classes"),
+        ({"num_classes": 3}, "num_classes is 3, but there are 2 classes"),
         ({"classes": "ab"}, "classes: Input should be a valid list"),
         ({"classes": ["ant", 2]}, "classes.1: Input should be a valid string"),
         ({"classes": ["ant", ""]}, "classes.1: String should have at least 1 character"),
@@ -166,7 +166,7 @@ def test_an_old_file_of_timm_has_its_facts_at_the_top():
 def test_hostile_files_of_the_own_form(change, text):
     with pytest.raises(WeightsError, match=rf"^config\.json of org/tiny: {text}") as error:
         parse(OWN | change)
-    assert str(error.value).endswith(". Expected the file of a zoo run or of a timm model.")
+    assert str(error.value).endswith(". Expected the config.json of a zoo run or a timm model.")
     assert ".. Expected" not in str(error.value)
 
 
@@ -209,7 +209,7 @@ def test_a_configuration_of_the_model_fits(model):
 
 @pytest.mark.parametrize("raw", [OWN | {"model": "bignet"}, TIMM | {"architecture": "bignet"}])
 def test_a_configuration_of_another_model_does_not(raw):
-    with pytest.raises(WeightsError, match=r"are for bignet, not for tinynet\. Ask for bignet instead"):
+    with pytest.raises(WeightsError, match=r"are for bignet, not for tinynet\. Use bignet instead"):
         parse(raw).fitting(ENTRY)
 
 

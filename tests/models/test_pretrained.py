@@ -165,7 +165,7 @@ def test_a_run_brings_its_classes_and_they_may_be_replaced(tmp_path):
     more = zoo.get(TINY, pretrained=tmp_path, classes=["cat", "ant"])
     assert torch.equal(more.fc.weight[1], before.fc.weight[0])
     assert torch.equal(more.fc.weight[0], zoo.get(TINY, num_classes=2).fc.weight[0])
-    assert more.load_report.notes == ("outputs by name: 'ant' keep what was learnt; 'cat' are new; 'bee' are left out",)
+    assert more.load_report.notes == ("outputs by name: 'ant' keep their weights; 'cat' are new; 'bee' are dropped",)
     other = zoo.get(TINY, pretrained=tmp_path, classes=["cat", "dog"])
     assert other.load_report.reinitialised == ("fc.weight", "fc.bias")
 

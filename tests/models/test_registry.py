@@ -43,7 +43,7 @@ def test_a_name_is_registered_once():
         return tinynet
 
     first = register(**FACTS)(make())
-    with pytest.raises(InputError, match=r"a model named 'tinynet' is registered already\. Choose another name"):
+    with pytest.raises(InputError, match=r"model 'tinynet' is already registered\. Choose another name"):
         register(**FACTS)(make())
     assert entries()["tinynet"].build is first
 

@@ -51,7 +51,7 @@ def test_wrappers_are_taken_off_and_told(name):
     wrap, words = WRAPPERS[name]
     model = make()
     names = list(model.state_dict())
-    with pytest.warns(UserWarning, match=rf"the model was wrapped by {words}; the Classifier inside is used"):
+    with pytest.warns(UserWarning, match=rf"the model is wrapped in {words}; using the Classifier inside"):
         assert take_model(wrap(model)) is model
     assert list(model.state_dict()) == names
     with warnings.catch_warnings():
@@ -62,7 +62,7 @@ def test_wrappers_are_taken_off_and_told(name):
 @pytest.mark.parametrize("name", ["compiled", "both"])
 def test_a_run_of_a_wrapped_model_is_that_of_the_model(name, data, tmp_path):
     plain = zoo.finetune(make(), data, 0.1, out=tmp_path / "plain", **OPTIONS)
-    with pytest.warns(UserWarning, match=r"Pass compile=True to train compiled"):
+    with pytest.warns(UserWarning, match=r"Pass compile=True to train with torch"):
         run = zoo.finetune(WRAPPERS[name][0](make()), data, {"fc": 0.1, "default": 0}, out=tmp_path / "run", **OPTIONS)
     loaded = zoo.load(run.folder)
     for key, value in plain.model.state_dict().items():
@@ -72,23 +72,25 @@ def test_a_run_of_a_wrapped_model_is_that_of_the_model(name, data, tmp_path):
 
 def test_every_door_takes_wrappers_off(data, tmp_path):
     run = zoo.finetune(make(), data, 0.1, out=tmp_path / "run", **OPTIONS)
-    with pytest.warns(UserWarning, match="was wrapped by DataParallel"):
+    with pytest.warns(UserWarning, match="is wrapped in DataParallel"):
         assert zoo.plan(nn.DataParallel(make()), 0.1) == zoo.plan(make(), 0.1)
-    with pytest.warns(UserWarning, match="was wrapped by DataParallel"):
+    with pytest.warns(UserWarning, match="is wrapped in DataParallel"):
         assert zoo.evaluate(nn.DataParallel(run.model), data, progress=False).top1 == run.evaluation.top1
-    with pytest.warns(UserWarning, match="was wrapped by DataParallel"):
+    with pytest.warns(UserWarning, match="is wrapped in DataParallel"):
         loaded = zoo.load(run.folder, nn.DataParallel(make()))
     assert torch.equal(loaded.fc.weight, run.model.fc.weight)
     (tmp_path / "packed").mkdir()
-    with pytest.warns(UserWarning, match="was wrapped by DataParallel"):
+    with pytest.warns(UserWarning, match="is wrapped in DataParallel"):
         assert pack(nn.DataParallel(run.model), tmp_path / "packed", repo="somebody/tiny").model == TINY
 
 
 def test_other_things_are_refused():
-    with pytest.raises(InputError, match=r"model is a str; expected a model of zoo\.get.* Pass zoo\.get\('x', "):
+    with pytest.raises(
+        InputError, match=r"model is a str; expected a model from zoo\.get or any nn\.Module\. Pass zoo\.get\('x',"
+    ):
         take_model("x")
     for block in (torch.no_grad, torch.inference_mode):
-        with block(), pytest.raises(InputError, match="gradients are turned off here"):
+        with block(), pytest.raises(InputError, match="gradients are disabled here"):
             zoo.finetune(nn.Linear(2, 2), "nowhere", 0.1)
         with block():
             take_model(nn.Linear(2, 2))

@@ -94,9 +94,9 @@ def test_all_models_with_weights_are_listed_and_nothing_is_asked(
     ]
     assert [stored.model for stored in list_stored("*pinned")] == ["resnet_pinned", "resnet_unpinned"]
     assert not hub.requests
-    with pytest.raises(InputError, match=r"no weights of resnet_bare are published\. zoo weights list names"):
+    with pytest.raises(InputError, match=r"no weights are published for resnet_bare\. zoo weights list shows"):
         find_stored("resnet_bare")
-    with pytest.raises(InputError, match=r"no weights of resnet_bare are published"):
+    with pytest.raises(InputError, match=r"no weights are published for resnet_bare"):
         pull_weights("resnet_bare")
     with pytest.raises(InputError, match=r"unknown model 'absent'"):
         find_stored("absent")
@@ -147,16 +147,16 @@ def test_verifying(hub: HubServer, pinned: Weights, unpinned: Weights, on_web: F
         ("resnet_web", True),
     ]
     texts = [verdict.text for verdict in verify_stored()]
-    assert texts[0] == f"sha256 {SHA256[:12]}... is the registry's"
-    assert texts[1] == f"sha256 {SHA256[:12]}... is the one that the Hub announced; the registry knows none"
+    assert texts[0] == f"SHA-256 {SHA256[:12]}... matches (as published)"
+    assert texts[1] == f"SHA-256 {SHA256[:12]}... matches (as announced by the Hub; no published checksum)"
     path = find_stored("resnet_pinned").path
     assert path is not None
     path.write_bytes(DAMAGED)
     (wrong,) = verify_stored(["resnet_pinned"])
     assert not wrong.ok
     assert wrong.text == (
-        f"{path} has sha256 {hashlib.sha256(DAMAGED).hexdigest()}, expected {SHA256}. It is not used; zoo "
-        "pull, downloads it anew"
+        f"{path} has SHA-256 {hashlib.sha256(DAMAGED).hexdigest()}, expected {SHA256}. It is not used; "
+        "zoo weights pull resnet_pinned downloads it again"
     )
     assert path.read_bytes() == DAMAGED, "nothing is removed"
     assert not hub.requests
@@ -166,7 +166,7 @@ def test_verifying(hub: HubServer, pinned: Weights, unpinned: Weights, on_web: F
 
 def test_verifying_what_is_not_here(pinned: Weights) -> None:
     (verdict,) = verify_stored(["resnet_pinned"])
-    assert (verdict.ok, verdict.text) == (False, "is not on this machine: zoo weights pull resnet_pinned")
+    assert (verdict.ok, verdict.text) == (False, "not downloaded: zoo weights pull resnet_pinned")
 
 
 def test_small_files_of_unknown_content_are_held_against_nothing(hub: HubServer) -> None:
@@ -175,22 +175,22 @@ def test_small_files_of_unknown_content_are_held_against_nothing(hub: HubServer)
     add("resnet_odd", Weights(repo="org/odd", revision=None, sha256=None, licence="mit"))
     pull_weights("resnet_odd")
     (verdict,) = verify_stored()
-    assert (verdict.ok, verdict.text) == (True, f"sha256 {SHA256}; nothing is known to hold it against")
+    assert (verdict.ok, verdict.text) == (True, f"SHA-256 {SHA256}; no reference checksum is known")
 
 
 def test_the_registry_is_held_against_the_hub(
     hub: HubServer, pinned: Weights, unpinned: Weights, on_web: FileWeights
 ) -> None:
     first, second, third = verify_online()
-    assert (first.model, first.ok, first.text) == ("resnet_pinned", True, "as in the registry")
+    assert (first.model, first.ok, first.text) == ("resnet_pinned", True, "as pinned here")
     assert first.on_hub == {"revision": pinned.revision, "sha256": SHA256, "size": len(FILE)}
     commit = second.on_hub["revision"]
     assert second.on_hub == {"revision": commit, "sha256": SHA256, "size": len(FILE)}
     assert replace(unpinned, revision=str(commit), sha256=SHA256).pinned
-    assert (second.ok, second.text) == (True, "the registry lacks revision, sha256, size")
+    assert (second.ok, second.text) == (True, "this version of zoo lacks revision, sha256, size")
     assert third.ok
     assert third.text == (
-        f"{on_web.locations[0]}: it answers 200, {len(PTH)} bytes; {on_web.locations[1]}: it answers 404 (Not Found)"
+        f"{on_web.locations[0]}: it answered 200, {len(PTH)} bytes; {on_web.locations[1]}: it answered 404 (Not Found)"
     )
     assert hub.count("GET") == 0, "nothing is downloaded"
     assert all(stored.path is None for stored in list_stored())
@@ -222,7 +222,9 @@ def test_a_mirror_is_pulled_found_and_verified(mirrored: Weights) -> None:
 def test_the_pin_of_a_mirror_is_told(hub: HubServer, on_web: FileWeights, mirrored: Weights) -> None:
     (verdict,) = verify_online()
     assert verdict.ok
-    assert verdict.text.startswith(f"org/copies: the registry lacks revision, sha256, size; {on_web.locations[0]}: ")
+    assert verdict.text.startswith(
+        f"org/copies: this version of zoo lacks revision, sha256, size; {on_web.locations[0]}: "
+    )
     pin = verdict.on_hub
     assert (pin["sha256"], pin["size"]) == (SHA256, len(FILE))
     assert replace(mirrored, revision=str(pin["revision"]), sha256=SHA256).pinned
@@ -232,9 +234,9 @@ def test_the_pin_of_a_mirror_is_told(hub: HubServer, on_web: FileWeights, mirror
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"sha256": "0" * 64}, f"sha256 is {SHA256}, the registry has {'0' * 64}"),
-        ({"size": 7}, f"size is {len(FILE)}, the registry has 7"),
-        ({"size": None, "megabytes": 5.0}, f"size is {len(FILE):,} bytes, the registry has 5.0 MB"),
+        ({"sha256": "0" * 64}, f"sha256 is {SHA256}, expected {'0' * 64}"),
+        ({"size": 7}, f"size is {len(FILE)}, expected 7"),
+        ({"size": None, "megabytes": 5.0}, f"size is {len(FILE):,} bytes, expected 5.0 MB"),
         ({"revision": "0" * 40}, f"has no revision '{'0' * 40}'"),
         ({"filename": "absent.safetensors"}, "has no file 'absent.safetensors'"),
         ({"repo": "org/absent"}, "has no repository org/absent"),
@@ -256,7 +258,7 @@ def test_without_a_connection_the_first_failure_ends_the_check(
     assert hub.count("pinned") == 4
     assert hub.count("unpinned") == 0
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match=r"HF_HUB_OFFLINE is set, so the Hub is not asked"):
+    with pytest.raises(InputError, match=r"HF_HUB_OFFLINE is set, so the Hub cannot be queried\."):
         list(verify_online())
 
 

@@ -83,7 +83,7 @@ def test_muon_is_timms_which_takes_more_than_matrices(monkeypatch):
     if hasattr(timm.optim, "Muon"):
         assert find_optimizer("muon") is timm.optim.Muon
     monkeypatch.setattr(optimizers, "_timm_kind", lambda key: None)
-    with pytest.raises(InputError, match=r"'Muon' comes from timm here, and the installed one has none. Update timm"):
+    with pytest.raises(InputError, match=r"'Muon' comes from timm, and the installed version lacks it. Update timm"):
         find_optimizer("Muon")
 
 
@@ -101,12 +101,16 @@ def test_names_of_timm_that_bind_arguments():
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("AdmW", r"unknown optimizer 'AdmW'. Did you mean 'AdamW'.*names all \d+"),
+        ("AdmW", r"unknown optimizer 'AdmW'\. Did you mean 'AdamW' or 'radamw'\?"),
         ("LBFGS", r"'LBFGS' cannot be used: LBFGS runs the model several times per step"),
-        ("sparse_adam", r"'sparse_adam' cannot be used: SparseAdam takes sparse gradients only"),
+        ("sparse_adam", r"'sparse_adam' cannot be used: SparseAdam needs sparse gradients;"),
         ("adahessian", r"needs second derivatives"),
-        ("lookahead_adamw", r"Lookahead wraps another optimizer.*Take 'adamw' alone"),
-        ("bnbadam8bit", r"is bitsandbytes.optim.Adam\w*, which neither torch nor timm brings"),
+        (
+            "lookahead_adamw",
+            r"Lookahead wraps another optimizer and keeps its own weights, which per-group learning rates do "
+            r"not affect\. Use 'adamw' alone",
+        ),
+        ("bnbadam8bit", r"is bitsandbytes.optim.Adam\w*, which is in neither torch nor timm"),
         ("fused_lamb", r"is apex.optimizers.FusedLAMB"),
         ("torch.optim.Adam", r"names never import code"),
         ("os:system", r"names never import code"),
@@ -202,19 +206,19 @@ def test_registrations_that_are_refused(no_registrations):
             super().__init__(params, {})
 
     register_optimizer("mine")(Adam)
-    with pytest.raises(InputError, match=r"the name 'MINE' means .*Adam. Register it by another name"):
+    with pytest.raises(InputError, match=r"the name 'MINE' is .*Adam. Choose another name"):
         register_optimizer("MINE")(torch.optim.SGD)
-    with pytest.raises(InputError, match=r"the name 'Adam' means torch.optim.adam.Adam"):
+    with pytest.raises(InputError, match=r"the name 'Adam' is torch.optim.adam.Adam"):
         register_optimizer()(Adam)
-    with pytest.raises(InputError, match=r"the name 'lion' means timm.optim.lion.Lion"):
+    with pytest.raises(InputError, match=r"the name 'lion' is timm\.optim\.lion\.Lion"):
         register_optimizer("lion")(Adam)
-    with pytest.raises(InputError, match=r"the name 'LBFGS' means nothing"):
+    with pytest.raises(InputError, match="the name 'LBFGS' is nothing"):
         register_optimizer("LBFGS")(Adam)
-    with pytest.raises(InputError, match=r"Rateless takes no argument 'lr'"):
+    with pytest.raises(InputError, match="Rateless has no argument 'lr'"):
         register_optimizer()(Rateless)
-    with pytest.raises(InputError, match=r"is no optimizer class"):
+    with pytest.raises(InputError, match="is not an optimizer class"):
         register_optimizer("function")(print)
-    with pytest.raises(InputError, match=r"used with parentheses"):
+    with pytest.raises(InputError, match=", or with a name"):
         register_optimizer(Adam)
 
 
@@ -232,12 +236,12 @@ def test_the_decay_if_nobody_says_anything(name, decay):
     [
         ("SGD", {"momentun": 0.9}, r"SGD has no argument 'momentun'. Did you mean 'momentum'"),
         ("lamb", {"zzz": 1}, r"Lamb has no argument 'zzz'. It has: .*betas"),
-        ("SGD", {"lr": 0.9}, r"'lr' is set by the preset's own field 'lr'"),
-        ("SGD", {"weight_decay": 0.9}, r"'weight_decay' is set by the preset's own field"),
-        ("SGD", {"params": []}, r"'params' is set by the preset's own field"),
-        ("AdamW", {"betas": [2, 3]}, r"AdamW refuses \{'betas': \[2, 3\]\}: Invalid beta"),
-        ("SGD", {"momentum": "much"}, r"SGD refuses"),
-        ("SGD", {"momentum": -1.0}, r"SGD refuses .*Invalid momentum"),
+        ("SGD", {"lr": 0.9}, r"'lr' is set by the preset field 'lr'"),
+        ("SGD", {"weight_decay": 0.9}, r"'weight_decay' is set by the preset field"),
+        ("SGD", {"params": []}, r"'params' is set by the preset field"),
+        ("AdamW", {"betas": [2, 3]}, r"AdamW rejects \{'betas': \[2, 3\]\}: Invalid beta"),
+        ("SGD", {"momentum": "much"}, r"SGD rejects \{"),
+        ("SGD", {"momentum": -1.0}, r"SGD rejects \{'momentum': -1\.0\}: Invalid momentum"),
         ("SGD", {"nesterov": True}, r"Nesterov momentum requires a momentum"),
         ("MindSporeAdam", {"eps": -1.0}, r"eps is -1.0; expected 0 or more"),
         ("AdamWeightDecay", {"betas": [0.9, 1.0]}, r"betas is \[0.9, 1.0\]; expected 0 or more, below 1"),
@@ -256,7 +260,7 @@ def test_an_optimizer_that_takes_anything_is_not_checked_by_name():
             super().__init__(params, lr, momentum=settings.pop("speed", 0.0), **settings)
 
     check_params(Loose, {"speed": 0.5})
-    with pytest.raises(InputError, match=r"Loose refuses \{'sped': 0.5\}"):
+    with pytest.raises(InputError, match=r"Loose rejects \{'sped': 0\.5\}"):
         check_params(Loose, {"sped": 0.5})
 
 
@@ -301,13 +305,13 @@ def test_arguments_of_a_wrong_shape_are_one_sentence(name):
                 told = str(error)
             else:
                 continue
-            assert told.startswith(f"optimizer {find_optimizer(name).__name__} refuses ")
+            assert told.startswith(f"optimizer {find_optimizer(name).__name__} rejects ")
             assert "\n" not in told
 
 
 def test_two_betas_are_needed_and_it_is_told_before_anything_is_trained():
     state = torch.get_rng_state()
     for name in ("AdamW", "adopt", "lion"):
-        with pytest.raises(InputError, match=r"refuses \{'betas': \[0\.9\]\}: "):
+        with pytest.raises(InputError, match=r"rejects \{'betas': \[0\.9\]\}:"):
             check_params(name, {"betas": [0.9]})
     assert torch.equal(state, torch.get_rng_state())

@@ -165,7 +165,7 @@ def test_a_new_head_on_a_misspelt_attribute_is_found():
     """OneFlow's tutorial assigns it to `classifer`: it is registered, never called, and the old head learns."""
     model = Net()
     model.haed = nn.Linear(4, 2)
-    with pytest.raises(TrainingError, match=r"'haed' is to learn, but none of its parameters \(haed\.weight"):
+    with pytest.raises(TrainingError, match=r"'haed' should be trained, but none of its parameters \(haed\.weight"):
         reach(model, {"haed": 0.1, "head": 0.1, "default": 0}, weight_decay=0.1)
     assert reach(Net(), HEAD) == []
     assert reach(Net(), {"default": 0.1}) == []
@@ -175,8 +175,9 @@ def test_all_parts_that_are_not_used_are_told_at_once():
     model = Net()
     model.first, model.second = nn.Linear(4, 2), nn.Linear(4, 2)
     text = (
-        r"'first' is to learn, but none of its parameters \(first\.weight, first\.bias\) got a gradient in the first "
-        r"step, nor any of 'second' \(second\.weight, second\.bias\): forward\(\) does not use them\. A new layer has"
+        r"'first' should be trained, but none of its parameters \(first\.weight, first\.bias\) received a "
+        r"gradient in the first step, nor any of 'second' \(second\.weight, second\.bias\): forward\(\) does "
+        r"not use them\. Assign a new layer"
     )
     with pytest.raises(TrainingError, match=text):
         reach(model, {"first": 0.1, "second": 0.1, "default": 0.1})
@@ -186,8 +187,8 @@ def test_single_tensors_that_are_not_used_are_noted():
     model = Net()
     model.haed = nn.Sequential(nn.Linear(4, 2), nn.Linear(4, 2))
     assert reach(model, {"default": 0.1}) == [
-        "note: no gradient in the first step for haed.0.bias, haed.0.weight, haed.1.bias and 1 more; forward() does "
-        "not use them"
+        "note: haed.0.bias, haed.0.weight, haed.1.bias and 1 more received no gradient in the first step; "
+        "forward() does not use them"
     ]
 
 
@@ -197,7 +198,11 @@ def test_what_is_frozen_or_unfrozen_later_is_not_asked():
     assert reach(model, HEAD) == []
     later = {"unfreeze": {2: ["haed"]}}
     assert reach(model, {"default": 0.1}, **later) == []
-    with pytest.raises(TrainingError, match=r"'haed' is to learn"):
+    with pytest.raises(
+        TrainingError,
+        match=r"'haed' should be trained, but none of its parameters \(haed\.weight, haed\.bias\) received a "
+        r"gradient in the first step: forward\(\) does not use them\. Assign a new layer to the attribute",
+    ):
         reach(model, {"default": 0.1}, epoch=2, **later)
 
 

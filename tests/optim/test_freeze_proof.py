@@ -53,7 +53,7 @@ def test_a_resumed_run_goes_on_with_its_proof():
     second.continue_from({"digests": first.digests, "moments": first.moments})
     assert [moment["when"] for moment in second.moments][-1] == "when the run was resumed"
     third = Proof({"weight": weight + 1})
-    with pytest.raises(InputError, match="frozen tensors of the model are not those that the run began with: weight"):
+    with pytest.raises(InputError, match="frozen tensors differ from those the run started with: weight"):
         third.continue_from({"digests": first.digests, "moments": first.moments})
 
 

@@ -57,7 +57,7 @@ def test_a_rate_that_is_set_holds_from_that_step_on_for_both_halves():
     [
         ({"head": 0.1, "default": 0}, "hed", 0.1, r"no group 'hed'\. Did you mean 'head'\? It has head\."),
         ({"head": 0.1, "default": 0}, "default", 0.1, r"'default' is frozen and not in the optimizer"),
-        ({"head": 0.1, "default": 0}, "head", -1, r"the rate of 'head' is -1\. Expected a finite number"),
+        ({"head": 0.1, "default": 0}, "head", -1, r"the learning rate of 'head' is -1\. Expected a finite number"),
         ({"head": 0.1, "default": 0}, "head", float("nan"), r"is nan"),
         ({"head": {"schedule": "cosine", "lr": 0.1}, "default": 0}, "head", 0.1, r"follows a schedule"),
         (

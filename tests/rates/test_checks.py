@@ -200,12 +200,12 @@ def test_what_no_file_can_hold_stays_and_says_what_to_do() -> None:
         assert isinstance(preset.lr, dict)
         assert isinstance(preset.lr["default"], GroupSettings)
         assert preset.lr["default"].schedule == value
-        with pytest.raises(PresetError, match=r"given in Python, and no file can hold it\. Pass it again") as caught:
+        with pytest.raises(PresetError, match=r" and cannot be saved to a file\. Pass it again") as caught:
             reread(preset)
         assert len(re.findall(r"line \d+: ", str(caught.value))) == 2
     named = Preset(schedule=lambda step: 1.0).to_yaml()
     assert named.startswith("schedule:\n  kind: function\n  name: test_what_no_file")
-    with pytest.raises(PresetError, match=r"register it by @register_schedule\("):
+    with pytest.raises(PresetError, match=r"register it with @register_schedule\("):
         parse_preset(named, "x.yaml")
 
 
@@ -218,15 +218,15 @@ def test_epochs_may_be_numbers_and_become_texts() -> None:
 @pytest.mark.parametrize(
     ("unfreeze", "text"),
     [
-        ({"soon": "fc"}, "unfreeze: 'soon' is no whole number of epochs. Expected for example {3: [layer4]}."),
-        ({1.5: "fc"}, "unfreeze: 1.5 is no whole number of epochs."),
-        ({-1: "fc"}, "unfreeze: -1 is no whole number of epochs."),
-        ({True: "fc"}, "unfreeze: True is no whole number of epochs."),
+        ({"soon": "fc"}, "unfreeze: 'soon' is not a whole number of epochs. Expected, for example, {3: [layer4]}."),
+        ({1.5: "fc"}, "unfreeze: 1.5 is not a whole number of epochs."),
+        ({-1: "fc"}, "unfreeze: -1 is not a whole number of epochs."),
+        ({True: "fc"}, "unfreeze: True is not a whole number of epochs."),
         ({3: "fc", "03": "layer4"}, "unfreeze names epoch 3 twice. Put all of its prefixes into one list."),
-        ({3: []}, "unfreeze.3 names no prefix. Expected for example {3: [layer4]}."),
+        ({3: []}, "unfreeze.3 names no prefix. Expected, for example, {3: [layer4]}."),
         ({3: ["fc", ""]}, "unfreeze.3 names no prefix."),
-        ({"3": ["fc", 1]}, "unfreeze.3.1 is 1; expected a text."),
-        ({"3": None}, "unfreeze.3 is None; expected a text, or a list of texts."),
+        ({"3": ["fc", 1]}, "unfreeze.3.1 is 1; expected a string."),
+        ({"3": None}, "unfreeze.3 is None; expected a string, or a list of strings."),
     ],
 )
 def test_unfreeze_points_that_cannot_be(unfreeze: Any, text: str) -> None:

@@ -151,10 +151,13 @@ def test_parts_of_a_hooks_plan_can_be_unfrozen_later():
                 {"named_params": [("conv1.bias", None)], "name": "a"},
                 {"named_params": [("bn1.bias", None)], "name": "a"},
             ],
-            r"two groups are called 'a'\. Give each a name of its own",
+            r"two groups are called 'a'\. Use unique names",
         ),
-        ([{"named_params": [("bn1.bias", None)], "name": "a (no decay)"}], "has the name of a half without decay"),
-        ([{"named_params": [("bn1.bias", None)], "lr": 0}], "nothing would learn"),
+        (
+            [{"named_params": [("bn1.bias", None)], "name": "a (no decay)"}],
+            "ends like the name of a group without weight decay",
+        ),
+        ([{"named_params": [("bn1.bias", None)], "lr": 0}], "nothing would be trained"),
     ],
 )
 def test_wrong_hook_groups_are_told(groups, text):
@@ -268,15 +271,21 @@ def test_a_hook_does_not_wake_what_is_unfrozen_later():
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
-        (lambda groups: groups[:1], r"update_param_groups returned 1 groups of 2\. Expected all groups that it was"),
+        (
+            lambda groups: groups[:1],
+            r"update_param_groups returned 1 groups of 2\. Expected all groups that were passed in",
+        ),
         (lambda groups: None, r"update_param_groups returned NoneType of 2\."),
         (lambda groups: [groups[0], groups[0]], r"returned 'group 0' as one of its groups\. Expected each of group 0"),
         (lambda groups: [groups[0], {**groups[1], "name": "nose"}], r"returned 'nose' as one of its groups\."),
         (lambda groups: [groups[0], 3], r"returned None as one of its groups"),
-        (lambda groups: [groups[0], {**groups[1], "lr": -1}], r"the rate of 'group 1' is -1\. Expected a finite"),
-        (lambda groups: [groups[0], {**groups[1], "lr": True}], r"the rate of 'group 1' is True"),
+        (
+            lambda groups: [groups[0], {**groups[1], "lr": -1}],
+            r"the learning rate of 'group 1' is -1\. Expected a finite",
+        ),
+        (lambda groups: [groups[0], {**groups[1], "lr": True}], "the learning rate of 'group 1' is True"),
         (lambda groups: [groups[0], {"name": "group 1"}], r"changed initial_lr, weight_decay of 'group 1'"),
-        (lambda groups: [groups[0], {**groups[1], "weight_decay": 3}], r"changed weight_decay of 'group 1', which"),
+        (lambda groups: [groups[0], {**groups[1], "weight_decay": 3}], "changed weight_decay of 'group 1'; it can"),
     ],
 )
 def test_wrong_answers_of_a_hook_are_told_before_the_run(answer, text):
@@ -292,9 +301,7 @@ def test_a_hook_cannot_wake_what_began_frozen():
     params = TrainingParams({"multiply_backbone_lr": 0.1})
     backbone, head = model.initialize_param_groups(0.1, params)
     plan = plan_hook_groups(model, [backbone | {"lr": 0}, head], make_context(), lr=0.1, params=params)
-    with pytest.raises(
-        PlanError, match=r"gives 'group 0' the rate 0\.01, but it began at 0 and is frozen\. Begin with"
-    ):
+    with pytest.raises(PlanError, match=r"rate of 'group 0' to 0\.01, but it started at 0 and is frozen\. Start with"):
         plan.rates(0)
 
 

@@ -54,9 +54,7 @@ def test_a_list_of_rates_is_a_schedule_of_its_own():
     scaled = make_context().assign("a", {"lr": [0.1, 0.3, 0.2], "lr_scale": 0.5})
     assert [scaled.schedule.rate(step, clock, 0.15) for step in range(3)] == [0.05, 0.15, 0.1]
     assert scaled.lr * scaled.lr_scale == 0.15
-    with pytest.raises(
-        PlanError, match=r"'a': lr is a list of rates, which leaves no place for a schedule\. Leave out"
-    ):
+    with pytest.raises(PlanError, match=r"'a': lr is a list of rates, which already is a schedule\. Remove lr"):
         make_context().assign("a", {"lr": [0.1], "schedule": "cosine"})
 
 
@@ -161,10 +159,10 @@ def test_frozen_groups_say_nothing_but_that():
 
 def test_plans_that_never_learn_or_not_from_the_beginning_are_refused():
     with pytest.raises(
-        PlanError, match=r"nothing would learn, every rate is 0\. Give at least one .*conv1, bn1, conv2"
+        PlanError, match=r"nothing would be trained, every learning rate is 0\. Set at least one .*conv1, bn1, conv2"
     ):
         build(Net(), rest=given("all", 0.0))
-    with pytest.raises(PlanError, match=r"unfreeze: nothing learns before epoch 2\. Leave at least one part out"):
+    with pytest.raises(PlanError, match=r"unfreeze: nothing is trained before epoch 2\. Leave at least one part out"):
         build(Net(), conv=given("a", 0.1, unfreeze_at=3), rest=given("b", 0.1, unfreeze_at=2))
 
 
@@ -183,7 +181,7 @@ def test_an_order_is_kept_and_needs_no_frozen_parameters():
 @pytest.mark.parametrize(
     ("order", "text"),
     [
-        (["head2.bias"], r"order leaves out 'head2\.weight'\. Expected each of the 2 parameters that learn, once"),
+        (["head2.bias"], r"order leaves out 'head2\.weight'\. Expected each of the 2 trained parameters, once"),
         (["head2.bias", "head2.weight", "head2.bias"], r"order names 'head2\.bias' twice\. Expected"),
         (["head2.bias", "head2.wieght"], r"order names 'head2\.wieght', which the model does not have \(Did you mean"),
         (["head2.wieght", "head2.wieght"], r"names 'head2\.wieght', which .* and leaves out .* and names .* twice\."),
@@ -256,13 +254,16 @@ def test_what_is_frozen_is_unfrozen_if_there_is_a_rate_for_it():
     [
         ({1: ["conv3"]}, r"key 'conv3' matches no parameter of Net\. Did you mean 'conv.'.*Top-level names: conv1"),
         ({1: ["drop1"]}, r"key 'drop1' matches no parameter of Net \(that module has no parameters\)"),
-        ({1: ["@norm"]}, r"'@norm' is a kind of layer\. Expected prefixes of parameter names, or 'default'\."),
-        ({1: ["bn1"]}, r"'bn1' is named, but 'bn' has rate 0 there\. Give it the rate to learn at\."),
-        ({1: ["conv1"], 2: ["conv1"]}, r"'conv1' is named twice, for the epochs 1 and 2\. Name it once\."),
-        ({1: ["head2", "head2"]}, r"'head2' is named twice, for the epochs 1 and 1"),
-        ({2: ["head2"]}, r"epoch 2 is said for 'head2', and 'head2' has unfreeze_at 1\. Say it once\."),
-        ({1: ["conv", "conv1", "conv2"]}, r"longer prefixes take all that 'conv' matches: 'conv1', 'conv2'\. Remove"),
-        ({1: ["default"]}, r"'default' stands for what no key of lr names, and nothing is left of that"),
+        ({1: ["@norm"]}, r"'@norm' is a layer kind\. Expected parameter-name prefixes, or 'default'\."),
+        ({1: ["bn1"]}, r"'bn1' is unfrozen, but 'bn' has learning rate 0 there\. Set its learning rate\."),
+        ({1: ["conv1"], 2: ["conv1"]}, r"'conv1' is listed twice, for epochs 1 and 2\. List it once\."),
+        ({1: ["head2", "head2"]}, r"'head2' is listed twice, for epochs 1 and 1"),
+        ({2: ["head2"]}, r"'head2' is unfrozen at epoch 2, but 'head2' has unfreeze_at 1\. Remove one of them\."),
+        (
+            {1: ["conv", "conv1", "conv2"]},
+            r"'conv' has no effect: longer prefixes match all of its parameters: 'conv1', 'conv2'\. Remove",
+        ),
+        ({1: ["default"]}, r"'default' has no effect: the keys of lr match every parameter"),
     ],
 )
 def test_wrong_points_are_told(unfreeze, text):
@@ -274,7 +275,7 @@ def test_wrong_points_are_told(unfreeze, text):
 def test_wrong_points_are_told_all_at_once():
     with pytest.raises(PlanError) as caught:
         plan_lrs(Net(), {"bn": 0, "default": 0.1}, unfreeze={1: ["conv3", "bn1"], 2: ["@bias"]})
-    assert str(caught.value).startswith("unfreeze: 3 errors.\n  '@bias' is a kind")
+    assert str(caught.value).startswith("unfreeze: 3 errors.\n  '@bias' is a layer kind")
 
 
 def test_a_tied_parameter_is_unfrozen_by_any_of_its_names():

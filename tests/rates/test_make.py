@@ -95,14 +95,16 @@ def test_unfreezing_with_a_mapping(resnet):
     made = plan(resnet, {"fc": 0.1, "layer4": 0.02, "default": 0.01}, unfreeze={"1": "layer4", "2": "default"})
     points = {group.name: (group.unfreeze_at, group.lr) for group in made.groups if group.name == group.key}
     assert points == {"default": (2, 0.01), "layer4": (1, 0.02), "fc": (0, 0.1)}
-    with pytest.raises(PlanError, match=r"'layer4' is named, but 'default' has rate 0 there\. Give it the rate to"):
+    with pytest.raises(
+        PlanError, match=r"'layer4' is unfrozen, but 'default' has learning rate 0 there\. Set its learning rate"
+    ):
         plan(resnet, {"fc": 0.1, "default": 0}, unfreeze={"1": "layer4"})
 
 
 def test_what_would_never_learn_is_told(resnet):
-    with pytest.raises(PlanError, match=r"in a run of 5 epochs 'layer4' \(after 5\) would never learn\. Unfreeze"):
+    with pytest.raises(PlanError, match=r"in a run of 5 epochs 'layer4' \(after 5\) would never be trained\. Unfreeze"):
         plan(resnet, unfreeze={"5": "layer4"}, epochs=5)
-    with pytest.raises(PlanError, match=r"in a run of 10 epochs 'fc' \(after 20\) would never learn"):
+    with pytest.raises(PlanError, match=r"in a run of 10 epochs 'fc' \(after 20\) would never be trained"):
         plan(resnet, {"fc": {"lr": 0.1, "unfreeze_at": 20}, "default": 0.1})
 
 

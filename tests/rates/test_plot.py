@@ -117,7 +117,7 @@ def test_a_frozen_part_is_hatched_from_the_beginning_to_the_end():
     with look():
         assert [text.get_text() for text in plan_plot._draw_plan([], 1, 1, TITLE).texts] == [TITLE, "no parts"]
     sheet, strips, lines = build([frozen("a"), Part("b", 1, 1, [0.0], "from the start")])
-    assert texts(lines) == ["nothing learns"]
+    assert texts(lines) == ["nothing is trained"]
     assert texts(strips) == ["frozen", "rate 0"]
     assert "learning rate" not in texts(sheet)
 
@@ -310,7 +310,7 @@ def test_plans_of_all_kinds_are_drawn(parts, tmp_path):
 
 
 def test_the_key_shows_only_what_there_is():
-    key = {"learning rate", "frozen", "starts to learn"}
+    key = {"learning rate", "frozen", "unfrozen"}
     for parts, there in [
         ([trained("a")], {"learning rate"}),
         (head_only(), {"learning rate", "frozen"}),
@@ -318,7 +318,7 @@ def test_the_key_shows_only_what_there_is():
     ]:
         assert key & set(texts(build(parts)[0])) == there
     written = texts(build(head_only())[0])
-    assert "12 epochs of 10 optimizer steps  ·  7 groups  ·  23.5 M parameters in 122 tensors  ·  < 0.1 % of them" in (
+    assert "12 epochs of 10 optimizer steps  ·  7 groups  ·  23.5 M parameters in 122 tensors  ·  < 0.1 % trained" in (
         next(text for text in written if "epochs of" in text)
     )
 
@@ -335,7 +335,7 @@ def test_any_name_is_drawn_as_it_is_without_warnings(tmp_path):
 
 @pytest.mark.parametrize("rates", [[], [-0.1], [float("nan")], [float("inf")], [[0.1]]])
 def test_rates_that_cannot_be_are_an_error(rates, tmp_path):
-    with pytest.raises(InputError, match=r"part 'fc' has rates that cannot be; expected one or more numbers"):
+    with pytest.raises(InputError, match=r"part 'fc' has invalid learning rates; expected one or more finite numbers"):
         draw_plan([Part("fc", 1, 1, rates, "from the start")], tmp_path / "a.png", epochs=1, steps_per_epoch=1)
     assert not list(tmp_path.iterdir())
 
@@ -354,7 +354,7 @@ def test_a_run_without_steps_is_an_error(epochs, steps, tmp_path):
 @pytest.mark.parametrize("name", ["a.pdf", "a", "missing/a.png", "folder.png"])
 def test_a_path_that_cannot_be_a_png_is_an_error(name, tmp_path):
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(InputError, match=r"expected the name of a file that ends in \.png, in a folder that exists"):
+    with pytest.raises(InputError, match=r"expected a \.png file in an existing folder"):
         draw_plan(gradual(), tmp_path / name, epochs=1, steps_per_epoch=1)
 
 

@@ -37,18 +37,18 @@ def test_a_key_is_a_prefix_a_kind_or_both(text, prefix, kind):
 
 @pytest.mark.parametrize("text", ["", 3, None, ("a",)])
 def test_a_key_that_is_no_text_is_refused(text):
-    with pytest.raises(PlanError, match=r"is not the beginning of a parameter name\. Expected for example 'head'"):
+    with pytest.raises(PlanError, match=r"is not a parameter-name prefix\. Expected, for example, 'head'"):
         parse_key(text)
 
 
 @pytest.mark.parametrize("text", ["@nrm", "backbone@nrm", "backbone@norm@nrm"])
 def test_an_unknown_kind_is_refused_with_those_that_are_known(text):
-    with pytest.raises(PlanError, match=r"unknown kind of layer '.*nrm'\. Did you mean 'norm'\? Known: conv, norm, li"):
+    with pytest.raises(PlanError, match=r"unknown layer kind '.*nrm'\. Did you mean 'norm'\? Known: conv, norm, li"):
         parse_key(text)
 
 
 def test_the_default_has_no_kinds_and_settings_know_what_was_said():
-    with pytest.raises(PlanError, match=r"key 'default@norm' says no more than '@norm'.* Use that\."):
+    with pytest.raises(PlanError, match=r"key 'default@norm' means the same as '@norm'.* Use that\."):
         parse_key("default@norm")
     settings = GroupSettings(lr=0.1, lr_scale=1.0, schedule=None)
     assert settings.said == {"lr": 0.1, "lr_scale": 1.0}
@@ -140,16 +140,16 @@ def test_everything_that_is_wrong_is_told_at_once():
         read_rates({"": 1, "a@nrm": 1, "b": -1, "c": {"lr": -1, "decay_every": {"steps": 0, "factr": 1}}, "d": {3: 1}})
     assert str(caught.value).splitlines() == [
         "lr plan: 9 errors.",
-        "  key '' is not the beginning of a parameter name. Expected for example 'head' or '@norm'.",
-        "  key 'a@nrm' names the unknown kind of layer 'nrm'. Did you mean 'norm'? Known: conv, norm, linear, bias.",
+        "  key '' is not a parameter-name prefix. Expected, for example, 'head' or '@norm'.",
+        "  key 'a@nrm' names an unknown layer kind 'nrm'. Did you mean 'norm'? Known: conv, norm, linear, bias.",
         "  'c': lr is -1; expected a number, 0 or more, or a list of numbers, 0 or more, or null.",
         "  'c': decay_every.steps is 0; expected an integer, 1 or more.",
         "  'c': decay_every.factor is missing; expected a number, 0 or more.",
         "  'c': unknown key 'decay_every.factr'. Did you mean 'factor'?",
-        "  'd': the settings 3 are no names. Expected for example 'lr'.",
+        "  'd': the settings 3 are not strings. Expected, for example, 'lr'.",
         "  'b' is -1. Expected a finite number, 0 or more; 0 freezes.",
-        "  the mapping {'': 1, 'a@nrm': 1, 'b': -1, 'c': {'lr': -1, 'decay_every... has no 'default'. Add one: the "
-        "rate of every other parameter, 0 to freeze them.",
+        "  the mapping {'': 1, 'a@nrm': 1, 'b': -1, 'c': {'lr': -1, 'decay_every... has no 'default', the learning "
+        "rate of all other parameters. Add it; 0 freezes.",
     ]
     raise_all("lr plan", [])
     with pytest.raises(PlanError, match=r"^lr plan: one\.$"):

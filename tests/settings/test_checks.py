@@ -28,7 +28,7 @@ def test_all_that_is_wrong_is_told_at_once_with_its_line():
     first, *lines = refusal(WRONG)
     assert first == "preset 'my.yaml': 5 errors."
     keys = ["lr plan: key 'layer44' matches no", "unfreeze: key 'layer5' matches no", "'layer4' (after 99) would never"]
-    keys += ["unknown optimizer 'SDG'. Did you mean 'SGD'", "mixup is 0.5, which has no meaning for a classifier"]
+    keys += ["unknown optimizer 'SDG'. Did you mean 'SGD'", "mixup is 0.5, which does not apply to a classifier"]
     assert [line.split()[1] for line in lines] == ["2:", "3:", "4:", "6:", "7:"]
     assert all(key in line for key, line in zip(keys, lines, strict=True))
 
@@ -39,8 +39,11 @@ def test_all_that_is_wrong_is_told_at_once_with_its_line():
         ("model: resnet81\n", "line 1: unknown model 'resnet81'. Did you mean 'resnet18'"),
         ("optimizer_params: {momentm: 0.9}\n", "line 1: optimizer_params: SGD has no argument 'momentm'"),
         ("optimizer: Rprop\nweight_decay: 0.1\nmodel: resnet18\n", "Rprop has no weight decay"),
-        ("epochs: 3\nunfreeze: {3: fc}\n", "line 2: unfreeze: in a run of 3 epochs 'fc' (after 3) would never learn"),
-        ("model: yolo_nas_s\nresizer: torch\n", "line 2: resizer is 'torch', which has no meaning for a detector"),
+        (
+            "epochs: 3\nunfreeze: {3: fc}\n",
+            "line 2: unfreeze: in a run of 3 epochs 'fc' (after 3) would never be trained",
+        ),
+        ("model: yolo_nas_s\nresizer: torch\n", "line 2: resizer is 'torch', which does not apply to a detector"),
         ("model: yolo_nas_s\naugment: trivial\n", "augment is 'trivial', which is for classifiers"),
         ("model: yolo_nas_s\nloss_params: {assigner: none}\n", "assigner"),
         ("model: resnet18\nlr: {default: 0, fc: {lr: 0.1, optimizer_params: {nestrov: true}}}\n", "nestrov"),
@@ -70,7 +73,7 @@ def test_what_is_right_gives_the_plan():
 
 
 def test_weights_that_nobody_has_published():
-    with pytest.raises(WeightsError, match="no pretrained weights are known for timm/convnext_atto_rms"):
+    with pytest.raises(WeightsError, match="no pretrained weights are published for timm/convnext_atto_rms"):
         check_preset(Preset(model="timm/convnext_atto_rms", pretrained=True))
 
 
@@ -93,7 +96,7 @@ def test_what_this_machine_lacks(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     device, library = missing(Preset(model="yolo_nas_s", device="cuda"))
     assert "device 'cuda' is not available" in device
-    assert "boxes are drawn by supervision" in library
+    assert "boxes needs supervision" in library
     assert missing(Preset(precision="fp16", device="cpu")) == [
-        "precision 'fp16' does not work on this device: it needs a GPU. Try 'no' or 'bf16'."
+        "precision 'fp16' is not supported on this device: fp16 needs a GPU. Use 'no' or 'bf16'."
     ]

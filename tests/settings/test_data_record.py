@@ -39,9 +39,9 @@ def test_what_the_preset_says_otherwise_is_told() -> None:
     data = opened(val_fraction=0.3, split_seed=0, skip_bad=False)
     assert list(contradictions(Preset(), data)) == []
     told = list(contradictions(Preset(val_fraction=0.5, skip_bad=True, classes=["a", "b"]), data))
-    assert told[0] == "val_fraction is 0.5 in the preset, but the data was opened with 0.3, which holds"
-    assert told[1].startswith("skip_bad is True in the preset")
-    assert told[2].startswith("classes in the preset are of another order")
+    assert told[0] == "the preset's val_fraction (0.5) is ignored: the data was opened with 0.3"
+    assert told[1].startswith("the preset's skip_bad (True) is ignored: the data was")
+    assert told[2].startswith("the preset's class order")
     assert list(contradictions(Preset(val_fraction=0.5), opened())) == []  # the data has a val of its own
 
 
@@ -98,7 +98,7 @@ def test_other_weights_at_the_same_place_are_refused(tmp_path: Path, capsys: Any
     train(zoo.get(NAME, num_classes=3, seed=1), data, first.folder)
     arguments = ["finetune", str(data), "--preset", str(run.folder / "preset.yaml"), "-o", str(tmp_path / "third")]
     assert main(arguments) == 2
-    assert "are not those that the preset was made with: their SHA-256 is" in capsys.readouterr().err
+    assert "differ from those of the preset: their SHA-256 is" in capsys.readouterr().err
     assert not (tmp_path / "third").exists()
 
 

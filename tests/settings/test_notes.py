@@ -13,7 +13,7 @@ def test_usual_settings_need_no_word_and_too_long_an_average_one() -> None:
     assert list(notes_on(Preset(ema_decay=0.999, ema_warmup=True), 36, NAMES, None)) == []
     assert list(notes_on(Preset(ema_decay=0.9), 36, NAMES, None)) == []
     (told,) = notes_on(Preset(ema_decay=0.999), 36, NAMES, None)
-    assert told.startswith("ema_decay is 0.999 and the run has 36 steps: the average that is kept still holds 96% of")
+    assert told.startswith("ema_decay is 0.999 and the run has 36 steps: the EMA weights still contain 96% of")
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_usual_settings_need_no_word_and_too_long_an_average_one() -> None:
     [
         (
             "blocks.1",
-            ["the key 'blocks.1' also catches blocks.10, blocks.11. End it with a dot, 'blocks.1.'"],
+            ["the key 'blocks.1' also matches blocks.10, blocks.11. To match only blocks.1, end"],
         ),
         ("blocks.1.", []),
         ("blocks", []),
@@ -29,7 +29,7 @@ def test_usual_settings_need_no_word_and_too_long_an_average_one() -> None:
         ("head", []),
         ("block", []),  # no part is called so
         ("@norm", []),
-        ("blocks.1@norm", ["the key 'blocks.1@norm' also catches blocks.10, blocks.11."]),
+        ("blocks.1@norm", ["the key 'blocks.1@norm' also matches blocks.10, blocks.11."]),
     ],
 )
 def test_a_key_that_ends_in_the_middle_of_names(key: str, told: list[str]) -> None:
@@ -43,7 +43,9 @@ def test_an_optimizer_that_was_used_before_is_told() -> None:
     assert list(notes_on(Preset(), 5, NAMES, optimizer)) == []
     optimizer.param_groups[0] |= {"lr": 0.0001, "initial_lr": 0.01}
     (told,) = notes_on(Preset(), 5, NAMES, optimizer)
-    assert told.startswith("the optimizer was used before: its rate is 0.0001 and was 0.01 at the start")
+    assert told.startswith(
+        "the optimizer was used before: its learning rate was 0.01 initially and is now 0.0001, which the run starts"
+    )
 
 
 def test_copies_of_images_that_are_read_are_told() -> None:
@@ -54,9 +56,9 @@ def test_copies_of_images_that_are_read_are_told() -> None:
     labels = {split: {name: name[0] for name in names} for split, names in files.items()}
     told = list(notes_on_copies(files, labels))
     assert told == [
-        "val holds copies of training images: 3 of 4 ('a/1' and 'a/6'; 'a/2' and 'b/7'; ...). The score is too good; "
-        "remove one of each pair.",
-        "images in more than one class: 1 ('a/2' and 'b/7'). Remove those that are wrong.",
+        "val contains copies of training images: 3 of 4 ('a/1' and 'a/6'; 'a/2' and 'b/7'; ...). They "
+        "inflate the score; remove one image of each pair.",
+        "images in more than one class: 1 ('a/2' and 'b/7'). Remove the wrong copies.",
     ]
     assert len(list(notes_on_copies(files, {}))) == 1
     assert list(notes_on_copies({"train": {"1": "", "2": ""}, "val": {"3": ""}}, {})) == []

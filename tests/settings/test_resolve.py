@@ -20,7 +20,7 @@ def test_a_preset_may_be_a_mapping():
     effective = resolve_preset({"epochs": 3}, 0.1, None, {}, defaults={"batch_size": 16}).preset
     assert (effective.epochs, effective.batch_size, effective.lr) == (3, 16, 0.1)
     with pytest.raises(
-        InputError, match=r"preset is a list; expected a name of zoo\.list_presets\(\), the path of a YAML"
+        InputError, match=r"preset is a list; expected a preset name \(zoo\.list_presets\(\)\), the path of a YAML"
     ):
         resolve_preset([1], None, None, {})
 
@@ -29,8 +29,8 @@ def test_a_presets_warm_up_is_shortened_to_the_callers_epochs_and_it_is_said():
     assert Preset(warmup_epochs=2.0, epochs=9) == resolve_preset({"warmup_epochs": 2.0}, None, None, {"epochs": 9})[0]
     short = resolve_preset("detection-full", None, None, {"epochs": 1})
     assert (short.preset.epochs, short.preset.warmup_epochs) == (1, 0.5)
-    assert short.notes == ("warmup_epochs is 0.5 instead of the preset's 1, for which the run is too short",)
-    with pytest.raises(PresetError, match=r"Train longer, or set warmup_epochs to 0\.5\."):
+    assert short.notes == ("warmup_epochs is 0.5 instead of the preset's 1: the run is too short",)
+    with pytest.raises(PresetError, match=r"Train for more epochs, or set warmup_epochs to 0\.5\."):
         resolve_preset("detection-full", None, None, {"epochs": 1, "warmup_epochs": 1.0})
 
 
@@ -45,7 +45,9 @@ def test_weights_that_the_caller_names_need_not_be_those_of_the_preset():
 def test_what_the_groups_of_an_optimizer_say_is_not_given_again(fields):
     given = {"lr": None, "mode": None} | fields
     lr, mode = given.pop("lr"), given.pop("mode")
-    with pytest.raises(PlanError, match=rf"brings its own groups and rates, and {next(iter(fields))} was given"):
+    with pytest.raises(
+        PlanError, match=rf"has its own groups and learning rates, so {next(iter(fields))} cannot be set"
+    ):
         resolve_preset(None, lr, mode, given, optimizer=torch.optim.SGD(Plain().parameters(), lr=0.1))
 
 
@@ -89,6 +91,6 @@ def test_a_class_of_ones_own_keeps_its_own_decay_too():
 def test_what_an_optimizers_groups_say_already_is_refused(fields, named):
     model = Plain()
     with pytest.raises(
-        PlanError, match=rf"the SGD brings groups and rates of its own, and the preset says {named} as "
+        PlanError, match=rf"the SGD has its own groups and learning rates, so the preset cannot set {named} as "
     ):
         plan_rates(model, Preset(**fields), optimizer=torch.optim.SGD(model.parameters(), lr=0.1))

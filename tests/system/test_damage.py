@@ -97,7 +97,7 @@ def test_damaged_features_are_computed_anew(place, tmp_path, monkeypatch, capsys
                            **options)  # fmt: skip
         found = read_tensors(run.folder / "model.safetensors")
         assert all(torch.equal(value, found[name]) for name, value in expected.items()), path
-        told = "1 of 1 files of kept features" in capsys.readouterr().out
+        told = "1 of 1 cached feature files" in capsys.readouterr().out
         assert told is (path.suffix == ".safetensors")
 
 

@@ -61,7 +61,7 @@ def test_the_known_weights_are_fetched_from_their_repository(name, publish):
         assert same(model, network, torch.rand(1, 3, 128, 128))
         return
     assert torch.equal(model.class_embed.weight[0], network.class_embed.weight[1])
-    assert model.load_report.notes == ("of 91 numbers of COCO's categories the 80 in use were kept",)
+    assert model.load_report.notes == ("kept the 80 used rows of COCO's 91 category ids",)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -77,10 +77,13 @@ def test_for_other_classes_the_heads_are_new(name, publish):
 
 def test_weights_of_another_size_or_family_are_refused(publish):
     publish("dfine_n", "org/cells", num_classes=3, decoder_layers=6)
-    with pytest.raises(WeightsError, match=r"of another size or variant: decoder_layers is 6, expected 2"):
+    with pytest.raises(WeightsError, match="has a different size or variant: decoder_layers is 6, expected 2"):
         zoo.get("dfine_n", pretrained="org/cells")
     publish("dfine_n", "org/cells", num_classes=3)
-    with pytest.raises(WeightsError, match=r"is of the type 'd_fine'; expected 'rt_detr_v2'"):
+    with pytest.raises(
+        WeightsError,
+        match=r"has model_type 'd_fine'; expected 'rt_detr_v2'",
+    ):
         zoo.get("rtdetr_v2_r18", pretrained="org/cells")
 
 

@@ -46,7 +46,7 @@ DAMAGED = FILE[:-1] + bytes([FILE[-1] ^ 1])
 SHA256, WRONG = (hashlib.sha256(content).hexdigest() for content in (FILE, DAMAGED))
 OTHER = save({"fc.weight": torch.ones(5000)})
 CDN = "GET .*/model.safetensors"
-WAYS_OUT = r"Three ways out: \(1\) run `zoo weights export DIR tiny` where there is a network"
+WAYS_OUT = r"Options: \(1\) run `zoo weights export DIR tiny` on a machine with a network"
 
 
 @dataclass
@@ -195,26 +195,26 @@ ROWS = [
     Row("429 to the look-up, once", fails(DOWN, status=429, times=1), keeps=True, gets=1),
     Row("408 to the look-up", fails(DOWN, status=408), r"answered 408 \(request timeout\)", gets=0),
     Row("400 to the look-up", fails(DOWN, status=400), r"answered 400 \(bad request\) when asked for model", gets=0),
-    Row("403 to the look-up", fails(DOWN, status=403), r"refuses access to org/tiny \(403\)\. Log in anew", gets=0),
+    Row("403 to the look-up", fails(DOWN, status=403), r"refuses access to org/tiny \(403\)\. Log in again", gets=0),
     Row(
         "a token that is not accepted",
         lambda world: (setattr(world.hub, "tokens", set()), setattr(world, "token", "hf_secret")),
-        r"does not accept the token for org/tiny \(401\)\. Log in anew \(hf auth login\), or pass another token=",
+        r"does not accept the token for org/tiny \(401\)\. Log in again \(hf auth login\), pass another token=",
         gets=0,
     ),
-    Row("gated, no token", gate, r"org/tiny is gated, and no usable token was sent\. Accept its terms at .*/org/tiny"),
+    Row("gated, no token", gate, r"org/tiny is gated, and no valid token was sent\. Accept its terms at .*/org/tiny"),
     Row(
         "gated, a token without access",
         lambda world: (gate(world), setattr(world, "token", "hf_stranger")),
-        r"org/tiny is gated, and the token that was sent has no access\. Accept its terms",
+        r"org/tiny is gated, and the token has no access\. Accept its terms",
     ),
     Row("gated, a token with access", lambda world: (gate(world), setattr(world, "token", "hf_friend")), keeps=True),
     Row(
         "private, no token",
         lambda world: world.hub.private.add("org/tiny"),
-        r"has no repository org/tiny, or does not show it to you\. Check the name; if it is private, log in",
+        r"has no repository org/tiny, or you have no access to it\. Check the name; if it is private, log in",
     ),
-    Row("no such repository", lambda world: world.want(repo="org/absent"), r"has no repository org/absent, or does"),
+    Row("no such repository", lambda world: world.want(repo="org/absent"), r"has no repository org/absent, or you"),
     Row(
         "no such commit",
         lambda world: world.want(revision="0" * 40),
@@ -223,7 +223,7 @@ ROWS = [
     Row(
         "no such file",
         lambda world: world.want(filename="absent.safetensors"),
-        r"has no file 'absent\.safetensors' in revision .*a \.bin or \.pth file is never taken instead",
+        r"has no file 'absent\.safetensors' in revision .*never \.bin or \.pth files",
     ),
     Row(
         "only a pickle there",
@@ -232,7 +232,7 @@ ROWS = [
             world.unpin(),
             world.want(repo="org/old"),
         ),
-        r"has no file 'model\.safetensors' .*a \.bin or \.pth file is never taken instead",
+        r"has no file 'model\.safetensors' .*never \.bin or \.pth files",
         gets=0,
     ),
     Row("reset in the look-up", fails(DOWN, reset=True), rf"connection to .* failed \(\w+: .*{WAYS_OUT}", gets=0),
@@ -242,25 +242,25 @@ ROWS = [
     Row(
         "no commit announced",
         fails(DOWN, headers={"X-Repo-Commit": None}),
-        r"does not answer as a Hub does when asked for model\.safetensors of org/tiny\. Check HF_ENDPOINT and the pro",
+        r"sent an invalid response for model\.safetensors of org/tiny.*\. Check HF_ENDPOINT and the pro",
     ),
     Row(
         "a commit that is none",
         lambda world: (world.unpin(), world.hub.fail(DOWN, headers={"X-Repo-Commit": "main"}, times=None)),
-        r"gave org/tiny the commit 'main'; expected 40 hexadecimal digits\. Check HF_ENDPOINT",
+        r"returned the commit 'main' for org/tiny; expected 40 hexadecimal digits\. Check HF_ENDPOINT",
         keeps=True,
     ),
     Row(
         "a commit that climbs",
         lambda world: (world.unpin(), world.hub.fail(DOWN, headers={"X-Repo-Commit": "../../../x"}, times=None)),
-        r"announces model\.safetensors of org/tiny with the X-Repo-Commit '\.\./\.\./\.\./x', by which it would be",
+        r"sent model\.safetensors of org/tiny with the X-Repo-Commit '\.\./\.\./\.\./x', which would write",
         gets=0,
     ),
     Row(
         "an ETag that climbs",
         fails(DOWN, headers={"X-Linked-ETag": '"../../../../escaped"'}),
-        r"announces model\.safetensors of org/tiny with the X-Linked-ETag .*escaped.* Nothing was written\. Expected a "
-        r"digest; do not use this endpoint \(HF_ENDPOINT\)",
+        r"sent model\.safetensors of org/tiny with the X-Linked-ETag .*escaped.* Nothing was written\. "
+        r"Do not use this endpoint \(HF_ENDPOINT\)",
         gets=0,
     ),
     Row(
@@ -268,20 +268,20 @@ ROWS = [
         after(
             fails(DOWN, status=503, times=1), fails(DOWN, headers={"X-Linked-ETag": r'W/"..\\..\\escaped"'}, times=None)
         ),
-        r"announces model\.safetensors of org/tiny with the X-Linked-ETag .*escaped.* Nothing was written",
+        r"sent model\.safetensors of org/tiny with the X-Linked-ETag .*escaped.* Nothing was written",
         gets=0,
     ),
     Row(
         "no ETag",
         fails(DOWN, headers={"X-Linked-ETag": None}),
-        r"does not answer as a Hub does when asked for model\.safetensors of org/tiny",
+        r"sent an invalid response for model\.safetensors of org/tiny",
         gets=0,
     ),
     Row("a wrong ETag, known content", fails(DOWN, headers={"X-Linked-ETag": f'"{"0" * 64}"'}), keeps=True, gets=1),
     Row(
         "a wrong ETag, unknown content",
         lambda world: (world.unpin(), world.hub.fail(DOWN, headers={"X-Linked-ETag": f'"{"0" * 64}"'}, times=None)),
-        rf"has the wrong content: its sha256 is {SHA256}, expected {'0' * 64}\. A new download has the same",
+        rf"failed verification: its SHA-256 is {SHA256}, expected {'0' * 64}\. Downloading it again gave the same",
         keeps=True,
         gets=2,
     ),
@@ -304,16 +304,16 @@ ROWS = [
     Row(
         "silence before the body, once", fails(CDN, delay=2.2, times=1), keeps=True
     ),
-    Row("a shorter file", fails(CDN, body=FILE[:-1]), r"with another length than announced|answered 416"),
-    Row("a longer file", fails(CDN, body=FILE + b"!"), r"with another length than announced, several times", gets=4),
-    Row("a web page instead", fails(CDN, body=b"<html>"), r"with another length than announced|answered 416"),
+    Row("a shorter file", fails(CDN, body=FILE[:-1]), r"repeatedly had the wrong length|answered 416"),
+    Row("a longer file", fails(CDN, body=FILE + b"!"), r"repeatedly had the wrong length", gets=4),
+    Row("a web page instead", fails(CDN, body=b"<html>"), r"repeatedly had the wrong length|answered 416"),
     Row("a shorter file, once", fails(CDN, body=FILE[:-1], times=1), keeps=True, gets=2),
     Row("a flipped bit, once", fails(CDN, corrupt=True, times=1), keeps=True, gets=2),
     Row(
         "a flipped bit, always",
         fails(CDN, corrupt=True),
-        rf"has the wrong content: its sha256 is {WRONG}, expected {SHA256}\. A new download has the same\. Do not use "
-        r"the file; ask whoever runs the endpoint or the repository",
+        rf"failed verification: its SHA-256 is {WRONG}, expected {SHA256}\. Downloading it again gave the same "
+        r"content\. Do not use the file; contact the owner of the repository",
         keeps=True,
         gets=2,
     ),
@@ -328,13 +328,14 @@ ROWS = [
     Row(
         "a flipped bit in the cache, the Hub is down",
         after(damage, fails(".*", status=503)),
-        rf"its sha256 is {WRONG}, expected {SHA256}\. A new download failed: http\S+ answered 503 .*{WAYS_OUT}",
+        rf"its SHA-256 is {WRONG}, expected {SHA256}\. Downloading it again failed: http\S+ answered 503 .*{WAYS_OUT}",
         keeps=True,
     ),
     Row(
         "a flipped bit in the cache, offline",
         after(damage, switch_off),
-        rf"expected {SHA256}\. A new download failed: HF_HUB_OFFLINE is set, so nothing is asked\. {WAYS_OUT}",
+        rf"expected {SHA256}\. Downloading it again failed: HF_HUB_OFFLINE is set, so nothing is downloaded\. "
+        rf"{WAYS_OUT}",
         keeps=True,
         gets=0,
     ),
@@ -364,27 +365,27 @@ ROWS = [
         gets=0,
     ),
     Row(
-        "a proxy that wants a login",
+        "a proxy that requires a login",
         proxy(Answer(b"", 407)),
-        r"the proxy http://127\.0\.0\.1:\d+ \(HTTP_PROXY\) wants a login \(407\)\. Put it into its address",
+        r"the proxy http://127\.0\.0\.1:\d+ \(HTTP_PROXY\) requires a login \(407\)\. Add it to the proxy address",
         gets=0,
     ),
     Row(
         "a proxy with a page of its own",
         proxy(Answer(b"<html>Welcome to the hotel</html>")),
-        r"does not answer as a Hub does when asked for .* Check HF_ENDPOINT and the proxy",
+        r"sent an invalid response for .* Check HF_ENDPOINT and the proxy",
         gets=0,
     ),
     Row(
         "an endpoint without https",
         lambda world: world.patch.setattr(constants, "ENDPOINT", "http://mirror.example"),
-        r"HF_ENDPOINT is http://mirror\.example: .* can read the token and change the files\. Expected https",
+        r"HF_ENDPOINT is http://mirror\.example, .* can read the token and change the files\. Use https",
         gets=0,
     ),
     Row(
         "a cache that is a file",
         lambda world: Path(constants.HF_HUB_CACHE).parent.mkdir() or Path(constants.HF_HUB_CACHE).write_bytes(b"x"),
-        r"cannot be put into the cache .*: (Not a directory|File exists)\. Set HF_HOME to a folder that can be written",
+        r"cannot be written to the cache .*: (Not a directory|File exists)\. Set HF_HOME to a writable folder",
         gets=0,
     ),
 ]  # fmt: skip
@@ -393,9 +394,9 @@ ROWS = [
 KINDS: dict[type[WeightsError], str] = {
     WeightsAccessError: r"is gated|does not accept the token|refuses access",
     WeightsNotFoundError: r"has no (repository|revision|file)",
-    WeightsNetworkError: r"answered \d|the connection|HF_HUB_OFFLINE|as a Hub does|wants a login|Expected https",
-    WeightsContentError: r"wrong content: its sha256 |another length|announces|the commit '",
-    WeightsStorageError: r"cannot be (put|read)",
+    WeightsNetworkError: r"answered \d|the connection|HF_HUB_OFFLINE|invalid response|requires a login|Use https",
+    WeightsContentError: r"verification: its SHA-256 |the wrong length|would write|the commit '",
+    WeightsStorageError: r"cannot be (written|read)",
 }
 
 
@@ -419,7 +420,7 @@ def test_a_fault(world: World, row: Row, tmp_path: Path) -> None:
     cache = Path(constants.HF_HUB_CACHE)
     assert bool(kept(cache)) == row.keeps
     assert not list(cache.rglob("*.incomplete"))
-    assert not list(cache.parents[1].rglob("escaped")), "nothing is written outside of the cache"
+    assert not list(cache.parents[1].rglob("escaped")), "nothing iswrite outside the cache"
     if cache.is_file():
         cache.unlink()
     for folder in [path for path in cache.rglob("blobs/*") if path.is_dir()]:
@@ -442,7 +443,7 @@ def test_the_table_is_long_enough() -> None:
 
 @pytest.mark.parametrize("name", ["../x.safetensors", "/x.safetensors", "a/../../x.safetensors", "a\\..\\x", "C:x", ""])
 def test_a_file_name_that_climbs(hub: HubServer, name: str) -> None:
-    with pytest.raises(WeightsError, match=r"is no name of a file in a repository\. Expected one like"):
+    with pytest.raises(WeightsError, match=r"is not a valid file name in a repository\. Expected, for example,"):
         fetch_file(HubFileRequest(model="tiny", repo="org/tiny", filename=name))
     assert not hub.requests
     if name.endswith(".safetensors"):
@@ -518,8 +519,8 @@ def test_a_limit_on_the_size_of_files(hub: HubServer, world: World, large: Weigh
     out, err = start(world, large, preexec_fn=limit).communicate(timeout=60)
     assert not out
     assert re.search(
-        r"weights of tiny: model\.safetensors of org/large cannot be put into the cache .*: File too large \([\d,.]+ "
-        r"MB are free there\)\. Make room, or set HF_HOME to another disk, or pass cache_dir=\.$",
+        r"weights of tiny: model\.safetensors of org/large cannot be written to the cache .*: File too large "
+        r"\([\d,.]+ MB free\)\. Free some space, set HF_HOME to another disk, or pass cache_dir=\.$",
         err.strip(),
     ), err
     assert not kept(Path(constants.HF_HUB_CACHE))
@@ -545,8 +546,8 @@ def test_a_full_disk(hub: HubServer, world: World, large: Weights, small_disk: P
     out, err = start(world, large, env=environment).communicate(timeout=60)
     assert not out
     assert re.search(
-        rf"cannot be put into the cache {small_disk}/hub: No space left on device \([\d.]+ MB are free there\)\. Make "
-        r"room, or set HF_HOME to another disk",
+        rf"cannot be written to the cache {small_disk}/hub: No space left on device \([\d.]+ MB free\)\. Free "
+        r"some space, set HF_HOME to another disk",
         err,
     ), err
     assert not kept(small_disk)

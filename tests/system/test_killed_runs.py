@@ -99,7 +99,7 @@ def test_killed_before_the_first_step(images, whole, tmp_path, moment):
     assert (out / LOCK).exists()
     assert find_stage(out) == ("claimed" if moment == "claimed" else "begun")
     if moment == "claimed":
-        with pytest.raises(InputError, match=r"stopped before anything was trained\. Give the same finetune command"):
+        with pytest.raises(InputError, match=r"stopped before its first step\. Run the same finetune command"):
             zoo.resume(out)
     else:
         resumed = zoo.resume(out, progress=False)
@@ -117,7 +117,7 @@ def test_the_same_command_may_be_given_again(images, whole, tmp_path, moment):
     done = start(images, out, options, "import zoo.training.loggers.plots as p; p.Plots.finish = lambda *_: None")
     assert done.returncode == 0, done.stderr
     assert "which has ended; this run takes it over" in done.stdout
-    assert "was stopped before its first step; it begins anew" in done.stdout
+    assert "was stopped before its first step; it starts from the beginning" in done.stdout
     assert equal(weights(out), weights(whole / "full"))
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
 
@@ -175,11 +175,11 @@ def test_each_signal_is_answered_with_one_sentence(images, whole, tmp_path, name
     done = start(images, out, TINY | {"mode": "head"}, at(place[0], name, call=place[1], early=True))
     last = done.stderr.strip().splitlines()[-1]
     if moment == "features":
-        assert "Interrupted: stopped before the first step: nothing was trained, and no run is left." in last
+        assert "Interrupted: stopped before the first step; no run folder was kept." in last
         assert not out.exists()
         return
     assert not (out / LOCK).exists()
-    said = {"step": "everything is saved. Go on with: zoo", "pictures": "is finished and saved; it was stopped while"}
+    said = {"step": "everything is saved. Resume with: zoo", "pictures": "is finished and saved; it was stopped while"}
     assert said[moment] in last
     zoo.resume(out, progress=False)
     assert equal(weights(out), weights(whole / "head"))

@@ -33,9 +33,9 @@ def test_a_new_folder_is_made_with_its_parents(tmp_path):
 def test_nothing_is_written_over(tmp_path):
     (tmp_path / "file").write_text("mine")
     for wanted in (tmp_path, tmp_path / "file"):
-        with pytest.raises(InputError, match=r"exists and is not empty; a run is never written over\. Choose another"):
+        with pytest.raises(InputError, match=r"exists and is not empty; runs are never overwritten\. Choose another"):
             create_folder(wanted, "unused")
-    with pytest.raises(InputError, match=r"the run folder .* cannot be made: Not a directory\. Choose another"):
+    with pytest.raises(InputError, match=r"the run folder .*: Not a directory\. Choose another"):
         create_folder(tmp_path / "file" / "run", "unused")
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -47,23 +47,26 @@ def test_default_names_get_numbers(tmp_path, monkeypatch):
     assert sorted(os.listdir("runs")) == ["tiny", "tiny-2", "tiny-3"]
 
 
-@pytest.mark.parametrize("kind", ["file", "link to nothing"])
+@pytest.mark.parametrize("kind", ["file", "link"])
 def test_a_default_folder_that_cannot_be_made(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
     runs = tmp_path / "runs"
     runs.touch() if kind == "file" else runs.symlink_to("gone")
-    with pytest.raises(InputError, match=r"the run folder runs/tiny cannot be made: .*\. Pass out="):
+    with pytest.raises(InputError, match=r"cannot create the run folder runs/tiny: .*\. Pass out="):
         create_folder(None, "tiny")
 
 
 def test_only_runs_are_opened(tmp_path):
-    with pytest.raises(InputError, match=r"gone'. .*Expected the folder of a run"):
+    with pytest.raises(InputError, match=r"gone'. .*Expected a run folder"):
         open_folder(tmp_path / "gone")
-    with pytest.raises(InputError, match=r"is not a run: it has no config\.json \(there is: nothing\)"):
+    with pytest.raises(InputError, match=r"is not a run folder: it has no config\.json \(it contains: nothing\)"):
         open_folder(tmp_path)
     for name in "ba":
         (tmp_path / name).touch()
-    with pytest.raises(InputError, match=r"\(there is: a, b\)"):
+    with pytest.raises(
+        InputError,
+        match=r"\(it contains: a, b\)",
+    ):
         open_folder(tmp_path)
     (tmp_path / "config.json").touch()
     assert open_folder(str(tmp_path)).path == tmp_path
@@ -113,7 +116,7 @@ def test_files_that_are_not_json(run, monkeypatch, content):
     monkeypatch.setattr(checkpoint, "MAX_JSON_BYTES", 1000 if content == b" " * 2000 else 10**6)
     if content is not None:
         run.file("data.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"data\.json cannot be read: .*\. It is part of every run"):
+    with pytest.raises(InputError, match=r"data\.json cannot be read: .*\. Every run"):
         run.read_json("data.json")
 
 
@@ -127,7 +130,7 @@ def test_a_state_is_read_as_it_was_saved(run):
     assert torch.equal(loaded["model"]["0.weight"], make_state()["model"]["0.weight"])
     run.drop_state()
     run.drop_state()
-    with pytest.raises(InputError, match=r"has no state\.pt: the run is not finished, but the file is gone"):
+    with pytest.raises(InputError, match=r"has no state\.pt: the run is unfinished, but this file is missing"):
         run.load_state()
 
 

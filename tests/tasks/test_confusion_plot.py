@@ -31,7 +31,7 @@ def test_a_small_confusion_matrix_shows_every_count(classes):
 def test_a_confusion_matrix_is_coloured_by_the_share_of_each_row():
     figure = build(confusion_plot._draw_confusion, np.array([[9.0, 1.0], [0.0, 200.0]]), ["few", "many"])
     assert figure.axes[0].images[0].get_array().tolist() == [[90, 10], [0, 100]]
-    assert "Confusion matrix: 99.5 % of 210 images right" in texts(figure)
+    assert "Confusion matrix: 99.5 % of 210 images correct" in texts(figure)
 
 
 @pytest.mark.parametrize("classes", [21, 200])

@@ -123,13 +123,14 @@ def test_groups_are_of_the_class_that_suggests():
 @pytest.mark.parametrize(
     ("text", "spoken"),
     [
-        ("zoo.list_models() names all 28; x", "zoo models lists all 28; x"),
-        ("pass pretrained='/a/b' (--weights). Without it: pretrained=False (--no-pretrained)",
-         "pass --weights '/a/b'. Without it: --no-pretrained"),
+        ("There are 28 (`zoo models`, zoo.list_models()); x", "There are 28 (`zoo models`); x"),
+        ("pass its path (--weights, pretrained='/a/b'). Or (--no-pretrained, pretrained=False).",
+         "pass its path (--weights '/a/b'). Or (--no-pretrained)."),
         ("(--weights, pretrained=); (--no-pretrained, pretrained=False).", "(--weights); (--no-pretrained)."),
-        ("or pass pretrained= (--weights), or", "or pass --weights, or"),
-        ("this one's weights with pretrained=.", "this one's weights with --weights."),
-        ("use cache='memory' or 'off'", "use --set cache=memory or 'off'"),
+        ("or pass them (--weights, pretrained=), or", "or pass them (--weights), or"),
+        ("this run's weights (--weights, pretrained=).", "this run's weights (--weights)."),
+        ("use cache=memory or cache=off", "use --set cache=memory or --set cache=off"),
+        ("--set precision=bf16; train it too (mode=full)", "--set precision=bf16; train it too (--mode full)"),
         ("passing skip_bad=True (--skip-bad) to", "passing --skip-bad to"),
     ],
 )  # fmt: skip

@@ -111,7 +111,7 @@ def test_a_checkpoint_whose_steps_are_unknown_gives_its_weights_alone(tmp_path: 
     file = tmp_path / "a.pth"
     torch.save({"net": state(), "processing_params": PROCESSING | {"image_processor": "Strange"}}, file)
     text = error(file, "-o", tmp_path / "out")
-    assert "there is nothing here for the step Strange" in text
+    assert "processing_params: unsupported step Strange" in text
     assert text.endswith(f"zoo convert {file} -o FOLDER --weights-only.")
     assert not (tmp_path / "out").exists()
     assert "classes: 3 (0, 1, 2)" in output(file, "-o", tmp_path / "out", "--weights-only")

@@ -38,8 +38,8 @@ def test_counts_classes_and_findings_are_printed(folder: Path) -> None:
     assert "dog 1 1 1 1" in lines
     assert "all 3 2 2 1" in lines
     assert "0 0 cat" in lines
-    where = lines.index("warning: boxes that are there twice")
-    assert lines[where + 1] == "labels/train/b.txt:2: 'cat' at x 10 to 30, y 7.5 to 22.5, again; left out"
+    where = lines.index("warning: duplicate boxes")
+    assert lines[where + 1] == "labels/train/b.txt:2: 'cat' at x 10 to 30, y 7.5 to 22.5, a duplicate; skipped"
     assert lines[-1] == "1 warning"
 
 
@@ -48,7 +48,7 @@ def test_nothing_odd(folder: Path) -> None:
     assert isinstance(run("check", folder / "missing").exception, DataError)
     wrong = run("check", folder, "--split", "dev").exception
     assert isinstance(wrong, InputError)
-    assert str(wrong) == "the split 'dev' is unknown; expected train, val or test."
+    assert str(wrong) == "unknown split 'dev'; expected train, val or test."
 
 
 def test_errors_give_exit_code_1(folder: Path) -> None:
@@ -57,7 +57,7 @@ def test_errors_give_exit_code_1(folder: Path) -> None:
     result = run("check", folder)
     assert result.exit_code == 1
     assert "labels/train/a.txt:2" in result.output
-    assert "empty file (0 bytes); the image is left out" in result.output
+    assert "empty file (0 bytes); the image is skipped" in result.output
     assert result.output.splitlines()[-1].startswith("2 errors, ")
 
 
@@ -76,7 +76,7 @@ def test_json_holds_everything(folder: Path) -> None:
     first = values["findings"][0]
     assert (first["level"], first["kind"], first["file"]) == (
         "error",
-        "images that cannot be read",
+        "unreadable images",
         "images/val/c.png",
     )
 

@@ -14,8 +14,8 @@ BY_ITSELF += ["--skip-bad"]
 def test_a_resumed_run_takes_no_other_option(option, capsys):
     assert main([*RESUME, *option.split()]) == 2
     assert capsys.readouterr().err == (
-        f"error: {option.split()[0]} has no effect with --resume: the run goes on with its own settings, those in "
-        "runs/x/preset.yaml. Leave it out.\n"
+        f"error: {option.split()[0]} has no effect with --resume: the run goes on with its own settings, "
+        "those in runs/x/preset.yaml. Leave it out.\n"
     )
     assert main([*RESUME, "-o", "runs/y"]) == 2
     assert "--out has no effect with --resume alone" in capsys.readouterr().err

@@ -99,7 +99,7 @@ def test_names_are_printed_written_down_and_drawn(classifier, photos, tmp_path, 
     with Image.open(tmp_path / "out" / "predictions.png") as sheet:
         assert min(sheet.size) > 300
     assert main(["predict", *options, "-o", str(tmp_path / "out")]) == 2
-    assert "exists, of an earlier command" in capsys.readouterr().err
+    assert "exists" in capsys.readouterr().err
     assert main(["predict", *options, "--conf", "0.5"]) == 2
     assert "--conf has no effect for a classifier" in capsys.readouterr().err
 
@@ -119,7 +119,7 @@ def test_what_was_found_before_a_bad_image_is_kept(detector, with_bad, tmp_path,
     assert told.out.splitlines() == [f"{with_bad / '0.png'}: nothing found"]
     assert told.err.splitlines() == [
         f"files passed over, as they are no images: 1, such as '{with_bad / 'notes.txt'}'",
-        f"what was found before is kept: 1 records in {out / 'predictions.json'}",
+        f"stopped early; 1 predictions are saved in {out / 'predictions.json'}",
         f"error: cannot read '{with_bad / '0b.png'}': empty file (0 bytes). --skip-bad leaves out what cannot be read.",
     ]
     assert {path.name for path in out.iterdir()} == {"0.png", "predictions.json"}
@@ -153,7 +153,7 @@ def test_a_classifier_keeps_its_answers_too(classifier, with_bad, capsys):
 @pytest.mark.parametrize("kind", ["classifier", "detector"])
 def test_bad_images_are_left_out_in_python(kind, with_bad, request):
     model = zoo.load(request.getfixturevalue(kind))
-    with pytest.warns(UserWarning, match="left out 1 that cannot be read"):
+    with pytest.warns(UserWarning, match="skipped 1 unreadable images"):
         assert [found.source[-5:] for found in model.predict(with_bad, skip_bad=True)] == ["0.png", "1.png"]
     bad = []
     assert len(list(model.predict(with_bad, skip_bad=bad.append, stream=True))) == 2
@@ -168,11 +168,11 @@ def test_nothing_is_written_over(detector, photos, tmp_path, capsys):
     (tmp_path / "file").write_text("x")
     argv = ["predict", str(detector), str(photos), "--device", "cpu", "-o"]
     assert main([*argv, str(tmp_path / "file")]) == 2
-    assert f"the folder {tmp_path / 'file'} cannot be made: it is a file" in capsys.readouterr().err
+    assert f"cannot create the folder {tmp_path / 'file'}: it is a file" in capsys.readouterr().err
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "predictions.json").write_text("[]")
     assert main([*argv, str(tmp_path / "out")]) == 2
-    assert "predictions.json exists, of an earlier command" in capsys.readouterr().err
+    assert "predictions.json already exists" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["predictions.json"]
 
 

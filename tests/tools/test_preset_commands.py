@@ -233,7 +233,7 @@ def test_import_sg_shows_every_key(recipe: Path, tmp_path: Path) -> None:
     assert "odd key" in said
     assert "?[2J" in said
     assert "\x1b" not in said
-    assert "norm statistics are those of each process alone" in said
+    assert "norm statistics are computed per process" in said
     assert "dataset_params.train_dataloader_params.batch_size" in "".join(
         part for row in said.splitlines() if "dataset" in row or "batch_size" in row for part in row.split()[:1]
     )
@@ -279,5 +279,5 @@ def test_import_sg_refuses_what_is_no_recipe(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_bytes(b"\x80binary")
     assert "is not UTF-8 text (byte 0)." in error("import-sg", tmp_path / "bad.yaml", "-o", file)
     (tmp_path / "bad.yaml").write_text("epochs: 3\n")
-    assert "holds no training_hyperparams." in error("import-sg", tmp_path / "bad.yaml", "-o", file)
+    assert "' has no training_hyperparams." in error("import-sg", tmp_path / "bad.yaml", "-o", file)
     assert not file.exists()

@@ -34,8 +34,8 @@ def test_rates_are_a_number_pairs_or_yaml(text: str, rates: object) -> None:
         ("fc=x,default=0", "--lr: 'fc=x' is no key=rate. Expected for example 'fc=0.01,layer4=0.001,default=0'"),
         ("fc=0.1,default", "--lr: 'default' is no key=rate"),
         ("fc=0.1,default=0,fc=0.2", "--lr names 'fc' twice. Remove one of them"),
-        ("{fc: 1, fc: 2}", r"setting 'lr=\{fc: 1, fc: 2\}': 1 error.\n  line 1: fc is given again"),
-        ("{fc: 1", "not readable"),
+        ("{fc: 1, fc: 2}", r"setting 'lr=\{fc: 1, fc: 2\}': 1 error.\n  line 1: fc is a duplicate key"),
+        ("{fc: 1", "cannot be parsed"),
     ],
 )
 def test_rates_that_cannot_be(text: str, words: str) -> None:
@@ -62,7 +62,7 @@ def test_what_is_no_field_is_refused(setting: str) -> None:
     [
         ("fc=0.1", r"lr has no 'default'"),
         ("{default: 0, fc: {lr_scal: 2}}", r"unknown key 'lr.fc.lr_scal'. Did you mean 'lr_scale'\?"),
-        ("@nrm=1,default=0", r"lr: key '@nrm' names the unknown kind of layer 'nrm'"),
+        ("@nrm=1,default=0", r"lr: key '@nrm' names an unknown layer kind 'nrm'"),
         (".nan", r"lr is nan; expected a number"),
     ],
 )

@@ -34,12 +34,12 @@ def test_it_asks_before_it_sends(hub: HubServer, run: RunFolder, monkeypatch: py
     assert refused.exit_code == 0
     lines = refused.stdout.splitlines()
     assert lines[0] == f"to {hub.endpoint}/{REPO} (public if it is new):"
-    assert lines[-1] == f"nothing was sent to {hub.endpoint}/{REPO}"
+    assert lines[-1] == f"nothing was uploaded to {hub.endpoint}/{REPO}"
     assert "Upload this? [y/N]" in refused.stdout
     assert not hub.requests
     sent = call(run, "--public", "--message", "first try", answer="y\n")
     commit = hub.store.resolve(REPO, "main")[0]
-    assert sent.stdout.splitlines()[-1] == f"{hub.endpoint}/{REPO} is there: zoo.get('{REPO}@{commit}')"
+    assert sent.stdout.splitlines()[-1] == f"uploaded to {hub.endpoint}/{REPO}; load it with zoo.get('{REPO}@{commit}')"
     assert zoo.get(REPO).classes == ("ant", "bee")
 
 
@@ -55,7 +55,7 @@ def test_without_a_terminal_it_wants_a_yes(hub: HubServer, run: RunFolder) -> No
 def test_a_dry_run(hub: HubServer, run: RunFolder) -> None:
     result = call(run, "--dry-run", "--revision", "dev")
     assert result.stdout.splitlines()[0] == f"to {hub.endpoint}/{REPO} (private if it is new, branch dev):"
-    assert f"nothing was sent to {hub.endpoint}/{REPO}" in result.stdout
+    assert f"nothing was uploaded to {hub.endpoint}/{REPO}" in result.stdout
     assert "Send this?" not in result.stdout
     assert not hub.requests
 

@@ -92,7 +92,7 @@ def test_pulling_only_what_is_commercial(call, monkeypatch):
 def test_verifying(call, hub):
     assert call("verify") == (0, "no weights are on this machine yet: zoo weights pull MODEL\n")
     call("pull", "resnet18")
-    assert call("verify") == (0, f"ok    resnet18: sha256 {SHA256[:12]}... is the registry's\n")
+    assert call("verify") == (0, f"ok    resnet18: SHA-256 {SHA256[:12]}... matches (as published)\n")
     (path,) = (path for path in (hub_cache() / "models--timm--resnet18.a1_in1k" / "blobs").iterdir())
     path.write_bytes(b"damaged")
     code, out = call("verify", "resnet18")
@@ -106,7 +106,7 @@ def test_verifying(call, hub):
 def test_verifying_online_prints_what_the_registry_lacks(call, hub, commit):
     code, out = call("verify", "--online", "resnet18", "resnet34")
     assert code == 0
-    assert "ok    resnet18: the registry lacks size" in out
+    assert "ok    resnet18: this version of zoo lacks size" in out
     other = hub.store.resolve("timm/resnet34.a1_in1k", "main")[0]
     table = out.partition("to copy into the registry:\n")[2].splitlines()
     assert table == [

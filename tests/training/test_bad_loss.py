@@ -20,20 +20,33 @@ def explain(*, step=0, weights=1.0, inputs=IMAGES):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"step": 5}, "in optimizer step 6, in epoch 3. The rate is probably too high: try a tenth of it"),
-        ({"step": 5, "weights": math.nan}, "The rate is probably too high"),
-        ({"weights": math.nan}, "the weights hold values that are not finite numbers (NaN or infinity) before"),
-        ({"weights": math.inf}, "learnt: weight. Load other weights"),
-        ({"inputs": IMAGES + math.nan}, "the images of this batch hold values that are not finite numbers"),
-        ({"inputs": IMAGES + math.inf, "step": 9, "weights": math.nan}, "the images of this batch hold"),
-        ({"inputs": torch.full((2, 3), math.nan)}, "Remove them with `zoo cache clear` and start again."),
-        ({"inputs": (IMAGES, IMAGES + math.nan)}, "the kept features of this batch"),
-        ({}, "the outputs of the network or the loss overflow"),
-        ({"inputs": None}, "the outputs of the network or the loss overflow"),
+        ({"step": 5}, "nan at optimizer step 6, epoch 3. The learning rate is probably too high: try a tenth of it"),
+        ({"step": 5, "weights": math.nan}, "The learning rate is probably too high"),
+        ({"weights": math.nan}, "the model's weights contain NaN or infinite values before"),
+        ({"weights": math.inf}, "first update: weight. Load other weights"),
+        ({"inputs": IMAGES + math.nan}, " this batch contains "),
+        ({"inputs": IMAGES + math.inf, "step": 9, "weights": math.nan}, " this batch contains"),
+        ({"inputs": torch.full((2, 3), math.nan)}, "is damaged. Run `zoo cache clear` and start again."),
+        (
+            {"inputs": (IMAGES, IMAGES + math.nan)},
+            "the loss is nan at optimizer step 1, epoch 1: the cached features of this batch",
+        ),
+        (
+            {},
+            "the loss is nan at optimizer step 1, epoch 1, before the first update, although weights and "
+            "images are finite: the network's outputs or its loss overflow. Try precision=no, and check the "
+            "normalisation of the images and the model's loss.",
+        ),
+        (
+            {"inputs": None},
+            "the loss is nan at optimizer step 1, epoch 1, before the first update, although weights and "
+            "images are finite: the network's outputs or its loss overflow. Try precision=no, and check the "
+            "normalisation of the images and the model's loss.",
+        ),
     ],
 )
 def test_the_cause_is_told(options, text):
     found = explain(**options)
-    assert found.startswith("the loss is nan in optimizer step ")
+    assert found.startswith("the loss is nan at optimizer step")
     assert text in found
     assert ("rate is probably" in found) == ("rate is probably" in text)

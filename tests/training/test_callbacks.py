@@ -148,9 +148,9 @@ def test_what_was_set_outlives_an_interruption(tmp_path):
 def test_callbacks_are_checked():
     diary = Diary()
     assert check_callbacks(diary) == check_callbacks([diary]) == (diary,)
-    with pytest.raises(InputError, match=r"got Diary itself; expected objects of classes derived from zoo\.Callback"):
+    with pytest.raises(InputError, match=r"got Diary itself; expected instances of zoo\.Callback"):
         check_callbacks([Diary])
-    with pytest.raises(InputError, match=r"got function; expected objects"):
+    with pytest.raises(InputError, match=r"got function; expected instances"):
         check_callbacks(lambda run: None)
 
 

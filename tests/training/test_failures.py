@@ -13,9 +13,9 @@ def fail(error, **options):
 
 
 def test_what_to_type_names_what_no_file_holds():
-    assert say_how_to_resume(Path("runs/a b")) == "Go on with: zoo finetune --resume 'runs/a b'"
+    assert say_how_to_resume(Path("runs/a b")) == "Resume with: zoo finetune --resume 'runs/a b'"
     text = say_how_to_resume(Path("runs/a"), ["data", "model"])
-    assert text == "Go on with: zoo.resume('runs/a', data=data, model=model), with the same data and model as before."
+    assert text == "Resume with: zoo.resume('runs/a', data=data, model=model), with the same data and model as before."
     with pytest.raises(Interrupted, match=r"^stopped after 2 epochs\.$"):
         fail(Interrupted("stopped after 2 epochs."))
 
@@ -30,11 +30,15 @@ def test_what_to_type_names_what_no_file_holds():
         ),
         (StorageError("a cannot be written."), StorageError, "a cannot be written. The run is safe."),
         (DataError("image 'a' is gone."), DataError, "image 'a' is gone. The run is safe."),
-        (MemoryError(), TrainingError, r"memory ran out \(no more could be had\)\. .*num_workers\. The run is safe\."),
+        (
+            MemoryError(),
+            TrainingError,
+            r"memory \(allocation failed\)\. Use a smaller batch_size or fewer num_workers\. The run is safe\.",
+        ),
         (
             RuntimeError("DataLoader worker (pid(s) 25338) exited unexpectedly"),
             TrainingError,
-            r"a process that loads images has ended unexpectedly \(DataLoader worker \(pid\(s\) 25338\) .*is safe\.",
+            r"a data-loading worker process died \(DataLoader worker \(pid\(s\) 25338\) .*is safe\.",
         ),
         (KeyboardInterrupt(), Interrupted, "stopped at once. The run is safe."),
     ],

@@ -77,8 +77,8 @@ def test_a_finished_run_goes_on_from_its_weights(images, finished, tmp_path, cap
     assert run.metrics[:2] == [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert len((run.folder / "rates.csv").read_text().splitlines()) == 1 + run.plan.clock.steps
     told = capsys.readouterr().out
-    assert f"a new run goes on from {finished} after 2 of 2 epochs, up to 4" in told
-    assert "its weights are trained with a fresh optimizer" in told
+    assert f"continuing {finished} after 2 of 2 epochs as a new run, up to 4" in told
+    assert "its weights are trained with a new optimizer" in told
     was, now = 0.0001, run.plan.rates(run.plan.clock.steps // 2)["default"]
     assert f"schedule cosine over 4 epochs instead of 2: learning rate of default after epoch 2 is {now:.3g}" in told
     assert now > 10 * was
@@ -98,9 +98,9 @@ def test_the_best_weights_so_far_stay_the_best(images, tmp_path):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"epochs": 2}, r"has been trained for 2 epochs, and epochs is 2. Expected more"),
-        ({"epochs": 1}, r"Expected more: the number of all epochs together"),
-        ({"out": "there"}, r"a resumed run stays in its own folder. Pass epochs"),
+        ({"epochs": 2}, r"was trained for 2 epochs, but epochs is 2. Expected the total"),
+        ({"epochs": 1}, r"Expected the total number of epochs, more than"),
+        ({"out": "there"}, r"a resumed run stays in its own folder"),
     ],
 )
 def test_what_cannot_be_gone_on_with(finished, tmp_path, monkeypatch, options, text):

@@ -32,7 +32,10 @@ def test_a_claimed_folder_is_claimed_once(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_before_the_data_is_open_leaves_nothing(tmp_path, number):
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted, match="nothing was trained, and no run is left"), beginning(tmp_path / "a" / "run"):
+    with (
+        pytest.raises(Interrupted, match="stopped before the first step; no run folder was kept"),
+        beginning(tmp_path / "a" / "run"),
+    ):
         signal.raise_signal(number)
     assert signal.getsignal(number) is before
     assert not list(tmp_path.iterdir())

@@ -66,10 +66,10 @@ def test_options_and_preprocessing_come_back(run, model, change):
 
 def test_weights_that_are_missing_or_of_another_shape(run, model):
     run.write_json("config.json", describe_model(model).model_dump())
-    with pytest.raises(WeightsError, match=r"has no model\.safetensors: the folder is not whole"):
+    with pytest.raises(WeightsError, match=r"has no model\.safetensors: the folder is incomplete"):
         load_model(run.path)
     run.save_state({})
-    with pytest.raises(WeightsError, match=r"has no model\.safetensors: it was interrupted; resume it"):
+    with pytest.raises(WeightsError, match=r"has no model\.safetensors: the run was interrupted; resume it"):
         load_model(run.path)
     run.save_model(model, zoo.get(TINY, num_classes=4).state_dict())
     with pytest.raises(WeightsError, match=r"classifier\.weight \(file \[4, 256\], model \[3, 256\]\)"):
@@ -81,7 +81,7 @@ def test_a_class_of_ones_own_has_to_be_brought(run):
     own = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten())
     own.classes, own.preprocess = ("ant", "bee"), Preprocess(image_size=16)
     run.save_model(own, own.state_dict())
-    with pytest.raises(WeightsError, match=r"not in the registry\. Build it yourself and pass it as model="):
+    with pytest.raises(WeightsError, match=r"not registered\. Build the model and pass it as model="):
         load_model(run.path)
     other = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten())
     assert load_model(run.path, model=other) is other
@@ -137,7 +137,10 @@ def test_what_is_saved_anew_is_not_held_against_the_digests_of_before(run, model
 @pytest.mark.parametrize("text", ["[", "[1]", '{"epoch": 0}', '{"epoch": "1"}', "[" * 100_000])
 def test_records_that_are_damaged_are_one_sentence(run, text):
     run.file("metrics.jsonl").write_text(f'{{"epoch": 1}}\n{text}\n')
-    with pytest.raises(InputError, match=r"metrics.jsonl cannot be read: .* use a whole folder"):
+    with pytest.raises(
+        InputError,
+        match=r"metrics\.jsonl cannot be read: .* use a complete run folder",
+    ):
         run.read_metrics()
 
 
@@ -147,7 +150,10 @@ def test_rates_that_are_damaged_are_one_sentence(run, text):
     if text.endswith('"fc'):
         assert run.read_rates() == {"fc": []}
         return
-    with pytest.raises(InputError, match=r"rates.csv cannot be read: .* use a whole folder"):
+    with pytest.raises(
+        InputError,
+        match=r"rates\.csv cannot be read: .* use a complete run folder",
+    ):
         run.read_rates()
 
 

@@ -44,7 +44,7 @@ def test_a_folder_that_is_as_it_was(folder: Path) -> None:
         ("config.json", '"bee"', '"wasp"', r'classes\[1\] was "bee" and is now "wasp"'),
         ("config.json", '"bee"]', '"bee", "cat"]', r'classes was \["ant", "bee"\] and is now \["ant", "bee", "cat"\]'),
         ("data.json", '"d"', '"e"', 'data.json: digest was "d" and is now "e"'),
-        ("data.json", '"digest": "d", ', "", 'digest was "d" and is now not there'),
+        ("data.json", '"digest": "d", ', "", r'digest was "d" and is now missing\nUndo the'),
         ("config.json", "0.25", "true", r"mean\[1\] was 0.25 and is now true"),
     ],
 )
@@ -53,9 +53,9 @@ def test_what_was_edited_is_told_field_by_field(folder: Path, name: str, old: st
     edit(folder / name, old, new)
     with pytest.raises(InputError, match=text) as caught:
         check_identity(folder, identity)
-    assert "Put it back as it was and resume it; or begin a new run." in str(caught.value)
+    assert "Undo the changes and resume; or start a new run." in str(caught.value)
     (folder / "model.safetensors").touch()
-    with pytest.raises(InputError, match="begin a new run from this one's weights: --weights"):
+    with pytest.raises(InputError, match="or start a new run from its weights: --weights"):
         check_identity(folder, identity)
 
 
@@ -69,7 +69,7 @@ def test_a_file_that_cannot_be_read_is_told(folder: Path, text: str) -> None:
 
 @pytest.mark.parametrize("identity", [None, {}, {"files": 1}, {"files": {"preset.yaml": 3}}])
 def test_a_state_that_does_not_say_what_it_belongs_to(folder: Path, identity: object) -> None:
-    with pytest.raises(InputError, match="does not say what it belongs to"):
+    with pytest.raises(InputError, match="does not record which run it belongs to"):
         check_identity(folder, identity)
 
 

@@ -39,7 +39,7 @@ def change(folder, **facts):
 def test_one_process_holds_a_folder_until_it_lets_go(tmp_path):
     lock = RunLock.take(tmp_path, print)
     assert os.listdir(tmp_path) == [LOCK]
-    with pytest.raises(InputError, match=rf"is in use: process {os.getpid()} on .* since 20.* works in it\. Wait"):
+    with pytest.raises(InputError, match=rf"is in use by process {os.getpid()} on .* since 20.*\. Wait"):
         RunLock.take(tmp_path, print)
     lock.release()
     lock.release()
@@ -47,14 +47,14 @@ def test_one_process_holds_a_folder_until_it_lets_go(tmp_path):
 
 
 def test_another_process_is_named_and_a_killed_one_is_taken_over_from(tmp_path, other):
-    with pytest.raises(InputError, match=rf"is in use: process {other.pid} on"):
+    with pytest.raises(InputError, match=rf"is in use by process {other.pid} on"):
         RunLock.take(tmp_path, print)
     other.kill()
     other.wait()
     said = []
     RunLock.take(tmp_path, said.append).release()
     (line,) = said
-    assert f"was left behind by process {other.pid} on" in line
+    assert f"was left by process {other.pid} on" in line
     assert line.endswith("which has ended; this run takes it over")
 
 
@@ -71,7 +71,7 @@ def test_a_number_that_is_another_process_now_counts_as_ended(tmp_path):
 def test_a_process_of_another_machine_may_still_run(tmp_path):
     RunLock.take(tmp_path, print)
     change(tmp_path, host="node7")
-    with pytest.raises(InputError, match=rf"on node7 .*cannot be seen from here\. If it does not, remove .*{LOCK} and"):
+    with pytest.raises(InputError, match=rf"on node7 .*if it is not, delete .*{LOCK} and"):
         RunLock.take(tmp_path, print)
     (tmp_path / LOCK).unlink()
     RunLock.take(tmp_path, print).release()

@@ -13,7 +13,7 @@ def test_what_a_run_writes_passes() -> None:
 
 @pytest.mark.parametrize("value", [None, [], {}, 1, "x", [DATA], True])
 def test_something_else_is_told(value: object) -> None:
-    with pytest.raises(ValueError, match="source: Field required" if value == {} else "it is JSON, but not an object"):
+    with pytest.raises(ValueError, match="source: Field required" if value == {} else "expected a JSON object"):
         check_record("data.json", value)
 
 

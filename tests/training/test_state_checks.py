@@ -62,17 +62,17 @@ def test_every_state_passes_or_is_one_sentence():
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"position": {"epoch": 10**9}}, "epoch 1000000000, batch 0 is no place in it"),
-        ({"position": {"batch": 2}}, "epoch 1, batch 2 is no place"),
+        ({"position": {"epoch": 10**9}}, r"epoch 1000000000, batch 0 is out of range\. Resume it"),
+        ({"position": {"batch": 2}}, "epoch 1, batch 2 is out of range"),
         ({"position": {"step": 3}}, "it has 3 steps and rates of {'default': 2}; expected 2 for each of"),
         ({"position": {"step": 2.5}}, r"position\.step: Input should be a valid integer"),
         ({"position": {"epoch": True}}, r"position\.epoch: Input should be a valid integer"),
-        ({"clock": {"batches": 3}}, "batches was 3 and is now 2. Give it the same data or loaders"),
+        ({"clock": {"batches": 3}}, r"batches was 3 and is now 2\. Use the same data or loaders"),
         ({"clock": {"processes": 4}}, "processes was 4 and is now 1"),
-        ({"model": {"0.weight": torch.ones(4, 4)}}, r"0\.weight is float32 \[4, 4\], in the network float32 \[4, 3\]"),
+        ({"model": {"0.weight": torch.ones(4, 4)}}, r"0\.weight is float32 \[4, 4\]; the network has float32 \[4, 3\]"),
         ({"model": {"0.weight": torch.ones(4, 3).half()}}, r"0\.weight is float16"),
-        ({"model": {"extra": torch.ones(1)}}, "model is of another network: extra is not in the network"),
-        ({"ema": {"2.bias": torch.tensor([0.0, float("nan")])}}, r"ema: 2\.bias has numbers that are not finite"),
+        ({"model": {"extra": torch.ones(1)}}, "model belongs to a different network: extra is not in the network"),
+        ({"ema": {"2.bias": torch.tensor([0.0, float("nan")])}}, r"ema: 2\.bias has NaN or infinite values\. Resume"),
         ({"records": []}, "it has records of 0 epochs; expected 1"),
     ],
 )

@@ -31,7 +31,7 @@ def test_any_flipped_bit_is_noticed(path: Path) -> None:
         flipped = bytearray(whole)
         flipped[place] ^= 1 << place % 8
         path.write_bytes(flipped)
-        with pytest.raises(InputError, match=r"state\.pt cannot be used: it .*put a copy of the file back, or begin a"):
+        with pytest.raises(InputError, match=r"state\.pt cannot be used: it .*restore a copy of the file, or start a"):
             read_state(path)
 
 
@@ -52,11 +52,17 @@ def test_a_compressed_one_is_refused_before_it_is_unpacked(path: Path) -> None:
             target.writestr(member.filename, source.read(member))
     assert path.stat().st_size < 100_000
     sign(path)
-    with pytest.raises(InputError, match="it is compressed, which no state of a run is"):
+    with pytest.raises(
+        InputError,
+        match=r"it is compressed; a saved run state never is\. The run cannot be resumed from it: restore a copy of "
+        r"the file, or start a new run\.",
+    ):
         read_state(path)
 
 
-@pytest.mark.parametrize(("version", "text"), [(1, "is of version 1, and this zoo reads version 2"), ("2", "not the")])
+@pytest.mark.parametrize(
+    ("version", "text"), [(1, "pt has format version 1; this zoo reads version 2"), ("2", "not the")]
+)
 def test_another_version_is_told(path: Path, version: object, text: str) -> None:
     write_state(path, {"version": version})
     with pytest.raises(InputError, match=text):
@@ -83,6 +89,9 @@ def test_what_is_no_state_is_refused_and_not_run(
         path.mkdir()
     else:
         path.write_bytes({"pickle": pickle.dumps(Evil(), 2), "empty": b"", "damaged": b"PK\x03\x04junk"}[kind])
-    with pytest.raises(InputError, match=r"state\.pt cannot be used: .*begin a new run\.$"):
+    with pytest.raises(
+        InputError,
+        match=r"state\.pt cannot be used: .*start a new run\.$",
+    ):
         read_state(path)
     assert not (tmp_path / "evil").exists()

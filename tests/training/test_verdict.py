@@ -29,12 +29,12 @@ def test_a_loss_that_went_through_the_roof_is_told(first, highest, losses, diver
     assert bool(warnings) == diverged
     if diverged:
         assert "the loss rose from 1.4 to " in warnings[0]
-        assert warnings[0].endswith("Begin a new run with a tenth of the learning rate")
+        assert warnings[0].endswith("Start a new run with a tenth of the learning rate")
 
 
 def test_scores_that_are_no_numbers_are_told():
     evaluation = Evaluation(0.5, 0.5, math.nan, 4, ("a", "b"), ((1, 0), (0, 1)), (1, 1))
-    assert find_trouble(evaluation) == "2 of 4 images gave outputs that are not numbers"
+    assert find_trouble(evaluation) == "2 of 4 images gave NaN or infinite outputs"
     assert find_trouble(SimpleNamespace(loss=math.nan)) == "the validation loss is not a number"
     assert find_trouble(SimpleNamespace(loss=None)) is find_trouble(SimpleNamespace(loss=math.inf)) is None
     assert list_warnings(Position(), records(1.0), evaluation) == [find_trouble(evaluation)]

@@ -104,11 +104,11 @@ def test_the_repository_may_hold_a_converted_file_whose_card_does_not_change_the
     [
         (
             {"tiny_coco.pth": b"another"},
-            "tiny_coco.pth: its content is not the published one, whose sha256 is ",
+            "tiny_coco.pth: its content differs from the published file (SHA-256 ",
         ),
         ({"README.md": b""}, "model.safetensors: "),
         ({"model.safetensors": OWN, "config.json": b'{"model": "big"}'}, "model.safetensors: it is for big"),
-        (None, "tiny_coco.pth: {hub} has no repository me/mine, or does not show it to you"),
+        (None, "tiny_coco.pth: {hub} has no repository me/mine, or you have no access to it"),
     ],
 )
 def test_after_the_repository_come_the_published_places(
@@ -165,14 +165,14 @@ def test_if_no_place_has_them_each_is_named_with_its_answer(site: Loopback, know
     with pytest.raises(WeightsError) as caught:
         find(known, tmp_path)
     lines = str(caught.value).splitlines()
-    assert lines[0] == "the weights of tiny are in none of the places that were asked:"
-    assert lines[1] == f"  {known.locations[0]}: it answers 403 (Forbidden)"
-    assert lines[2].startswith(f"  {known.locations[1]}: it sent another file: its sha256 is ")
+    assert lines[0] == "could not download the weights of tiny; tried:"
+    assert lines[1] == f"  {known.locations[0]}: it answered 403 (Forbidden)"
+    assert lines[2].startswith(f"  {known.locations[1]}: it sent a different file: its SHA-256 is ")
     assert lines[3] == (
-        f"If you have tiny_coco.pth (sha256 {SHA256[:12]}...), pass its path: pretrained='/path/tiny_coco.pth' "
-        "(--weights). Without it: pretrained=False (--no-pretrained), for random weights."
+        f"If you have tiny_coco.pth (sha256 {SHA256[:12]}...), pass its path (--weights, "
+        "pretrained='/path/tiny_coco.pth'). Otherwise use random weights (--no-pretrained, pretrained=False)."
     )
-    assert "zoo.config.yolo_nas_repo = 'org/name', or the environment variable ZOO_YOLO_NAS_REPO" in lines[4]
+    assert "If it is in your own Hub repository, set the environment variable ZOO_YOLO_NAS_REPO" in lines[4]
 
 
 def test_offline_nothing_is_asked_and_the_cache_serves(
@@ -182,7 +182,7 @@ def test_offline_nothing_is_asked_and_the_cache_serves(
     find(known, tmp_path / "full")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert find(known, tmp_path / "full").sha256 == SHA256
-    with pytest.raises(WeightsError, match=r"first/tiny_coco\.pth: not asked, HF_HUB_OFFLINE is set"):
+    with pytest.raises(WeightsError, match=r"first/tiny_coco\.pth: skipped, HF_HUB_OFFLINE is set"):
         find(known, tmp_path / "empty")
     assert len(site.requests) == 1
 

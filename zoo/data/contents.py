@@ -60,7 +60,7 @@ def tell_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
                 "new": [name for name in new if name not in old],
             }
             found += [f"{split}: {_count(names, what)}" for what, names in parts.items() if names]
-    return "; ".join(found) or "its labels, boxes or order are others"
+    return "; ".join(found) or "its labels, boxes or order differ"
 
 
 def _names(facts: Mapping[str, Any], split: str) -> dict[str, str]:

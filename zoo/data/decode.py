@@ -24,7 +24,7 @@ ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndar
 
 HEAD_BYTES = 512  # by which a format is known
 MAX_PIXELS = 178_956_970  # half a gigabyte as RGB; also where Pillow sees a decompression bomb
-HEIC = "HEIC, which cannot be read here; convert it to JPEG"
+HEIC = "HEIC is not supported; convert it to JPEG"
 HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
 AVIF_BRANDS = frozenset({b"avif", b"avis"})
 
@@ -119,21 +119,21 @@ def _decode(source: ImageSource, *, shrink: bool) -> InputImage:
     if torch is not None and isinstance(source, torch.Tensor):
         return _from_tensor(source)
     raise _Fault(
-        f"it is of the type {type(source).__name__}; expected a path, the bytes of a file, a PIL image, a numpy array "
-        "or a tensor"
+        f"it is of type {type(source).__name__}; expected a path, the bytes of a file, a PIL image, a numpy array or "
+        "a tensor"
     )
 
 
 def _decode_file(path: str, *, shrink: bool) -> InputImage:
     if path.startswith(("http://", "https://")):
-        raise _Fault("it is a web address; expected a file. Download it first")
+        raise _Fault("it is a URL; expected a file. Download it first")
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
             raise _Fault("it is a folder" if os.path.isdir(path) else "it is not a regular file")
         with open(path, "rb") as stream:
             return _decode_stream(stream, shrink=shrink)
     except FileNotFoundError as error:
-        raise _Fault("it is a link to nothing" if os.path.islink(path) else "there is no such file") from error
+        raise _Fault("it is a broken symbolic link" if os.path.islink(path) else "the file does not exist") from error
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise _Fault(f"it cannot be opened ({getattr(error, 'strerror', None) or error})") from error
 
@@ -155,7 +155,9 @@ def _open(stream: IO[bytes]) -> Image.Image:
         except Exception as error:  # decoders raise whatever a damaged header leads them to
             if name == "AVIF" and not _find_brands(head) & AVIF_BRANDS:  # it says of what family it is, no more
                 raise _Fault(HEIC) from error
-            raise _Fault(f"it begins like a {name}, but is damaged or of a rare kind ({_text(error)})") from error
+            raise _Fault(
+                f"it starts like a {name} file, but is damaged or of an unsupported variant ({_text(error)})"
+            ) from error
     raise _Fault(_describe_foreign(head))
 
 
@@ -170,7 +172,7 @@ def _guarded(image: Image.Image, *, shrink: bool, stream: IO[bytes] | None = Non
     """Decode the pixels, with every failure turned into a `_Fault`; the stream is that of the file, if it is one."""
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
-        raise _Fault(f"huge: {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
+        raise _Fault(f"too large: {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
     if min(image.size) < 1:
         raise _Fault(f"it has {image.width} x {image.height} pixels")
     try:
@@ -186,9 +188,9 @@ def _guarded(image: Image.Image, *, shrink: bool, stream: IO[bytes] | None = Non
     except _Fault:
         raise
     except MemoryError as error:
-        raise _Fault(f"it needs more memory than there is ({image.width} x {image.height} pixels)") from error
+        raise _Fault(f"not enough memory to decode it ({image.width} x {image.height} pixels)") from error
     except Exception as error:
-        raise _Fault(f"damaged or cut off ({_text(error)})") from error
+        raise _Fault(f"damaged or truncated ({_text(error)})") from error
 
 
 def _to_rgb(image: Image.Image, raw: str, stream: IO[bytes] | None) -> InputImage:
@@ -197,10 +199,9 @@ def _to_rgb(image: Image.Image, raw: str, stream: IO[bytes] | None) -> InputImag
     if is_deep_gray(image):
         return InputImage(*gray_to_rgb(image, raw))
     if image.mode in ("I", "F"):
-        raise _Fault("its pixels are 32-bit, signed or floating-point numbers; expected 8 or 16 bits. Convert it, in "
-                     "the range that matters")  # fmt: skip
+        raise _Fault("its pixels are 32-bit, signed or floating-point; expected 8 or 16 bits. Rescale and convert it")
     if image.mode == "LAB":
-        raise _Fault("it has Lab colours; expected RGB, CMYK or gray. Convert it")
+        raise _Fault("it uses Lab colours; expected RGB, CMYK or gray. Convert it")
     if not image.has_transparency_data:
         return InputImage(image.convert("RGB"))
     remark = find_dim_colours(image, raw)
@@ -285,13 +286,13 @@ def _describe_foreign(head: bytes) -> str:
     if not head:
         return "empty file (0 bytes)"
     if not head.strip(b"\0"):
-        return "it holds zero bytes only"
+        return "it contains only zero bytes"
     if text.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the image; fetch it with 'git lfs pull'"
     if text.startswith((b"<!doctype html", b"<html")):
         return "a web page, not an image"
     if text.startswith((b"<svg", b"<?xml")):
-        return "SVG or XML, not an image of pixels"
+        return "SVG or XML, not a raster image"
     if _is_heic(head) or _find_brands(head) & {b"mif1", b"msf1"}:
         return HEIC
     return "not an image; expected JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, JPEG 2000 or AVIF"
@@ -303,12 +304,12 @@ def _is_heic(head: bytes) -> bool:
 
 
 def _from_array(array: "np.ndarray[Any, Any]") -> InputImage:
-    expected = "expected uint8 in the shape (H, W) or (H, W, 3), colours in the order RGB"
+    expected = "expected uint8 of shape (H, W) or (H, W, 3), RGB"
     shape = tuple(array.shape)
     if array.ndim == 3 and shape[0] in (1, 3, 4) and shape[2] not in (1, 3, 4):
-        raise _Fault(f"the array has the shape {shape}; {expected}. Use array.transpose(1, 2, 0)")
+        raise _Fault(f"the array has shape {shape}; {expected}. Use array.transpose(1, 2, 0)")
     if not (array.ndim == 2 or (array.ndim == 3 and shape[2] in (1, 3, 4))) or 0 in shape:
-        raise _Fault(f"the array has the shape {shape}; {expected}, for one image")
+        raise _Fault(f"the array has shape {shape}; {expected}, for one image")
     if array.dtype == np.uint16 and (array.ndim == 2 or shape[2] == 1):
         return _guarded(Image.fromarray(np.ascontiguousarray(array.reshape(shape[:2]))), shrink=False)
     if array.dtype != np.uint8:
@@ -321,19 +322,19 @@ def _from_array(array: "np.ndarray[Any, Any]") -> InputImage:
 def _from_tensor(tensor: "Tensor") -> InputImage:
     import torch
 
-    expected = "expected (3, H, W), (1, H, W) or (H, W), uint8 or floating point in 0..1, colours in the order RGB"
+    expected = "expected (3, H, W), (1, H, W) or (H, W), uint8 or floating point in 0..1, RGB"
     shape = tuple(tensor.shape)
     if tensor.ndim == 3 and shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4):
-        raise _Fault(f"the tensor has the shape {shape}; {expected}. Use tensor.permute(2, 0, 1)")
+        raise _Fault(f"the tensor has shape {shape}; {expected}. Use tensor.permute(2, 0, 1)")
     if not (tensor.ndim == 2 or (tensor.ndim == 3 and shape[0] in (1, 3, 4))) or 0 in shape:
-        raise _Fault(f"the tensor has the shape {shape}; {expected}, for one image")
+        raise _Fault(f"the tensor has shape {shape}; {expected}, for one image")
     values = tensor.detach().cpu()
     if values.is_floating_point():
         low, high = values.min().item(), values.max().item()
         if not (low >= 0 and high <= 1):  # also when they are not numbers
             raise _Fault(
-                f"the tensor has values from {low:.4g} to {high:.4g}; {expected}. "
-                "Leave out Normalize: the mean and std of the weights are applied here"
+                f"the tensor has values from {low:.4g} to {high:.4g}; {expected}. Do not apply Normalize: zoo "
+                "applies the model's mean and std"
             )
         values = (values.float() * 255).round().to(torch.uint8)
     if values.dtype != torch.uint8:

@@ -61,9 +61,9 @@ def find_dim(largest: int, full: int = FULL, *, white: bool = False) -> str:
     shown = f"{255 - read if white else read} of 255"
     colour = "white" if white else "black"
     return (
-        f"its largest value is {largest:,} of {full:,}, which is read as {shown}: almost {colour}. If its values have "
-        f"{bits} bits, multiply them by {2 ** (size - bits)}, or spread the range that matters over 0 to {full:,}, and "
-        "save it again"
+        f"its largest value is {largest:,} of {full:,}, which is read as {shown}: almost {colour}. If its values "
+        f"have {bits} bits, multiply them by {2 ** (size - bits)}, or rescale the relevant range to 0 to {full:,}, "
+        "and save it again"
     )
 
 

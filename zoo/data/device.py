@@ -19,5 +19,5 @@ def find_device(name: str) -> torch.device:
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     if not available.get(name, False):
         has = ", ".join(name for name, there in available.items() if there)
-        raise InputError(f"device {name!r} is not available to torch {torch.__version__}; this machine has: {has}.")
+        raise InputError(f"device {name!r} is not available (torch {torch.__version__}); available: {has}.")
     return torch.device(name)

@@ -93,7 +93,7 @@ def _read_source(images: ImageSet, index: int) -> str | os.PathLike[str] | bytes
             return source
         image = read_image(source)
     except InputError as error:
-        raise DataError(f"image {images.names[index]!r}: {error}. Check the data again.") from error
+        raise DataError(f"image {images.names[index]!r}: {error}. Check the data.") from error
     size = f"{image.mode} {image.width} x {image.height}: "
     return size.encode() + hashlib.sha256(image.tobytes()).digest()
 
@@ -125,5 +125,5 @@ def _digest_file(name: str, path: str | os.PathLike[str]) -> str:
                 digest.update(block)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path, too
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"image {name!r} cannot be read (any more): {reason}. Check the data again.") from error
+        raise DataError(f"image {name!r} cannot be read: {reason}. Check the data.") from error
     return digest.hexdigest()

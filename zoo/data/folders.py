@@ -19,7 +19,8 @@ SPLIT_NAMES = {
 LIKE_SPLITS = ("train", "test", "val", "eval")  # how folders begin that are hardly classes
 NOT_DATA = {"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "@eadir"}  # what systems leave behind
 EXPECTED = (
-    "Expected train/<class>/<images> and val/<class>/<images>, or <class>/<images> alone (a part is then kept for val)."
+    "Expected train/<class>/<images> and val/<class>/<images>, or <class>/<images> alone (part of it is then held "
+    "out for val)."
 )
 
 Files = dict[str, list[str]]  # class -> sorted paths, relative to the root, with forward slashes
@@ -89,11 +90,11 @@ def choose_split(only: str, present: Collection[str], *, undivided: str) -> str:
         DataError: The data does not have it.
     """
     if only not in SPLIT_NAMES.values():
-        raise InputError(f"the split {only!r} is unknown; expected train, val or test.")
+        raise InputError(f"unknown split {only!r}; expected train, val or test.")
     for name in (only, "test", "all") if only == "val" else (only,):
         if name in present:
             return name
-    has = ", ".join(name for name in present if name != "all") or f"{undivided}: choose val for all of it"
+    has = ", ".join(name for name in present if name != "all") or f"{undivided}; use val to evaluate all of it"
     raise DataError(f"the data has no split {only!r}; it has {has}.")
 
 
@@ -101,16 +102,16 @@ def _check_root(root: Path) -> None:
     if not root.exists():
         hint = ""
         if root.is_symlink():
-            hint = " It is a link to nothing."
+            hint = " It is a broken symbolic link."
         elif not root.is_absolute():
-            hint = f" Looked in {Path.cwd()}."
+            hint = f" Current folder: {Path.cwd()}."
         raise DataError(
-            f"there is no folder {str(root)!r}.{hint} {EXPECTED} A data set of the Hugging Face Hub is passed as an "
+            f"there is no folder {str(root)!r}.{hint} {EXPECTED} For a data set on the Hugging Face Hub, pass the "
             "object: datasets.load_dataset(...)."
         )
     if not root.is_dir():
         archive = root.suffix.lower() in {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"}
-        hint = "Unpack it and pass the folder." if archive else EXPECTED
+        hint = "Extract it and pass the folder." if archive else EXPECTED
         raise DataError(f"{str(root)!r} is a file, not a folder of images. {hint}")
 
 
@@ -125,7 +126,7 @@ def _find_splits(root: Path, folders: list[Path]) -> dict[str, Path]:
     for split, same in named.items():
         if len(same) > 1:
             raise DataError(
-                f"{str(root)!r} holds both {_quote(same)}, and either could be {split}. Move away one of them."
+                f"{str(root)!r} holds both {_quote(same)}, and either could be {split}. Move one of them elsewhere."
             )
     splits = {split: same[0] for split, same in named.items()}
     others = [folder for folder in folders if folder.name.casefold() not in SPLIT_NAMES]
@@ -134,8 +135,8 @@ def _find_splits(root: Path, folders: list[Path]) -> dict[str, Path]:
         return {}  # trains, cars and planes: 'train' is a class
     if splits.keys() == {"train"} and any(_has_files(folder) for folder in others):
         raise DataError(
-            f"{str(root)!r} holds 'train', which looks like a split, beside {_quote(others)}, which look like classes. "
-            f"{EXPECTED} Move away what does not belong."
+            f"{str(root)!r} holds 'train', which looks like a split, beside {_quote(others)}, which look like "
+            f"classes. {EXPECTED} Move elsewhere what does not belong."
         )
     for split, folder in splits.items():
         if split not in with_classes and not (split == "test" and with_classes):  # test images are often unlabelled
@@ -151,12 +152,12 @@ def _check_plain_classes(root: Path, folders: list[Path]) -> None:
         only = folders[0]
         hint = f" Did you mean {str(only)!r}?" if inside[0] or sum(1 for _ in _folders(only)) > 1 else ""
         if hint or not _has_files(only):
-            raise DataError(f"{str(root)!r} holds the folder {only.name!r} alone.{hint} {EXPECTED}")
+            raise DataError(f"{str(root)!r} holds the folder {only.name!r} only.{hint} {EXPECTED}")
     odd = [folder for folder in folders if folder.name.casefold().startswith(LIKE_SPLITS) and any(_folders(folder))]
     if odd:
         raise DataError(
-            f"{str(root)!r} holds {_quote(odd)}, by name and content splits and not classes. Rename them to train, val "
-            f"or test. {EXPECTED}"
+            f"{str(root)!r} holds {_quote(odd)}, which look like splits, not classes. Rename them to train, val or "
+            f"test. {EXPECTED}"
         )
     if all(inside):
         raise DataError(
@@ -211,8 +212,8 @@ def _list(folder: Path) -> list["os.DirEntry[str]"]:
             return [entry for entry in entries if entry.name[0] != "." and entry.name.casefold() not in NOT_DATA]
     except OSError as error:
         raise DataError(
-            f"the folder {str(folder)!r} cannot be listed ({error.strerror}). Give yourself the right to read it, or "
-            "move it away."
+            f"the folder {str(folder)!r} cannot be listed ({error.strerror}). Grant read permission, or move it "
+            "elsewhere."
         ) from error
 
 
@@ -227,7 +228,7 @@ def _what_instead(folder: Path) -> str:
     count = len(_list(folder))
     if not count:
         return "is empty"
-    return f"holds {count:,} file{'s' * (count > 1)} but no folder for any class"
+    return f"contains {count:,} file{'s' * (count > 1)} but no class folders"
 
 
 def _quote(folders: list[Path]) -> str:

@@ -72,12 +72,12 @@ class ImageStore:
         self._say, self._pid, self._stopped = log, os.getpid(), False
         self._own: dict[str, bytes] | None = None if is_shared else {}
         if not is_shared:
-            self._tell("decoded images are kept by each process for itself: no file system in memory has the room")
+            self._tell("each process caches decoded images for itself: no in-memory file system has enough space")
         try:
             self._open(where, limit_bytes)
         except OSError as error:
             raise InputError(
-                f"the folder {self.folder} for decoded images cannot be made: {error.strerror}. Repair that, or use "
+                f"cannot create the image cache folder {self.folder}: {error.strerror}. Fix that, or use "
                 "image_cache=off."
             ) from error
         self._budget = _Budget(self.folder / "shares")
@@ -118,7 +118,10 @@ class ImageStore:
     def close(self) -> None:
         """Forget everything; the process that made the folder removes it, and others find nothing from then on."""
         if not self._stopped and (self.folder / "stopped").exists():
-            self._tell("a process that loads had no room for more decoded images; those were decoded in each epoch")
+            self._tell(
+                "a data-loading process had no space left in the image cache; the remaining images were decoded "
+                "every epoch"
+            )
         self._stopped = True
         if self._own is not None:
             self._own.clear()
@@ -144,7 +147,7 @@ class ImageStore:
         is_new = _make_folder(self.folder, min(limit_bytes, most))
         self._remove = weakref.finalize(self, _remove_folder, self.folder, self._pid) if is_new else None
         if is_new and most < limit_bytes:
-            self._tell(f"decoded images take {most / 1e9:.1f} GB at most: half of what is free")
+            self._tell(f"image cache limited to {most / 1e9:.1f} GB, half of the free space")
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.rgb"
@@ -164,7 +167,7 @@ class ImageStore:
         """Keep no more: a disk that is full, or the folder is gone."""
         self._stopped = True
         if os.getpid() == self._pid:
-            self._tell(f"no more decoded images are kept ({error.strerror}); the others are decoded in each epoch")
+            self._tell(f"the image cache is full ({error.strerror}); the remaining images are decoded every epoch")
         with contextlib.suppress(OSError):
             (self.folder / "stopped").touch()  # for the process that says so
 

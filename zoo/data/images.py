@@ -287,8 +287,8 @@ def read_kept(images: Any, index: int) -> Image.Image:
         image = read_image(images.find_source(index))
     except InputError as error:
         raise DataError(
-            f"image {images.names[index]!r}: {error}. Put the image back as it was; a new run leaves bad "
-            "images out with skip_bad=True (--skip-bad)."
+            f"image {images.names[index]!r}: {error}. Restore the image; a new run can skip unreadable images with "
+            "skip_bad=True (--skip-bad)."
         ) from error
     if images.store is not None:
         images.store.put(key, image)

@@ -93,7 +93,7 @@ def find_sources(given: Any, on_other: Callable[[Path], object] | None = None) -
     """
     found = _expand(given, on_other or (lambda _: None))
     if not found:
-        raise InputError("there is nothing to predict: no images were passed. Pass at least one.")
+        raise InputError("no images were passed. Pass at least one.")
     named = [
         source if source.label else Source(f"image {index}", source.item, f"image-{index}.jpg")
         for index, source in enumerate(found)
@@ -162,7 +162,7 @@ def skipping(skip_bad: bool | OnBad) -> Iterator[OnBad | None]:
         errors: list[InputError] = []
         yield errors.append
         if errors:
-            warnings.warn(f"left out {len(errors):,} that cannot be read. The first: {errors[0]}", stacklevel=2)
+            warnings.warn(f"skipped {len(errors):,} unreadable images. The first: {errors[0]}", stacklevel=2)
 
 
 def _expand(given: Any, on_other: Callable[[Path], object]) -> list[Source]:
@@ -185,7 +185,7 @@ def _expand(given: Any, on_other: Callable[[Path], object]) -> list[Source]:
 
 def _expand_path(text: str, on_other: Callable[[Path], object]) -> list[Source]:
     if ADDRESS.match(text):
-        raise InputError(f"cannot read {text!r}: it is a web address; expected a file. Download it first.")
+        raise InputError(f"cannot read {text!r}: it is a URL; expected a file. Download it first.")
     path = to_path(text)
     if os.path.isdir(path):
         return _expand_folder(path, on_other)
@@ -209,11 +209,11 @@ def _expand_folder(folder: Path, on_other: Callable[[Path], object]) -> list[Sou
 def _expand_pattern(pattern: str, on_other: Callable[[Path], object]) -> list[Source]:
     files = sorted(Path(found) for found in glob.iglob(pattern, recursive=True) if not os.path.isdir(found))
     if not files:
-        where = "" if os.path.isabs(pattern) else f" Looked in {Path.cwd()}."
-        raise InputError(f"no file fits the pattern {pattern!r}.{where}")
+        where = "" if os.path.isabs(pattern) else f" Current folder: {Path.cwd()}."
+        raise InputError(f"no file matches the pattern {pattern!r}.{where}")
     usable = [file for file in files if is_video(file) or _is_image(file)]
     if not usable:
-        raise InputError(f"no image or video fits the pattern {pattern!r}, but {_describe(files)}.")
+        raise InputError(f"no image or video matches the pattern {pattern!r}, but {_describe(files)}.")
     _tell_others(files, usable, on_other)
     root = os.path.commonpath([file.parent for file in usable])
     return [Source(str(file), file, Path(os.path.relpath(file, root)).as_posix()) for file in usable]

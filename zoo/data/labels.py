@@ -9,7 +9,7 @@ from typing import Any
 from zoo.errors import DataError, InputError, did_you_mean
 
 MOST_LISTED = 10  # labels or classes that a message names
-NAME_THEM = "Give the data set its names, dataset.classes = [...]"
+NAME_THEM = "Set the names on the data set, dataset.classes = [...]"
 TOP_WITHOUT_NAMES = 100  # from this class number on, gaps are taken for a mistake
 
 
@@ -59,7 +59,7 @@ def check_classes(classes: Sequence[str] | None) -> tuple[str, ...] | None:
     if isinstance(classes, str) or not all(isinstance(name, str) and name for name in classes or ()):
         raise InputError(f"classes is {classes!r}; expected a list of names such as ['cat', 'dog'].")
     if twice := [name for name, count in Counter(classes or ()).items() if count > 1]:
-        raise InputError(f"classes names {quote(twice)} twice; expected each class once.")
+        raise InputError(f"classes lists {quote(twice)} twice; expected each class once.")
     return tuple(classes) if classes else None
 
 
@@ -83,15 +83,15 @@ def plain_labels(labels: Sequence[Any], names: Sequence[str], split: str) -> lis
         else:
             plain.append(value)
     if wrong:
-        hint = "Give each sample one class, and leave out those that have none."
+        hint = "Give each sample exactly one class, and remove samples without one."
         if all("(bool" in line or "(np.bool" in line for line in wrong):
-            hint = "Turn True and False into 1 and 0, int(label), or into names."
+            hint = "Convert True and False to 1 and 0, int(label), or to names."
         raise DataError(
             f"{_count(wrong)} of {split} cannot be used; expected class numbers from 0 or class names:"
             f"{_list(wrong)}\n{hint}"
         )
     if len({type(value) for value in plain}) > 1:
-        raise DataError(f"the labels of {split} are numbers and names mixed; expected one kind.")
+        raise DataError(f"the labels of {split} mix numbers and names; expected one kind.")
     return plain
 
 
@@ -126,11 +126,11 @@ def check_numbers(least: int, greatest: int, different: int, split: str) -> None
     Raises:
         DataError: They begin above 0, or only few of those up to the greatest are in use.
     """
-    name_them = "or give each number from 0 on a name: zoo.open_data(..., classes=[...])."
+    name_them = "or name every number from 0: zoo.open_data(..., classes=[...])."
     if greatest >= TOP_WITHOUT_NAMES and greatest >= 10 * different:
         raise DataError(
-            f"the labels of {split} go up to {greatest:,}, but only {different:,} of them differ; expected class "
-            f"numbers 0, 1, 2 ... Number the classes anew, {name_them}"
+            f"the labels of {split} go up to {greatest:,}, but only {different:,} are used; expected class numbers "
+            f"0, 1, 2 ... Renumber the classes, {name_them}"
         )
     if least > 0 and different > 1:
         raise DataError(
@@ -182,9 +182,9 @@ def number_labels(
 def say_nameless(split: str, classes: Sequence[str], origin: str, way_out: str = NAME_THEM) -> str:
     """Say that numbers without names cannot be matched with classes that have names."""
     return (
-        f"the labels of {split} are numbers without names, and the classes of {origin} have names: {quote(classes)}. "
-        f"Which number means which class is not known. {way_out}, or open it with zoo.open_data(..., classes=[...]), "
-        "in the order of the numbers."
+        f"the labels of {split} are numbers without names, but the classes of {origin} have names: {quote(classes)}, "
+        f"so the numbers cannot be matched. {way_out}, or open it with zoo.open_data(..., classes=[...]), in the "
+        "order of the numbers."
     )
 
 
@@ -206,10 +206,10 @@ def _say_unknown(unknown: Mapping[str, int], classes: Sequence[str], split: str,
     hint = did_you_mean(name, classes)
     if hint and not (name + hint).isascii():  # different letters may look the same
         escaped = hint.encode("ascii", "backslashreplace").decode()
-        hint = f"{escaped} The letters of {split} are {name!a}."
+        hint = f"{escaped} The name in {split} is {name!a}."
     return (
-        f"{split} has classes that {origin} lacks: {', '.join(counts[:MOST_LISTED])}{more}.{hint} "
-        f"Expected some of {quote(classes)}. Rename or remove them in {split}, or add them to {origin}."
+        f"{split} has classes that are missing in {origin}: {', '.join(counts[:MOST_LISTED])}{more}.{hint} Known "
+        f"classes: {quote(classes)}. Rename or remove them in {split}, or add them to {origin}."
     )
 
 

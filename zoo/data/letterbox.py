@@ -198,8 +198,8 @@ def fit_image(image: "Image.Image | Bytes", letterbox: Letterbox) -> "tuple[Tens
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
         raise InputError(
-            f"the image is {pixels.dtype} of the shape {pixels.shape}; expected RGB, uint8 (height, width, 3). "
-            "zoo.data.decode.read_image makes it so."
+            f"the image is {pixels.dtype} of shape {pixels.shape}; expected RGB, uint8 (height, width, 3), as from "
+            "zoo.data.decode.read_image."
         )
     place = letterbox.place(*pixels.shape[:2])
     planes = resize_bilinear(pixels, place.height, place.width)

@@ -40,8 +40,8 @@ def check_installed() -> None:
     """Raise an `InputError` if the library that hashes is missing."""
     if find_spec("imagehash") is None:
         raise InputError(
-            "looking for images that are almost the same needs the library imagehash, which is not installed. "
-            "Install it: pip install 'zoo-finetune[detection]'."
+            "finding near-duplicate images needs the library imagehash. Install it: pip install "
+            "'zoo-finetune[detection]'."
         )
 
 

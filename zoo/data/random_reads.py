@@ -38,7 +38,7 @@ def why_random(images: Any) -> str | None:
     found = list(_walk(images.reader))
     kind = next((type(thing).__name__ for thing in found if _is_random(thing)), None)
     if kind is not None:
-        return f"the data set changes its images at random ({kind})"
+        return f"the data set transforms its images randomly ({kind})"
     with _keeping(found):
         return _compare_reads(replace(images, store=None))
 
@@ -49,7 +49,7 @@ def _compare_reads(images: Any) -> str | None:
     for place in range(count):
         index = place * len(images) // count
         if len({_read(images, index, number) for number in range(reads)}) > 1:
-            return f"the data set changes its images at random ({images.names[index]} is not twice the same)"
+            return f"the data set transforms its images randomly ({images.names[index]} differs between two reads)"
     return None
 
 

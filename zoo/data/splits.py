@@ -115,10 +115,10 @@ def split_of_dataset(dataset: Any, name: str) -> Split:
             "train/<class>/* and val/<class>/* instead of a pair."
         )
     if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
-        hint = ". Read a streaming or iterable one into a list first" if hasattr(dataset, "__iter__") else ""
+        hint = ". Read a streaming or iterable data set into a list first" if hasattr(dataset, "__iter__") else ""
         raise DataError(
-            f"{name} is of the type {type(dataset).__name__}; expected a folder, or a data set with len() that gives "
-            f"samples by index{hint}."
+            f"{name} is of type {type(dataset).__name__}; expected a folder, or a data set with len() and integer "
+            f"indexing{hint}."
         )
     if not len(dataset):
         raise DataError(f"{name} has no samples; expected one or more.")
@@ -145,8 +145,8 @@ def known_classes(dataset: Any, name: str = "the data") -> tuple[str, ...] | Non
         if len(found) > 1:
             first, second = (", ".join(classes[:3]) if classes else "none" for classes in found[:2])
             raise DataError(
-                f"{name} is made of data sets that number their classes differently: {first} and {second}. Give them "
-                "the same classes, in the same order."
+                f"{name} combines data sets with different class numbers: {first} and {second}. Give them the same "
+                "classes, in the same order."
             )
         return found[0]
     inner = getattr(dataset, "dataset", None)
@@ -175,8 +175,8 @@ def _own_classes(dataset: Any) -> tuple[str, ...] | None:
 def _split_of_columns(dataset: Any, name: str, names: tuple[str, ...]) -> Split:
     if (getattr(dataset, "format", None) or {}).get("type") == "custom":
         raise DataError(
-            f"{name} has a transform of its own (set_transform or with_transform), which would be left out. "
-            "Pass dataset.with_format(None): the preprocessing of the weights is applied here."
+            f"{name} has its own transform (set_transform or with_transform), which would be ignored. Pass "
+            "dataset.with_format(None); zoo applies the model's preprocessing."
         )
     features: dict[str, Any] = dict(dataset.features)
     image = _find_column(features, "Image", IMAGE_COLUMNS, name, "image")
@@ -202,8 +202,8 @@ def _find_column(features: dict[str, Any], kind: str, usual: Sequence[str], name
     if len(found) != 1:
         columns = ", ".join(f"{column} ({type(feature).__name__})" for column, feature in features.items())
         raise DataError(
-            f"{name} has {'several' if found else 'no'} {what} columns; its columns are {columns}. Expected one column "
-            f"of the kind {kind}, or named {usual[0]!r}. Use dataset.rename_column(..., {usual[0]!r})."
+            f"{name} has {'several' if found else 'no'} {what} columns; its columns are {columns}. Expected one "
+            f"column of type {kind}, or named {usual[0]!r}. Use dataset.rename_column(..., {usual[0]!r})."
         )
     return found[0]
 
@@ -213,4 +213,4 @@ def _describe_sample(sample: Any) -> str:
         return f"a dict with the keys {', '.join(map(str, sample))}"
     if isinstance(sample, (tuple, list)):
         return f"a {type(sample).__name__} of {len(sample)}"
-    return f"of the type {type(sample).__name__}"
+    return f"of type {type(sample).__name__}"

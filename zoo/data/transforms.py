@@ -179,7 +179,7 @@ def to_input(images: "Tensor", preprocess: Preprocess) -> "Tensor":
 
     if images.dtype != torch.uint8 or images.ndim not in (3, 4) or images.shape[-3] != 3:
         raise InputError(
-            f"the images are {images.dtype} of the shape {tuple(images.shape)}; expected uint8 (B, 3, height, width), "
+            f"the images are {images.dtype} of shape {tuple(images.shape)}; expected uint8 (B, 3, height, width), "
             "from a transform with normalise=False."
         )
     width = images.shape[-1]

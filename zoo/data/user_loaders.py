@@ -51,8 +51,8 @@ class UserLoader:
         if lost := sorted({number for number in numbers if number not in self.table}):
             names = [repr(self.known[n]) if self.known and 0 <= n < len(self.known) else str(n) for n in lost[:10]]
             raise DataError(
-                f"the loader {self.name} has targets in batch {batch + 1} that are none of the classes: "
-                f"{', '.join(names)}. Expected some of {', '.join(map(repr, self.classes[:10]))}. Correct the labels."
+                f"the loader {self.name} has targets in batch {batch + 1} that are not classes: {', '.join(names)}. "
+                f"Expected {', '.join(map(repr, self.classes[:10]))}. Correct the labels."
             )
         return images, targets.new_tensor([self.table[number] for number in numbers]).reshape(targets.shape)
 
@@ -68,8 +68,8 @@ def check_length(loader: Any, name: str) -> None:
     except TypeError as error:
         kind = type(getattr(loader, "dataset", loader)).__name__
         raise DataError(
-            f"the loader {name} does not know how many batches it has, because {kind} has no len(); expected a loader "
-            f"with a length. Give {kind} a method __len__ that returns the number of images."
+            f"the loader {name} has no length, because {kind} has no len(). Define __len__ on {kind}, returning the "
+            "number of images."
         ) from error
 
 
@@ -95,8 +95,8 @@ def match_targets(
         raise DataError(say_nameless(f"the loader {name}", classes, origin))
     if known is not None and not table:
         raise DataError(
-            f"the classes of the loader {name} are {quote(known)}, and none of them is among those of {origin}: "
-            f"{quote(classes)}. Give the data set of each loader the same names, dataset.classes = [...]."
+            f"the classes of the loader {name} are {quote(known)}, and none of them is a class of {origin}: "
+            f"{quote(classes)}. Set the same names on the data set of each loader, dataset.classes = [...]."
         )
     return None if table == {number: number for number in range(len(classes))} else table
 
@@ -110,7 +110,7 @@ def check_first_batch(user: UserLoader) -> None:
     with torch.random.fork_rng(devices=[]):
         first = next(_batches(user.loader, user.name), None)
     if first is None:
-        raise DataError(f"the loader {user.name} gives no batch; {EXPECTED}.")
+        raise DataError(f"the loader {user.name} yields no batch; {EXPECTED}.")
     user.prepare(None, first, 0, 0)
 
 
@@ -129,7 +129,7 @@ def count_classes(loader: Any, name: str, on_batch: Callable[[int], None]) -> in
             found.update(targets.tolist())
             on_batch(len(targets))
     if not found:
-        raise DataError(f"the loader {name} gives no batch; {EXPECTED}.")
+        raise DataError(f"the loader {name} yields no batch; {EXPECTED}.")
     check_numbers(min(found), max(found), len(found), f"the loader {name}")
     return max(found) + 1
 

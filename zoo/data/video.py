@@ -54,14 +54,14 @@ def read_frames(path: str | os.PathLike[str]) -> Iterator[Frame]:
     """Yield the frames of a video, in order.
 
     Raises:
-        InputError: If there is no such file, it is no video, has no frames, or is damaged after some of them.
+        InputError: If the file does not exist, it is no video, has no frames, or is damaged after some of them.
     """
     number = -1
     with _opened(path) as (container, stream):
         for number, frame in enumerate(_decode(path, container, stream)):
             yield Frame(number, frame.time, frame.pts, _upright(frame))
     if number < 0:
-        raise InputError(f"the video {os.fspath(path)!r} holds no frames. Expected at least one.")
+        raise InputError(f"the video {os.fspath(path)!r} has no frames. Expected at least one.")
 
 
 def read_frame(path: str | os.PathLike[str], number: int, ticks: int | None = None) -> Image.Image:
@@ -81,7 +81,7 @@ def read_frame(path: str | os.PathLike[str], number: int, ticks: int | None = No
     for found in read_frames(path):  # not every file can be entered in its middle
         if found.number == number:
             return found.image
-    raise InputError(f"the video {os.fspath(path)!r} has no frame {number} any more. Was it written anew?")
+    raise InputError(f"the video {os.fspath(path)!r} no longer has frame {number}. Was the file overwritten?")
 
 
 def write_video(path: str | os.PathLike[str], images: Iterable[tuple[Image.Image, float]]) -> Path:
@@ -119,15 +119,17 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
     """Open a video file and its first video stream."""
     av, name = _import_av(), os.fspath(path)
     if not os.path.isfile(name):
-        what = "it is a folder" if os.path.isdir(name) else "there is no such file"
+        what = "it is a folder" if os.path.isdir(name) else "the file does not exist"
         raise InputError(f"cannot read {name!r}: {what}; expected a video.")
     try:
         container = av.open(name, options={"protocol_whitelist": "file"})  # a playlist must not reach the network
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise InputError(f"cannot read {name!r}: no video, or a damaged one ({_say(error)}).") from error
+        raise InputError(f"cannot read {name!r}: not a video, or damaged ({_say(error)}).") from error
     with container:
         if not container.streams.video:
-            raise InputError(f"cannot read {name!r}: it holds no images, only sound or text. Expected a video.")
+            raise InputError(
+                f"cannot read {name!r}: it has no video stream, only audio or subtitles. Expected a video."
+            )
         yield container, container.streams.video[0]
 
 
@@ -141,7 +143,8 @@ def _decode(path: str | os.PathLike[str], container: Any, stream: Any) -> Iterat
             yield frame
     except av.error.FFmpegError as error:
         raise InputError(
-            f"the video {os.fspath(path)!r} is damaged after {done:,} frames ({_say(error)}). Mend it or cut it there."
+            f"the video {os.fspath(path)!r} is damaged after {done:,} frames ({_say(error)}). Repair it or cut it "
+            "there."
         ) from error
 
 
@@ -178,7 +181,9 @@ def _upright(frame: Any) -> Image.Image:
 def _choose_encoder(path: Path) -> str:
     av, suffix = _import_av(), path.suffix.lower()
     if suffix not in ENCODERS:
-        raise InputError(f"cannot write a video as {path.name!r}; expected a name that ends in {', '.join(ENCODERS)}.")
+        raise InputError(
+            f"cannot write a video as {path.name!r}; expected a file name with the suffix {', '.join(ENCODERS)}."
+        )
     for encoder in ENCODERS[suffix]:
         if encoder in av.codecs_available:
             return encoder
@@ -197,15 +202,15 @@ def _encode(file: BinaryIO, path: Path, encoder: str, images: Iterable[tuple[Ima
             ticks = round(seconds * TICKS)
             if image.size != size or ticks <= last:
                 raise InputError(
-                    f"image {number} of the video has {image.width} x {image.height} pixels at {seconds:g} s; "
-                    f"expected {size[0]} x {size[1]}, as the first, and a later time than the one before."
+                    f"frame {number} has {image.width} x {image.height} pixels at {seconds:g} s; expected {size[0]} "
+                    f"x {size[1]}, like the first frame, and a time after the previous frame."
                 )
             last = ticks
             frame = av.VideoFrame.from_image(image.crop((0, 0, stream.width, stream.height)))
             frame.pts, frame.time_base = ticks, Fraction(1, TICKS)
             container.mux(stream.encode(frame))
         if stream is None:
-            raise InputError(f"there are no images to write to {path.name!r}.")
+            raise InputError(f"no frames to write to {path.name!r}.")
         container.mux(stream.encode())
 
 

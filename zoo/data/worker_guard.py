@@ -14,10 +14,8 @@ from types import FrameType
 from zoo.errors import InputError
 
 ADVICE = (
-    "Put what the script does under a guard:\n\n"
-    '    if __name__ == "__main__":\n'
-    "        zoo.finetune(...)\n\n"
-    "or load in this process, with num_workers=0."
+    'Put the script\'s code under a guard:\n\n    if __name__ == "__main__":\n        zoo.finetune(...)\n\nor load '
+    "images in the main process, with num_workers=0."
 )
 
 
@@ -28,7 +26,7 @@ def refuse_in_worker() -> None:
         SystemExit: It is one.
     """
     if getattr(current_process(), "_inheriting", False):
-        raise SystemExit(f"a process that loads images has run the main script again and ends here. {ADVICE}")
+        raise SystemExit(f"a data-loading process re-ran the main script and was stopped. {ADVICE}")
 
 
 def check_guard(num_workers: int, context: str | None = None) -> None:
@@ -48,8 +46,8 @@ def check_guard(num_workers: int, context: str | None = None) -> None:
     if line is not None and not _is_guarded(*line):
         path, number = line
         raise InputError(
-            f"num_workers is {num_workers}, and each process that loads images would run {path} again from the top "
-            f"(start method {method!r}): line {number}, which starts them, has no guard. {ADVICE}"
+            f"num_workers is {num_workers}, and each data-loading process would run {path} again from the top (start "
+            f"method {method!r}): line {number}, which starts them, is not guarded. {ADVICE}"
         )
 
 

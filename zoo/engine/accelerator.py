@@ -14,7 +14,7 @@ from zoo.errors import InputError
 # are too few for that. Launchers end all processes as soon as one fails, so nobody waits in vain.
 LONGEST_WAIT = timedelta(hours=6)
 SHARDING = ("FSDP", "DEEPSPEED", "MEGATRON_LM", "TP")  # parts of a model in each process
-_REFUSED = "precision {!r} does not work on this device: {}. Try 'no' or 'bf16'."
+_REFUSED = "precision {!r} is not supported on this device: {}. Use 'no' or 'bf16'."
 
 
 def make_accelerator(device: str = "auto", precision: str = "no") -> Accelerator:
@@ -60,7 +60,7 @@ def check_device(device: str, precision: str) -> None:
     kind = find_device(device).type
     _check_launcher(os.environ.get("ACCELERATE_MIXED_PRECISION", "no"), precision)
     if precision == "fp16" and kind == "cpu":  # accelerate would take float32 without a word
-        raise InputError(_REFUSED.format(precision, "it needs a GPU"))
+        raise InputError(_REFUSED.format(precision, "fp16 needs a GPU"))
 
 
 def count_unpadded(accelerator: Accelerator, images: int) -> int:
@@ -83,8 +83,8 @@ def _check_launcher(launched: str, precision: str) -> None:
     """Refuse a precision that was given to `accelerate launch` alone: the preset's would win without a word."""
     if launched not in ("no", "", precision):
         raise InputError(
-            f"accelerate launch was told mixed_precision {launched!r}, and the run has precision {precision!r}. Say it "
-            f"to the run, with --set precision={launched} or in the preset, or leave it out of both."
+            f"accelerate launch sets mixed_precision {launched!r}, but the run has precision {precision!r}. Set it "
+            f"for the run, with --set precision={launched} or in the preset, or leave out both."
         )
 
 
@@ -92,11 +92,11 @@ def _check_processes(started: int, spanned: int, device: str, kind: str) -> None
     """Refuse processes that would each do a run of its own, or share a model in a way that runs are not made for."""
     if kind in SHARDING:
         raise InputError(
-            f"accelerate was told to use {kind}, which splits the model; here every process has all of it. Start "
-            "without it."
+            f"accelerate is configured to use {kind}, which shards the model; zoo keeps the full model in every "
+            "process. Start without it."
         )
     if spanned < started:
         raise InputError(
-            f"{started} processes were started, but on this device ({device}) each would train alone. Pass "
-            "device='cpu', or start one process."
+            f"{started} processes were started, but on device {device} each would train alone. Use device=cpu, or "
+            "start one process."
         )

@@ -46,7 +46,7 @@ class StepCompiler:
     def compile_network(self, network: nn.Module) -> nn.Module:
         """Return a module that trains a network, compiled, and leaves the network itself as it is."""
         if not self.compilations.get("forward") and self.problem is None:
-            self.log("compiling the training step: its first runs take longer")
+            self.log("compiling the training step: the first steps take longer")
         if self._network is None or self._network.network is not network:
             self._network = CompiledNetwork(network, self._compile("forward", network, dynamic=False))
         return self._network
@@ -72,7 +72,7 @@ class StepCompiler:
             return
         reason = "its weight decay follows a schedule" if _schedules_decay(plan) else why_not_compiled(optimizer)
         if reason is not None:
-            self.log(f"the step of {type(optimizer).__name__} is not compiled, forward and backward are: {reason}")
+            self.log(f"forward and backward are compiled, the {type(optimizer).__name__} step is not: {reason}")
             _take_numbers(optimizer)
             return
         optimizer.step = OptimizerStep(optimizer, part)  # type: ignore[method-assign, assignment]
@@ -81,7 +81,7 @@ class StepCompiler:
         """Go on uncompiled from the next call on."""
         if self.problem is None:
             self.problem = problem
-            self.log(f"the run goes on uncompiled, with the same result: {problem}")
+            self.log(f"continuing without compilation, with the same result: {problem}")
             if self._optimizer is not None:
                 _take_numbers(self._optimizer)
 
@@ -168,7 +168,7 @@ class Part:
         if self.graphs.failure is not None:
             compiler.give_up(self.graphs.failure)
         elif new == 0:
-            compiler.give_up(f"torch finds nothing to compile in {self.name}")
+            compiler.give_up(f"torch found nothing to compile in {self.name}")
         elif compiler.compilations[self.name] > compiler.most:
             compiler.give_up(f"{self.name} was compiled more than {compiler.most} times; do batches differ in size?")
 
@@ -233,7 +233,7 @@ def why_not_compiled(optimizer: Optimizer) -> str | None:
     settings = {key: value for key, value in optimizer.defaults.items() if accepted is None or key in accepted}
     if not all(isinstance(group["lr"], Tensor) for group in optimizer.param_groups):
         device = group["params"][0].device
-        return tensor_rate_problem(kind, settings, device) or "it was made with rates that are numbers"
+        return tensor_rate_problem(kind, settings, device) or "its learning rates are plain numbers, not tensors"
     graphs = Graphs("eager")
     try:
         expected, _ = _take_steps(_small_copy(optimizer, settings), None)
@@ -241,11 +241,11 @@ def why_not_compiled(optimizer: Optimizer) -> str | None:
     except (TypeError, ValueError, RuntimeError, AssertionError, AttributeError) as error:
         return _in_short(error)
     if counts[-1] == 0:
-        return "torch finds nothing to compile in it"
+        return "torch found nothing to compile in it"
     if counts[-1] > counts[-3]:
-        return "it would be compiled anew for every step"
+        return "it would be recompiled at every step"
     same = all(torch.allclose(a, b, rtol=0, atol=1e-4) for a, b in zip(found, expected, strict=True))
-    return None if same else "it computes other weights"
+    return None if same else "its compiled step gives different weights"
 
 
 def _small_copy(optimizer: Optimizer, settings: dict[str, Any]) -> Optimizer:

@@ -173,7 +173,7 @@ def open_store(options: EngineOptions, accelerator: Accelerator, show: Progress,
     if options.image_cache == "off":
         return None
     if reason := _why_random([images for images in splits if images is not None], accelerator):
-        raise InputError(f"image_cache={options.image_cache!r} is not possible: {reason}. Use image_cache='off'.")
+        raise InputError(f"image_cache={options.image_cache} is not possible: {reason}. Use image_cache=off.")
     folder: list[Any] = [None]
     arguments: dict[str, Any] = {"limit_bytes": int(options.image_cache_gb * 1e9), "log": show.log}
     store = ImageStore(options.image_cache, **arguments) if accelerator.is_main_process else None
@@ -215,10 +215,10 @@ def build_inputs(
     if not reason and options.cache != "off":
         reason = _why_random([feed.images for feed in (train, val) if feed], accelerator)
     if reason and options.cache in ("memory", "disk"):
-        raise InputError(f"cache={options.cache!r} is not possible: {reason}. Use cache='auto' or 'off'.")
+        raise InputError(f"cache={options.cache} is not possible: {reason}. Use cache=auto or cache=off.")
     if learning:
         if options.cache == "auto" and learning == find_patch(model):
-            show.log(f"features are not kept: {learning}")
+            show.log(f"feature cache off: {learning}")
         scored = None if val is None else loaders.of_images(val, val.prepare, learn=False)
         return TrainingInputs(accelerator.prepare(model), loaders.of_images(train, train.prepare, learn=True), scored)
     keeps = not reason and options.cache != "off"
@@ -227,7 +227,7 @@ def build_inputs(
     passes = views if keeps else epochs
     engine = _make_engine(model, train, passes * len(train), options, accelerator, show)
     if reason and options.cache == "auto":
-        show.log(f"features are not kept: {reason}")
+        show.log(f"feature cache off: {reason}")
     if keeps:
         splits = [Split(train, views), *([Split(val, 1)] if val else [])]
         name = known_config(model).get("model") or type(model).__name__
@@ -261,9 +261,9 @@ def place_features(splits: Sequence[KeptFeatures], device: torch.device, show: P
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            residence = Residence(False, "another process has taken the GPU's memory meanwhile")
-    where = "on the GPU" if residence.on_device else "in the machine's memory, and batches are copied to the GPU"
-    show.log(f"kept features are {where}: {residence.why}")
+            residence = Residence(False, "another process took the GPU memory in the meantime")
+    where = "on the GPU" if residence.on_device else "in main memory and copied to the GPU per batch"
+    show.log(f"cached features are held {where}: {residence.why}")
     return placed
 
 

@@ -306,9 +306,8 @@ def _peak_of(try_step: Callable[[int], None], size: int) -> int:
 
 def _too_little(arithmetic: str) -> TrainingError:
     return TrainingError(
-        f"micro_batch_size='auto': not even one image fits into memory ({arithmetic}). Make images smaller "
-        f"(image_size), let "
-        "less of the model learn, use precision='bf16', or take a smaller model."
+        f"micro_batch_size=auto: not even one image fits in memory ({arithmetic}). Use a smaller image_size, train "
+        "fewer layers, use precision=bf16, or choose a smaller model."
     )
 
 
@@ -321,7 +320,7 @@ def _name(size: int, batch_size: int) -> str:
 
 
 def _later(reserve: int) -> str:
-    return f" + {_gib(reserve)} later for the optimizer" if reserve else ""
+    return f" + {_gib(reserve)} for the optimizer" if reserve else ""
 
 
 def _gib(size: float) -> str:

@@ -28,7 +28,7 @@ class MicroBatchSize:
 
     def __post_init__(self) -> None:
         if self.size is not None and (type(self.size) is not int or self.size < 1):
-            raise InputError(f"the size of a micro-batch is {self.size!r}; expected an integer, 1 or more, or None.")
+            raise InputError(f"micro_batch_size is {self.size!r}; expected an integer, 1 or more, or None.")
 
     def halve(self, used: int, reason: str = "") -> None:
         """Take half of the size that was used, rounded up.
@@ -42,8 +42,8 @@ class MicroBatchSize:
         """
         if used <= 1:
             raise TrainingError(
-                f"memory ran out with a single image in the network{_in_brackets(reason)}. Make images smaller "
-                "(image_size), let less of the model learn, use precision='bf16', or take a smaller model."
+                f"out of memory with a single image{_in_brackets(reason)}. Use a smaller image_size, train fewer "
+                "layers, use precision=bf16, or choose a smaller model."
             )
         self.size = -(-used // 2)
         if self.on_halved is not None:
@@ -126,10 +126,9 @@ def _cut(values: Any, start: int, stop: int, count: int) -> Any:
         return values[start:stop]
     found = f"a tensor {tuple(values.shape)}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
     raise TrainingError(
-        f"a batch of {count} images cannot be cut into micro-batches: it holds {found}. Expected tensors or lists "
-        f"with one "
-        "entry per image, or an object with narrow(start, stop); or leave micro_batch_size at null and take a smaller "
-        "batch_size."
+        f"a batch of {count} images cannot be split into micro-batches: it contains {found}. Expected tensors or "
+        "lists with one entry per image, or an object with narrow(start, stop). Or leave micro_batch_size at null "
+        "and use a smaller batch_size."
     )
 
 

@@ -36,8 +36,8 @@ def synchronize_norms(model: nn.Module, device: torch.device, processes: int, lo
     learning = _learning_norms(model) if processes > 1 else {}
     if learning and device.type not in GPUS:
         log(
-            f"note: batch norms that learn from each process's own share of a batch: {len(learning)} (they are "
-            f"synchronised on GPUs only; this is {device.type})"
+            f"note: {len(learning)} batch norms use per-process statistics (they are synchronised on GPUs only; this "
+            f"is {device.type})"
         )
         return []
     twins = _synchronised_twins() if learning else {}
@@ -47,9 +47,9 @@ def synchronize_norms(model: nn.Module, device: torch.device, processes: int, lo
         norm.process_group = None  # all processes; the one attribute that the ordinary class does not have
         norm.__class__ = twins[type(norm)]
     if chosen:
-        log(f"batch norms that learn from the whole batch of all {processes} processes: {len(chosen)}")
+        log(f"{len(chosen)} batch norms are synchronised across all {processes} processes")
     if own := sorted({type(norm).__name__ for norm in learning.values() if not isinstance(norm, nn.SyncBatchNorm)}):
-        log(f"note: batch norms of classes of their own stay as they are in each process: {', '.join(own)}")
+        log(f"note: custom batch norm classes are not synchronised: {', '.join(own)}")
     return list(chosen)
 
 

@@ -115,7 +115,7 @@ def _results_for_hub(trained: Trained) -> list[Any]:
     where: dict[str, Any] = {
         "task_type": task.pipeline,
         "dataset_type": trained.dataset or task.dataset,
-        "dataset_name": trained.dataset or "own data",
+        "dataset_name": trained.dataset or "custom data",
         "dataset_split": "validation",
     }
     return [
@@ -144,7 +144,7 @@ def _use(trained: Trained) -> str:
     config, repo = trained.config, trained.repo
     need = ""
     if config.origin.get("registered"):
-        need = f"`{config.model}` is a class of its author's: import the module that registers it first.\n\n"
+        need = f"`{config.model}` is a custom model class: import the module that registers it first.\n\n"
     return f"""\
 ## Use it
 
@@ -157,10 +157,10 @@ for answer in model.predict("photo.jpg"):
 ```
 
 ```sh
-zoo finetune {config.model} path/to/images --weights {repo}  # goes on from here
+zoo finetune {config.model} path/to/images --weights {repo}  # fine-tune it further
 ```
 
-Files: `model.safetensors` and `config.json` are the model; the others tell how it was made."""
+Files: `model.safetensors` and `config.json` are the model; the others document its training."""
 
 
 def _results(trained: Trained) -> str:
@@ -191,7 +191,7 @@ def _training(trained: Trained) -> str:
     told = f"{count:,} of {total:,} parameters were frozen"
     moments = trained.proof.get("moments") or ()
     if tensors := trained.proof.get("tensors"):
-        told += f": {tensors} tensors had the same digest at {len(moments)} moments, the last of them in the file"
+        told += f": {tensors} tensors had identical checksums at {len(moments)} checks, the last one in the saved file"
     return "\n\n".join(part for part in [*parts, f"{told}." if frozen else "Nothing was frozen."] if part)
 
 
@@ -213,11 +213,11 @@ def _counts(trained: Trained) -> str:
 def _settings(trained: Trained) -> str:
     if (preset := trained.preset) is None:
         return ""
-    kind = _escape(preset.schedule) if isinstance(preset.schedule, str) else "composed (see `preset.yaml`)"
+    kind = _escape(preset.schedule) if isinstance(preset.schedule, str) else "custom (see `preset.yaml`)"
     return (
-        f"{preset.epochs} epochs in batches of {preset.batch_size}, optimizer {_escape(preset.optimizer)}, "
-        f"schedule {kind}, seed {preset.seed}. All settings are in `preset.yaml`; `zoo finetune "
-        f"{trained.config.model} DATA --preset preset.yaml` begins a run with them."
+        f"{preset.epochs} epochs in batches of {preset.batch_size}, optimizer {_escape(preset.optimizer)}, schedule "
+        f"{kind}, seed {preset.seed}. All settings are in `preset.yaml`; `zoo finetune {trained.config.model} DATA "
+        "--preset preset.yaml` trains with the same settings."
     )
 
 
@@ -231,7 +231,7 @@ def _rates(groups: Sequence[Mapping[str, Any]]) -> str:
         if not group.get("frozen") and (epoch := group.get("unfreeze_at")):
             state += f", from epoch {epoch}"
         rows[name, state] = rows.get((name, state), 0) + int(group.get("parameters", 0))
-    lines = ["| parameters | how many | learning rate |", "|---|---|---|"]
+    lines = ["| parameters | count | learning rate |", "|---|---|---|"]
     return "\n".join([*lines, *(_row([_code(name), f"{many:,}", state]) for (name, state), many in rows.items())])
 
 
@@ -239,8 +239,8 @@ def _input(trained: Trained) -> str:
     preprocess = trained.config.preprocess_value
     if preprocess is None:
         return ""
-    text = f"Plots of any size, {preprocess.describe()}"
-    return f"## Input\n\n{text}; `config.json` has the details, and `predict` does it."
+    text = f"Images of any size, {preprocess.describe()}"
+    return f"## Input\n\n{text}. `predict` does this; `config.json` has the details."
 
 
 def _terms(trained: Trained) -> str:
@@ -250,15 +250,17 @@ def _terms(trained: Trained) -> str:
         named = {"commit": config.origin.get("revision"), "SHA-256": config.origin.get("sha256")}
         exact = [f", {what} `{value}`" for what, value in named.items() if re.fullmatch("[0-9a-f]{40,64}", str(value))]
         where = weights if re.fullmatch(r"https?://[\w./:-]+", str(weights)) else _escape(weights)
-        lines += [f"- Began with the weights of {where}{''.join(exact)}."]
+        lines += [f"- Fine-tuned from {where}{''.join(exact)}."]
     licence = config.licence
     if licence in (None, "unknown"):
-        known = "is not stated" if weights else "has not been chosen: there are no earlier weights that would bind it"
+        known = "not stated" if weights else "not chosen: the model was trained from random weights"
         lines += [f"- Licence of the weights: {known}."]
     else:
         terms = find_terms(str(licence))
         name = _escape(terms.name) + (f" ({terms.link})" if terms.link else "")
-        lines += [f"- Licence of the weights, from those it began with: {name}. {_first_upper(terms.words)}."]
+        lines += [
+            f"- Licence of the weights, inherited from the pretrained weights: {name}. {_first_upper(terms.words)}."
+        ]
     lines += [f"- Licence of the code of `{config.model}`: {entry.code_licence}."]
     caveat = getattr(entry.weights, "caveat", "")
     if caveat and getattr(entry.weights, "repo", None) in trained.parents:  # it began with the registry's own weights

@@ -25,6 +25,6 @@ def find_exporter(name: str) -> Callable[..., Any]:
     """
     names = list_exporters()
     if name not in names:
-        raise InputError(f"unknown exporter {name!r}.{did_you_mean(str(name), names)} There are: {', '.join(names)}.")
+        raise InputError(f"unknown exporter {name!r}.{did_you_mean(str(name), names)} Known: {', '.join(names)}.")
     export: Callable[..., Any] = importlib.import_module(f"{exporters.__name__}.{name}").export
     return export

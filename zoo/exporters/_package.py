@@ -108,7 +108,7 @@ def find_run(source: Any) -> RunFolder | None:
 def _describe(model: Any) -> ModelConfig:
     if not callable(getattr(model, "state_dict", None)):
         raise InputError(
-            f"a {type(model).__name__} cannot be pushed; expected a run, its folder, or a model of zoo.get."
+            f"a {type(model).__name__} cannot be pushed; expected a run, a run folder, or a model from zoo.get."
         )
     return describe_model(model) if known_config(model) else ModelConfig(model=None)
 
@@ -118,15 +118,15 @@ def _find_entry(config: ModelConfig, run: RunFolder | None) -> Entry:
     what = str(run.path) if run else "this model"
     if config.model is None:
         raise InputError(
-            f"{what} is of a class that is not in the registry, so zoo.get could not build it again. Register the "
-            "class with @zoo.register_model(), make the model with zoo.get(its name), and fine-tune that."
+            f"{what} has a class that is not registered, so zoo.get could not rebuild it. Register the class with "
+            "@zoo.register_model(), create the model with zoo.get(its name), and fine-tune that."
         )
     try:
         return find_entry(config.model)
     except InputError as error:
         raise InputError(
-            f"{what} is a {config.model!r}, which is not registered in this process. Import the module that has "
-            "@zoo.register_model() for it, then push again."
+            f"{what} is a {config.model!r}, which is not registered in this process. Import the module that "
+            "registers it with @zoo.register_model(), then push again."
         ) from error
 
 
@@ -142,9 +142,9 @@ def _check_licence(config: ModelConfig, entry: Entry, run: RunFolder | None) -> 
         if not terms.may_pass_on:
             link = f" ({terms.link})" if terms.link else ""
             raise LicenceError(
-                f"this model began with weights under the {terms.name}: {terms.words}{link}. It cannot be pushed, also "
-                "not to a private repository. Fine-tune from weights that may be passed on, or from random ones "
-                "(pretrained=False)."
+                f"this model was fine-tuned from weights under the {terms.name}: {terms.words}{link}. It cannot be "
+                "uploaded, not even to a private repository. Fine-tune from weights that allow redistribution, or "
+                "from random weights (--no-pretrained, pretrained=False)."
             )
 
 
@@ -219,8 +219,8 @@ def _write_card(trained: Trained) -> str:
         return write_card(trained)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise InputError(
-            f"the records of the run have another form than zoo.finetune gives them ({error}). Push a folder as it was "
-            "left, or the model alone: zoo.push(zoo.load(folder), ...)."
+            f"the records of the run are not in the format of zoo.finetune ({error}). Push an unmodified run folder, "
+            "or the model alone: zoo.push(zoo.load(folder), ...)."
         ) from error
 
 
@@ -228,7 +228,7 @@ def _read(folder: RunFolder, name: str) -> dict[str, Any]:
     value = folder.read_json(name) if folder.file(name).is_file() else {}
     if not isinstance(value, dict):
         raise InputError(
-            f"{folder.file(name)} is JSON, but not an object. It is part of every run; use a whole folder."
+            f"{folder.file(name)} is not a JSON object. Every run folder has this file; use a complete run folder."
         )
     return value
 
@@ -245,8 +245,8 @@ def _refuse_traces(target: RunFolder, run: RunFolder | None) -> None:
         for number, line in enumerate(text.splitlines(), start=1):
             if match := pattern.search(line):
                 raise InputError(
-                    f"{name}, line {number}, holds {match[0]!r}, which looks like a path of this machine. Nothing was "
-                    "sent. Take it out of the run's file of that name, and push again."
+                    f"{name}, line {number}, holds {match[0]!r}, which looks like a local path. Nothing was "
+                    "uploaded. Remove it from that file of the run, and push again."
                 )
 
 
@@ -261,7 +261,7 @@ def _read_metadata(file: Path) -> dict[str, str]:
         with safe_open(file, "pt") as content:
             return content.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{file} is not a sound safetensors file: {error}. Push a whole folder.") from error
+        raise WeightsError(f"{file} is not a valid safetensors file: {error}. Push a complete run folder.") from error
 
 
 def _files(folder: Path) -> Iterator[tuple[str, int]]:
@@ -272,8 +272,8 @@ def _files(folder: Path) -> Iterator[tuple[str, int]]:
 
 def _notes(config: ModelConfig, files: tuple[tuple[str, int], ...]) -> Iterator[str]:
     if config.origin.get("weights") and config.licence in (None, "unknown"):
-        yield "the licence of the weights it began with is not known; make sure that you may pass them on"
+        yield "the licence of the pretrained weights is unknown; make sure that you may redistribute them"
     if config.origin.get("registered"):
-        yield f"{config.model} is a class of your own; who loads it has to import the module that registers it"
+        yield f"{config.model} is a custom model class; to load it, others must import the module that registers it"
     if any(name.startswith("pictures/") for name, _ in files):
-        yield "some plots show images of the data (leave them out: pictures=False, --no-pictures)"
+        yield "some plots show images of the data (to exclude plots: --no-pictures, pictures=False)"

@@ -22,8 +22,8 @@ from zoo.weights import get_endpoint, hiding_passwords, refuse_open_http
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-_AS_BEFORE = "it was not changed"
-_STILL_EMPTY = "it was made, and is still empty"
+_AS_BEFORE = "nothing was changed"
+_STILL_EMPTY = "the repository was created and is empty"
 _HTTP_LIBRARIES = {"httpx2", "httpx", "requests", "urllib3"}  # of the Hub's client, in its several versions
 _KINDS = {  # of errors, by the status of an answer; any other is one of the network
     400: WeightsError,
@@ -58,8 +58,8 @@ class Push:
 
     def __str__(self) -> str:
         if self.commit is None:
-            return f"nothing was sent to {self.address}"
-        return f"{self.address} is there: zoo.get('{self.repo}@{self.commit}')"
+            return f"nothing was uploaded to {self.address}"
+        return f"uploaded to {self.address}; load it with zoo.get('{self.repo}@{self.commit}')"
 
 
 def push(
@@ -121,13 +121,13 @@ export = push  # found by the name of this module
 def _check_names(repo: object, revision: object) -> None:
     if not isinstance(repo, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]{1,96}", repo, re.ASCII):
         raise InputError(
-            f"repo is {repo!r}; expected 'org/name' or 'user/name': letters, digits, '-', '_' and '.'. A branch is "
-            "passed as revision=."
+            f"repo is {repo!r}; expected 'org/name' or 'user/name': letters, digits, '-', '_' and '.'. Pass a branch "
+            "as revision=."
         )
     if revision is not None and (not isinstance(revision, str) or not re.fullmatch(r"[\w./-]{1,200}", revision)):
-        raise InputError(f"revision is {revision!r}; expected the name of a branch.")
+        raise InputError(f"revision is {revision!r}; expected a branch name.")
     if isinstance(revision, str) and re.fullmatch("[0-9a-f]{40}", revision):
-        raise InputError(f"revision is the commit {revision}; expected a branch, as a commit never changes.")
+        raise InputError(f"revision is the commit {revision}; expected a branch; commits cannot be changed.")
 
 
 def _list(package: Package, made: Push, private: bool) -> Iterator[str]:
@@ -154,20 +154,20 @@ def _send(
         found = _look(api, made.repo)
     created = found is None
     if found is None:
-        with _explaining(made, "nothing was made"):
+        with _explaining(made, "nothing was created"):
             api.create_repo(made.repo, private=private, exist_ok=False)
     elif private and not found.private:
         raise InputError(
-            f"{made.address} exists and is public, so what goes there can be seen by everybody. Pass private=False "
-            "(--public) if that is meant, or choose another name."
+            f"{made.address} exists and is public: everybody can see what you upload. Pass --public (private=False) "
+            "to confirm, or choose another name."
         )
     with _explaining(made, _STILL_EMPTY if created else _AS_BEFORE):
         head = _open_branch(api, made)
     if not created:
-        log(f"{made.address} exists, at {head.sha[:12]}: files of the same names are replaced")
+        log(f"{made.address} exists, at {head.sha[:12]}: files with the same names are replaced")
     commit = _commit(api, package, made, head, message, created)
     if commit == head.sha:
-        log("every file is there already; no commit was made")
+        log("all files are already up to date; no commit was made")
     return replace(made, commit=commit, created=created)
 
 
@@ -218,9 +218,9 @@ def _tell_state(api: "HfApi", made: Push, before: str, created: bool) -> str:
     try:
         now = api.model_info(made.repo, revision=made.revision).sha
     except Exception:  # whatever broke the upload may still be broken
-        return f"whether it was changed could not be seen; look at {made.address}/commits/{made.revision}"
+        return f"it is unknown whether it was changed; see {made.address}/commits/{made.revision}"
     if now != before:
-        return f"its head has moved to {now}; look at {made.address}/commits/{made.revision}"
+        return f"its head has moved to {now}; see {made.address}/commits/{made.revision}"
     return _STILL_EMPTY if created else _AS_BEFORE
 
 
@@ -243,7 +243,7 @@ def _explain(error: Exception, made: Push) -> tuple[type[WeightsError], str]:
 
     hub = get_endpoint()
     if isinstance(error, OfflineModeIsEnabled):
-        return WeightsNetworkError, "HF_HUB_OFFLINE is set. Unset it where there is a network."
+        return WeightsNetworkError, "HF_HUB_OFFLINE is set. Unset it to upload."
     for cause in _causes(error):
         status = getattr(getattr(cause, "response", None), "status_code", None)
         if status is not None and status >= 400:
@@ -253,10 +253,10 @@ def _explain(error: Exception, made: Push) -> tuple[type[WeightsError], str]:
         if isinstance(cause, ConnectionError):
             failed = f"{type(cause).__name__}: {_one_line(cause)}"
             todo = "set HF_HUB_DISABLE_XET=1 before Python starts, and push again"
-            return WeightsNetworkError, f"{failed}. If {hub} has no Xet storage, {todo}."
+            return WeightsNetworkError, f"{failed}. If {hub} does not support Xet storage, {todo}."
     if isinstance(error, JSONDecodeError):
         todo = "Check HF_ENDPOINT and the proxy, and push again."
-        return WeightsNetworkError, f"{hub} does not answer as a Hub does. {todo}"
+        return WeightsNetworkError, f"{hub} sent an invalid response. {todo}"
     return WeightsError, f"{type(error).__name__}: {_one_line(error)}"
 
 
@@ -274,20 +274,19 @@ def _one_line(error: BaseException) -> str:
 def _explain_answer(status: int, made: Push, error: BaseException) -> str:
     hub, org = get_endpoint(), made.repo.partition("/")[0]
     words = {
-        401: "no token was sent, or none that is accepted (401). Log in (hf auth login) with a token that may write, "
-        "or pass token=.",
-        403: f"the token may not write there (403). Make one with the right to write at {hub}/settings/tokens, ask for "
-        f"that right in {org}, or push under a name of your own.",
-        404: "it is not there, or hidden from this token (404). Check the name, and whether the token may see it.",
-        409: "it exists, but is hidden from this token, or was made a moment ago (409). Choose another name, or pass "
-        "a token that may see it.",
-        412: "somebody else has committed to it meanwhile (412). Look at what they did, and push again.",
-        413: "the files are larger than the Hub takes (413). Leave out the plots (pictures=False, --no-pictures).",
-        429: "the Hub asks for patience (429). Push again in some minutes.",
+        401: "no valid token was sent (401). Log in (hf auth login) with a write token, or pass token=.",
+        403: f"the token has no write access (403). Create a write token at {hub}/settings/tokens, ask for write "
+        f"access in {org}, or push under your own user name.",
+        404: "the repository does not exist, or this token has no access to it (404). Check the name and the token.",
+        409: "it exists, but this token has no access to it, or it was created a moment ago (409). Choose another "
+        "name, or use a token with access.",
+        412: "somebody else committed to it in the meantime (412). Check their changes, and push again.",
+        413: "the files are too large for the Hub (413). Exclude the plots (--no-pictures, pictures=False).",
+        429: "too many requests (429). Push again in a few minutes.",
     }
     if status == 400:
-        return f"{hub} does not take it (400): {_one_line(error)}"
-    return words.get(status, f"{hub} answered {status}. Push again; if that stays, the Hub is out of order.")
+        return f"{hub} rejected it (400): {_one_line(error)}"
+    return words.get(status, f"{hub} answered {status}. Push again later.")
 
 
 def _size(count: int) -> str:

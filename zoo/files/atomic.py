@@ -78,7 +78,7 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     except OSError as error:
         is_file = path.exists() and not path.is_dir()
         reason = "it is a file" if is_file else describe_os_error(error, path)
-        raise StorageError(f"the folder {path} cannot be made: {reason}. Choose another.") from error
+        raise StorageError(f"cannot create the folder {path}: {reason}. Choose another.") from error
     return path
 
 

@@ -46,9 +46,9 @@ def check_checksum(path: str | os.PathLike[str]) -> None:
     found = _digest(path)
     if found != expected:
         raise WeightsContentError(
-            f"{path} is not the file that was saved: its SHA-256 begins with {found[:12]}, and {SUMS} beside it says "
-            f"{expected[:12]}. It is damaged, or was changed. Put the original back; if the change is meant, delete "
-            f"the line of {path.name} in {SUMS}."
+            f"{path} does not match its checksum: its SHA-256 starts with {found[:12]}, but {SUMS} lists "
+            f"{expected[:12]}. It is damaged or was modified. Restore the original; if the change is intended, "
+            f"delete the line of {path.name} in {SUMS}."
         )
 
 

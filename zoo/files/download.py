@@ -54,12 +54,12 @@ def fetch_url(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise WeightsError(f"the folder {target.parent} cannot be made: {error.strerror}") from error
+        raise WeightsError(f"cannot create the folder {target.parent}: {error.strerror}") from error
     try:
         with open_whole(target) as file:
             digest = _ask(url, file, target, limit_bytes, on_progress)
             if digest != sha256:
-                raise WeightsError(f"it sent another file: its sha256 is {digest}, expected {sha256}")
+                raise WeightsError(f"it sent a different file: its SHA-256 is {digest}, expected {sha256}")
     except StorageError as error:
         raise WeightsError(str(error).removesuffix(".")) from error
     return target
@@ -77,7 +77,7 @@ def probe_url(url: str) -> str:
         request = urllib.request.Request(url, headers={"User-Agent": f"zoo/{VERSION}"}, method="HEAD")
         with urllib.request.build_opener(_OnlyHttps()).open(request, timeout=SILENCE_SECONDS) as answer:
             length = answer.headers.get("Content-Length", "")
-            return f"it answers {answer.status}" + (f", {int(length):,} bytes" if length.isdecimal() else "")
+            return f"it answered {answer.status}" + (f", {int(length):,} bytes" if length.isdecimal() else "")
     except WeightsError as error:
         return str(error)
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -107,13 +107,13 @@ def _download(url: str, file: IO[bytes], limit_bytes: int, on_progress: OnProgre
             digest.update(chunk)
             done += len(chunk)
             if max(done, total or 0) > limit_bytes:
-                raise WeightsError(f"it sends {total or done:,} bytes, more than the {limit_bytes:,} allowed")
+                raise WeightsError(f"it sent {total or done:,} bytes, more than the {limit_bytes:,} allowed")
             if time.monotonic() > ends:
                 raise WeightsError(f"{done:,} bytes took more than {LIMIT_SECONDS:g} seconds")
             if on_progress:
                 on_progress(done, total)
     if total is not None and done != total:
-        raise WeightsError(f"the transfer broke off after {done:,} of {total:,} bytes")
+        raise WeightsError(f"the download stopped after {done:,} of {total:,} bytes")
     return digest.hexdigest()
 
 
@@ -131,24 +131,24 @@ class _OnlyHttps(urllib.request.HTTPRedirectHandler):
 
 def _refuse_open_http(url: str, prefix: str = "") -> None:
     if not is_private(url):
-        raise WeightsError(f"{prefix}{url}, which is not asked: only https is")
+        raise WeightsError(f"{prefix}{url}, which is not https")
 
 
 def _explain(error: BaseException, target: Path) -> str:
     """Say in one line what came instead of the file."""
     if isinstance(error, urllib.error.HTTPError):
         error.close()  # it is the answer, too
-        return f"it answers {error.code} ({str(error.reason).partition(chr(10))[0]})"
+        return f"it answered {error.code} ({str(error.reason).partition(chr(10))[0]})"
     if isinstance(error, urllib.error.URLError) and isinstance(error.reason, BaseException):
         error = error.reason
     if isinstance(error, TimeoutError):
         return f"no answer for {SILENCE_SECONDS:g} seconds"
     if isinstance(error, socket.gaierror):
-        return "there is no such host, or no network"
+        return "unknown host, or no network"
     if isinstance(error, ssl.SSLError):
         return f"the connection is not secure ({error.reason or error})"
     if isinstance(error, ConnectionRefusedError):
-        return "the connection is refused"
+        return "the connection was refused"
     if isinstance(error, (ConnectionError, http.client.HTTPException)):
         return f"the connection broke ({type(error).__name__})"
     if isinstance(error, OSError) and error.errno is not None:

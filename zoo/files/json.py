@@ -38,7 +38,7 @@ def parse_object(text: bytes, *, strict: bool = False) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(value, dict):
-        raise ValueError(f"it is JSON, but not an object: {type(value).__name__}")
+        raise ValueError(f"expected a JSON object, got {type(value).__name__}")
     return value
 
 
@@ -56,13 +56,13 @@ def _finite(value: Any) -> Any:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"it holds {constant}, which is not JSON")
+    raise ValueError(f"it contains {constant}, which is not valid JSON")
 
 
 def _unite(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"key {key!r} stands in it twice")
+            raise ValueError(f"duplicate key {key!r}")
         found[key] = value
     return found

@@ -34,7 +34,7 @@ def read_lists(text: str) -> Iterator[Entry]:
     """
     place = _skip(text, 0)
     if text[place : place + 1] != "{":
-        raise ValueError("it is not a JSON object")
+        raise ValueError("expected a JSON object")
     lines = _Lines(text)
     place = _skip(text, place + 1)
     while text[place : place + 1] != "}":

@@ -42,7 +42,7 @@ def tell_missing(place: str | os.PathLike[str]) -> str | None:
     missing = f"there is no folder or file {text!r}."
     if not os.path.isdir(path.parent):
         above = next(folder for folder in path.absolute().parents if os.path.isdir(folder))
-        return f"{missing} The last folder on the way that exists is {above}."
+        return f"{missing} The last existing folder of the path is {above}."
     names: list[str] = []
     with contextlib.suppress(OSError):
         names = sorted(found.name for found in path.parent.iterdir() if not found.name.startswith("."))

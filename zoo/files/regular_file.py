@@ -44,7 +44,7 @@ def open_inside(folder: str | os.PathLike[str], name: str) -> Iterator[BufferedR
     """
     path = Path(folder, name)
     if path.resolve() != Path(folder).resolve() / name:
-        raise NotRegularError("it is a link, or in a folder that is one; expected a file of the folder's own")
+        raise NotRegularError("it is a symbolic link or inside a linked folder; expected a regular file")
     with _open(path, _READ | _NO_WAIT | _NO_LINK) as file:
         yield file
 
@@ -83,7 +83,7 @@ def read_bounded(file: BufferedReader, max_bytes: int) -> bytes:
     try:
         data = b"" if size > max_bytes else file.read()
     except MemoryError as error:
-        raise InputError(f"it has {size:,} bytes, which do not fit into the memory") from error
+        raise InputError(f"it has {size:,} bytes, too large for the available memory") from error
     if max(size, len(data)) > max_bytes:
         raise InputError(f"it is longer than {max_bytes:,} bytes")
     return data

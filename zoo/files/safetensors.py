@@ -33,7 +33,7 @@ _WRONG_FILES = (
     (b"PK\x03\x04", "a zip file, as torch.save writes it (a pickle)"),
     (b"\x80", "a pickle"),
     (b"version https://git-lfs", "a Git LFS pointer: the file itself was not downloaded (git lfs pull)"),
-    (b"<", "a web page or XML answer: the download went wrong"),
+    (b"<", "a web page or XML: the download failed"),
     (b"{", "JSON text"),
 )
 
@@ -62,7 +62,7 @@ def read_tensors(path: str | os.PathLike[str]) -> "dict[str, Tensor]":
         path: The file.
 
     Raises:
-        WeightsContentError: It is cut short, damaged or something else; the text names the usual mistakes.
+        WeightsContentError: It is cut short, damaged or an unknown format; the text names the usual mistakes.
         WeightsStorageError: It cannot be read.
     """
     return _read_some(Path(path), [entry.name for entry in _read_header(Path(path))])
@@ -163,7 +163,7 @@ def why_not_saved(value: object) -> str | None:
     if value.layout is not torch.strided or value.is_quantized:
         return f"a {'quantized' if value.is_quantized else 'sparse'} tensor"
     name = str(value.dtype).removeprefix("torch.")
-    return None if name in {kind for kind, _ in _TYPES.values()} else f"a tensor of the type {name}"
+    return None if name in {kind for kind, _ in _TYPES.values()} else f"a tensor of type {name}"
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:
@@ -192,7 +192,7 @@ def _read_some(path: Path, names: Sequence[str]) -> "dict[str, Tensor]":
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        raise WeightsContentError(f"{path} is not a sound safetensors file: {error}. Get it anew.") from error
+        raise WeightsContentError(f"{path} is not a valid safetensors file: {error}. Download it again.") from error
 
 
 def _read_header(path: Path) -> list[_Entry]:
@@ -209,20 +209,20 @@ def _read_header(path: Path) -> list[_Entry]:
     if not starts_well:
         raise WeightsContentError(f"{path} is {_name_wrong_file(path, size)}; expected a safetensors file.")
     if len(header) < length:
-        raise WeightsContentError(f"{path} is cut short: {size:,} bytes end within its header. Get it anew.")
+        raise WeightsContentError(f"{path} is truncated: {size:,} bytes end within its header. Download it again.")
     try:
         raw = parse_object(header)
         raw.pop("__metadata__", None)
         entries = sorted((_parse_entry(name, facts) for name, facts in raw.items()), key=lambda entry: entry[3:])
         _check_places(entries)
     except ValueError as error:
-        raise WeightsContentError(f"{path} has a damaged safetensors header ({error}). Get it anew.") from error
+        raise WeightsContentError(f"{path} has a damaged safetensors header ({error}). Download it again.") from error
     expected = 8 + length + (entries[-1].stop if entries else 0)
     if size < expected:
-        raise WeightsContentError(f"{path} is cut short: {size:,} of {expected:,} bytes are there. Get it anew.")
+        raise WeightsContentError(f"{path} is truncated: {size:,} of {expected:,} bytes. Download it again.")
     if size > expected:
         raise WeightsContentError(
-            f"{path} has {size - expected:,} bytes too many: they belong to no tensor. Get it anew."
+            f"{path} has {size - expected:,} extra bytes that belong to no tensor. Download it again."
         )
     return entries
 
@@ -233,10 +233,10 @@ def _parse_entry(name: str, facts: Any) -> _Entry:
         raise ValueError(f"tensor {name[:80]!r} is {facts!r:.40}; expected dtype, shape and data_offsets")
     code = facts.get("dtype")
     if not isinstance(code, str) or code not in _TYPES:
-        raise ValueError(f"tensor {name[:80]!r} has the type {code!r:.80}; expected one of {', '.join(_TYPES)}")
+        raise ValueError(f"tensor {name[:80]!r} has type {code!r:.80}; expected one of {', '.join(_TYPES)}")
     shape, places = _parse_numbers(name, facts, "shape"), _parse_numbers(name, facts, "data_offsets")
     if len(places) != 2 or places[0] > places[1]:
-        raise ValueError(f"data_offsets of {name[:80]!r} is {list(places)!r:.80}; expected beginning and end")
+        raise ValueError(f"data_offsets of {name[:80]!r} is {list(places)!r:.80}; expected [start, end]")
     return _Entry(name, code, shape, *places)
 
 
@@ -253,8 +253,8 @@ def _check_places(entries: Sequence[_Entry]) -> None:
         length = prod(entry.shape) * _TYPES[entry.code][1]
         if entry.stop - entry.start != length:
             raise ValueError(
-                f"tensor {entry.name[:80]!r} is given {entry.stop - entry.start:,} bytes; its type {entry.code} and "
-                f"shape {list(entry.shape)!r:.80} need {length:,}"
+                f"tensor {entry.name[:80]!r} has {entry.stop - entry.start:,} bytes; type {entry.code} and shape "
+                f"{list(entry.shape)!r:.80} need {length:,}"
             )
     if entries and entries[0].start:
         raise ValueError(f"bytes 0 to {entries[0].start:,} belong to no tensor")
@@ -275,5 +275,7 @@ def _name_wrong_file(path: Path, size: int) -> str:
     found = next((what for magic, what in _WRONG_FILES if start.startswith(magic)), None)
     length = int.from_bytes(head[:8], "little")
     if found is None and len(head) > 8 and head[8:9] == b"{":
-        return f"something whose header would be {length:,} bytes long, more than the {_MAX_HEADER_BYTES:,} allowed"
-    return found or "something else"
+        return (
+            f"an unknown format: its header would be {length:,} bytes long, more than the {_MAX_HEADER_BYTES:,} allowed"
+        )
+    return found or "an unknown format"

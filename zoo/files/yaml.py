@@ -58,7 +58,7 @@ def read_yaml(text: str) -> Document:
         problems.append(Problem(line, f"character {chr(int(error.character))!r} is not allowed. Remove it."))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        problems.append(Problem(line, f"not readable as 'key: value' lines: {error.problem}."))
+        problems.append(Problem(line, f"cannot be parsed as 'key: value' lines: {error.problem}."))
     return Document(value, lines, tuple(problems))
 
 
@@ -122,7 +122,9 @@ def _plain(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], problems: 
         here = (*path, key_node.value)
         if here in lines:
             name = ".".join(map(str, here))
-            problems.append(Problem(line, f"{name} is given again, first on line {lines[here]}. Remove one of them."))
+            problems.append(
+                Problem(line, f"{name} is a duplicate key, first on line {lines[here]}. Remove one of them.")
+            )
             continue
         lines[here] = line
         values[key_node.value] = _plain(item, here, lines, problems)

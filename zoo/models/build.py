@@ -124,8 +124,8 @@ def check_pretrained(name: str, pretrained: bool | str | None) -> None:
     entry = find_entry(name)
     if entry.weights is None:
         raise WeightsError(
-            f"no pretrained weights are known for {entry.name}. Pass pretrained=False (--no-pretrained) to begin with "
-            "random ones, or where others are (--weights)."
+            f"no pretrained weights are published for {entry.name}. Use random weights (--no-pretrained, "
+            "pretrained=False), or pass the path or repository of others (--weights, pretrained=)."
         )
     check_commercial(entry.name, entry.weights.licence, None)
 
@@ -196,8 +196,8 @@ def _choose(
         return find_entry(name), pretrained
     if pretrained not in (False, True, None):
         raise InputError(
-            f"{name!r} names a model with its weights, and pretrained={str(pretrained)!r} names others. Leave out "
-            "one of the two, or pass the model's own name."
+            f"{name!r} already includes weights, but pretrained={str(pretrained)!r} was passed too. Remove one of "
+            "them, or pass a plain model name."
         )
     saved = open_saved(name, cache_dir=cache_dir, token=token)
     entry = find_saved_entry(saved)
@@ -347,7 +347,7 @@ def _read_options(entry: Entry, found: ResolvedWeights) -> dict[str, Any]:
     options = entry.read_options(found.shapes()) if entry.read_options else {}
     for key, value in options.items():
         if value not in entry.options[key]:
-            raise WeightsError(f"{found.origin} is for {key}={value}; {entry.name} allows {entry.options[key]}.")
+            raise WeightsError(f"{found.origin} has {key}={value}; {entry.name} supports {entry.options[key]}.")
     return options
 
 
@@ -385,22 +385,24 @@ def _check_classes(num_classes: int | None, classes: Sequence[str] | None) -> tu
         raise InputError(f"classes is {classes!r}; expected a sequence of names.")
     names = tuple(classes)
     if len(set(names)) != len(names) or not names:
-        raise InputError(f"classes holds {len(names)} names, {len(set(names))} different ones; expected each once.")
+        raise InputError(
+            f"classes has {len(names)} names, but only {len(set(names))} different ones; expected unique names."
+        )
     if num_classes not in (None, len(names)):
-        raise InputError(f"num_classes is {num_classes} and classes holds {len(names)} names. Pass one of the two.")
+        raise InputError(f"num_classes is {num_classes} and classes has {len(names)} names. Pass only one of them.")
     return names
 
 
 def _check_arguments(entry: Entry, drop_rate: Any, in_channels: Any) -> None:
     """Refuse what is out of range, or no argument of this model."""
     if not isinstance(drop_rate, (int, float)) or not 0 <= drop_rate < 1:
-        raise InputError(f"drop_rate is {drop_rate!r}; expected a share of the features, 0 <= drop_rate < 1.")
+        raise InputError(f"drop_rate is {drop_rate!r}; expected 0 <= drop_rate < 1.")
     if drop_rate and not entry.is_custom and not _takes_drop_rate(entry):
-        raise InputError(f"{entry.name} takes no drop_rate. Leave it out.")
+        raise InputError(f"{entry.name} does not support drop_rate. Remove it.")
     if in_channels is None:
         return
     if "in_channels" not in entry.options:
-        raise InputError(f"{entry.name} takes images of three channels; in_channels is {in_channels!r}. Leave it out.")
+        raise InputError(f"{entry.name} supports three-channel images only; in_channels is {in_channels!r}. Remove it.")
     allowed = entry.options["in_channels"]
     if type(in_channels) is not int or in_channels not in allowed:
         raise InputError(f"in_channels is {in_channels!r}; expected a whole number in {allowed}.")

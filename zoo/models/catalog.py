@@ -22,7 +22,9 @@ def find_entry(name: str) -> Entry:
         InputError: If no model has that name; the text names the nearest ones.
     """
     if not isinstance(name, str):
-        raise InputError(f"a model name is a string, not {type(name).__name__}. zoo.list_models() names all.")
+        raise InputError(
+            f"a model name is a string, not {type(name).__name__}. To list models: `zoo models`, zoo.list_models()."
+        )
     family, slash, rest = name.partition("/")
     if slash and family in list_families():
         module = importlib.import_module(f"{families.__name__}.{family}")
@@ -40,8 +42,8 @@ def find_entry(name: str) -> Entry:
     known = list_models()
     near = _find_in_open_families(name) or did_you_mean(name, known)
     raise InputError(
-        f"unknown model {name!r}.{near} zoo.list_models() names all {len(known)}; 'timm/<name>' opens any classifier "
-        "of timm."
+        f"unknown model {name!r}.{near} There are {len(known)} (`zoo models`, zoo.list_models()); 'timm/<name>' "
+        "loads any timm classifier."
     )
 
 

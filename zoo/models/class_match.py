@@ -46,7 +46,7 @@ def match_classes(model: Any, data: Any, log: Callable[[str], None], *, may_repl
     rows = find_rows(names, own) if own else ()
     if outputs not in (None, len(names)) and all(row is None for row in rows):
         raise InputError(
-            f"the data has {len(names)} classes and the model {outputs} outputs. Make the model with "
+            f"the data has {len(names)} classes, but the model has {outputs} outputs. Create the model with "
             f"zoo.get({_name(model)!r}, num_classes={len(names)}, ...)."
         )
     moves = bool(own) and rows != tuple(range(len(own)))
@@ -54,7 +54,7 @@ def match_classes(model: Any, data: Any, log: Callable[[str], None], *, may_repl
         _move(model, names, own, log, may_replace=may_replace)
     elif not own and data.named and _is_loaded(model):
         listed = ", ".join(f"{number} {name!r}" for number, name in enumerate(names[:3]))
-        log(f"note: the outputs of the model have no names; they are taken for {listed}, … in this order")
+        log(f"note: the model's outputs have no names; they are assumed to be {listed}, … in this order")
     set_fact(model, "classes", names)
     return moves and len(names) != len(own)
 
@@ -64,15 +64,15 @@ def _move(
 ) -> None:
     if not known_config(model).get("model"):
         raise InputError(
-            f"the outputs of the model are {_list(own)} and the classes of the data {_list(names)}; the outputs of a "
-            f"{type(model).__name__} cannot be moved. Give it the classes of the data, or set model.classes = () and "
-            "it takes them as they are."
+            f"the model's outputs are {_list(own)}, but the classes of the data are {_list(names)}; the outputs of a "
+            f"{type(model).__name__} cannot be rearranged. Create it with the classes of the data, or set "
+            "model.classes = () to use them in the order of the data."
         )
     if len(names) != len(own) and not may_replace:
         raise InputError(
-            f"the data has {len(names)} classes and the model {len(own)} outputs, and the optimizer holds the "
-            "parameters of these. Make the model for the classes of the data, zoo.get(..., classes=[...]), and the "
-            "optimizer after it."
+            f"the data has {len(names)} classes, but the model has {len(own)} outputs, and the optimizer already "
+            "holds its parameters. Create the model with the classes of the data, zoo.get(..., classes=[...]), then "
+            "the optimizer."
         )
     is_new = _has_new_head(model, own)
     if is_new and len(names) == len(own):

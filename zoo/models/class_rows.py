@@ -23,7 +23,7 @@ def say_rows(names: Sequence[str], own: Sequence[str]) -> str:
     kept = [name for name, row in zip(names, rows, strict=True) if row is not None]
     new = [name for name, row in zip(names, rows, strict=True) if row is None]
     gone = [name for place, name in enumerate(own) if place not in rows]
-    parts = ((kept, "keep what was learnt"), (new, "are new"), (gone, "are left out"))
+    parts = ((kept, "keep their weights"), (new, "are new"), (gone, "are dropped"))
     return "; ".join(f"{_list(part)} {what}" for part, what in parts if part)
 
 
@@ -36,8 +36,8 @@ def class_prefixes(model: Any) -> tuple[str, ...]:
     prefixes = ask(model, "class_prefixes") or head_prefixes(model)
     if not prefixes:
         raise InputError(
-            f"which part of {type(model).__name__} depends on the classes is not known, so its outputs cannot be "
-            "matched with them by name. Name the parameters of the head in the class: head_prefixes = (...)."
+            f"{type(model).__name__} does not define its head, so its outputs cannot be matched to classes by name. "
+            "Set head_prefixes = (...) in the class, the prefixes of the head's parameters."
         )
     return tuple(prefixes)
 
@@ -72,8 +72,8 @@ def move_rows(model: Any, fresh: Any, rows: Sequence[int | None]) -> None:
         fits = old is not None and old.ndim == tensor.ndim and old.shape[1:] == tensor.shape[1:]
         if not fits or old is None or len(old) - before != len(tensor) - count:
             raise InputError(
-                f"the outputs of {type(model).__name__} cannot be matched with the classes by name: {name} does not "
-                f"have one row for each of its {before} classes. Make the model anew, with classes= in zoo.get."
+                f"the outputs of {type(model).__name__} cannot be matched to classes by name: {name} does not have "
+                f"one row per class ({before}). Create the model again, with classes= in zoo.get."
             )
     if count == before:
         with torch.no_grad():

@@ -116,8 +116,7 @@ class Classifier(Model):
             return self.get_submodule(self.head_name)
         except AttributeError:
             raise InputError(
-                f"the network has no module {self.head_name!r} any more, which is its head. Assign the new head to "
-                "that name."
+                f"the network no longer has its head module {self.head_name!r}. Assign the new head to that name."
             ) from None
 
     def get_classifier(self) -> nn.Module:
@@ -149,7 +148,7 @@ class Classifier(Model):
             features: Tensor = network.forward_head(network.forward_features(images), pre_logits=True)
         except AssertionError as error:  # of networks with a fixed input size
             kind, size = type(network).__name__, f"{images.shape[-2]} x {images.shape[-1]} px"
-            raise InputError(f"timm's {kind} refuses images of {size}: {error} Leave out image_size.") from error
+            raise InputError(f"timm's {kind} does not support images of {size}: {error} Remove image_size.") from error
         return features
 
     def run_head(self, features: Tensor) -> Tensor:
@@ -296,8 +295,8 @@ def _classifier_name(network: nn.Module) -> str:
     kind = type(network).__name__
     if not isinstance(last, nn.Linear):
         raise InputError(
-            f"the classifier of timm's {kind} is no single linear layer (it is: {type(last).__name__}), so features "
-            "and head cannot be told apart. Choose another model, or give it at least one class."
+            f"the classifier of timm's {kind} is not a single linear layer (it is a {type(last).__name__}), so "
+            "features and head cannot be separated. Choose another model, or use at least one class."
         )
     name = next((name for name, module in network.named_modules() if module is last), None)
     if name is None:

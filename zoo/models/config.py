@@ -87,7 +87,7 @@ class ModelConfig(BaseModel):
             _check_object("it", raw)
             config = cls.model_validate(_from_timm(raw) if "architecture" in raw else dict(raw))
             if config.classes and config.num_classes not in (None, len(config.classes)):
-                raise ValueError(f"num_classes is {config.num_classes} and there are {len(config.classes)} classes")
+                raise ValueError(f"num_classes is {config.num_classes}, but there are {len(config.classes)} classes")
             _ = config.init_seed, config.postprocess and make_postprocess(config.postprocess)
             _check_resize(config.preprocess_value)
         except ValidationError as error:
@@ -103,22 +103,20 @@ class ModelConfig(BaseModel):
             WeightsError: If it describes another model, or asks for an option that is not allowed.
         """
         if self.model is not None and _bare(self.model) != _bare(entry.name):
-            raise WeightsError(
-                f"these weights are for {self.model}, not for {entry.name}. Ask for {self.model} instead."
-            )
+            raise WeightsError(f"these weights are for {self.model}, not for {entry.name}. Use {self.model} instead.")
         kinds = type(self.preprocess_value), type(entry.preprocess)
         if self.preprocess and kinds[0] is not kinds[1]:
             raise WeightsError(
-                f"the configuration of these weights has preprocessing of the kind {kinds[0].__name__}; {entry.name} "
-                f"takes {kinds[1].__name__}. Use weights made for this model."
+                f"the configuration of these weights has preprocessing of type {kinds[0].__name__}; {entry.name} "
+                f"needs {kinds[1].__name__}. Use weights of this model."
             )
         for key, value in self.options.items():
             is_share = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1
             allowed = is_share if key == "drop_rate" else value in entry.options.get(key, ())
             if not allowed:
                 raise WeightsError(
-                    f"the configuration of these weights sets the option {key}={value!r}; {entry.name} allows "
-                    f"{dict(entry.options) | {'drop_rate': '0 to 1'}}. Use weights made for this model."
+                    f"the configuration of these weights sets the option {key}={value!r}; {entry.name} supports "
+                    f"{dict(entry.options) | {'drop_rate': '0 to 1'}}. Use weights of this model."
                 )
         return self
 
@@ -216,4 +214,4 @@ def _bare(name: str) -> str:
 
 
 def _refusal(origin: str, found: str) -> str:
-    return f"config.json of {origin}: {found.rstrip('.')}. Expected the file of a zoo run or of a timm model."
+    return f"config.json of {origin}: {found.rstrip('.')}. Expected the config.json of a zoo run or a timm model."

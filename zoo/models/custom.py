@@ -40,19 +40,21 @@ def make_entry(
         InputError: The name has odd characters, or the builder is none or takes no `num_classes`.
     """
     if not (inspect.isclass(build) or inspect.isroutine(build) or isinstance(build, partial)):
-        raise InputError(f"register_model: a {type(build).__name__} is no class and no function. Register its class.")
+        raise InputError(
+            f"register_model: a {type(build).__name__} is neither a class nor a function. Register its class."
+        )
     name = place(build)[-1].rpartition(".")[2] if name is None else name
     if not _NAME.fullmatch(name):
         raise InputError(
-            f"register_model: the name {name!r} is not allowed. Expected a letter, then letters, digits, '_' and '-', "
-            "at most 100 of them."
+            f"register_model: invalid name {name!r}. Expected a letter, then letters, digits, '_' and '-', at most "
+            "100 characters."
         )
     arguments = inspect.signature(build).parameters
     takes_any = any(argument.kind is argument.VAR_KEYWORD for argument in arguments.values())
     if "num_classes" not in arguments and not takes_any:
         raise InputError(
-            f"register_model: {place(build)[-1]} takes no argument 'num_classes'. It is called with num_classes=N; "
-            "register a function that takes it and returns the module."
+            f"register_model: {place(build)[-1]} has no argument 'num_classes'. It is called with num_classes=N; "
+            "register a function that accepts it and returns the module."
         )
     usual = arguments["num_classes"].default if "num_classes" in arguments else None
     if isinstance(preprocess, Mapping):
@@ -92,10 +94,10 @@ def build_custom(entry: Entry, num_classes: int | None, drop_rate: float) -> "nn
     from torch import nn
 
     if num_classes is None:
-        raise InputError(f"{entry.name} has to be told how many classes there are. Pass num_classes= or classes=.")
+        raise InputError(f"{entry.name} needs the number of classes. Pass num_classes= or classes=.")
     takes_rate = takes_drop_rate(entry)
     if drop_rate and not takes_rate:
-        raise InputError(f"{entry.name} takes no drop_rate. Leave it out, or give its builder that argument.")
+        raise InputError(f"{entry.name} does not support drop_rate. Remove it, or add the argument to its builder.")
     model = entry.build(num_classes=num_classes, **({"drop_rate": drop_rate} if takes_rate else {}))
     if not isinstance(model, nn.Module):
         raise InputError(f"the builder of {entry.name} returned a {type(model).__name__}; expected a torch.nn.Module.")
@@ -117,17 +119,19 @@ def take_weights(
         WeightsError: The file does not fit.
     """
     heads = tuple(getattr(model, "head_prefixes", ()))
-    advice = f"name the parameters of the head in the class, for example head_prefixes = {_guess_head(model)!r}."
+    advice = (
+        f"set the prefixes of the head's parameters in the class, for example head_prefixes = {_guess_head(model)!r}."
+    )
     if not heads:
         if classes and config.names and classes != config.names:
             raise WeightsError(
-                f"{found.origin} is for other classes than those asked for, and which part of {entry.name} depends on "
-                f"them is not known. Leave out classes=, or {advice}"
+                f"{found.origin} has different classes, and {entry.name} does not define its head. Remove classes=, "
+                f"or {advice}"
             )
         try:
             return load_into(model, found, head=(), keep_head=True)
         except WeightsError as error:
-            raise WeightsError(f"{error} If it is for another number of classes, {advice}") from error
+            raise WeightsError(f"{error} If it has a different number of classes, {advice}") from error
     theirs, ours = found.shapes(), model.state_dict()
     of_head = {name for name in (*theirs, *ours) if name.startswith(heads)}
     fits = all(name in theirs and name in ours and list(theirs[name]) == list(ours[name].shape) for name in of_head)
@@ -159,8 +163,8 @@ def _check_attributes(entry: Entry, model: "nn.Module") -> None:
         taken.append("config")
     if taken:
         raise InputError(
-            f"{type(model).__name__} has the attributes {', '.join(taken)} of its own, and {entry.name} would get them "
-            "as every model does. Rename them in the class."
+            f"{type(model).__name__} defines the attributes {', '.join(taken)}, which zoo sets on every model. "
+            "Rename them in the class."
         )
 
 
@@ -192,7 +196,7 @@ def register_model(
         InputError: The name is taken or has odd characters, or `num_classes` is no argument.
     """
     if name is not None and not isinstance(name, str):
-        raise InputError("register_model is used with parentheses: @zoo.register_model() or with a name in them.")
+        raise InputError("register_model needs parentheses: @zoo.register_model(), or with a name.")
 
     def register(build: _Builder) -> _Builder:
         entry = make_entry(build, name, preprocess=preprocess, code_licence=code_licence, summary=summary)
@@ -208,11 +212,11 @@ def _check_free(entry: Entry) -> None:
     import_families()
     wanted = plain_name(entry.name)
     if wanted in map(plain_name, list_families()):
-        raise InputError(f"register_model: {entry.name!r} is the name of a family of models. Choose another name.")
+        raise InputError(f"register_model: {entry.name!r} is the name of a model family. Choose another name.")
     for known in entries().values():
         if wanted not in map(plain_name, (known.name, *known.aliases)):
             continue
         if known.is_custom and known.name == entry.name and place(known.build) == place(entry.build):
             continue  # the same lines run again, as in a notebook
-        what = ".".join(place(known.build)) if known.is_custom else "a model of this package"
-        raise InputError(f"register_model: the name {entry.name!r} means {what}. Choose another name.")
+        what = ".".join(place(known.build)) if known.is_custom else "a built-in model"
+        raise InputError(f"register_model: the name {entry.name!r} is {what}. Choose another name.")

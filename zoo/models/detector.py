@@ -205,8 +205,8 @@ class Detector(Model):
         boxes, scores = self.decode(network(images.contiguous(memory_format=torch.channels_last)))
         if not scores.isfinite().all():
             raise WeightsError(
-                "the model's scores are no numbers: its weights are damaged, or its training has diverged. Load "
-                "weights of an earlier epoch, or others."
+                "the model's scores are NaN: its weights are damaged, or training has diverged. Load other weights, "
+                "or those of an earlier epoch."
             )
         return [Detections(*(part.cpu() for part in found)) for found in select_detections(boxes, scores, settings)]
 
@@ -248,8 +248,8 @@ def _check_channels(model: nn.Module) -> None:
     channels = getattr(model, "in_channels", 3)
     if channels != 3:
         raise InputError(
-            f"this model takes images of {channels} channels, and predict reads RGB images, which have 3. Call the "
-            "model itself with a batch of yours, then decode and zoo.tasks.detection.postprocess.select_detections."
+            f"this model takes images with {channels} channels, but predict reads RGB images. Call the model with "
+            "your own batch, then decode and zoo.tasks.detection.postprocess.select_detections."
         )
 
 
@@ -257,7 +257,7 @@ def _name_classes(model: Any) -> tuple[str, ...]:
     """Return the names of the classes; their numbers if there are no names."""
     names, count = tuple(model.classes), model.num_classes
     if names and len(names) != count:
-        raise InputError(f"the model has {count} classes and {len(names)} names. Set model.classes to {count} names.")
+        raise InputError(f"the model has {count} classes but {len(names)} names. Set model.classes to {count} names.")
     return names or tuple(map(str, range(count)))
 
 

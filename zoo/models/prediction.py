@@ -84,8 +84,8 @@ def _name(model: Any, labels: Sequence[str], images: Tensor, top_k: int) -> list
             module.training = mode
     if len(model.classes) != logits.shape[-1]:
         raise InputError(
-            f"the model has {logits.shape[-1]:,} outputs and {len(model.classes):,} class names. Give it one name "
-            "for each output: model.classes = [...]."
+            f"the model has {logits.shape[-1]:,} outputs but {len(model.classes):,} class names. Set one name per "
+            "output: model.classes = [...]."
         )
     best = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32)).topk(
         min(top_k, model.num_classes), -1

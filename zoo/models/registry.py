@@ -80,7 +80,7 @@ def register(**facts: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     def add(build: Callable[..., Any]) -> Callable[..., Any]:
         entry = Entry(name=build.__name__, build=build, summary=summarise(build), **facts)
         if entry.name in _ENTRIES:
-            raise InputError(f"a model named {entry.name!r} is registered already. Choose another name.")
+            raise InputError(f"model {entry.name!r} is already registered. Choose another name.")
         add_entry(entry)
         return build
 

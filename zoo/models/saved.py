@@ -61,7 +61,7 @@ def open_saved(
         raise WeightsError(missing)
     match = _REPO.fullmatch(os.fspath(place))
     if match is None:
-        raise WeightsError(f"{os.fspath(place)!r} is neither a folder nor a repository, 'org/name'.")
+        raise WeightsError(f"{os.fspath(place)!r} is neither a folder nor a Hub repository 'org/name'.")
     repo, revision = match["repo"], match["revision"] or "main"
     wanted = HubFileRequest(
         model=repo,
@@ -70,7 +70,7 @@ def open_saved(
         revision=revision,
         cache_dir=None if cache_dir is None else to_path(cache_dir),
         token=token,
-        hint=f"There is no folder {repo!r} either, and no model of that name: zoo.list_models() names all.",
+        hint=f"There is also no folder and no model {repo!r} (`zoo models`, zoo.list_models()).",
     )
     try:
         path, commit = fetch_file(wanted)
@@ -78,8 +78,8 @@ def open_saved(
         if not _is_absent(error):
             raise
         raise WeightsError(
-            f"{repo} at {get_endpoint()} has no {CONFIG} in revision {revision!r}, which would say what model it "
-            f"holds. If you know that, name it: zoo.get('resnet18', pretrained={os.fspath(place)!r})."
+            f"{repo} at {get_endpoint()} has no {CONFIG} in revision {revision!r}, so its model is unknown. If you "
+            f"know it, name it: zoo.get('resnet18', pretrained={os.fspath(place)!r})."
         ) from error
     origin = f"{repo} at {commit[:12]}"
     return _parse(_read(path, origin), origin, f"{repo}@{commit}")
@@ -100,8 +100,8 @@ def find_saved_entry(saved: Saved) -> Entry:
         if not saved.config.origin.get("registered"):
             raise
         raise InputError(
-            f"this is a checkpoint of {name!r}, a model that was registered by @zoo.register_model, and is not in this "
-            "process. Import the module that registers it first, or build the network and pass it as model=."
+            f"this is a checkpoint of {name!r}, a custom model that is not registered in this process. Import the "
+            "module that registers it, or build the network and pass it as model=."
         ) from error
 
 
@@ -117,7 +117,7 @@ def _read(path: Path, origin: str) -> dict[str, Any]:
     try:
         return read_object(path)
     except FileNotFoundError as error:
-        raise WeightsError(f"{origin} has no {CONFIG}. Expected the folder of a run.") from error
+        raise WeightsError(f"{origin} has no {CONFIG}. Expected a run folder.") from error
     except (OSError, ValueError) as error:
         raise WeightsError(f"{CONFIG} of {origin} cannot be used: {error}. Repair or remove it.") from error
 
@@ -126,7 +126,7 @@ def _parse(raw: Mapping[str, Any], origin: str, source: str | Path) -> Saved:
     config = ModelConfig.parse(raw, origin)
     if config.model is None:
         raise WeightsError(
-            f"{CONFIG} of {origin} does not say which model it is for: its class is not in the registry. Build the "
-            "network yourself and pass it as model=, for example zoo.load(folder, model=...)."
+            f"{CONFIG} of {origin} names no model: its class is not registered. Build the network and pass it as "
+            "model=, for example zoo.load(folder, model=...)."
         )
     return Saved(config, source, "architecture" in raw)

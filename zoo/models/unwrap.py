@@ -26,11 +26,11 @@ def take_model(model: Any, *, trains: bool = False) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         hint = f" Pass zoo.get({model!r}, ...)." if isinstance(model, str) else ""
-        raise InputError(f"model is a {type(model).__name__}; expected a model of zoo.get or any nn.Module.{hint}")
+        raise InputError(f"model is a {type(model).__name__}; expected a model from zoo.get or any nn.Module.{hint}")
     if trains and (torch.is_inference_mode_enabled() or not torch.is_grad_enabled()):
         raise InputError(
-            "gradients are turned off here, by torch.no_grad() or torch.inference_mode(), and training needs them. "
-            "Call it outside of that block."
+            "gradients are disabled here by torch.no_grad() or torch.inference_mode(), and training needs them. "
+            "Call it outside that block."
         )
     found: list[str] = []
     network = _unwrap(model, found)
@@ -42,11 +42,11 @@ def take_model(model: Any, *, trains: bool = False) -> nn.Module:
             module._compiled_call_impl = None
             found.append("torch.compile")
     if found:
-        advice = " Pass compile=True to train compiled." if "torch.compile" in found else ""
-        advice += " torchrun uses several GPUs." if set(found) - {"torch.compile"} else ""
+        advice = " Pass compile=True to train with torch.compile." if "torch.compile" in found else ""
+        advice += " To use several GPUs, start the script with torchrun." if set(found) - {"torch.compile"} else ""
         warnings.warn(
-            f"the model was wrapped by {' and '.join(dict.fromkeys(found))}; the {type(network).__name__} inside is "
-            f"used, without the wrapper.{advice}",
+            f"the model is wrapped in {' and '.join(dict.fromkeys(found))}; using the {type(network).__name__} "
+            f"inside.{advice}",
             stacklevel=3,
         )
     return network

@@ -77,8 +77,8 @@ def import_weights(folder: str | os.PathLike[str]) -> list[CachedWeights]:
             _import(row, folder)
         except OSError as error:
             raise WeightsError(
-                f"the weights of {row['model']} cannot be put into {hub_cache()}: {_say(error)}. Make "
-                "room, or set HF_HOME to a folder that can be written to."
+                f"the weights of {row['model']} cannot be written to {hub_cache()}: {_say(error)}. Free some space, "
+                "or set HF_HOME to a writable folder."
             ) from error
     return [find_stored(row["model"]) for row in rows]
 
@@ -131,9 +131,11 @@ def _read_manifest(folder: Path) -> list[dict[str, Any]]:
     try:
         rows = read_object(path).get("weights")
     except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} cannot be used: {error}. Expected a folder of zoo weights export.") from error
+        raise WeightsError(
+            f"{path} cannot be used: {error}. Expected a folder written by zoo weights export."
+        ) from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) and set(_FIELDS) <= row.keys() for row in rows):
-        raise WeightsError(f"{path} does not list weights with {', '.join(_FIELDS)}. Export them anew.")
+        raise WeightsError(f"{path} does not list weights with {', '.join(_FIELDS)}. Export them again.")
     return rows
 
 
@@ -142,7 +144,7 @@ def _check_row(row: Mapping[str, Any], folder: Path) -> None:
     try:
         entry = find_entry(row["model"])
     except InputError as error:
-        raise WeightsError(f"{folder / MANIFEST} names a model that is not known here: {error}") from error
+        raise WeightsError(f"{folder / MANIFEST} lists an unknown model: {error}") from error
     known = _facts_of(entry, row["repo"])
     differing = [
         f"{key} {str(row[key])[:80]!r}, expected {value!r}"
@@ -152,7 +154,7 @@ def _check_row(row: Mapping[str, Any], folder: Path) -> None:
     if known["repo"] and not re.fullmatch("[0-9a-f]{40}", str(row["revision"])):
         differing.append(f"revision {str(row['revision'])[:80]!r}, expected 40 hexadecimal digits")
     if differing:
-        raise WeightsError(f"{folder / MANIFEST} has for {entry.name} {'; '.join(differing)}. Nothing was imported.")
+        raise WeightsError(f"{folder / MANIFEST} lists for {entry.name}: {'; '.join(differing)}. Nothing was imported.")
     files = {_place(folder, row): row["sha256"]}
     if row["config_sha256"]:
         files[_place(folder, row).with_name(CONFIG)] = row["config_sha256"]
@@ -164,8 +166,8 @@ def _check_row(row: Mapping[str, Any], folder: Path) -> None:
             raise WeightsError(f"{path} cannot be read: {error.strerror or error}. Nothing was imported.") from error
         if digest != sha256:
             raise WeightsError(
-                f"{path} has the wrong content: its sha256 is {digest}, expected {str(sha256)[:80]}. Nothing was "
-                "imported; export it anew."
+                f"{path} failed verification: its SHA-256 is {digest}, expected {str(sha256)[:80]}. Nothing was "
+                "imported; export it again."
             )
 
 

@@ -92,7 +92,7 @@ def find_stored(name: str) -> CachedWeights:
     """
     entry = find_entry(name)
     if entry.weights is None:
-        raise InputError(f"no weights of {entry.name} are published. zoo weights list names the models that have some.")
+        raise InputError(f"no weights are published for {entry.name}. zoo weights list shows the models with weights.")
     if isinstance(entry.weights, Weights):
         return _find_cached(entry.name, entry.weights, with_config=entry.read_foreign is not None)
     path = find_local_file(entry.weights)
@@ -127,7 +127,7 @@ def pull_weights(name: str, *, token: str | bool | None = None) -> ResolvedWeigh
     """
     entry = find_entry(name)
     if entry.weights is None:
-        raise InputError(f"no weights of {entry.name} are published. zoo weights list names the models that have some.")
+        raise InputError(f"no weights are published for {entry.name}. zoo weights list shows the models with weights.")
     check_commercial(entry.name, entry.weights.licence)
     if isinstance(entry.weights, FileWeights):
         assert entry.read_foreign is not None
@@ -162,7 +162,7 @@ def verify_online(names: Iterable[str] = ()) -> Iterator[Verdict]:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
-        raise InputError("HF_HUB_OFFLINE is set, so the Hub is not asked. Unset it, or leave out --online.")
+        raise InputError("HF_HUB_OFFLINE is set, so the Hub cannot be queried. Unset it, or leave out --online.")
     for stored in [find_stored(name) for name in names] or list_stored():
         if isinstance(stored.weights, FileWeights):
             yield _probe(stored.model, stored.weights)
@@ -173,7 +173,7 @@ def verify_online(names: Iterable[str] = ()) -> Iterator[Verdict]:
 def check_stored(stored: CachedWeights) -> Verdict:
     """Hash weights that are on this machine, and hold them against the registry."""
     if stored.path is None:
-        return Verdict(stored.model, False, f"is not on this machine: zoo weights pull {stored.model}")
+        return Verdict(stored.model, False, f"not downloaded: zoo weights pull {stored.model}")
     named = stored.path.resolve().name
     announced = named if re.fullmatch("[0-9a-f]{64}", named) else None
     expected = stored.weights.sha256 or announced
@@ -182,12 +182,12 @@ def check_stored(stored: CachedWeights) -> Verdict:
     except OSError as error:
         return Verdict(stored.model, False, f"{stored.path} cannot be read: {error.strerror or error}")
     if expected is None:
-        return Verdict(stored.model, True, f"sha256 {digest}; nothing is known to hold it against")
+        return Verdict(stored.model, True, f"SHA-256 {digest}; no reference checksum is known")
     if digest != expected:
         advice = f"It is not used; zoo weights pull {stored.model} downloads it again"
-        return Verdict(stored.model, False, f"{stored.path} has sha256 {digest}, expected {expected}. {advice}")
-    held = "the registry's" if stored.weights.sha256 else "the one that the Hub announced; the registry knows none"
-    return Verdict(stored.model, True, f"sha256 {digest[:12]}... is {held}")
+        return Verdict(stored.model, False, f"{stored.path} has SHA-256 {digest}, expected {expected}. {advice}")
+    held = "as published" if stored.weights.sha256 else "as announced by the Hub; no published checksum"
+    return Verdict(stored.model, True, f"SHA-256 {digest[:12]}... matches ({held})")
 
 
 def hub_cache() -> Path:
@@ -217,7 +217,7 @@ def _probe(model: str, weights: FileWeights) -> Verdict:
     """Ask every place; one that has the weights is enough."""
     copy = _compare(model, weights.mirror) if weights.mirror else None
     answers = [f"{url}: {probe_url(url)}" for url in weights.locations]
-    is_there = any(": it answers 200" in answer for answer in answers)
+    is_there = any(": it answered 200" in answer for answer in answers)
     if weights.package is not None:
         is_there |= (path := weights.package.find()) is not None and has_content(path, weights.sha256)
         answers.append(f"package {weights.package.distribution}: {path or 'not installed'}")
@@ -236,14 +236,14 @@ def _compare(model: str, weights: Weights) -> Verdict:
         return Verdict(model, False, str(error))
     found = {"revision": says.commit, "sha256": says.sha256, "size": says.size}
     differing = [
-        f"{key} is {found[key]}, the registry has {value}"
+        f"{key} is {found[key]}, expected {value}"
         for key in found
         if (value := getattr(weights, key)) is not None and value != found[key]
     ]
     if weights.megabytes and says.size and abs(says.size / 1e6 / weights.megabytes - 1) > 0.01:
-        differing.append(f"size is {says.size:,} bytes, the registry has {weights.megabytes} MB")
+        differing.append(f"size is {says.size:,} bytes, expected {weights.megabytes} MB")
     unknown = [key for key in found if getattr(weights, key) is None]
-    text = "; ".join(differing) or (f"the registry lacks {', '.join(unknown)}" if unknown else "as in the registry")
+    text = "; ".join(differing) or (f"this version of zoo lacks {', '.join(unknown)}" if unknown else "as pinned here")
     return Verdict(model, not differing, text, found)
 
 

@@ -63,8 +63,8 @@ def build_optimizer(
     if isinstance(optimizer, Optimizer):
         if params:
             raise InputError(
-                f"optimizer_params {dict(params)} come too late: the {type(optimizer).__name__} is made already. Give "
-                "them to its constructor, or pass its class."
+                f"optimizer_params {dict(params)} have no effect: the {type(optimizer).__name__} already exists. "
+                "Pass them to its constructor, or pass its class."
             )
         check_step(type(optimizer))
         return _adopt(optimizer, parameters, plan)
@@ -175,9 +175,9 @@ def tensor_rate_problem(
     try:
         found = _try_three_steps(kind, torch.tensor(0.0, device=device), params or {}, device)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        return f"{kind.__name__} does not take a tensor as rate: {error}"
+        return f"{kind.__name__} does not accept a tensor as learning rate: {error}"
     same = torch.allclose(found, expected, rtol=1e-5, atol=1e-7)
-    return None if same else f"{kind.__name__} computes other weights if its rate is a tensor"
+    return None if same else f"{kind.__name__} gives different weights if its learning rate is a tensor"
 
 
 def set_rates(
@@ -241,7 +241,7 @@ def _adopt(optimizer: Optimizer, parameters: Mapping[str, Tensor], plan: Plan) -
         if not held <= known:
             raise InputError(
                 f"the {type(optimizer).__name__} holds {len(held - known)} parameters in its group {index} that are "
-                "not the model's. Make it of model.parameters() of the model that is trained."
+                "not the model's. Create it from model.parameters() of the model to train."
             )
         if "name" not in group:
             group["name"] = planned.get(held, f"group {index}")
@@ -253,7 +253,7 @@ def _check_decay(kind: type[Optimizer], group: Group) -> None:
     if (group.weight_decay > 0 or group.weight_decay_schedule is not None) and not takes_weight_decay(kind):
         raise InputError(
             f"{kind.__name__} has no weight decay, but group {group.name!r} has {group.weight_decay:g}. Set "
-            "weight_decay to 0, or take another optimizer."
+            "weight_decay to 0, or use another optimizer."
         )
 
 
@@ -286,8 +286,8 @@ def _with_tensor_rates(
     """Make every rate a tensor on the device of its parameters, if the optimizer can work with that."""
     if settings.get("fused"):
         raise InputError(
-            f"optimizer_params: fused=True and a compiled step exclude each other: the fused {kind.__name__} is not "
-            "compiled at all. Leave out one of them."
+            f"optimizer_params: fused=True cannot be combined with a compiled step: the fused {kind.__name__} is not "
+            "compiled. Remove one of them."
         )
     device = groups[0]["params"][0].device
     accepted = arguments(kind) or ()
@@ -321,7 +321,9 @@ def _look_up(values: Mapping[str, float] | None, name: str) -> float | None:
     if values is None:
         return None
     if name not in values:
-        raise InputError(f"no rate or decay is given for group {name!r} of the optimizer. Given: {', '.join(values)}.")
+        raise InputError(
+            f"group {name!r} of the optimizer has no learning rate or weight decay. Set for: {', '.join(values)}."
+        )
     return values[name]
 
 
@@ -353,14 +355,14 @@ def _check_same(ours: Mapping[str, int], saved: Mapping[str, int]) -> None:
     if set(ours) != set(saved):
         lacking, foreign = sorted(set(saved) - set(ours)), sorted(set(ours) - set(saved))
         raise InputError(
-            f"the optimizer's state has other groups than this run: only in the state {lacking or 'none'}, only here "
-            f"{foreign or 'none'}. Resume with the settings of that run."
+            f"the optimizer state has different groups: only in the state: {lacking or 'none'}; only in this run: "
+            f"{foreign or 'none'}. Resume with the original settings."
         )
     for name, count in saved.items():
         if ours[name] != count:
             raise InputError(
-                f"group {name!r} has {count} tensors in the optimizer's state and {ours[name]} in this run. Resume "
-                "with the settings of that run."
+                f"group {name!r} has {count} tensors in the optimizer state but {ours[name]} in this run. Resume "
+                "with the original settings."
             )
 
 

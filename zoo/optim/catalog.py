@@ -28,13 +28,14 @@ SGD_MOMENTUM = 0.9
 _FIELDS = ("params", "lr", "weight_decay")  # set by fields of the preset
 _OF_A_DEVICE = ("capturable", "fused")  # arguments that are not tried on the CPU
 _REFUSED = {
-    "lbfgs": "LBFGS runs the model several times per step, which the training loop does not do. Take 'SGD' or 'AdamW'.",
-    "sparseadam": "SparseAdam takes sparse gradients only, and image models have dense ones. Take 'Adam'.",
-    "adahessian": "AdaHessian needs second derivatives, which the training loop does not compute. Take 'AdamW'.",
+    "lbfgs": "LBFGS runs the model several times per step, which the training loop does not support. Use 'SGD' or "
+    "'AdamW'.",
+    "sparseadam": "SparseAdam needs sparse gradients; image models have dense ones. Use 'Adam'.",
+    "adahessian": "AdaHessian needs second derivatives, which the training loop does not compute. Use 'AdamW'.",
 }
 _CAVEATS = {
-    "rprop": "Rprop uses the rate for its first step only and then finds steps of its own: schedules do not reach it.",
-    "asgd": "ASGD uses a new rate one step late.",
+    "rprop": "Rprop uses the learning rate for its first step only, so schedules have no effect.",
+    "asgd": "ASGD applies a new learning rate one step late.",
 }
 _LEFT_TO_TIMM = "muon"  # torch's takes matrices alone; timm's updates convolutions too, and the rest as AdamW does
 _registered: dict[str, type[Optimizer]] = {}  # by the name as it was given
@@ -51,25 +52,26 @@ def find_optimizer(name: str) -> type[Optimizer]:
     """
     if not isinstance(name, str) or re.search(r"[./:\\]", name):
         raise InputError(
-            f"optimizer {name!r} is not a name; names never import code. Pass the class itself, or register it with "
-            "@register_optimizer() and use its name."
+            f"optimizer {name!r} is not a name, and names never import code. Pass the class itself, or register it "
+            "with @register_optimizer() and use its name."
         )
     key = _key(name)
     if key in _REFUSED:
         raise InputError(f"optimizer {name!r} cannot be used: {_REFUSED[key]}")
     if key.startswith("lookahead"):
         raise InputError(
-            f"optimizer {name!r} cannot be used: Lookahead wraps another optimizer and keeps weights of its own, which "
-            f"rates per group do not reach. Take {name[len('lookahead') :].lstrip('_- ') or 'AdamW'!r} alone."
+            f"optimizer {name!r} cannot be used: Lookahead wraps another optimizer and keeps its own weights, which "
+            f"per-group learning rates do not affect. Use {name[len('lookahead') :].lstrip('_- ') or 'AdamW'!r} "
+            "alone."
         )
     found = _torch_kinds().get(key) or _timm_kind(key) or _own_kinds().get(key)
     if found is None and key == _LEFT_TO_TIMM:
-        raise InputError(f"optimizer {name!r} comes from timm here, and the installed one has none. Update timm.")
+        raise InputError(f"optimizer {name!r} comes from timm, and the installed version lacks it. Update timm.")
     if found is None:
         names = list_optimizers()
         raise InputError(
-            f"unknown optimizer {name!r}.{did_you_mean(name, names)} "
-            f"zoo.optim.catalog.list_optimizers() names all {len(names)}."
+            f"unknown optimizer {name!r}.{did_you_mean(name, names)} There are {len(names)} (`zoo optimizers`, "
+            "zoo.optim.list_optimizers())."
         )
     return found
 
@@ -92,7 +94,7 @@ def register_optimizer(name: str | None = None) -> Callable[[Kind], Kind]:
         InputError: For what is no optimizer class with a rate, and for a name that something else has.
     """
     if name is not None and not isinstance(name, str):
-        raise InputError("register_optimizer is used with parentheses: @register_optimizer() or with a name in them.")
+        raise InputError("register_optimizer needs parentheses: @register_optimizer(), or with a name.")
 
     def register(kind: Kind) -> Kind:
         label = name or kind.__name__
@@ -101,7 +103,7 @@ def register_optimizer(name: str | None = None) -> Callable[[Kind], Kind]:
         known = _torch_kinds().get(key) or _timm_kind(key) or _own_kinds().get(key)
         if not key or key in _REFUSED or (known is not None and _place(known) != _place(kind)):
             owner = "nothing" if known is None else _place(known)
-            raise InputError(f"register_optimizer: the name {label!r} means {owner}. Register it by another name.")
+            raise InputError(f"register_optimizer: the name {label!r} is {owner}. Choose another name.")
         _registered[label] = kind
         return kind
 
@@ -134,7 +136,7 @@ def check_params(optimizer: str | type[Optimizer], params: Mapping[str, Any]) ->
     accepted = arguments(kind)
     for key in params:
         if key in _FIELDS:
-            raise InputError(f"optimizer_params: {key!r} is set by the preset's own field {key!r}. Remove it here.")
+            raise InputError(f"optimizer_params: {key!r} is set by the preset field {key!r}. Remove it here.")
         if accepted is not None and key not in accepted:
             near = did_you_mean(key, accepted) or f" It has: {', '.join(sorted(accepted))}."
             raise InputError(f"optimizer_params: {kind.__name__} has no argument {key!r}.{near}")
@@ -151,12 +153,12 @@ def arguments(kind: type[Optimizer]) -> frozenset[str] | None:
         InputError: If it is no optimizer class, or takes no rate.
     """
     if not (inspect.isclass(kind) and issubclass(kind, Optimizer)):
-        raise InputError(f"{kind!r} is no optimizer class; expected a subclass of torch.optim.Optimizer.")
+        raise InputError(f"{kind!r} is not an optimizer class; expected a subclass of torch.optim.Optimizer.")
     found = inspect.signature(kind).parameters
     if any(argument.kind is argument.VAR_KEYWORD for argument in found.values()):
         return None
     if "lr" not in found:
-        raise InputError(f"{kind.__name__} takes no argument 'lr', so no part can have a rate of its own.")
+        raise InputError(f"{kind.__name__} has no argument 'lr', so learning rates cannot be set.")
     return frozenset(found) - set(_FIELDS)
 
 
@@ -194,8 +196,8 @@ def _telling_refusal(kind: type[Optimizer], settings: Mapping[str, Any]) -> Iter
         shown = {key: value for key, value in settings.items() if key != "lr"}
         reason = str(error).partition("\n")[0]
         if not isinstance(error, (TypeError, ValueError, RuntimeError, AssertionError)):
-            reason = f"a value is of the wrong kind or length ({type(error).__name__}: {reason})"
-        raise InputError(f"optimizer {kind.__name__} refuses {shown}: {reason}") from error
+            reason = f"a value has the wrong type or length ({type(error).__name__}: {reason})"
+        raise InputError(f"optimizer {kind.__name__} rejects {shown}: {reason}") from error
 
 
 def couples_decay(kind: type[Optimizer], params: Mapping[str, Any]) -> bool:
@@ -276,8 +278,8 @@ def _timm_kind(key: str) -> type[Optimizer] | None:
         return None
     if not _is_installed(info):
         raise InputError(
-            f"optimizer {info.name!r} is {info.opt_class}, which neither torch nor timm brings. Import that class and "
-            "pass it as the optimizer."
+            f"optimizer {info.name!r} is {info.opt_class}, which is in neither torch nor timm. Import the class and "
+            "pass it as optimizer."
         )
     kind: type[Optimizer] = info.opt_class
     found = inspect.signature(kind).parameters

@@ -102,11 +102,11 @@ def check_reached(model: nn.Module, plan: Plan, log: Callable[[str], None], epoc
         (first, listed), *others = idle.items()
         also = "".join(f", nor any of {key!r} ({names})" for key, names in others)
         raise TrainingError(
-            f"{first!r} is to learn, but none of its parameters ({listed}) got a gradient in the first step{also}: "
-            "forward() does not use them. A new layer has to be assigned to the attribute that forward() calls; or "
-            "leave the part out with rate 0."
+            f"{first!r} should be trained, but none of its parameters ({listed}) received a gradient in the first "
+            f"step{also}: forward() does not use them. Assign a new layer to the attribute that forward() calls, or "
+            "set its learning rate to 0."
         )
-    log(f"note: no gradient in the first step for {_listed(sorted(without))}; forward() does not use them")
+    log(f"note: {_listed(sorted(without))} received no gradient in the first step; forward() does not use them")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -46,9 +46,9 @@ class Proof:
         if moved:
             more = f" and {len(moved) - 3} more" if len(moved) > 3 else ""
             raise FrozenError(
-                f"frozen tensors changed {when}: {', '.join(moved[:3])}{more}. The plan gives them rate 0, so "
-                "something outside the optimizer writes to them (a hook, a custom layer, another optimizer). The run "
-                "was stopped; give them a rate above 0 if they are meant to change."
+                f"frozen tensors changed {when}: {', '.join(moved[:3])}{more}. Their learning rate is 0, so "
+                "something outside the optimizer modifies them (a hook, a custom layer, another optimizer). The run "
+                "was stopped. If they are meant to change, set a learning rate above 0."
             )
         self.moments.append({"when": when, "sha256": _join({name: now[name] for name in self.digests})})
 
@@ -75,8 +75,8 @@ class Proof:
         if other:
             names = ", ".join(sorted(other)[:3])
             raise InputError(
-                f"the frozen tensors of the model are not those that the run began with: {names}. Resume it with "
-                "the code that began it, or begin a new run."
+                f"the model's frozen tensors differ from those the run started with: {names}. Resume it with the "
+                "original code, or start a new run."
             )
         self.compare(now, "when the run was resumed")
 

@@ -56,7 +56,7 @@ class LiveRates:
                 f"set_lr: there is no group {group!r}.{did_you_mean(group, names)} It has {', '.join(names)}."
             )
         if not is_rate(lr):
-            raise InputError(f"set_lr: the rate of {group!r} is {lr!r}. Expected a finite number, 0 or more.")
+            raise InputError(f"set_lr: the learning rate of {group!r} is {lr!r}. Expected a finite number, 0 or more.")
         for member in members:
             self._check_free(member, step)
         self._assigned |= dict.fromkeys((member.name for member in members), float(lr))
@@ -93,12 +93,14 @@ class LiveRates:
     def _check_free(self, group: Group, step: int) -> None:
         clock = self.plan.clock
         if group.frozen:
-            raise InputError(f"set_lr: {group.name!r} is frozen and not in the optimizer. Begin with a rate above 0.")
+            raise InputError(
+                f"set_lr: {group.name!r} is frozen and not in the optimizer. Start with a learning rate above 0."
+            )
         waits = step < group.unfreeze_at * clock.steps_per_epoch
         changes = group.decay_every is not None or not group.schedule.is_settled(step, clock)
         if (waits or changes) and group.name not in self._assigned:
             why = f"is frozen until epoch {group.unfreeze_at}" if waits else "follows a schedule from here on"
             raise InputError(
-                f"set_lr: {group.name!r} {why}, which would overrule what is set. Give the group "
-                "schedule='constant' and no warm-up, or wait until it is over."
+                f"set_lr: {group.name!r} {why}, which would override the value. Set the group's schedule to "
+                "'constant' without warm-up, or wait until then."
             )

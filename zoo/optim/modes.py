@@ -3,8 +3,8 @@
 from typing import Any
 
 CLOSURE = (
-    "the step of the optimizer {} needs a closure: it runs the model several times, which the training loop does not "
-    "do. Take another optimizer, such as 'SGD' or 'AdamW'."
+    "optimizer {} needs a closure in step(): it runs the model several times, which the training loop does not "
+    "support. Use another optimizer, such as 'SGD' or 'AdamW'."
 )
 
 

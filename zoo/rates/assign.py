@@ -62,7 +62,7 @@ def choose_rates(
     if isinstance(lr, Mapping):
         if mode is not None:
             raise PlanError(
-                f"lr is a mapping and mode is {mode!r}: both say which parts train. Leave out the mode, or pass one "
+                f"lr is a mapping and mode is {mode!r}: both set what is trained. Remove mode, or pass a single "
                 "number as lr."
             )
         return dict(lr)
@@ -116,8 +116,7 @@ def plan_layers(
     layers = order_layers(model)
     if sum(any(not assignments[name].frozen for name in layer.parameters) for layer in layers) < 2:
         raise PlanError(
-            "rates cannot fall with depth, because only one layer learns. Leave out layer_decay and first_lr, or use "
-            "mode='full' or 'low_lr'."
+            "layer_decay and first_lr need more than one trained layer. Remove them, or use mode 'full' or 'low_lr'."
         )
     last = len(layers) - 1
     for depth, layer in enumerate(layers):
@@ -216,8 +215,8 @@ def _merge(plain: str, typed: str | None, spec: Mapping[str, GroupSettings], *, 
         clash = [name for name, value in more.items() if said.get(name, value) != value and not is_closer]
         if clash:
             raise PlanError(
-                f"keys {plain!r} and {typed!r} both give {' and '.join(sorted(clash))} to the same parameters, and "
-                f"neither is the closer. Add a key {label!r} that decides."
+                f"keys {plain!r} and {typed!r} both set {' and '.join(sorted(clash))} for the same parameters, and "
+                f"neither is more specific. Add a key {label!r} to decide."
             )
     together = {**said, **more}
     if "lr" not in together:
@@ -230,9 +229,9 @@ def _merge(plain: str, typed: str | None, spec: Mapping[str, GroupSettings], *, 
 def _default_lr(label: str, default: GroupSettings) -> float | list[float]:
     if default.lr is None:
         besides = "" if label == DEFAULT else " and neither does 'default'"
-        raise PlanError(f"{label!r} gives no lr{besides}. Give it one; 0 freezes.")
+        raise PlanError(f"{label!r} sets no lr{besides}. Add lr; 0 freezes.")
     if peak_lr({"lr": default.lr}) == 0:
-        raise PlanError(f"{label!r} gives no lr, and 'default' is frozen. Give it one; 0 freezes.")
+        raise PlanError(f"{label!r} sets no lr, and 'default' is frozen. Add lr; 0 freezes.")
     return default.lr
 
 
@@ -288,7 +287,7 @@ def _check_keys(
     for key in idle:
         (covered if _any_begins(ordered[key.kind], key.prefix) else strange).append(key)
     problems = [_covered_text(key, names, kinds, caught) for key in covered[:MOST_LISTED]]
-    problems += ["more keys catch nothing."] * len(covered[MOST_LISTED:])
+    problems += ["more keys match nothing."] * len(covered[MOST_LISTED:])
     if context.options.unmatched == "error":
         problems += [
             _unmatched_text(model, key, names, _any_begins(ordered[None], key.prefix)) for key in strange[:MOST_LISTED]
@@ -297,7 +296,7 @@ def _check_keys(
     raise_all("lr plan", problems)
     if context.options.unmatched == "warn":
         listed = ", ".join(repr(key.text) for key in strange[:MOST_LISTED])
-        warnings.warn(f"lr plan: no parameter matches {listed}; left out.", stacklevel=4)
+        warnings.warn(f"lr plan: no parameter matches {listed}; ignored.", stacklevel=4)
 
 
 def _any_begins(ordered: list[str], prefix: str) -> bool:
@@ -318,7 +317,7 @@ def _covered_text(
         if key.kind in (None, kinds[name]) and any(alias.startswith(key.prefix) for alias in aliases)
     }
     return (
-        f"key {key.text!r} catches nothing, because longer keys take all that it matches: "
+        f"key {key.text!r} has no effect: longer keys match all of its parameters: "
         f"{', '.join(map(repr, sorted(longer)))}. Remove it."
     )
 
@@ -337,8 +336,8 @@ def _model_rates(model: nn.Module, lr: float) -> dict[str, float]:
     if method is None:
         last = next(reversed(parameters), "head").split(".")[0]
         raise PlanError(
-            f"{kind} has no get_finetune_lr_dict(lr), so which part is its head is not known. Pass a mapping, for "
-            f"example lr={{{last!r}: {lr:g}, 'default': 0}}, or mode='full'. Top-level names: {top_level(parameters)}."
+            f"{kind} has no get_finetune_lr_dict(lr), so its head is unknown. Pass a mapping, for example "
+            f"lr={{{last!r}: {lr:g}, 'default': 0}}, or use mode 'full'. Top-level names: {top_level(parameters)}."
         )
     check_call(method, "get_finetune_lr_dict(lr)", lr)
     rates = method(lr)

@@ -42,7 +42,7 @@ def check_rates(lr: Any, handler: Handler, compat: str | None) -> Any:
     complaints: Complaints = []
     given = {key: _check_rate(key, value, compat, complaints) for key, value in lr.items()}
     if DEFAULT not in lr:
-        complaints.append(((), "lr has no 'default', the rate of all that no prefix matches. Add it; 0 freezes."))
+        complaints.append(((), "lr has no 'default', the learning rate of all other parameters. Add it; 0 freezes."))
     return _run(handler, given, complaints)
 
 
@@ -73,14 +73,17 @@ def check_unfreezing(unfreeze: Any, handler: Handler) -> Any:
         is_whole = not isinstance(epoch, bool) and isinstance(epoch, int | str) and str(epoch).isdecimal()
         if not is_whole:
             hint = " with a space after the colon" if ":" in str(epoch) else ""
-            text = f"unfreeze: {shown(epoch)} is no whole number of epochs. Expected for example {{3: [layer4]}}{hint}."
+            text = (
+                f"unfreeze: {shown(epoch)} is not a whole number of epochs. Expected, for example, {{3: "
+                f"[layer4]}}{hint}."
+            )
             complaints.append(((epoch,), text))
             continue
         text = str(int(epoch))
         if text in given:
             complaints.append(((epoch,), f"unfreeze names epoch {text} twice. Put all of its prefixes into one list."))
         if prefixes in ("", [], ()) or (isinstance(prefixes, list | tuple) and "" in prefixes):
-            complaints.append(((epoch,), f"unfreeze.{text} names no prefix. Expected for example {{3: [layer4]}}."))
+            complaints.append(((epoch,), f"unfreeze.{text} names no prefix. Expected, for example, {{3: [layer4]}}."))
         given[text] = tuples_to_lists(prefixes)
     return _run(handler, given, complaints)
 

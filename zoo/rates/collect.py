@@ -12,7 +12,7 @@ from torch import nn
 from zoo._model import ask
 from zoo.errors import PlanError, did_you_mean
 from zoo.rates.context import PlanContext
-from zoo.rates.groups import NO_DECAY, Assignment, Group, Starts
+from zoo.rates.groups import NO_DECAY, UNUSED, Assignment, Group, Starts
 from zoo.rates.layers import is_norm
 from zoo.rates.names import top_level
 from zoo.rates.plan import Plan
@@ -60,8 +60,8 @@ def _freeze_idle(given: Assignment, parameter: nn.Parameter, dormant: bool) -> A
     has_gradient = (parameter.is_floating_point() or parameter.is_complex()) and not dormant
     if given.frozen or has_gradient:
         return given
-    mark = "dormant" if dormant else str(parameter.dtype).removeprefix("torch.")
-    return Assignment(label=f"{given.label} ({mark})", lr=0.0, key=given.key)
+    mark = UNUSED if dormant else f" ({str(parameter.dtype).removeprefix('torch.')})"
+    return Assignment(label=f"{given.label}{mark}", lr=0.0, key=given.key)
 
 
 def _is_exempt(model: nn.Module, name: str, parameter: nn.Parameter, context: PlanContext) -> bool:
@@ -99,11 +99,13 @@ def _check_learning(groups: Sequence[Group], parameters: Iterable[str]) -> None:
     points = [group.unfreeze_at for group in groups if not group.frozen]
     if not points:
         raise PlanError(
-            "lr plan: nothing would learn, every rate is 0. Give at least one part a rate above 0. Top-level names: "
-            f"{top_level(parameters)}."
+            "lr plan: nothing would be trained, every learning rate is 0. Set at least one above 0. Top-level "
+            f"names: {top_level(parameters)}."
         )
     if min(points) > 0:
-        raise PlanError(f"unfreeze: nothing learns before epoch {min(points)}. Leave at least one part out of it.")
+        raise PlanError(
+            f"unfreeze: nothing is trained before epoch {min(points)}. Leave at least one part out of unfreeze."
+        )
 
 
 def _ordered(assignments: Mapping[str, Assignment], order: Sequence[str]) -> list[str]:
@@ -119,7 +121,7 @@ def _ordered(assignments: Mapping[str, Assignment], order: Sequence[str]) -> lis
     problems += [f"leaves out {_few(missing)}"] * bool(missing) + [f"names {_few(twice)} twice"] * bool(twice)
     if problems:
         raise PlanError(
-            f"order {' and '.join(problems)}. Expected each of the {len(learning)} parameters that learn, once."
+            f"order {' and '.join(problems)}. Expected each of the {len(learning)} trained parameters, once."
         )
     return [*order, *(name for name in assignments if name not in listed)]
 

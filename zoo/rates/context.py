@@ -122,7 +122,7 @@ class PlanContext:
         if not isinstance(said["lr"], list):
             return self.parse(said["schedule"]) if "schedule" in said else self.curve
         if "schedule" in said:
-            raise PlanError("lr is a list of rates, which leaves no place for a schedule. Leave out one of them.")
+            raise PlanError("lr is a list of rates, which already is a schedule. Remove lr or schedule.")
         values = [rate * said.get("lr_scale", 1.0) for rate in said["lr"]]
         return parse_schedule({"kind": "rates", "values": values, "warmup_steps": 0})
 

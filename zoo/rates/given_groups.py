@@ -102,7 +102,7 @@ def plan_optimizer_groups(model: nn.Module, optimizer: torch.optim.Optimizer, co
         if strange:
             raise PlanError(
                 f"optimizer: {label!r} holds a parameter of shape {strange[0]} that is not one of "
-                f"{type(model).__name__}'s. Make the optimizer of the model that is trained."
+                f"{type(model).__name__}'s. Create the optimizer from the parameters of the model to train."
             )
         values = _without(group, NOT_OPTIONS) | {"weight_decay": float(group.get("weight_decay") or 0.0)}
         values |= {"lr": float(group["lr"])}
@@ -174,8 +174,8 @@ class UpdateHook(RateHook):
             for member in self.members[name]:
                 if member.frozen and rate:
                     raise PlanError(
-                        f"update_param_groups gives {name!r} the rate {rate:g}, but it began at 0 and is frozen. Begin "
-                        "with a rate above 0."
+                        f"update_param_groups sets the learning rate of {name!r} to {rate:g}, but it started at 0 "
+                        "and is frozen. Start with a learning rate above 0."
                     )
                 changed[member.name] = 0.0 if member.waits(step, clock) else float(rate)
         return changed
@@ -185,8 +185,8 @@ class UpdateHook(RateHook):
         if not isinstance(wanted, Sequence) or len(wanted) != len(self.groups):
             found = f"{len(wanted)} groups" if isinstance(wanted, Sequence) else type(wanted).__name__
             raise PlanError(
-                f"update_param_groups returned {found} of {len(self.groups)}. Expected all groups that it was given, "
-                "with new rates."
+                f"update_param_groups returned {found} of {len(self.groups)}. Expected all groups that were passed "
+                "in, with new learning rates."
             )
         rates: dict[str, float] = {}
         for ours, answer in zip(self.groups, wanted, strict=True):
@@ -204,14 +204,11 @@ class UpdateHook(RateHook):
         before = next(group for group in self.groups if group["name"] == name)
         others = [key for key, value in before.items() if key != "params" and answer.get(key) != value]
         if others:
-            raise PlanError(
-                f"update_param_groups changed {', '.join(others)} of {name!r}, which only the plan can do. Expected "
-                "new rates, as 'lr'."
-            )
+            raise PlanError(f"update_param_groups changed {', '.join(others)} of {name!r}; it can change 'lr' only.")
         if not is_rate(answer.get("lr")):
             raise PlanError(
-                f"update_param_groups: the rate of {name!r} is {shown(answer.get('lr'))}. Expected a finite number, 0 "
-                "or more."
+                f"update_param_groups: the learning rate of {name!r} is {shown(answer.get('lr'))}. Expected a finite "
+                "number, 0 or more."
             )
 
 
@@ -224,7 +221,7 @@ def _plan_given(model: nn.Module, given: Sequence[_Given], context: PlanContext,
     problems += _find_problems(given, primary, type(model).__name__)
     if not context.options.decay_norm_and_bias:
         marked = [group.name for group in given if group.name.endswith(NO_DECAY)]
-        problems += [f"{name!r} has the name of a half without decay. Call it something else." for name in marked]
+        problems += [f"{name!r} ends like the name of a group without weight decay. Rename it." for name in marked]
     raise_all(origin, problems)
     context = context.with_largest(peak_lr(values) for values, _ in said.values())
     assignments: dict[str, Assignment] = {}
@@ -263,7 +260,7 @@ def _find_problems(given: Sequence[_Given], primary: Mapping[str, str], kind: st
     seen: set[str] = set()
     for group in given:
         if group.name in seen:
-            problems.append(f"two groups are called {group.name!r}. Give each a name of its own.")
+            problems.append(f"two groups are called {group.name!r}. Use unique names.")
         seen.add(group.name)
         if not group.members:
             problems.append(f"{group.name!r} holds no parameters. Remove it or fill it.")

@@ -10,6 +10,7 @@ from zoo.rates.spec import DecayEvery
 CONSTANT = parse_schedule("constant", {"warmup_steps": 0})
 ONE_STEP = Clock(epochs=1, steps_per_epoch=1)
 NO_DECAY = " (no decay)"
+UNUSED = " (dormant)"  # saved runs hold this name
 Starts = Mapping[str, int | None]  # as in `zoo.rates.plan.Plan`
 
 

@@ -44,8 +44,8 @@ def order_layers(model: nn.Module) -> tuple[Layer, ...]:
             members.append([name for name, _ in own])
     if len(members) < 2:
         raise PlanError(
-            f"rates cannot fall with depth: {type(model).__name__} has {len(members)} layer{'s' * (not members)}. Pass "
-            "a mapping of prefixes to rates instead."
+            f"layer_decay and first_lr need several layers: {type(model).__name__} has {len(members)} "
+            f"layer{'s' * (not members)}. Pass a mapping of prefixes to rates instead."
         )
     sizes = Counter(parent for names in members for name in names for parent in _parents(name))
     return tuple(Layer(_name(names, sizes), tuple(names)) for names in members)
@@ -88,7 +88,7 @@ def _matched_pieces(prefix: str, module: nn.Module) -> Iterator[_Piece]:
     except (TypeError, ValueError) as error:
         raise PlanError(
             f"group_matcher of {type(module).__name__} does not order its parameters: {error}. Expected patterns as "
-            "timm's models have them, or a function from a name to a number."
+            "in timm's models, or a function from a name to a number."
         ) from error
     layers: dict[int, list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in module.named_parameters():

@@ -86,8 +86,8 @@ def check_in_time(starts: Mapping[str, int], epochs: int) -> None:
     if late:
         listed = ", ".join(f"{key!r} (after {epoch})" for key, epoch in late.items())
         raise PlanError(
-            f"unfreeze: in a run of {epochs} epochs {listed} would never learn. Unfreeze earlier, train longer, or "
-            "give rate 0."
+            f"unfreeze: in a run of {epochs} epochs {listed} would never be trained. Unfreeze earlier, train for "
+            "more epochs, or set lr to 0."
         )
 
 

@@ -178,7 +178,7 @@ class Plan:
         known = "" if self.steps_are_known else " (assumed)"
         length = f"{self.clock.epochs} epochs × {self.clock.steps_per_epoch:,} steps{known}"
         share, count = self.totals()["state"], len(self.trained)
-        return f"<Plan: {count} of {len(self.groups)} groups learn, {share}, {length}; print it for the table>"
+        return f"<Plan: {count} of {len(self.groups)} groups trained, {share}, {length}; print it for the table>"
 
     def __rich__(self) -> Any:
         """Return the table as rich prints it."""

@@ -60,7 +60,7 @@ def draw_plan(
     *,
     epochs: int,
     steps_per_epoch: int,
-    title: str = "Which part learns when",
+    title: str = "What is trained when",
 ) -> Path:
     """Draw which part of a network learns when, and at which rate.
 
@@ -83,9 +83,7 @@ def draw_plan(
     """
     path = to_path(path)
     if path.suffix.lower() != ".png" or not path.parent.is_dir() or path.is_dir():
-        raise InputError(
-            f"cannot draw to {str(path)!r}; expected the name of a file that ends in .png, in a folder that exists."
-        )
+        raise InputError(f"cannot write a plot to {str(path)!r}; expected a .png file in an existing folder.")
     if epochs < 1 or steps_per_epoch < 1:
         raise InputError(f"the run has {epochs} epochs of {steps_per_epoch} steps; expected 1 or more of both.")
     for part in parts:
@@ -125,7 +123,7 @@ def _sum_up(parts: Sequence[Part], rows: Sequence[PlotRow], epochs: int, steps_p
     length = f"{_count(epochs, 'epoch')} of {_count(steps_per_epoch, 'optimizer step')}"
     size = f"{_abbreviate(total)} parameters in {_count(sum(part.tensors for part in parts), 'tensor')}"
     groups = _count(len(parts), "group") + (f" in {len(rows)} rows" if len(rows) < len(parts) else "")
-    return f"{length}  ·  {groups}  ·  {size}  ·  {_percent(learning, total)} of them learn"
+    return f"{length}  ·  {groups}  ·  {size}  ·  {_percent(learning, total)} trained"
 
 
 def _count(number: int, noun: str) -> str:
@@ -323,7 +321,7 @@ def _draw_lines(axes: Axes, rows: Sequence[PlotRow], colours: dict[bytes, Any], 
     if not curves:
         axes.set_yticks([])
         axes.grid(visible=False)
-        axes.text(0.5, 0.5, "nothing learns", ha="center", va="center", color=GREY, transform=axes.transAxes)
+        axes.text(0.5, 0.5, "nothing is trained", ha="center", va="center", color=GREY, transform=axes.transAxes)
         return
     peaks = [row.peaks[1] for row in curves.values()]
     logarithmic = max(peaks) > LOG_FROM * min(peaks)
@@ -377,7 +375,7 @@ def _draw_key(figure: Figure, sheet: Axes, rows: Sequence[PlotRow], norm: LogNor
         y -= 0.26
     if any(row.start and row.learns for row in rows):
         sheet.vlines(x + 0.15, y - 0.08, y + 0.08, color=VERMILION, linewidth=2.5)
-        sheet.text(x + 0.4, y, "starts to learn", **letters)
+        sheet.text(x + 0.4, y, "unfrozen", **letters)
 
 
 def _name_lines(sheet: Axes, names: Mapping[bytes, str], colours: Mapping[bytes, Any], left: float) -> None:

@@ -79,7 +79,9 @@ def check_part(part: Part) -> None:
     """Refuse rates that cannot be, and those of a part that is frozen."""
     rates = np.asarray(part.rates, dtype=np.float64)
     if rates.ndim != 1 or not rates.size or not (np.isfinite(rates) & (rates >= 0)).all():
-        raise InputError(f"part {part.name!r} has rates that cannot be; expected one or more numbers, 0 or above.")
+        raise InputError(
+            f"part {part.name!r} has invalid learning rates; expected one or more finite numbers, 0 or more."
+        )
     if part.state == FROZEN and rates.any():
         raise InputError(f"part {part.name!r} is frozen, but has rates above 0; expected zeros, or another state.")
 

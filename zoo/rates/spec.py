@@ -39,9 +39,9 @@ class Key(NamedTuple):
 class DecayEvery(Options):
     """A rate that is multiplied by `factor` again and again, as OneFlow's eager loop does with its `lr_scale`."""
 
-    steps: int = Field(ge=1, description="optimizer steps from one multiplication to the next")
-    factor: float = Field(ge=0, description="what the rate is multiplied by each time")
-    start: int | None = Field(default=None, ge=0, description="first step that has the new rate; null: `steps`")
+    steps: int = Field(ge=1, description="optimizer steps between multiplications")
+    factor: float = Field(ge=0, description="factor on the learning rate each time")
+    start: int | None = Field(default=None, ge=0, description="first step with the new learning rate; null: `steps`")
 
     def count(self, step: int) -> int:
         """Return how often the rate has been multiplied when this step is taken."""
@@ -63,23 +63,25 @@ class GroupSettings(Options):
     """What one key says of its parameters; None: what the run says of all."""
 
     lr: Annotated[NonNegativeFloat | list[NonNegativeFloat] | None, BeforeValidator(_to_plain)] = Field(
-        default=None, description="base rate, or one rate per optimizer step; null: that of 'default'; 0 freezes"
+        default=None, description="learning rate, or one per optimizer step; null: that of 'default'; 0 freezes"
     )
     lr_scale: Annotated[NonNegativeFloat, BeforeValidator(_to_plain)] = Field(
-        default=1.0, description="factor of the base rate during the whole run"
+        default=1.0, description="factor on the learning rate during the whole run"
     )
-    schedule: Any = Field(default=None, description="schedule of its own: a name, or a mapping with 'kind'")
-    decay_every: DecayEvery | None = Field(default=None, description="repeated decay of the rate: {steps, factor}")
+    schedule: Any = Field(default=None, description="own schedule: a name, or a mapping with 'kind'")
+    decay_every: DecayEvery | None = Field(
+        default=None, description="repeated decay of the learning rate: {steps, factor}"
+    )
     weight_decay: Annotated[NonNegativeFloat | None, BeforeValidator(_to_plain)] = Field(
-        default=None, description="decay of the weights"
+        default=None, description="weight decay"
     )
-    weight_decay_schedule: Any = Field(default=None, description="factor of the weight decay over the run")
+    weight_decay_schedule: Any = Field(default=None, description="schedule of the weight decay")
     gradient_centralization: bool | None = Field(default=None, description="subtract the mean of each gradient")
     clip_grad_norm: Annotated[float, Field(gt=0)] | None = Field(
-        default=None, description="longest gradient of these parameters together, as 2-norm"
+        default=None, description="maximum gradient norm of these parameters (clipping)"
     )
-    unfreeze_at: int | None = Field(default=None, ge=0, description="epochs that pass before it learns")
-    optimizer_params: dict[str, Any] = Field(default={}, description="arguments of the optimizer for these alone")
+    unfreeze_at: int | None = Field(default=None, ge=0, description="epochs before it is unfrozen")
+    optimizer_params: dict[str, Any] = Field(default={}, description="optimizer arguments for these parameters only")
 
     @field_validator("lr")
     @classmethod
@@ -128,15 +130,15 @@ def parse_key(text: Any) -> Key:
         PlanError: It is no text, is empty, or names a kind of layer that is not known.
     """
     if not isinstance(text, str) or not text:
-        raise PlanError(
-            f"key {text!r} is not the beginning of a parameter name. Expected for example 'head' or '@norm'."
-        )
+        raise PlanError(f"key {text!r} is not a parameter-name prefix. Expected, for example, 'head' or '@norm'.")
     prefix, at, kind = text.partition("@")
     if at and kind not in KINDS:
         near = did_you_mean(kind, KINDS)
-        raise PlanError(f"key {text!r} names the unknown kind of layer {kind!r}.{near} Known: {', '.join(KINDS)}.")
+        raise PlanError(f"key {text!r} names an unknown layer kind {kind!r}.{near} Known: {', '.join(KINDS)}.")
     if at and prefix == DEFAULT:
-        raise PlanError(f"key {text!r} says no more than '@{kind}', which holds where no closer key does. Use that.")
+        raise PlanError(
+            f"key {text!r} means the same as '@{kind}', which applies where no more specific key does. Use that."
+        )
     return Key(text, "" if prefix == DEFAULT else prefix, kind if at else None)
 
 
@@ -171,8 +173,8 @@ def read_rates(rates: Mapping[str, Any]) -> dict[str, GroupSettings]:
         problems.append(f"{'; '.join(wrong)}. Expected a finite number, 0 or more; 0 freezes.")
     if DEFAULT not in rates:
         problems.append(
-            f"the mapping {shown(dict(rates))} has no 'default'. Add one: the rate of every other parameter, 0 to "
-            "freeze them."
+            f"the mapping {shown(dict(rates))} has no 'default', the learning rate of all other parameters. Add it; "
+            "0 freezes."
         )
     raise_all("lr plan", problems)
     return spec
@@ -197,7 +199,7 @@ def read_settings(values: Mapping[Any, Any]) -> tuple[GroupSettings, list[str]]:
     strange = [key for key in values if not isinstance(key, str)]
     if strange:
         return GroupSettings(), [
-            f"the settings {', '.join(map(repr, strange))} are no names. Expected for example 'lr'."
+            f"the settings {', '.join(map(repr, strange))} are not strings. Expected, for example, 'lr'."
         ]
     try:
         return GroupSettings(**values), []

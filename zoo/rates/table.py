@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zoo.rates.groups import Group
+from zoo.rates.groups import UNUSED, Group
 
 # Columns that a narrow terminal leaves out, the least important first.
 SECONDARY_COLUMNS = ("tensors", "why", "optimizer", "decays", "clip", "centralized", "weight decay", "scale")
@@ -94,7 +94,7 @@ def _differing_options(groups: Sequence[Group]) -> list[str]:
 def _row(group: Group, options: Sequence[str]) -> dict[str, str]:
     row = {
         "prefix": group.name,
-        "state": group.state,
+        "state": "unused in training" if group.frozen and group.name.endswith(UNUSED) else group.state,
         "tensors": f"{len(group.names)}",
         "parameters": f"{group.parameters:,}",
         "lr": "0",

@@ -45,13 +45,16 @@ def _delay(given: Assignment, prefix: str, epoch: int, context: PlanContext) -> 
     label = prefix if is_closer else given.label
     if given.frozen:
         if context.unfrozen_lr is None:
-            return given, f"{prefix!r} is named, but {given.label!r} has rate 0 there. Give it the rate to learn at."
+            return (
+                given,
+                f"{prefix!r} is unfrozen, but {given.label!r} has learning rate 0 there. Set its learning rate.",
+            )
         given = context.assign(label, {"lr": context.unfrozen_lr}, key=given.key)
         given = replace(given, reason=context.unfrozen_reason)
     if given.unfreeze_at not in (0, epoch):
         return given, (
-            f"epoch {epoch} is said for {prefix!r}, and {given.label!r} has unfreeze_at {given.unfreeze_at}. Say it "
-            "once."
+            f"{prefix!r} is unfrozen at epoch {epoch}, but {given.label!r} has unfreeze_at {given.unfreeze_at}. "
+            "Remove one of them."
         )
     return replace(given, label=label, unfreeze_at=epoch), ""
 
@@ -74,7 +77,7 @@ def _named_twice(unfreeze: Mapping[int, Sequence[str]]) -> list[str]:
         for prefix in prefixes:
             epochs.setdefault(prefix, []).append(epoch)
     return [
-        f"{prefix!r} is named twice, for the epochs {' and '.join(map(str, found))}. Name it once."
+        f"{prefix!r} is listed twice, for epochs {' and '.join(map(str, found))}. List it once."
         for prefix, found in epochs.items()
         if len(found) > 1
     ]
@@ -82,10 +85,13 @@ def _named_twice(unfreeze: Mapping[int, Sequence[str]]) -> list[str]:
 
 def _no_point(model: nn.Module, prefix: str, names: Mapping[str, tuple[str, ...]], points: Mapping[str, int]) -> str:
     if "@" in prefix:
-        return f"{prefix!r} is a kind of layer. Expected prefixes of parameter names, or 'default'."
+        return f"{prefix!r} is a layer kind. Expected parameter-name prefixes, or 'default'."
     if prefix == DEFAULT:
-        return "'default' stands for what no key of lr names, and nothing is left of that. Leave it out."
+        return "'default' has no effect: the keys of lr match every parameter. Remove it."
     if any(alias.startswith(prefix) for aliases in names.values() for alias in aliases):
         longer = sorted(other for other in points if other.startswith(prefix) and other != prefix)
-        return f"longer prefixes take all that {prefix!r} matches: {', '.join(map(repr, longer))}. Remove it."
+        return (
+            f"{prefix!r} has no effect: longer prefixes match all of its parameters: {', '.join(map(repr, longer))}. "
+            "Remove it."
+        )
     return no_match(model, prefix, names)

@@ -142,7 +142,7 @@ def find_faults(findings: Findings, optimizer: Any = None, steps_per_epoch: int 
     preset, task = findings.preset, findings.task
     if task is not None:
         for field, value in preset.find_other_tasks(task.name).items():
-            text = f"{field} is {shown(value)}, which has no meaning for a {task.card.noun}. Remove it."
+            text = f"{field} is {shown(value)}, which does not apply to a {task.card.noun}. Remove it."
             findings.errors.append(((field,), PresetError(text)))
         findings.get(("model",), task.check_options, preset, findings.network)
     return _find_wrong_rates(findings, optimizer, steps_per_epoch)

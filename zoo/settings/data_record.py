@@ -19,9 +19,9 @@ def contradictions(preset: Preset, data: Any) -> Iterator[str]:
     for name in FIELDS:
         said, done = getattr(preset, name), data.options.get(name)
         if name in data.options and said != done and said != Preset.model_fields[name].default:
-            yield f"{name} is {said} in the preset, but the data was opened with {done}, which holds"
+            yield f"the preset's {name} ({said}) is ignored: the data was opened with {done}"
     if preset.classes and tuple(preset.classes) != data.classes:
-        yield "classes in the preset are of another order than those of the data as it was opened, which holds"
+        yield "the preset's class order is ignored: the data was opened with another"
 
 
 def record_data(preset: Preset, data: Any, *, by_name: bool) -> Preset:

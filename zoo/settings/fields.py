@@ -165,12 +165,12 @@ _KNOWN_ELSEWHERE = {
 FIELD_OF = {foreign: field for field, names in _KNOWN_ELSEWHERE.items() for foreign in names}
 
 
-_OWN_LOSS = "Give the model a method loss(outputs, targets, *, label_smoothing=0.0)"
+_OWN_LOSS = "Define a method loss(outputs, targets, *, label_smoothing=0.0) on the model"
 _ELSEWHERE = {  # what is no field, and where it is said instead
-    "class_weights": f"{_OWN_LOSS} that weights the classes, or pass loaders with a sampler of your own.",
+    "class_weights": f"{_OWN_LOSS} that weights the classes, or pass loaders with a custom sampler.",
     "loss": f"{_OWN_LOSS}.",
-    "sampler": "Pass loaders of your own, which order their images as they like.",
-    "early_stopping": "A zoo.Callback ends a run with run.stop(), such as in on_epoch_end; keep='best' keeps the best.",
+    "sampler": "Pass your own loaders, which can use any sampler.",
+    "early_stopping": "Call run.stop() in a zoo.Callback, for example in on_epoch_end; keep=best saves the best epoch.",
     "drop_rate": "It is an argument of zoo.get.",
     "num_classes": "It is an argument of zoo.get.",
 }

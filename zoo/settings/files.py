@@ -78,7 +78,7 @@ def parse_setting(setting: str) -> tuple[str, Any]:
     """Return key and value of a text such as `lr=1e-3` or `lr={default: 0, head: 0.01}`; the value is read as YAML."""
     key, equals, text = (part.strip() for part in setting.partition("="))
     if not (key and equals):
-        raise PresetError(f"setting {setting!r} is not understood; expected key=value, such as lr=0.005.")
+        raise PresetError(f"cannot parse setting {setting!r}; expected key=value, such as lr=0.005.")
     document = read_yaml(text)
     if document.problems:
         raise refusal(f"setting {setting!r}", document.problems)
@@ -94,12 +94,12 @@ def _find(name_or_path: str | os.PathLike[str]) -> Path:
     if str(name_or_path) in list_presets():
         return presets_folder() / f"{name_or_path}.yaml"
     if path.is_file():
-        raise PresetError(f"preset '{name_or_path}' is a file without the ending .yaml. Rename it.")
+        raise PresetError(f"preset '{name_or_path}' is a file without the suffix .yaml. Rename it.")
     if (path / "preset.yaml").is_file():
-        raise PresetError(f"preset '{name_or_path}' is the folder of a run. Its preset is '{path / 'preset.yaml'}'.")
+        raise PresetError(f"preset '{name_or_path}' is a run folder. Its preset is '{path / 'preset.yaml'}'.")
     raise PresetError(
-        f"unknown preset '{name_or_path}'.{_did_you_mean_preset(name_or_path)} "
-        f"zoo.list_presets() names all {len(list_presets())}; a file needs the ending .yaml."
+        f"unknown preset '{name_or_path}'.{_did_you_mean_preset(name_or_path)} There are {len(list_presets())} (`zoo "
+        "preset list`, zoo.list_presets()); a preset file needs the suffix .yaml."
     )
 
 

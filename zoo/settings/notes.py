@@ -23,8 +23,9 @@ def notes_on(preset: Preset, steps: int, names: Iterable[str], optimizer: Any) -
     """
     if preset.ema_decay is not None and not preset.ema_warmup and steps < LENGTHS / (1 - preset.ema_decay):
         yield (
-            f"ema_decay is {preset.ema_decay:g} and the run has {steps:,} steps: the average that is kept still holds "
-            f"{preset.ema_decay**steps:.0%} of the weights at the start. Set ema_warmup, or a smaller ema_decay."
+            f"ema_decay is {preset.ema_decay:g} and the run has {steps:,} steps: the EMA weights still contain "
+            f"{preset.ema_decay**steps:.0%} of the initial weights at the end. Set ema_warmup, or a smaller "
+            "ema_decay."
         )
     if isinstance(preset.lr, Mapping):
         yield from cut_names(preset.lr, names)
@@ -51,15 +52,15 @@ def notes_on_copies(files: Mapping[str, Mapping[str, str]], labels: Mapping[str,
             pairs += [(learnt[0], name) for where, name in found if where == split and learnt]
         if pairs:
             yield (
-                f"{split} holds copies of training images: {len(pairs):,} of {len(files[split]):,} ({_show(pairs)}). "
-                "The score is too good; remove one of each pair."
+                f"{split} contains copies of training images: {len(pairs):,} of {len(files[split]):,} "
+                f"({_show(pairs)}). They inflate the score; remove one image of each pair."
             )
     mixed: list[tuple[str, ...]] = []
     for found in copied:
         classes = {labels[split][name]: name for split, name in reversed(found) if name in labels.get(split, {})}
         mixed += [tuple(reversed(classes.values()))] if len(classes) > 1 else []
     if mixed:
-        yield f"images in more than one class: {len(mixed):,} ({_show(mixed)}). Remove those that are wrong."
+        yield f"images in more than one class: {len(mixed):,} ({_show(mixed)}). Remove the wrong copies."
 
 
 def cut_names(keys: Iterable[str], names: Iterable[str]) -> Iterator[str]:
@@ -74,7 +75,10 @@ def cut_names(keys: Iterable[str], names: Iterable[str]) -> Iterator[str]:
         if longer and len(longer) < len(caught):
             parts = dict.fromkeys(prefix + name[len(prefix) :].partition(".")[0] for name in longer)
             shown = ", ".join(list(parts)[:3]) + (", …" if len(parts) > 3 else "")
-            yield f"the key {text!r} also catches {shown}. End it with a dot, {prefix + '.'!r}, if {prefix} is meant."
+            yield (
+                f"the key {text!r} also matches {shown}. To match only {prefix}, end the key with a dot: "
+                f"{prefix + '.'!r}."
+            )
 
 
 def _show(pairs: Sequence[tuple[str, ...]]) -> str:
@@ -88,7 +92,7 @@ def _find_decayed(optimizer: Optimizer) -> Iterator[str]:
         now, first = group["lr"], group.get("initial_lr", group["lr"])
         if float(now) != float(first):
             yield (
-                f"the optimizer was used before: its rate is {float(now):g} and was {float(first):g} at the start, and "
-                f"the run begins with {float(now):g}. Make a new optimizer, or set the rate of its groups."
+                f"the optimizer was used before: its learning rate was {float(first):g} initially and is now "
+                f"{float(now):g}, which the run starts from. Create a new optimizer, or reset the lr of its groups."
             )
             return

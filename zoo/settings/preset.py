@@ -53,23 +53,25 @@ class Preset(EngineOptions, DataOptions, StepOptions, RateOptions):
         PresetError: With unknown names, wrong types and values out of range, all at once.
     """
 
-    model: str | None = Field(default=None, description="name for zoo.get; null: the caller brings the model")
+    model: str | None = Field(
+        default=None, description="model name (`zoo models` lists them); null: the model passed to zoo.finetune"
+    )
     pretrained: bool | str | None = Field(
         default=None,
-        description="weights, as for zoo.get: true, false, a path or org/name[@revision]; null: those of the model "
-        "that the caller brings; on the command line true",
+        description="weights to start from: true, false, a path or org/name[@revision]; null: those of the model "
+        "passed in; on the command line true",
     )
     pretrained_sha256: str | None = Field(
-        default=None, pattern="^[0-9a-f]{64}$", description="SHA-256 of the weights; others are refused; null: any"
+        default=None, pattern="^[0-9a-f]{64}$", description="required SHA-256 of the weights file; null: any"
     )
     match_outputs: bool = Field(
         default=False,
-        description="on the command line: outputs of classes that the weights name, too, start from theirs; else the "
-        "head is new where the number of classes differs",
+        description="command line: keep the pretrained head rows of classes with the same name; false: a new head "
+        "if the number of classes differs",
     )
-    init_seed: int = Field(default=0, ge=0, description="seed of newly made layers")
+    init_seed: int = Field(default=0, ge=0, description="random seed of newly initialized layers")
     keep: Literal["last", "best"] = Field(
-        default="last", description="epoch whose weights are kept; best: by top-1 or mAP"
+        default="last", description="which weights to save: last epoch or best epoch (by top-1 or mAP)"
     )
 
     _task_options: dict[str, Options] = PrivateAttr(default_factory=dict)
@@ -177,8 +179,8 @@ class Preset(EngineOptions, DataOptions, StepOptions, RateOptions):
         own = [key for key, value in keys if isinstance(value, GroupSettings) and value.clip_grad_norm is not None]
         if clip is not None and own:
             raise ValueError(
-                f"clip_grad_norm is {clip:g}, and lr.{own[0]} has one of its own: it would be clipped twice. Remove "
-                "one of them."
+                f"clip_grad_norm is {clip:g}, and lr.{own[0]} sets its own: its gradients would be clipped twice. "
+                "Remove one of them."
             )
         return clip
 
@@ -190,7 +192,7 @@ def preset_fields() -> Mapping[str, FieldInfo]:
     for task, options in find_options().items():
         for name, field in options.model_fields.items():
             if name in Preset.model_fields or fields.get(name, field).default != field.default:
-                raise TypeError(f"option {name} of {task} exists with another meaning. Call it something else.")
+                raise TypeError(f"option {name} of {task} already exists with a different meaning. Rename it.")
             fields.setdefault(name, field)
     return MappingProxyType(in_order(fields))
 

@@ -74,8 +74,8 @@ def resolve_preset(
         clash = sorted(_NEVER_GIVEN & given.keys())
         if clash:
             raise PlanError(
-                f"the optimizer brings its own groups and rates, and {', '.join(clash)} was given as well. Leave that "
-                "out, or pass the optimizer's class."
+                f"the optimizer has its own groups and learning rates, so {', '.join(clash)} cannot be set as well. "
+                "Remove that, or pass the optimizer class instead."
             )
     if optimizer is not None:
         kind = type(own) if isinstance(own, torch.optim.Optimizer) else own
@@ -128,8 +128,8 @@ def _refuse_beside_groups(preset: Preset, optimizer: torch.optim.Optimizer) -> N
     clash += ["lr"] * isinstance(preset.lr, Mapping)
     if clash:
         raise PlanError(
-            f"the {type(optimizer).__name__} brings groups and rates of its own, and the preset says "
-            f"{', '.join(clash)} as well. Leave that out, or pass the optimizer's class."
+            f"the {type(optimizer).__name__} has its own groups and learning rates, so the preset cannot set "
+            f"{', '.join(clash)} as well. Remove that, or pass the optimizer class instead."
         )
 
 
@@ -139,7 +139,7 @@ def _shorten_warmup(base: Preset, given: Mapping[str, Any]) -> tuple[dict[str, f
     is_free = not (base.compat or given.get("compat") or "warmup_epochs" in given)
     if warmup is None or not is_free or not isinstance(epochs, int) or not 0 < epochs <= warmup:
         return {}, ()
-    note = f"warmup_epochs is {epochs / 2:g} instead of the preset's {warmup:g}, for which the run is too short"
+    note = f"warmup_epochs is {epochs / 2:g} instead of the preset's {warmup:g}: the run is too short"
     return {"warmup_epochs": epochs / 2}, (note,)
 
 
@@ -151,7 +151,7 @@ def _choose_preset(preset: Any, defaults: Mapping[str, Any]) -> Preset:
         return Preset(**{**defaults, **(preset or {})})
     if not isinstance(preset, (str, os.PathLike)):
         raise InputError(
-            f"preset is a {type(preset).__name__}; expected a name of zoo.list_presets(), the path of a YAML file, a "
-            "mapping of fields, or a zoo.Preset."
+            f"preset is a {type(preset).__name__}; expected a preset name (zoo.list_presets()), the path of a YAML "
+            "file, a mapping of fields, or a zoo.Preset."
         )
     return load_preset(Path(preset))

@@ -49,7 +49,7 @@ def open_answers(out: Path) -> Path:
     """Return the folder for images and predictions, made if need be; those of an earlier command are kept."""
     folder = make_folder(to_path(out))
     if (folder / PREDICTIONS).exists():
-        raise InputError(f"{folder / PREDICTIONS} exists, of an earlier command. Choose another folder, or remove it.")
+        raise InputError(f"{folder / PREDICTIONS} already exists. Choose another folder, or remove it.")
     return folder
 
 
@@ -64,7 +64,7 @@ def writing_records(records: list[dict[str, Any]], out: Path | None, as_json: bo
     except BaseException:
         if records:
             write_file(out / PREDICTIONS, dump_json(records, indent=1) + "\n")
-            warn(f"what was found before is kept: {len(records):,} records in {out / PREDICTIONS}")
+            warn(f"stopped early; {len(records):,} predictions are saved in {out / PREDICTIONS}")
         raise
     write_file(out / PREDICTIONS, dump_json(records, indent=1) + "\n")
     echo(f"written to {out}: {PREDICTIONS} and images", err=as_json)

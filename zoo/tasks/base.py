@@ -303,7 +303,7 @@ def task_of(model: Any) -> Task:
     if not isinstance(model, str):
         name = ask(model, "task", DEFAULT_TASK) if callable(model) else getattr(model, "task", DEFAULT_TASK)
     if name not in (names := task_names()):
-        raise InputError(f"the task {name!r} is unknown; expected {' or '.join(names)}.")
+        raise InputError(f"unknown task {name!r}; expected {' or '.join(names)}.")
     task: Task = importlib.import_module(f"zoo.tasks.{name}").TASK
     return task
 

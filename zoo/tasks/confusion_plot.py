@@ -57,7 +57,7 @@ def draw_confusion(
             f"confusion matrix is {shape} for {len(classes)} classes; expected one row and column per class."
         )
     if not np.issubdtype(counts.dtype, np.number) or not (np.isfinite(counts) & (counts >= 0)).all():
-        raise InputError("confusion matrix has values that are no counts; expected numbers, 0 or more.")
+        raise InputError("confusion matrix has invalid counts; expected numbers, 0 or more.")
     with look():
         return save(_draw_confusion(counts.astype(np.float64), classes, title), path)
 
@@ -80,7 +80,7 @@ def _draw_confusion(counts: Counts, classes: Sequence[str], title: str | None = 
     panel = listed + 2.2 if crowded else 0
     figure.set_size_inches(max(left + side + 1.3 + panel, 5.6), bottom + side + (0.8 if crowded else 0.55))
     total, right = counts.sum(), np.trace(counts)
-    score = f"{100 * right / total:.1f} % of {total:,.0f} images right" if total else "no images"
+    score = f"{100 * right / total:.1f} % of {total:,.0f} images correct" if total else "no images"
     entitle(figure, title or f"Confusion matrix: {score}")
 
     axes = place(figure, left, bottom, side, side)

@@ -99,7 +99,7 @@ def check_callbacks(callbacks: Any) -> tuple[Callback, ...]:
     for item in items:
         if not isinstance(item, Callback):
             kind = item.__name__ + " itself" if isinstance(item, type) else type(item).__name__
-            raise InputError(f"callbacks: got {kind}; expected objects of classes derived from zoo.Callback.")
+            raise InputError(f"callbacks: got {kind}; expected instances of zoo.Callback.")
     return items
 
 

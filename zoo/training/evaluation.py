@@ -55,19 +55,19 @@ def evaluate(
     if isinstance(model, nn.Module):
         model = take_model(model)
     if not (callable(model) and get_fact(model, "preprocess")):
-        raise InputError(f"expected a model of zoo.get, a run or its folder, not {type(model).__name__}.")
+        raise InputError(f"expected a model from zoo.get, a run or a run folder, not {type(model).__name__}.")
     task, classes = task_of(model), tuple(get_fact(model, "classes", ()))
     with Progress(enabled=progress and is_main_process()) as show:
         if place is not None and read_record(to_path(place)).get("status") == "interrupted":
-            show.log(f"note: the run in {place} was interrupted; it is scored as it was then")
+            show.log(f"note: the run in {place} was interrupted; its last saved state is evaluated")
         with show.counting("checking images") as count:
             options: dict[str, Any] = {"skip_bad": skip_bad, "only": split, "on_progress": count}
             opened = task.open_data(data, classes=classes, by_name=True, evaluation=True, **options)
         if opened.classes != classes:  # it was opened before, by zoo.open_data
             raise DataError(
-                f"the data was opened with other classes ({len(opened.classes)}, first {opened.classes[0]!r}) than the "
-                f"model's ({len(classes)}, first {classes[0]!r}). Pass what it was opened from, and they "
-                "are matched by name; or open it with classes=model.classes."
+                f"the classes of the opened data ({len(opened.classes)}, first {opened.classes[0]!r}) differ from "
+                f"the model's ({len(classes)}, first {classes[0]!r}). Pass the folder or data set itself, and "
+                "classes are matched by name; or open it with classes=model.classes."
             )
         how: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "device": device}
         result, _ = score_split(model, task, opened, split, show, **how)

@@ -16,9 +16,9 @@ def say_how_to_resume(folder: Path, needed: Sequence[str] = ()) -> str:
         needed: Arguments of `zoo.resume` without which it cannot go on, for example `data`: objects that no file holds.
     """
     if not needed:
-        return f"Go on with: zoo finetune --resume {shlex.quote(str(folder))}"
+        return f"Resume with: zoo finetune --resume {shlex.quote(str(folder))}"
     given = ", ".join(f"{name}={name}" for name in needed)
-    return f"Go on with: zoo.resume({str(folder)!r}, {given}), with the same {' and '.join(needed)} as before."
+    return f"Resume with: zoo.resume({str(folder)!r}, {given}), with the same {' and '.join(needed)} as before."
 
 
 @contextmanager
@@ -41,9 +41,7 @@ def going_on(describe: Callable[[], str] = str, *, stopped: str = "stopped at on
     except ZooError:
         raise
     except MemoryError as error:
-        text = (
-            f"memory ran out ({str(error) or 'no more could be had'}). Take a smaller batch_size or fewer num_workers."
-        )
+        text = f"out of memory ({str(error) or 'allocation failed'}). Use a smaller batch_size or fewer num_workers."
         raise TrainingError(_join(text, describe())) from error
     except RuntimeError as error:
         if "DataLoader worker" not in str(error) or "Traceback" in str(error):
@@ -54,7 +52,7 @@ def going_on(describe: Callable[[], str] = str, *, stopped: str = "stopped at on
         if error.errno is None or isinstance(error, ConnectionError):  # BrokenPipeError: who reads the output has gone
             _add_note(error, describe())
             raise
-        where = f"{error.filename} cannot be used" if error.filename else "the system has refused something"
+        where = f"{error.filename} cannot be used" if error.filename else "the operating system refused a request"
         raise StorageError(_join(f"{where}: {error.strerror or error}.", describe())) from error
     except Exception as error:
         _add_note(error, describe())
@@ -64,8 +62,8 @@ def going_on(describe: Callable[[], str] = str, *, stopped: str = "stopped at on
 def _tell_dead_worker(error: RuntimeError) -> str:
     said = str(error).splitlines()[0].rstrip(". ")
     return (
-        f"a process that loads images has ended unexpectedly ({said}). Most often the machine's memory ran out: take "
-        "fewer processes (num_workers) or a smaller batch_size."
+        f"a data-loading worker process died ({said}). The usual cause is too little memory: use fewer workers "
+        "(num_workers) or a smaller batch_size."
     )
 
 

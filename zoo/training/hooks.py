@@ -50,7 +50,7 @@ class FrozenParts:
         before = set(self.proof.digests)
         freeze(self.model, self.plan, epoch, norm_statistics=self.norm_statistics)
         names = sorted(before - set(frozen_tensors(self.model, self.plan, epoch)))
-        self.proof.release(names, f"before epoch {epoch + 1}, in which {len(names)} tensors begin to learn")
+        self.proof.release(names, f"before epoch {epoch + 1}, which unfreezes {len(names)} tensors")
         return list(dict.fromkeys(group.key for group in self.plan.trained if group.unfreeze_at == epoch))
 
     def state_dict(self) -> dict[str, Any]:
@@ -81,8 +81,8 @@ class RateSetter:
         self._checks_gradients = True
         if parts.supply.val is None and (awaited := self.live.awaited - {"loss"}):
             raise InputError(
-                f"schedule 'plateau' follows {', '.join(sorted(awaited))}, but there are no validation images. Let it "
-                "follow 'loss', or give some."
+                f"schedule 'plateau' follows {', '.join(sorted(awaited))}, but there are no validation images. Set "
+                "its metric to 'loss', or add validation images."
             )
 
     def watch_gradients(self) -> None:

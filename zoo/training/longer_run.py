@@ -63,8 +63,8 @@ def train_longer(
     before, done = folder.load_preset(), Position(**state["position"])
     if epochs <= done.epoch or epochs < done.epoch + bool(done.batch):
         raise InputError(
-            f"the run in {folder.path} has been trained for {done.epoch} epochs, and epochs is {epochs}. Expected "
-            "more: the number of all epochs together."
+            f"the run in {folder.path} was trained for {done.epoch} epochs, but epochs is {epochs}. Expected the "
+            f"total number of epochs, more than {done.epoch}."
         )
     preset = before.replace(epochs=epochs)
     source = data if data is not None else folder.read_json("data.json")["source"]
@@ -90,7 +90,7 @@ def _load(folder: RunFolder, model: nn.Module | None) -> tuple[nn.Module, dict[s
         return build_network(folder, model)[0], state | {"clock": {**state["clock"], "epochs": None}, "plan": None}
     if stage not in ("finished", "undrawn"):
         raise InputError(
-            f"the run in {folder.path} has no epoch to go on from. Give its finetune command again, with the number of "
+            f"the run in {folder.path} has not finished an epoch. Run its finetune command again, with the number of "
             "epochs that you want."
         )
     network, preset = load_model(folder.path, model), folder.load_preset()
@@ -119,8 +119,8 @@ def _former_plan(
     known = folder.read_json("plan.json").get("digest")
     if state["optimizer"] is not None and known != former.digest:
         raise InputError(
-            f"the plan of the run in {folder.path} cannot be made again: the groups of the model, or of its optimizer, "
-            "have changed since. Go on with the same code, or begin a new run."
+            f"the lr plan of the run in {folder.path} cannot be restored: the parameter groups of the model or the "
+            "optimizer have changed. Use the same code, or start a new run."
         )
     return former
 
@@ -128,10 +128,10 @@ def _former_plan(
 def _tell(folder: RunFolder, before: Preset, preset: Preset, state: Mapping[str, Any]) -> Iterator[str]:
     """Yield what the new run starts from."""
     done = state["position"]["epoch"]
-    yield f"a new run goes on from {folder.path} after {done} of {before.epochs} epochs, up to {preset.epochs}"
+    yield f"continuing {folder.path} after {done} of {before.epochs} epochs as a new run, up to {preset.epochs} epochs"
     if state["optimizer"] is None:
         which = "its best weights" if state["best"] else "its averaged weights" if state["ema"] else "its weights"
-        yield f"note: that run is finished, so its optimizer state is gone: {which} are trained with a fresh optimizer"
+        yield f"note: that run is finished and has no optimizer state: {which} are trained with a new optimizer"
 
 
 def _tell_rates(former: Plan, plan: Plan, done: Position) -> str:
@@ -141,7 +141,7 @@ def _tell_rates(former: Plan, plan: Plan, done: Position) -> str:
     kinds = list(dict.fromkeys(str(group.schedule.to_dict()["kind"]) for group in plan.trained))
     what = f"schedule {', '.join(kinds)} over {plan.clock.epochs} epochs instead of {former.clock.epochs}"
     if now == was:
-        return f"{what}: the learning rates go on as they were"
+        return f"{what}: the learning rates stay the same"
     return f"{what}: learning rate of {name} after epoch {done.epoch} is {format_rate(now[name])} instead of " + (
         format_rate(was[name])
     )

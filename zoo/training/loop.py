@@ -98,7 +98,7 @@ def _fetch(
     """Yield the batches of an optimizer step, and measure how long they are waited for."""
     for batch in window:
         asked = time.perf_counter()
-        with telling_memory("while a batch was loaded"):
+        with telling_memory("while loading a batch"):
             pair = _next(iterator, batch, count)
         position.waiting += time.perf_counter() - asked
         yield pair
@@ -109,13 +109,13 @@ def _next(iterator: Iterator[tuple[Any, Any]], batch: int, count: int) -> tuple[
         pair = next(iterator)
     except StopIteration:
         raise TrainingError(
-            f"the training data ended after {batch} of {count} batches. Its length must be the number of batches that "
-            "it yields in every epoch."
+            f"the training data ended after {batch} of {count} batches. len() of the loader must equal the number of "
+            "batches it yields per epoch."
         ) from None
     try:
         images, targets = pair
     except (TypeError, ValueError) as error:
-        raise TrainingError(f"a batch is not a pair of images and targets ({error}).") from error
+        raise TrainingError(f"a batch is not an (images, targets) pair ({error}).") from error
     return images, targets
 
 

@@ -24,8 +24,8 @@ def default_fields(name: str | os.PathLike[str], optimizer: Any) -> Mapping[str,
     """
     if isinstance(optimizer, torch.optim.Optimizer):
         raise InputError(
-            f"the {type(optimizer).__name__} was made for another model than {str(name)!r}, which is made for this "
-            "run. Pass the optimizer's class, or the model itself."
+            f"the {type(optimizer).__name__} belongs to another model: {str(name)!r} is created for this run. Pass "
+            "the optimizer class, or the model itself."
         )
     try:
         return task_of(look_up(name)).defaults
@@ -54,9 +54,9 @@ def make_model(preset: Preset, data: Any, log: Callable[[str], None]) -> Any:
     found = made.load_report and made.load_report.sha256
     if preset.pretrained_sha256 not in (None, found):
         raise WeightsError(
-            f"the weights in {preset.pretrained} are not those that the preset was made with: their SHA-256 is "
-            f"{found}, expected {preset.pretrained_sha256}. Put the old ones back; or, to begin with these, pass "
-            "pretrained= (--weights), or remove pretrained_sha256 from the preset."
+            f"the weights in {preset.pretrained} differ from those of the preset: their SHA-256 is {found}, expected "
+            f"{preset.pretrained_sha256}. Restore the original weights; or, to use these, pass them (--weights, "
+            "pretrained=), or remove pretrained_sha256 from the preset."
         )
     if made.load_report is not None:
         for line in f"weights: {made.load_report}".split("\n"):

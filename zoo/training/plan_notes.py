@@ -17,16 +17,16 @@ from zoo.training.run_claim import name_model
 def show_plan(model: nn.Module, preset: Preset, plan: Plan, show: Progress, *, has_own_optimizer: bool) -> None:
     """Print the plan of a run as a table, and what should be known about it."""
     if known_config(model) and not get_fact(model, "load_report") and not backbone_trains_reason(model, plan):
-        show.log("note: the frozen backbone has random weights; pass pretrained=True, or train it with mode='full'")
+        show.log("note: the frozen backbone has random weights; use pretrained weights, or train it too (mode=full)")
     if not has_own_optimizer and _learns_whole(model, preset):
         show.log(
-            f"note: {name_model(model)} does not say which part is its head, so all of it learns at one rate; pass a "
-            "mapping as lr to choose"
+            f"note: {name_model(model)} does not define its head, so all of it is trained at one learning rate; pass "
+            "a mapping as lr to set learning rates per part"
         )
     if plan.hook is None and not has_own_optimizer and _brings_hooks(model):
         show.log(
-            f"note: the param-group hooks of {name_model(model)} are not asked, because the preset says itself what "
-            "learns; leave out mode, mapping and layer_decay to have them asked"
+            f"note: the parameter-group hooks of {name_model(model)} are ignored because lr as a mapping, mode or "
+            "layer_decay is set; leave these out to use the hooks"
         )
     title = f"lr plan of {name_model(model)}"
     show.table(plan.rows(), title=title, totals=plan.totals(), secondary=SECONDARY_COLUMNS, in_full="zoo plan --json")
@@ -35,11 +35,11 @@ def show_plan(model: nn.Module, preset: Preset, plan: Plan, show: Progress, *, h
 def disown_altered(model: Any, show: Progress) -> None:
     """Let the run of a network that was changed after it was built say so, and name no model of the registry."""
     if hooked := ask(model, "hooked_layers"):
-        show.log(f"note: {hooked[0]} has a forward hook, which is not saved: the model of zoo.load is without it")
+        show.log(f"note: {hooked[0]} has a forward hook, which is not saved: zoo.load returns the model without it")
     if ask(model, "is_altered", False) and known_config(model).get("model"):
         show.log(
-            f"note: {name_model(model)} was changed after it was built, so its name does not build it again. "
-            "To load or resume this run, change a new one in the same way and pass it as model="
+            f"note: {name_model(model)} was modified after it was built, so its name alone cannot rebuild it. To "
+            "load or resume this run, modify a new model in the same way and pass it as model="
         )
         model.config = known_config(model) | {"model": None, "options": {}}
 

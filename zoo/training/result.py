@@ -39,7 +39,7 @@ class Run:
         """Say what is on images; see the model's own `predict`."""
         if not callable(getattr(self.model, "predict", None)):
             raise InputError(
-                f"{type(self.model).__name__} has no predict(); run.model(images) gives its outputs for tensors."
+                f"{type(self.model).__name__} has no predict(). Call run.model(images) with a batch of tensors."
             )
         return self.model.predict(sources, **options)
 

@@ -116,7 +116,7 @@ class TrainingRun:
             parts.accelerator.wait_for_everyone()
         if parts.supply.store is not None:
             images, size = parts.supply.store.total()
-            self.show.log(f"{images:,} decoded images were kept ({size / 1e9:.1f} GB)")
+            self.show.log(f"image cache: {images:,} decoded images ({size / 1e9:.1f} GB)")
         return result
 
     def _start(self, request: StopRequest) -> None:
@@ -156,7 +156,7 @@ class TrainingRun:
     def _unfreeze(self, epoch: int) -> None:
         """Let the groups learn whose epoch has come."""
         groups = self.state.frozen.unfreeze(epoch)
-        self.show.log(f"epoch {epoch + 1}: {', '.join(groups)} learn from now on")
+        self.show.log(f"epoch {epoch + 1}: unfreezing {', '.join(groups)}")
         self.state.rates.watch_gradients()
         self.parts.renew_network()
 

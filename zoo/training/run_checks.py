@@ -65,7 +65,7 @@ def _refuse_swapped(model: str | None, data: Any) -> None:
             find_entry(str(data))
         except InputError:
             return
-        raise InputError(f"{model!r} is a folder and {str(data)!r} is a model: swap them, the model comes first.")
+        raise InputError(f"{model!r} is a folder and {str(data)!r} is a model: swap them; the model comes first.")
 
 
 def _open(data: str | os.PathLike[str], task: str) -> None:
@@ -88,14 +88,14 @@ def _check_folder(out: str | os.PathLike[str] | None, needed: int) -> None:
     place = next(parent for parent in (path.absolute(), *path.absolute().parents) if os.path.lexists(parent))
     advice = "Choose another folder."
     if not place.is_dir():
-        raise StorageError(f"the run folder {path} cannot be made: {place} is a file. {advice}")
+        raise StorageError(f"cannot create the run folder {path}: {place} is a file. {advice}")
     if not os.access(place, os.W_OK | os.X_OK):
-        raise StorageError(f"the run folder {path} cannot be made: {place} is not writable. {advice}")
+        raise StorageError(f"cannot create the run folder {path}: {place} is not writable. {advice}")
     free = shutil.disk_usage(place).free
     if free < needed:
         raise StorageError(
-            f"the run needs at least {needed / 1e6:,.1f} MB in {path}, and {free / 1e6:,.1f} MB are free. Make room, "
-            f"or choose another folder."
+            f"the run needs at least {needed / 1e6:,.1f} MB in {path}, but only {free / 1e6:,.1f} MB are free. Free "
+            "some space, or choose another folder."
         )
 
 

@@ -34,7 +34,7 @@ BEGINNING = (  # what is there before the first step
     PARENT,
     RECORD,  # the last to be removed: without it the others are somebody's files
 )
-NOTHING_LEFT = "stopped before the first step: nothing was trained, and no run is left."
+NOTHING_LEFT = "stopped before the first step; no run folder was kept."
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def claimed(folder: RunFolder, log: Callable[[str], None], *, is_new: bool) -> I
         if is_new:
             refuse_used(path)
             if find_stage(path) != "empty":
-                log(f"note: the run in {path} was stopped before its first step; it begins anew")
+                log(f"note: the run in {path} was stopped before its first step; it starts from the beginning")
                 _remove_beginning(folder)
             folder.write_json(RECORD, {"status": "beginning"})
         yield folder
@@ -125,15 +125,15 @@ def open_folder(path: str | os.PathLike[str]) -> RunFolder:
     if not folder.path.is_dir():
         what = f"{folder.path} is a file." if folder.path.exists() else f"there is no folder {folder.path}."
         what = tell_missing(path) or what
-        raise InputError(f"{what} Expected the folder of a run.")
+        raise InputError(f"{what} Expected a run folder.")
     if find_stage(folder.path) == "claimed":
         raise InputError(
-            f"the run in {folder.path} was stopped before anything was trained. Give the same finetune command "
-            "again: it may use this folder."
+            f"the run in {folder.path} was stopped before its first step. Run the same finetune command again; it "
+            "can use this folder."
         )
     if not (folder.path / "config.json").is_file():
         present = ", ".join(sorted(file.name for file in folder.path.iterdir())[:8]) or "nothing"
-        raise InputError(f"{folder.path} is not a run: it has no config.json (there is: {present}).")
+        raise InputError(f"{folder.path} is not a run folder: it has no config.json (it contains: {present}).")
     return folder
 
 
@@ -190,12 +190,12 @@ def refuse_used(path: Path) -> None:
         return
     if stage == "training":
         raise InputError(
-            f"{path} holds a run that is not finished, and a run is never written over. Go on with it: zoo "
-            f"finetune --resume {shlex.quote(str(path))}; or choose another folder."
+            f"{path} holds an unfinished run, and runs are never overwritten. Resume it with: zoo finetune --resume "
+            f"{shlex.quote(str(path))}; or choose another folder."
         )
     raise InputError(
-        f"{path} exists and is not empty; a run is never written over. Choose another folder"
-        + (", or go on with that run by resuming it." if stage == "undrawn" else ".")
+        f"{path} exists and is not empty; runs are never overwritten. Choose another folder"
+        + (", or resume that run." if stage == "undrawn" else ".")
     )
 
 
@@ -208,7 +208,7 @@ def _make(folder: RunFolder, *, exist_ok: bool, advice: str) -> None:
     except OSError as error:
         if not exist_ok and isinstance(error, FileExistsError) and path.parent.is_dir():
             raise
-        raise InputError(f"the run folder {path} cannot be made: {error.strerror}. {advice}") from error
+        raise InputError(f"cannot create the run folder {path}: {error.strerror}. {advice}") from error
     folder.made = missing[::-1]
 
 

@@ -49,7 +49,7 @@ def open_for_run(
     task.report(opened, show)
     if opened.skipped:
         found = f"{len(opened.skipped):,} error{'s' * (len(opened.skipped) > 1)} in the data"
-        show.log(f"{found}: what they are about is left out; data.json names it")
+        show.log(f"{found}: the affected images or boxes are skipped; data.json lists them")
     return opened
 
 
@@ -70,23 +70,24 @@ def reopen_data(folder: RunFolder, data: Any, task: Task, preset: Preset, show: 
     source = before["source"]
     if data is None and not Path(source).is_absolute():
         raise InputError(
-            f"the run in {path} was begun with objects ({source}), which no file holds. "
+            f"the run in {path} was started from Python objects ({source}), which are not saved. "
             + say_how_to_resume(path, ["data"])
         )
     if data is None and not Path(source).exists():
         raise InputError(
-            f"the data of the run in {path} is not where it was: {source}. Put it back; or, if it has moved, pass its "
-            f"new place: zoo finetune --resume {path} NEW_PLACE, or zoo.resume({str(path)!r}, data=NEW_PLACE)."
+            f"cannot find the data of the run in {path}: {source}. Put it back, or pass its new path: zoo finetune "
+            f"--resume {path} NEW_PATH, or zoo.resume({str(path)!r}, data=NEW_PATH)."
         )
     try:
         opened = open_for_run(source if data is None else data, task, preset, show, classes=tuple(before["classes"]))
     except DataError as error:
         if not preset.skip_bad:
-            error.args = (f"{error} The run began with all of it: put back what has changed, and resume it again.",)
+            error.args = (f"{error} The run started with the complete data: restore it, then resume again.",)
         raise
     if (now := opened.describe())["digest"] != before["digest"]:
         raise InputError(
-            f"the data has changed since the run in {path} began: {source} ({tell_change(before, now)}). A resumed run "
-            "would be another run; restore the data, or begin a new run from this one's weights with pretrained=."
+            f"the data has changed since the run in {path} started: {source} ({tell_change(before, now)}). Resuming "
+            "would give a different result; restore the data, or start a new run from this run's weights "
+            "(--weights, pretrained=)."
         )
     return opened

@@ -116,7 +116,9 @@ class RunFolder:
         try:
             raw = read_object(path)
         except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read: {error}. It is part of every run; use a whole folder.") from error
+            raise InputError(
+                f"{path} cannot be read: {error}. Every run folder has this file; use a complete run folder."
+            ) from error
         return ModelConfig.parse(raw, str(self.path))
 
     def write_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
@@ -211,11 +213,11 @@ def make_caption(model: nn.Module, source: str, folder: Path) -> str:
 
 def _why_no_state(folder: Path) -> str:
     has_weights = (folder / "model.safetensors").is_file()
-    start = f"A new run can start from its weights with pretrained={str(folder)!r}."
+    start = f"To start a new run from its weights: --weights {folder}, or pretrained={str(folder)!r}."
     if find_stage(folder) in ("finished", "undrawn"):
-        return f"the run is finished. zoo.load gives its model. {start}"
-    lost = "the run is not finished, but the file is gone, and without it the run cannot go on."
-    return f"{lost} {start}" if has_weights else f"{lost} Begin a new one."
+        return f"the run is finished. Load its model with zoo.load. {start}"
+    lost = "the run is unfinished, but this file is missing, and the run cannot be resumed without it."
+    return f"{lost} {start}" if has_weights else f"{lost} Start a new run."
 
 
 @contextmanager
@@ -225,7 +227,9 @@ def _reading(path: Path) -> Iterator[str]:
         yield read_regular(path, max_bytes=MAX_JSON_BYTES).decode()
     except (OSError, ValueError, RecursionError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path} cannot be read: {reason}. It is part of every run; use a whole folder.") from error
+        raise InputError(
+            f"{path} cannot be read: {reason}. Every run folder has this file; use a complete run folder."
+        ) from error
 
 
 def to_text(value: Any) -> str:

@@ -44,18 +44,18 @@ def check_identity(folder: Path, identity: object) -> None:
     files = identity.get("files") if isinstance(identity, Mapping) else None
     if not isinstance(files, Mapping) or not all(isinstance(values, Mapping) for values in files.values()):
         raise InputError(
-            f"{folder / 'state.pt'} does not say what it belongs to. Resume the run with the zoo that began it, or "
-            "begin a new one."
+            f"{folder / 'state.pt'} does not record which run it belongs to. Resume it with the zoo version that "
+            "started it, or start a new run."
         )
     found = [text for name, before in files.items() if name in FILES for text in _compare(folder, name, before)]
     if found:
         more = f"\n  and {len(found) - MOST_TOLD} more" if len(found) > MOST_TOLD else ""
         told = "".join(f"\n  {text}" for text in found[:MOST_TOLD])
-        new = f"begin a new run from this one's weights: --weights {folder}, or pretrained={str(folder)!r}"
+        new = f"start a new run from its weights: --weights {folder}, or pretrained={str(folder)!r}"
         raise InputError(
-            f"the run in {folder} has been changed since it was interrupted, and would go on as another run:"
-            f"{told}{more}\nPut it back as it was and resume it; or "
-            f"{new if (folder / 'model.safetensors').is_file() else 'begin a new run'}."
+            f"the run in {folder} was modified after it was interrupted, so resuming would not continue the same "
+            f"run:{told}{more}\nUndo the changes and resume; or "
+            f"{new if (folder / 'model.safetensors').is_file() else 'start a new run'}."
         )
 
 
@@ -65,7 +65,7 @@ def tell_versions(identity: Mapping[str, Any]) -> str | None:
     if not isinstance(began, Mapping):
         return None
     other = [f"{name} {began[name]} (now {value})" for name, value in now.items() if began.get(name, value) != value]
-    return f"note: the run began with {', '.join(other)}; its numbers may differ from here on" if other else None
+    return f"note: the run started with {', '.join(other)}; results may differ from here on" if other else None
 
 
 def read_versions() -> dict[str, str | None]:
@@ -127,12 +127,14 @@ def _read(path: Path) -> dict[str, Any]:
     except PresetError:
         raise
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}. It is part of every run; use a whole folder.") from error
+        raise InputError(
+            f"{path} cannot be read: {error}. Every run folder has this file; use a complete run folder."
+        ) from error
 
 
 def _show(value: Any) -> str:
     if value is _ABSENT:
-        return "not there"
+        return "missing"
     text = json.dumps(value, default=str)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 

@@ -70,7 +70,7 @@ class RunLock:
                 while (descriptor := _create(path)) is None:
                     refuse_if_held(folder)
                     if holder := read_holder(folder):
-                        log(f"note: {folder} was left behind by {holder}, which has ended; this run takes it over")
+                        log(f"note: {folder} was left by {holder}, which has ended; this run takes it over")
                     path.unlink(missing_ok=True)
         except StorageError:
             raise
@@ -116,13 +116,11 @@ def refuse_if_held(folder: Path) -> None:
     if running is None and holder.process.host == Process.current().host:
         running = not _is_free(folder / LOCK)
     if running:
-        raise InputError(
-            f"{folder} is in use: {holder} works in it. Wait until it has ended or stop it, or choose another folder."
-        )
+        raise InputError(f"{folder} is in use by {holder}. Wait for it to end, stop it, or choose another folder.")
     if running is None:
         raise InputError(
-            f"{folder} is in use: {holder} works in it, and whether that process still runs cannot be seen from here. "
-            f"If it does not, remove {folder / LOCK} and give the command again."
+            f"{folder} is in use by {holder}. This machine cannot see whether that process is still running; if it "
+            f"is not, delete {folder / LOCK} and run the command again."
         )
 
 

@@ -114,15 +114,15 @@ def _set_facts(model: nn.Module, config: ModelConfig) -> None:
 def _check_buildable(folder: RunFolder, config: ModelConfig, model: nn.Module | None) -> None:
     if model is None and config.model is None:
         raise WeightsError(
-            f"{folder.path} holds a model of a class that is not in the registry. Build it yourself and pass it as "
-            "model=, for example zoo.load(folder, model=...)."
+            f"{folder.path} holds a model whose class is not registered. Build the model and pass it as model=, for "
+            "example zoo.load(folder, model=...)."
         )
 
 
 def _find_weights(folder: RunFolder, config: ModelConfig) -> ResolvedWeights:
     weights = folder.file("model.safetensors")
     if not weights.is_file():
-        left = "it was interrupted; resume it" if folder.file(STATE).is_file() else "the folder is not whole"
+        left = "the run was interrupted; resume it" if folder.file(STATE).is_file() else "the folder is incomplete"
         raise WeightsError(f"{folder.path} has no model.safetensors: {left}.")
     check_checksum(weights)
     return ResolvedWeights(weights, None, str(folder.path), None, digest_file(weights), config.licence, pinned=True)

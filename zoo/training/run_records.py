@@ -54,7 +54,7 @@ def check_record(name: str, value: Any) -> None:
     if name not in _FORMS:
         return
     if not isinstance(value, dict):
-        raise ValueError("it is JSON, but not an object")
+        raise ValueError("expected a JSON object")
     try:
         _FORMS[name].model_validate(value)
     except ValidationError as error:
@@ -133,8 +133,8 @@ def _check_png(content: bytes) -> None:
 def _refuse(path: Path, error: Exception) -> NoReturn:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     raise InputError(
-        f"{str(path)!r} is not sent: {reason}. Expected the file that the run wrote. Remove it, or send the model "
-        "alone: zoo.push(zoo.load(folder), ...)."
+        f"{str(path)!r} cannot be uploaded: {reason}. Expected the file written by the run. Remove it, or upload the "
+        "model alone: zoo.push(zoo.load(folder), ...)."
     ) from error
 
 

@@ -93,8 +93,8 @@ def load_start(folder: RunFolder, model: nn.Module) -> None:
     for name in NEEDED_TO_BEGIN:
         if digest_file(folder.file(name)) not in accepted.get(name, ()):
             raise InputError(
-                f"{folder.file(name)} has changed since the run began, so the run cannot be begun again from it. It "
-                "had taken no step: give the same finetune command again."
+                f"{folder.file(name)} has changed since the run started, so the run cannot be resumed from it. No "
+                "step was trained: run the same finetune command again."
             )
     model.load_state_dict(read_tensors(folder.file(START)))
 

@@ -118,8 +118,8 @@ class RunParts:
         if not value.requires_grad:
             names = [name for group in self.plan.trained for name in group.names]
             raise TrainingError(
-                f"the loss does not depend on anything that learns: {', '.join(names[:3])}. Is that part used in "
-                "forward()? A new layer has to be assigned to the attribute that forward() calls."
+                f"the loss does not depend on any trainable parameter: {', '.join(names[:3])}. Does forward() use "
+                "them? Assign a new layer to the attribute that forward() calls."
             )
         return value
 
@@ -185,7 +185,7 @@ def build_parts(
     return replace(parts, plan=plan.at(clock))
 
 
-HALVED = "memory ran out: from now on {} images of a batch are in the network at a time"
+HALVED = "out of memory: continuing with micro-batches of {} images"
 
 
 def _choose_size(parts: RunParts, show: Progress) -> int | None:

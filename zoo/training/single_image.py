@@ -11,8 +11,8 @@ from zoo.engine import preserve_state
 from zoo.errors import InputError
 
 SINGLE = (
-    "a norm cannot learn its statistics from a {what} of a single image, in which each channel has one value. Use a "
-    "larger {remedy}, or freeze_norm_stats=true."
+    "norm layers cannot compute statistics from a {what} of one image, where each channel has a single value. Use a "
+    "larger {remedy}, or set freeze_norm_stats=true."
 )
 OF_A_BATCH = SINGLE.format(what="batch", remedy="batch_size (a loader: drop_last=True)")
 OF_A_MICRO_BATCH = SINGLE.format(what="micro-batch", remedy="micro_batch_size")
@@ -41,7 +41,7 @@ def take_image(loader: Any, device: torch.device) -> Tensor:
     with seeded_sample(0, 0, 0, everywhere=True):
         image = loader.dataset[0][0]
     if not isinstance(image, Tensor):
-        raise TypeError(f"an image is a {type(image).__name__}")
+        raise TypeError(f"the image is a {type(image).__name__}")
     return image[None].to(device)
 
 

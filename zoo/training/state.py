@@ -105,13 +105,13 @@ class RunState:
         check_clock(state, self._clock, [group.name for group in parts.plan.trained])
         if state["plan"] not in (None, parts.plan.digest):
             raise InputError(
-                f"the plan of the run in {run} cannot be made again: the groups of the model, or of its optimizer, "
-                "have changed since. Resume with the same code, or begin a new run."
+                f"the lr plan of the run in {run} cannot be restored: the parameter groups of the model or the "
+                "optimizer have changed. Resume with the same code, or start a new run."
             )
         if state["optimizer_class"] != self._optimizer_class:
             raise InputError(
-                f"the run in {run} began with the optimizer {state['optimizer_class']}, and this is "
-                f"{self._optimizer_class}. Pass the one that it began with as optimizer=."
+                f"the run in {run} started with the optimizer {state['optimizer_class']}; this one is "
+                f"{self._optimizer_class}. Pass the original one as optimizer=."
             )
         with telling_misfits():
             load_optimizer_state(parts.optimizer, state["optimizer"])
@@ -140,8 +140,8 @@ class RunState:
         done = self.position.epoch * steps + self.position.batch // self.parts.preset.accumulate
         if lengths != dict.fromkeys(self.rates.live.history, done):
             raise InputError(
-                f"{run} cannot go on from a finished run of {self.position.epoch} epochs with {lengths} steps of each "
-                f"group: an epoch has {steps} steps now. Use the same data and as many processes as before."
+                f"{run} cannot continue a finished run of {self.position.epoch} epochs with {lengths} steps per "
+                f"group: an epoch now has {steps} steps. Use the same data and the same number of processes."
             )
         self.rates.live.history = {name: list(rates) for name, rates in state["rates"].items()}
         self.records = state["records"]
@@ -209,9 +209,9 @@ class StateSaver:
 
     def tell_undrawn(self) -> Interrupted:
         """Return how a run ends that is stopped while its plots are drawn."""
-        how = self.advise().removeprefix("Go on with: ")
+        how = self.advise().removeprefix("Resume with: ")
         return Interrupted(
-            f"the run is finished and saved; it was stopped while its plots were drawn. To draw them: {how}"
+            f"the run is finished and saved; it was stopped while drawing its plots. To draw them: {how}"
         )
 
     def describe(self) -> str:
@@ -220,9 +220,9 @@ class StateSaver:
             return ""
         path = self.folder.path
         if not path.is_dir():
-            return f"The run's folder {path} is gone, and the run with it."
+            return f"The run folder {path} no longer exists; the run is lost."
         if self.folder.file(STATE).is_file():
-            return f"The run is safe as it was {self.where(self.saved)}, in state.pt. {self.advise()}"
+            return f"The run is saved as it was {self.where(self.saved)}. {self.advise()}"
         if find_stage(path) == "undrawn":
-            return f"The run is finished, and its results are saved; plots are missing. {self.advise()}"
-        return f"The run's state.pt is gone from {path}, and it cannot go on."
+            return f"The run is finished and its results are saved; only plots are missing. {self.advise()}"
+        return f"state.pt is missing from {path}, so the run cannot be resumed."

@@ -138,7 +138,7 @@ def check_tensors(state: Mapping[str, Any], model: nn.Module) -> None:
     for part in ("model", "ema", "best"):
         if state[part] is not None:
             if found := list(_compare(state[part], expected)):
-                raise _refusal([f"{part} is of another network: {found[0]}", *found[1:]])
+                raise _refusal([f"{part} belongs to a different network: {found[0]}", *found[1:]])
             learning = {name for name, _ in model.named_parameters()}
             wrong = [
                 name
@@ -146,11 +146,11 @@ def check_tensors(state: Mapping[str, Any], model: nn.Module) -> None:
                 if bool(tensor.isnan().any()) or (name in learning and not bool(tensor.isfinite().all()))
             ]
             if wrong:
-                raise _refusal([f"{part}: {name} has numbers that are not finite" for name in wrong])
+                raise _refusal([f"{part}: {name} has NaN or infinite values" for name in wrong])
 
 
 def check_clock(state: Mapping[str, Any], clock: Mapping[str, int], groups: Collection[str]) -> None:
-    """Raise if an epoch of the run has another length now, or the state is no place in it.
+    """Raise if an epoch of the run has another length now, or the state is out of range.
 
     Args:
         state: Of the form.
@@ -166,14 +166,14 @@ def check_clock(state: Mapping[str, Any], clock: Mapping[str, int], groups: Coll
     ]
     if found:
         raise InputError(
-            f"the run cannot go on: {'; '.join(found)}. Give it the same data or loaders, and as many processes, or "
-            "begin a new run from this one's weights."
+            f"the run cannot be resumed: {'; '.join(found)}. Use the same data or loaders and the same number of "
+            "processes, or start a new run from this run's weights."
         )
     steps = -(-clock["batches"] // clock["accumulate"])
     done = position["epoch"] * steps + position["batch"] // clock["accumulate"]
     within = position["epoch"] + (position["batch"] > 0) <= clock["epochs"]
     if not within or position["batch"] % clock["accumulate"] or position["batch"] >= clock["batches"]:
-        raise _refusal([f"epoch {position['epoch']}, batch {position['batch']} is no place in it"])
+        raise _refusal([f"epoch {position['epoch']}, batch {position['batch']} is out of range"])
     lengths = {name: len(rates) for name, rates in state["rates"]["history"].items()}
     if position["step"] != done or lengths != dict.fromkeys(groups, done):
         raise _refusal(
@@ -200,7 +200,7 @@ def check_optimizer(optimizer: Optimizer) -> None:
             shapes = f"{list(value.shape)} for a parameter of {list(parameter.shape)}"
             raise _refusal([f"the optimizer's {key} has the shape {shapes}"])
         if value.is_floating_point() and bool(value.isnan().any()):
-            raise _refusal([f"the optimizer's {key} has numbers that are not finite"])
+            raise _refusal([f"the optimizer's {key} has NaN or infinite values"])
 
 
 @contextmanager
@@ -230,7 +230,7 @@ def _compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> lis
     lacking = [f"{name} is missing" for name in expected if name not in found]
     foreign = [f"{name} is not in the network" for name in found if name not in expected]
     other = [
-        f"{name} is {_say(found[name])}, in the network {_say(expected[name])}"
+        f"{name} is {_say(found[name])}; the network has {_say(expected[name])}"
         for name in expected
         if name in found and _say(found[name]) != _say(expected[name])
     ]
@@ -245,6 +245,6 @@ def _say(tensor: Tensor) -> str:
 def _refusal(found: list[str]) -> InputError:
     more = f" and {len(found) - MOST_FOUND} more" if len(found) > MOST_FOUND else ""
     return InputError(
-        f"state.pt does not fit the run: {'; '.join(found[:MOST_FOUND])}{more}. Resume it with the zoo, the code and "
-        "the settings that began it, or begin a new run."
+        f"state.pt does not fit the run: {'; '.join(found[:MOST_FOUND])}{more}. Resume it with the same zoo version, "
+        "code and settings, or start a new run."
     )

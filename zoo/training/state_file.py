@@ -53,19 +53,19 @@ def read_state(path: Path) -> dict[str, Any]:
     except InputError as error:
         raise InputError(f"{path} cannot be used: {error}. {_WAY_OUT}") from error
     except Exception as error:  # a damaged zip or pickle ends in any of a dozen
-        what = f"it is damaged, or holds more than tensors and plain values ({type(error).__name__})"
+        what = f"it is damaged, or contains more than tensors and plain values ({type(error).__name__})"
         raise InputError(f"{path} cannot be used: {what}. {_WAY_OUT}") from error
     if not isinstance(state, dict) or type(state.get("version")) is not int:
-        raise InputError(f"{path} cannot be used: it is not the state of a run. {_WAY_OUT}")
+        raise InputError(f"{path} cannot be used: it is not the saved state of a run. {_WAY_OUT}")
     if state["version"] != VERSION:
         raise InputError(
-            f"{path} is of version {state['version']}, and this zoo reads version {VERSION}. Resume the run with the "
-            "zoo that began it (environment.json has its version), or begin a new run."
+            f"{path} has format version {state['version']}; this zoo reads version {VERSION}. Resume the run with "
+            "the zoo version that started it (see environment.json), or start a new run."
         )
     return state
 
 
-_WAY_OUT = "The run cannot go on from it: put a copy of the file back, or begin a new run."
+_WAY_OUT = "The run cannot be resumed from it: restore a copy of the file, or start a new run."
 
 
 def _check_bytes(path: Path) -> None:
@@ -75,14 +75,14 @@ def _check_bytes(path: Path) -> None:
         file.seek(max(0, size - len(_MARK) - _DIGITS))
         mark, digits = file.read(len(_MARK)), file.read(_DIGITS)
         if mark != _MARK:
-            raise InputError("it has no checksum: it is damaged, was changed, or is from an earlier version of zoo")
+            raise InputError("it has no checksum: it is damaged, was modified, or comes from an earlier zoo version")
         file.seek(0)
         digest, left = hashlib.sha256(), size - _DIGITS
         while left and (block := file.read(min(left, _BLOCK_BYTES))):
             digest.update(block)
             left -= len(block)
     if digest.hexdigest().encode() != digits:
-        raise InputError("it is damaged: its checksum is another one")
+        raise InputError("it is damaged: its checksum does not match")
     with zipfile.ZipFile(path) as archive:
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-            raise InputError("it is compressed, which no state of a run is")
+            raise InputError("it is compressed; a saved run state never is")

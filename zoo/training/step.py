@@ -243,9 +243,9 @@ class Gradients:
         used = images if sizes.size is None else min(images, sizes.size)
         if self.statistics is None:
             raise TrainingError(
-                f"memory ran out in process {self.accelerator.process_index} of {self.accelerator.num_processes} with "
-                f"{used} images in the network. One process alone would take fewer and go on; here the others would "
-                f"wait for it. Start again with micro_batch_size={max(1, used // 2)} or micro_batch_size='auto'."
+                f"out of memory in process {self.accelerator.process_index} of {self.accelerator.num_processes} with "
+                f"micro-batches of {used} images. With several processes the size cannot be reduced during a run. "
+                f"Start again with micro_batch_size={max(1, used // 2)} or micro_batch_size=auto."
             )
         self.optimizer.zero_grad(set_to_none=True)
         self.statistics.restore()
@@ -269,9 +269,8 @@ def telling_memory(where: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise TrainingError(
-            f"memory ran out {where} ({error}). Start again with a smaller micro_batch_size, or "
-            f"micro_batch_size='auto', or let "
-            "less of the model learn."
+            f"out of memory {where} ({error}). Start again with a smaller micro_batch_size, micro_batch_size=auto, "
+            "or fewer trained layers."
         ) from error
 
 

@@ -65,12 +65,13 @@ def check_can_learn(model: nn.Module) -> None:
     named = (*model.named_parameters(), *model.named_buffers())
     if lazy := next((name for name, tensor in named if is_lazy(tensor)), None):
         raise InputError(
-            f"{lazy!r} of the {name_model(model)} has no size before the first images. Call model(images) once, then "
-            "finetune."
+            f"{lazy!r} of the {name_model(model)} is a lazy parameter without a shape. Run one batch through the "
+            "model, model(images), before fine-tuning."
         )
     if any(tensor.is_inference() for _, tensor in named):
         raise InputError(
-            f"the {name_model(model)} was made inside torch.inference_mode(), so it can never learn. Make it outside."
+            f"the {name_model(model)} was created inside torch.inference_mode() and cannot be trained. Create it "
+            "outside."
         )
 
 
@@ -84,8 +85,8 @@ def check_state(model: nn.Module) -> None:
         reason = why_not_saved(value)
         if reason:
             raise InputError(
-                f"the run could not be saved: {name!r} of the model's state_dict is {reason}; expected a tensor that "
-                "safetensors can hold. Change the module that holds it, or leave it out of the model."
+                f"the run could not be saved: {name!r} in the model's state_dict is {reason}; expected a tensor that "
+                "safetensors supports. Change the module that holds it, or remove it from the model."
             )
 
 
@@ -98,9 +99,9 @@ def _check_dtypes(model: nn.Module, *, reads_files: bool) -> None:
     if odd is None:
         return
     which = f"the weights of {found[odd]!r}" if len(found) > 1 else "the model's weights"
-    reason = "images are read as float32" if reads_files else "in it small steps of an optimizer are lost"
+    reason = "images are float32" if reads_files else "small optimizer steps are lost in that precision"
     raise InputError(
-        f"{which} are {_word(odd)}, and {reason}. Call model.float() first; precision='bf16' computes in less."
+        f"{which} are {_word(odd)}, but {reason}. Call model.float() first; for mixed precision use precision=bf16."
     )
 
 
@@ -114,8 +115,8 @@ def _copy(model: nn.Module) -> nn.Module:
         return copy.deepcopy(model)
     except Exception as error:
         raise InputError(
-            f"{type(model).__name__} cannot be copied ({type(error).__name__}: {_first_line(error)}), which a run "
-            "does. Keep tensors that were computed out of its attributes."
+            f"{type(model).__name__} cannot be copied ({type(error).__name__}: {_first_line(error)}), and a run "
+            "needs a copy. Do not store computed tensors as attributes of the model."
         ) from error
 
 
@@ -175,14 +176,14 @@ def _tell(twin: nn.Module, images: Tensor, targets: Any, error: Exception, *, le
     kind = type(twin).__name__
     if "more than 1 value per channel" in str(error):
         return InputError(
-            f"a norm layer of {kind} cannot learn from a batch of {len(images)} image: it has one value per channel. "
-            "Use a larger batch_size, or freeze_norm_stats=True."
+            f"a norm layer of {kind} cannot be trained on a batch of {len(images)} image: each channel has a single "
+            "value. Use a larger batch_size, or set freeze_norm_stats=true."
         )
     labels = f"{_word(targets.dtype)} {tuple(targets.shape)}" if isinstance(targets, Tensor) else type(targets).__name__
     return InputError(
         f"{kind} fails on the first {'training' if learns else 'validation'} batch: {type(error).__name__}: "
-        f"{_first_line(error).rstrip('.')}. The batch has images {_word(images.dtype)} {tuple(images.shape)} and "
-        f"targets {labels}; the model's weights are {_word(float_dtype(twin))}. Make model(images) work for it."
+        f"{_first_line(error).rstrip('.')}. The images are {_word(images.dtype)} {tuple(images.shape)}, the targets "
+        f"{labels}, the model's weights {_word(float_dtype(twin))}. Make model(images) accept this batch."
     )
 
 

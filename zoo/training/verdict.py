@@ -30,8 +30,9 @@ def list_warnings(position: Position, records: Sequence[Mapping[str, Any]], eval
     highest = max([*losses, position.highest_loss or 0.0, *([scored] if scored and math.isfinite(scored) else [])])
     if first is not None and highest > EXPLODED * max(first, 1.0):
         found.append(
-            f"the loss rose from {first:.4g} to {highest:.4g} and is {(losses or [highest])[-1]:.4g} now: the training "
-            "has diverged, and what the model knew is probably lost. Begin a new run with a tenth of the learning rate"
+            f"the loss rose from {first:.4g} to {highest:.4g} and is now {(losses or [highest])[-1]:.4g}: training "
+            "has diverged, and the pretrained weights are probably ruined. Start a new run with a tenth of the "
+            "learning rate"
         )
     doubts = (None if evaluation is None else find_trouble(evaluation), getattr(evaluation, "doubt", None))
     return [*found, *filter(None, doubts)]

@@ -49,9 +49,7 @@ def find_weights(
         InputError: `pretrained` is none of the above.
     """
     if not isinstance(pretrained, (bool, str, Path)) or pretrained is False:
-        raise InputError(
-            f"pretrained is {pretrained!r}; expected True, a path, or 'org/name' with or without '@revision'."
-        )
+        raise InputError(f"pretrained is {pretrained!r}; expected True, False, a path, or 'org/name[@revision]'.")
     wanted = HubFileRequest(
         model=name,
         repo="",
@@ -62,7 +60,8 @@ def find_weights(
     if pretrained is True:
         if not isinstance(known, Weights):
             raise WeightsError(
-                f"no pretrained weights are known for {name}. Pass pretrained= a path, 'org/name' or False."
+                f"no pretrained weights are published for {name}. Pass a path or 'org/name' (--weights, "
+                "pretrained=), or use random weights (--no-pretrained, pretrained=False)."
             )
         wanted = replace(wanted, repo=known.repo, filename=known.filename, is_known=True)
         wanted = replace(wanted, revision=known.revision or "main")
@@ -75,10 +74,10 @@ def find_weights(
     match = REPO.fullmatch(pretrained) if isinstance(pretrained, str) else None
     if match is None or names_pickle(match["repo"]) or match["repo"].endswith(".safetensors"):
         raise WeightsError(
-            f"weights of {name}: there is no file or folder {str(pretrained)!r} (seen from {Path.cwd()}), and "
-            "'org/name' or 'org/name@revision' was expected for a repository."
+            f"weights of {name}: there is no file or folder {str(pretrained)!r} (current folder: {Path.cwd()}). For "
+            "a Hub repository, expected 'org/name' or 'org/name@revision'."
         )
-    hint = f"There is no local file or folder {pretrained!r} either."
+    hint = f"There is also no local file or folder {pretrained!r}."
     return _find_on_hub(
         replace(wanted, repo=match["repo"], revision=match["revision"] or "main", hint=hint), None, read_foreign
     )
@@ -99,15 +98,15 @@ def find_file(path: Path, *, model: str, foreign: bool = False) -> Path:
         path = _choose_in_folder(path, model, foreign)
     accepted = (".safetensors", *_FOREIGN) if foreign else (".safetensors",)
     if path.suffix.lower() not in accepted:
-        refused = f"weights of {model}: {path} is refused; expected a {' or '.join(accepted)} file."
+        refused = f"weights of {model}: {path} is not accepted; expected a {' or '.join(accepted)} file."
         if names_pickle(path.name):
             refused += (
-                " A pickle can run foreign code when it is loaded. Convert it where you trust it: "
+                " Loading a pickle can run arbitrary code. If you trust the file, convert it: "
                 "safetensors.torch.save_file(torch.load(path, weights_only=True), 'model.safetensors')."
             )
         raise WeightsError(refused)
     if not path.is_file():
-        raise WeightsError(f"weights of {model}: {path} is not a file; expected a safetensors file.")
+        raise WeightsError(f"weights of {model}: {path} does not exist or is not a file.")
     return path
 
 
@@ -126,17 +125,17 @@ def _choose_in_folder(folder: Path, model: str, foreign: bool) -> Path:
     files = [name for name in names if name.lower().endswith(".safetensors")]
     if len(files) == 1:
         return folder / files[0]
-    expected = f"Expected {FILENAME}, or one safetensors file of another name"
+    expected = f"Expected {FILENAME}, or a single safetensors file"
     if files:
         raise WeightsError(
-            f"weights of {model}: folder {folder} holds {len(files)} safetensors files: {shorten(files)}. "
-            f"{expected}. Pass the path of the right one."
+            f"weights of {model}: folder {folder} contains {len(files)} safetensors files: {shorten(files)}. "
+            f"{expected}. Pass the path of one of them."
         )
     refused = [name for name in names if names_pickle(name)]
-    why = f" {shorten(refused)} can run foreign code when loaded and is not read." if refused else ""
+    why = f" {shorten(refused)} is a pickle, which can run arbitrary code, and is not read." if refused else ""
     if foreign and (usable := [name for name in names if name.lower().endswith(_FOREIGN)]):
-        why = f" It holds {shorten(usable)}: pass the path of the right one."
-    raise WeightsError(f"weights of {model}: folder {folder} holds no safetensors file. {expected}.{why}")
+        why = f" It contains {shorten(usable)}: pass the path of one of them."
+    raise WeightsError(f"weights of {model}: folder {folder} contains no safetensors file. {expected}.{why}")
 
 
 def _find_on_hub(wanted: HubFileRequest, known: Weights | None, read_foreign: ReadForeign | None) -> ResolvedWeights:
@@ -179,18 +178,22 @@ def _verify(path: Path, wanted: HubFileRequest, expected: str | None) -> tuple[P
         return path, digest
     wrong = (
         f"weights of {wanted.model}: {wanted.filename} of {wanted.repo} at {wanted.revision}, from {get_endpoint()}, "
-        f"has the wrong content: its sha256 is {digest}, expected {expected}."
+        f"failed verification: its SHA-256 is {digest}, expected {expected}."
     )
     try:
         path, _ = fetch_file(wanted, force=True)
     except WeightsError as error:
         why = str(error).removeprefix(f"weights of {wanted.model}: ")
-        raise WeightsContentError(f"{wrong} A new download failed: {why}") from error
+        raise WeightsContentError(f"{wrong} Downloading it again failed: {why}") from error
     digest_again = _digest(path, wanted)
     if digest_again != expected:
-        what = "A new download has the same" if digest_again == digest else f"A new download has {digest_again}"
+        what = (
+            "Downloading it again gave the same content"
+            if digest_again == digest
+            else f"Downloading it again gave {digest_again}"
+        )
         raise WeightsContentError(
-            f"{wrong} {what}. Do not use the file; ask whoever runs the endpoint or the repository."
+            f"{wrong} {what}. Do not use the file; contact the owner of the repository or endpoint."
         )
     return path, digest_again
 

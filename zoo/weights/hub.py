@@ -173,8 +173,8 @@ def refuse_open_http() -> None:
 
     if not (is_private(constants.ENDPOINT) or constants.HF_HUB_OFFLINE or os.environ.get("ZOO_ALLOW_HTTP") == "1"):
         raise WeightsNetworkError(
-            f"HF_ENDPOINT is {get_endpoint()}: on the way, anybody can read the token and change the files. Expected "
-            "https. If you trust that network, set ZOO_ALLOW_HTTP=1."
+            f"HF_ENDPOINT is {get_endpoint()}, which is not encrypted: others on the network can read the token and "
+            "change the files. Use https, or set ZOO_ALLOW_HTTP=1 if you trust the network."
         )
 
 
@@ -216,8 +216,8 @@ def _look_into_cache(wanted: HubFileRequest) -> object:
 def _check_filename(wanted: HubFileRequest) -> None:
     if not is_plain_path(wanted.filename):
         raise WeightsNotFoundError(
-            f"weights of {wanted.model}: {wanted.filename!r} of {wanted.repo} is no name of a file in a repository. "
-            "Expected one like 'model.safetensors', without '..' and not absolute."
+            f"weights of {wanted.model}: {wanted.filename!r} of {wanted.repo} is not a valid file name in a "
+            "repository. Expected, for example, 'model.safetensors'; no '..', not absolute."
         )
 
 
@@ -225,7 +225,7 @@ def _check_commit(commit: str, wanted: HubFileRequest) -> str:
     if re.fullmatch("[0-9a-f]{40}", commit):
         return commit
     raise WeightsContentError(
-        f"weights of {wanted.model}: {get_endpoint()} gave {wanted.repo} the commit {commit!r}; expected 40 "
+        f"weights of {wanted.model}: {get_endpoint()} returned the commit {commit!r} for {wanted.repo}; expected 40 "
         "hexadecimal digits. Check HF_ENDPOINT."
     )
 
@@ -291,28 +291,29 @@ def _explain_answer(error: BaseException, status: int, wanted: HubFileRequest) -
 
     hub, repo = get_endpoint(), wanted.repo
     if isinstance(error, GatedRepoError):
-        why = "the token that was sent has no access" if status == 403 else "no usable token was sent"
+        why = "the token has no access" if status == 403 else "no valid token was sent"
         todo = f"Accept its terms at {hub}/{repo}, then log in (hf auth login) or pass token=."
         return f"{repo} is gated, and {why}. {todo}"
     if isinstance(error, RepositoryNotFoundError):
         return (
-            f"{hub} has no repository {repo}, or does not show it to you. Check the name; if it is private, log in "
+            f"{hub} has no repository {repo}, or you have no access to it. Check the name; if it is private, log in "
             f"(hf auth login) or pass token=.{wanted.hint and ' '}{wanted.hint}"
         )
     if isinstance(error, RevisionNotFoundError):
         return f"{repo} at {hub} has no revision {wanted.revision!r}. Expected a branch, a tag or a full commit."
     if isinstance(error, EntryNotFoundError):
         return (
-            f"{repo} at {hub} has no file {wanted.filename!r} in revision {wanted.revision!r}. Only safetensors files "
-            "are read; a .bin or .pth file is never taken instead."
+            f"{repo} at {hub} has no file {wanted.filename!r} in revision {wanted.revision!r}. Only safetensors "
+            "files are read, never .bin or .pth files."
         )
     if status in (401, 403):
         what = "does not accept the token for" if status == 401 else "refuses access to"
         return (
-            f"{hub} {what} {repo} ({status}). Log in anew (hf auth login), or pass another token=, or False for none."
+            f"{hub} {what} {repo} ({status}). Log in again (hf auth login), pass another token=, or token=False to "
+            "send none."
         )
     if status == 407:
-        return f"{_name_proxy() or 'a proxy on the way to ' + hub} wants a login (407). Put it into its address."
+        return f"{_name_proxy() or 'a proxy before ' + hub} requires a login (407). Add it to the proxy address."
     what = "it may be down" if status >= 500 else responses.get(status, "no file").lower()
     return f"{hub} answered {status} ({what}) when asked for {wanted.filename} of {repo}. {_ways_out(wanted)}"
 
@@ -323,14 +324,14 @@ def _explain_failure(error: BaseException, wanted: HubFileRequest, lack: str) ->
 
     hub, file = get_endpoint(), f"{wanted.filename} of {wanted.repo}"
     if isinstance(error, OfflineModeIsEnabled):
-        return f"HF_HUB_OFFLINE is set{lack or ', so nothing is asked. '}{_ways_out(wanted)}"
+        return f"HF_HUB_OFFLINE is set{lack or ', so nothing is downloaded. '}{_ways_out(wanted)}"
     if isinstance(error, FileMetadataError):
-        strange = f"{hub} does not answer as a Hub does when asked for {file}"
+        strange = f"{hub} sent an invalid response for {file}"
         return f"{strange}. Check HF_ENDPOINT and the proxy. {_ways_out(wanted)}"
     if isinstance(error, HostileAnswerError):
         return (
-            f"{hub} announces {file} with the {error}, by which it would be written outside of the cache. "
-            "Nothing was written. Expected a digest; do not use this endpoint (HF_ENDPOINT)."
+            f"{hub} sent {file} with the {error}, which would write outside the cache. Nothing was written. Do not "
+            "use this endpoint (HF_ENDPOINT)."
         )
     if is_of_transport(error):
         kind = "" if isinstance(error, UnreachableError) else f"{type(error).__name__}: "
@@ -339,35 +340,35 @@ def _explain_failure(error: BaseException, wanted: HubFileRequest, lack: str) ->
         way, check = (f" through {proxy}", " Check the proxy.") if proxy else ("", "")
         return f"the connection to {hub}{way} failed ({why}){lack or '. '}{_ways_out(wanted)}{check}"
     if "Consistency check failed" in str(error):
-        return f"{file} came from {hub} with another length than announced, several times. {_ways_out(wanted)}"
+        return f"{file} from {hub} repeatedly had the wrong length. {_ways_out(wanted)}"
     if isinstance(error, OSError) and error.errno is not None:
         return _explain_disk(error, wanted)
-    return f"{file} cannot be fetched from {hub}: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return f"{file} cannot be downloaded from {hub}: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def _explain_disk(error: OSError, wanted: HubFileRequest) -> str:
     """Explain why a file cannot be put into the cache."""
     cache = _find_cache(wanted)
-    failed = f"{wanted.filename} of {wanted.repo} cannot be put into the cache {cache}: {error.strerror}"
-    todo = "Set HF_HOME to a folder that can be written to, or pass cache_dir=."
+    failed = f"{wanted.filename} of {wanted.repo} cannot be written to the cache {cache}: {error.strerror}"
+    todo = "Set HF_HOME to a writable folder, or pass cache_dir=."
     if error.errno not in _FULL:
         return f"{failed}. {todo}"
     there = next((folder for folder in (cache, *cache.parents) if folder.is_dir()), Path("/"))
     free = shutil.disk_usage(there).free / 1e6
-    return f"{failed} ({free:,.1f} MB are free there). Make room, or set HF_HOME to another disk, or pass cache_dir=."
+    return f"{failed} ({free:,.1f} MB free). Free some space, set HF_HOME to another disk, or pass cache_dir=."
 
 
 def _ways_out(wanted: HubFileRequest) -> str:
     bring = (
-        f"run `hf download {wanted.repo} {wanted.filename} --revision {wanted.revision}` where there is a network, "
-        "bring its cache here, set HF_HOME to it and HF_HUB_OFFLINE=1"
+        f"run `hf download {wanted.repo} {wanted.filename} --revision {wanted.revision}` on a machine with a "
+        "network, copy its cache here, set HF_HOME to it and HF_HUB_OFFLINE=1"
     )
     if wanted.is_known:
         bring = (
-            f"run `zoo weights export DIR {wanted.model}` where there is a network, bring DIR here and run "
-            "`zoo weights import DIR`"
+            f"run `zoo weights export DIR {wanted.model}` on a machine with a network, copy DIR here and run `zoo "
+            "weights import DIR`"
         )
     return (
-        f"Three ways out: (1) {bring}; (2) pass pretrained= the path of a safetensors file or of a folder with one; "
-        "(3) pretrained=False, for random weights."
+        f"Options: (1) {bring}; (2) pass the path of a safetensors file or its folder (--weights, pretrained=); (3) "
+        "use random weights (--no-pretrained, pretrained=False)."
     )

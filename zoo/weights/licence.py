@@ -37,10 +37,10 @@ def _free(name: str, words: str, link: str, *, on_hub: bool = True) -> Terms:
     return Terms(name, words, link, on_hub=on_hub, is_commercial=True)
 
 
-_FREE = "use, change and pass on, also commercially"
+_FREE = "use, modification and redistribution allowed, also commercially"
 _UNBOUND = f"{_FREE}, without conditions"
-_NOTICE = f"{_FREE}; its text and the notices of its authors go along"
-_CREDIT = "name the authors and what was changed"
+_NOTICE = f"{_FREE}; include the licence text and copyright notices"
+_CREDIT = "credit the authors and state changes"
 _CC = "https://creativecommons.org/licenses"
 _OPEN = "https://opensource.org/license"
 _TERMS = {
@@ -60,27 +60,31 @@ _TERMS = {
     "zlib": _free("zlib License", _NOTICE, f"{_OPEN}/zlib"),
     "cc-by-sa-4.0": Terms("CC BY-SA 4.0", f"{_FREE}, under the same licence; {_CREDIT}", f"{_CC}/by-sa/4.0/"),
     "cc-by-nc-4.0": Terms(
-        "CC BY-NC 4.0", f"use, change and pass on, but not commercially; {_CREDIT}", f"{_CC}/by-nc/4.0/"
+        "CC BY-NC 4.0",
+        f"use, modification and redistribution allowed, non-commercial only; {_CREDIT}",
+        f"{_CC}/by-nc/4.0/",
     ),
     "cc-by-nc-sa-4.0": Terms(
         "CC BY-NC-SA 4.0",
-        f"use, change and pass on under the same licence, but not commercially; {_CREDIT}",
+        f"use, modification and redistribution under the same licence allowed, non-commercial only; {_CREDIT}",
         f"{_CC}/by-nc-sa/4.0/",
     ),
-    "cc-by-nd-4.0": Terms("CC BY-ND 4.0", "changed copies are not passed on", f"{_CC}/by-nd/4.0/", may_pass_on=False),
+    "cc-by-nd-4.0": Terms(
+        "CC BY-ND 4.0", "no redistribution of modified versions", f"{_CC}/by-nd/4.0/", may_pass_on=False
+    ),
     "cc-by-nc-nd-4.0": Terms(
-        "CC BY-NC-ND 4.0", "no commercial use, and changed copies are not passed on", f"{_CC}/by-nc-nd/4.0/",
+        "CC BY-NC-ND 4.0", "no commercial use, and no redistribution of modified versions", f"{_CC}/by-nc-nd/4.0/",
         may_pass_on=False,
     ),
     "gpl-3.0": Terms("GNU GPL 3.0", f"{_FREE}, under the same licence", "https://www.gnu.org/licenses/gpl-3.0.html"),
     "agpl-3.0": Terms(
         "GNU AGPL 3.0",
-        f"{_FREE}, under the same licence, which also binds services over a network",
+        f"{_FREE}, under the same licence, which also covers network services",
         "https://www.gnu.org/licenses/agpl-3.0.html",
     ),
     "licenseref-yolo-nas-non-commercial": Terms(
         "licence of the YOLO-NAS weights (Deci.AI)",
-        "no commercial or production use, and neither the weights nor models fine-tuned from them are passed on",
+        "no commercial or production use, and no redistribution of the weights or of models fine-tuned from them",
         "https://github.com/Deci-AI/super-gradients/blob/master/LICENSE.YOLONAS.md",
         on_hub=False,
         may_pass_on=False,
@@ -94,7 +98,7 @@ def find_terms(licence: str) -> Terms:
     Args:
         licence: SPDX identifier in any case.
     """
-    return _TERMS.get(licence.strip().lower()) or Terms(licence, "its terms are not known here", "", on_hub=False)
+    return _TERMS.get(licence.strip().lower()) or Terms(licence, "terms unknown to zoo", "", on_hub=False)
 
 
 def is_commercial(licence: str | None) -> bool:
@@ -134,6 +138,6 @@ def check_commercial(name: str, licence: str | None, commercial: bool | None = N
     if only and not is_commercial(licence):
         raise LicenceError(
             f"the weights of {name} have the licence {licence or 'unknown'}, which is not known to allow commercial "
-            "use, and commercial use was asked for (commercial=True or ZOO_COMMERCIAL_ONLY). Choose one of "
-            "zoo.list_models(commercial=True), or pretrained=False."
+            "use, as required by commercial=True or ZOO_COMMERCIAL_ONLY. Choose a model from "
+            "zoo.list_models(commercial=True), or use random weights (--no-pretrained, pretrained=False)."
         )

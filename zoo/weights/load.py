@@ -45,7 +45,7 @@ def load_into(model: "nn.Module", found: ResolvedWeights, *, head: Sequence[str]
     if problems:
         advice = "Expected the weights of this architecture and size, with the same names."
         if all(name.startswith(head) for names in problems.values() for name in names):
-            advice = "Only the head differs: ask for the file's number of classes, or for a new head."
+            advice = "Only the head differs: use the file's number of classes, or a new head."
         listed = "; ".join(f"{len(names)} {what}: {shorten(names)}" for what, names in problems.items())
         raise WeightsError(f"{found.origin} does not fit {type(model).__name__}: {listed}. {advice}")
     for part in found.parts():
@@ -71,8 +71,8 @@ def _compare(taken: Mapping[str, Slot], own: "Mapping[str, Tensor]", spare: Coll
     problems: dict[str, list[str]] = {
         "missing": [name for name in own if name not in taken and name not in spare],
         "not expected": [name for name in taken if name not in own],
-        "of another shape": [],
-        "of another type": [],
+        "with a different shape": [],
+        "with a different dtype": [],
     }
     for name, ours in own.items():
         theirs = taken.get(name)
@@ -80,7 +80,7 @@ def _compare(taken: Mapping[str, Slot], own: "Mapping[str, Tensor]", spare: Coll
             continue
         if theirs.shape != ours.shape:
             shapes = f"(file {list(theirs.shape)}, model {list(ours.shape)})"
-            problems["of another shape"].append(f"{name} {shapes}")
+            problems["with a different shape"].append(f"{name} {shapes}")
         elif theirs.dtype.is_floating_point != ours.is_floating_point():
-            problems["of another type"].append(f"{name} (file {theirs.dtype}, model {ours.dtype})")
+            problems["with a different dtype"].append(f"{name} (file {theirs.dtype}, model {ours.dtype})")
     return {what: names for what, names in problems.items() if names}

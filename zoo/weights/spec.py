@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FILENAME = "model.safetensors"
 REPO = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(?:@(?P<revision>\S+))?", re.ASCII)
 IMAGENET_CAVEAT = (
-    "the images of ImageNet were released for non-commercial research; timm's author advises to ask a lawyer before "
+    "the images of ImageNet were released for non-commercial research; timm's author recommends legal advice before "
     "commercial use of weights trained on them"
 )
 
@@ -254,8 +254,10 @@ class LoadReport:
             f"{len(self.loaded)} tensors from {self.origin}{where}{digest}, {state}",
             f"licence: {self.licence or 'not stated'}",
         ]
-        lines += [f"newly made: {', '.join(self.reinitialised)}"] if self.reinitialised else []
+        lines += [f"newly initialized: {', '.join(self.reinitialised)}"] if self.reinitialised else []
         lines += [f"not used: {', '.join(self.unused)}"] if self.unused else []
-        lines += [f"not in the file, nor needed: {shorten(self.spare)} ({len(self.spare)})"] if self.spare else []
+        lines += (
+            [f"missing in the file but not needed: {shorten(self.spare)} ({len(self.spare)})"] if self.spare else []
+        )
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(map(clean, lines))

@@ -65,7 +65,10 @@ val_dataloader_params: {batch_size: 96}
 READ = (
     "training_hyperparams/birds_train_params, dataset_params/birds_dataset_params, default_train_params, variable_setup"
 )
-RESOLVE = "Make one file first: python -m super_gradients.train_from_recipe --config-name=NAME --cfg job --resolve"
+RESOLVE = (
+    "Create a single resolved file first: python -m super_gradients.train_from_recipe --config-name=NAME "
+    "--cfg job --resolve"
+)
 
 
 @pytest.fixture
@@ -125,21 +128,21 @@ def test_what_is_told_of_a_recipe(birds: Path) -> None:
     translation = translate_recipe(birds)
     assert line(translation, "architecture") == (
         *("'resnet50'", "model", "resnet50"),
-        "its parameters have other names: fc, there linear",
+        "its parameters have other names: fc; in super-gradients: linear",
     )
     place = "dataset_params.train_dataloader_params.batch_size"
-    assert line(translation, place) == ("48", "batch_size", "48", "of each process, as there")
+    assert line(translation, place) == ("48", "batch_size", "48", "per process, as in super-gradients")
     assert line(translation, "resume") == ("False", "-", "-", "nothing is asked for")
     assert line(translation, "defaults")[0] == READ
     reason = translation.left_out["defaults"]
     assert reason.startswith("not found beside it: checkpoint_params/nowhere_checkpoint_params.")
-    assert line(translation, "seed")[-1].endswith("; unless a file that was not found says otherwise")
+    assert line(translation, "seed")[-1].endswith("; unless a missing file overrides it")
     translation = translate_recipe(birds)
     told = {line.key.partition(".")[0] for line in translation.lines} | set(translation.left_out)
     for text in (BIRDS, BIRDS_TRAIN_PARAMS):
         keys = {row.partition(":")[0] for row in text.splitlines() if row[:1].strip(" #-")}
         assert keys - {"rate", "training_hyperparams"} <= told
-    assert translation.left_out["rate"] == "it is no training parameter"
+    assert translation.left_out["rate"] == "it is not a training parameter"
     assert set(translation.left_out) == {
         *("defaults", "num_classes", "rate", "arch_params", "checkpoint_params", "train_dataloader", "val_dataloader"),
         *("dataset_params", "experiment_name", "multi_gpu", "num_gpus"),
@@ -233,7 +236,7 @@ def test_references(tmp_path: Path) -> None:
     assert (translation.preset.seed, translation.preset.epochs) == (42, 10)
     left = {"seed", "max_epochs", "clip_grad_norm", "lr_warmup_epochs"}
     assert left <= set(translation.left_out)
-    assert translation.left_out["max_epochs"] == "'${a.missing}' is filled in by hydra alone, and was not"
+    assert translation.left_out["max_epochs"] == "'${a.missing}' is a hydra interpolation that was not resolved"
 
 
 def test_shortcuts(tmp_path: Path) -> None:
@@ -260,7 +263,7 @@ def test_shortcuts(tmp_path: Path) -> None:
 def test_counts_that_are_none(tmp_path: Path, count: str) -> None:
     translation = recipe(tmp_path, f"training_params:\n  initial_lr: 0.1\ndataset_params:\n  batch_size: {count}\n")
     assert translation.preset.batch_size == 32
-    assert translation.left_out["dataset_params.batch_size"].endswith("is no whole number, 1 or more")
+    assert translation.left_out["dataset_params.batch_size"].endswith("is not a whole number, 1 or more")
 
 
 @pytest.mark.parametrize("name", _MODELS)
@@ -272,7 +275,7 @@ def test_models_are_known(name: str) -> None:
 def test_an_unknown_architecture_is_left_out(tmp_path: Path, name: str) -> None:
     translation = recipe(tmp_path, f"architecture: {name}\ntraining_params: {{initial_lr: 0.1}}")
     assert translation.preset.model is None
-    assert "is no model that is known here; zoo models lists" in translation.left_out["architecture"]
+    assert "unknown model" in translation.left_out["architecture"]
 
 
 def test_no_architecture(tmp_path: Path) -> None:
@@ -306,9 +309,9 @@ def test_recipes_that_are_not_there_or_not_whole(tmp_path: Path) -> None:
         (b"\x80\x04\x95\x00", "is not UTF-8 text (byte 0). Is it a YAML file?"),
         (b"PK\x03\x04rest", "character '\\x03' is not allowed."),
         (b"a: !!python/object/apply:os.system ['x']\n", "tag 'tag:yaml.org,2002:python/object/apply:os.system'"),
-        (b"initial_lr: 1\ninitial_lr: 2\n", "line 2: initial_lr is given again, first on line 1."),
+        (b"initial_lr: 1\ninitial_lr: 2\n", "line 2: initial_lr is a duplicate key, first on line 1."),
         (b"a: " + b"x" * MAX_BYTES, f"is larger than {MAX_BYTES:,} bytes. Is it a recipe?"),
-        (b"epochs: 3\n", "holds no training_hyperparams."),
+        (b"epochs: 3\n", "' has no training_hyperparams."),
         (b"training_hyperparams: 3\n", "training_hyperparams is 3; expected names and values."),
         (b"training_hyperparams:\n", "training_hyperparams is None; expected names and values."),
         (b"initial_lr: x\nseed: y\n", "training parameters of super-gradients: 2 errors."),

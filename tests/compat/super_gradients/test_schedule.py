@@ -73,7 +73,10 @@ def test_warm_up_steps_left_over() -> None:
     assert found[14] < 0.0999
     translation = course(lr_mode="cosine", lr_warmup_epochs=1, lr_warmup_steps=8)
     assert (translation.preset.warmup_epochs, translation.preset.warmup_steps) == (1, 8)
-    assert remark(translation, "lr_warmup_steps") == "no warm-up by epoch; the cosine waits for all of them, as there"
+    assert (
+        remark(translation, "lr_warmup_steps")
+        == "no warm-up by epoch; the cosine starts after all of them, as in super-gradients"
+    )
     translation = course(lr_mode="cosine", lr_warmup_steps=5)
     assert translation.preset.schedule == {"kind": "cosine", "warmup": "epoch"}
     assert rates(4, max_epochs=3, lr_mode="cosine", lr_warmup_steps=5)[:7] == near([0.1] * 7)
@@ -113,7 +116,7 @@ def test_steps_at_milestones_arrays_or_a_distance() -> None:
     found = rates(1, max_epochs=6, **values)  # ceil(1.5 x) = 2, 3, (5 is cool-down)
     assert found == near([0.1, 0.1, 0.1, 0.01, 0.001, 0.001])
     values = {"initial_lr": 0.1, "lr_mode": "step", "lr_decay_factor": 0.1, "step_lr_update_freq": 99, "max_epochs": 9}
-    with pytest.raises(PresetError, match=r"step_lr_update_freq is 99: no update falls into the 9 epochs\. Lower it\."):
+    with pytest.raises(PresetError, match=r"step_lr_update_freq is 99: no update within 9 epochs\. Lower it\."):
         translate(values, exact=False)
 
 
@@ -165,7 +168,7 @@ def test_schedulers_of_torch() -> None:
     assert course(lr_mode=mode).preset.schedule["phase"] == "TRAIN_BATCH_END"
     assert course(exact=False, lr_mode=mode).preset.schedule["per"] == "step"
     mode = {"ConstantLR": {"phase": "TRAIN_EPOCH_END"}, "LinearLR": {"phase": "TRAIN_EPOCH_END"}}
-    assert course(lr_mode=mode).left_out == {"lr_mode.LinearLR": "there the first scheduler alone is looked at"}
+    assert course(lr_mode=mode).left_out == {"lr_mode.LinearLR": "super-gradients reads only the first scheduler"}
 
 
 def test_a_plateau_is_never_exact() -> None:
@@ -181,9 +184,9 @@ def test_a_plateau_is_never_exact() -> None:
     assert translation.preset.schedule == {"kind": "plateau", "metric": "top1", "patience": 2, "factor": 0.5}
     assert translation.preset.warmup_start == pytest.approx(1 / 3)
     assert translation.left_out == {
-        "lr_mode.mode": "of its arguments factor, patience, threshold, cooldown alone are known here"
+        "lr_mode.mode": "only its arguments factor, patience, threshold, cooldown are supported"
     }
-    assert remark(translation, "lr_mode").startswith("'Accuracy' is top1 here; these rates cannot be repeated exactly")
+    assert remark(translation, "lr_mode").startswith("'Accuracy' becomes top1; these learning rates")
     followed = course(lr_mode={"ReduceLROnPlateau": arguments | {"metric_name": "PPYoloELoss/loss"}})
     assert followed.preset.schedule["metric"] == "val_loss"
 
@@ -192,7 +195,10 @@ def test_one_start_for_all_lets_slow_groups_warm_downwards() -> None:
     values = {"initial_lr": {"conv": 0.01, "default": 0.1}, "lr_warmup_epochs": 2, "warmup_initial_lr": 0.05}
     translation = course(**values)
     assert translation.preset.warmup_start_lr == 0.05
-    assert remark(translation, "warmup_initial_lr") == "groups with a lower rate warm downwards, as there"
+    assert (
+        remark(translation, "warmup_initial_lr")
+        == "groups with a lower learning rate warm up downwards, as in super-gradients"
+    )
     made = plan(1, max_epochs=4, **values)
     assert [made.rates(step)["conv"] for step in range(3)] == near([0.05, 0.03, 0.01])
     assert [made.rates(step)["default"] for step in range(3)] == near([0.05, 0.075, 0.1])
@@ -268,19 +274,25 @@ def test_meant_steps() -> None:
         ({"lr_mode": {"StepLR": 3}}, "lr_mode 'StepLR' is 3; expected a mapping of arguments and 'phase'."),
         ({"lr_mode": {"StepLR": {"step_size": 3}}}, "lr_mode 'StepLR': phase is None; expected one of"),
         ({"lr_mode": {"ReduceLROnPlateau": {"phase": "VALIDATION_EPOCH_END"}}}, "lr_mode 'ReduceLROnPlateau"),
-        ({"lr_mode": "step", "lr_decay_factor": 0.1}, "needs one of them, and only one."),
+        ({"lr_mode": "step", "lr_decay_factor": 0.1}, "needs exactly one of them."),
         (
             {"lr_mode": "step", "lr_decay_factor": 0.1, "lr_updates": [3], "step_lr_update_freq": 2},
-            "needs one of them, and only one.",
+            "needs exactly one of them.",
         ),
         ({"lr_mode": "step", "lr_updates": [3]}, "lr_decay_factor is None; expected a finite number, 0 or more."),
         ({"lr_mode": "step", "lr_updates": "3"}, "lr_updates is '3'; expected a list of epochs."),
         ({"lr_mode": "step", "lr_updates": ["x"], "lr_decay_factor": 0.1}, "lr_updates is 'x'; expected a finite"),
         ({"lr_mode": "exp"}, "lr_decay_factor is None"),
-        ({"lr_mode": "function"}, "lr_mode function needs a function, which no file can hold."),
+        (
+            {"lr_mode": "function"},
+            "lr_mode function needs a Python function, which cannot be saved to a file. Pass it in",
+        ),
         ({"lr_mode": "function", "lr_schedule_function": "f"}, "lr_schedule_function is 'f';"),
         ({"warmup_mode": "warmup_linear_step"}, "unknown warmup_mode 'warmup_linear_step'."),
-        ({"warmup_mode": "LinearBatchLRWarmup", "lr_warmup_steps": 9}, "warmup_initial_lr is missing; expected a rate"),
+        (
+            {"warmup_mode": "LinearBatchLRWarmup", "lr_warmup_steps": 9},
+            "warmup_initial_lr is missing; expected a learning rate",
+        ),
         ({"lr_warmup_epochs": 2.5}, "lr_warmup_epochs is 2.5; expected a whole number, 0 or more."),
         ({"lr_cooldown_epochs": -1}, "lr_cooldown_epochs is -1"),
         ({"cosine_final_lr_ratio": -1, "lr_mode": "cosine"}, "cosine_final_lr_ratio is -1"),
@@ -288,7 +300,7 @@ def test_meant_steps() -> None:
         ({"lr_warmup_epochs": 1, "warmup_initial_lr": {"fc": 0.1}}, "warmup_initial_lr has no default; expected every"),
         (
             {"lr_warmup_epochs": 1, "warmup_initial_lr": {"default": 0.1}, "finetune": True},
-            "finetune leaves the groups to the model. Give one rate.",
+            "finetune the model sets the groups. Use a single learning rate.",
         ),
     ],
 )
@@ -297,8 +309,11 @@ def test_what_is_wrong(values: dict[str, Any], expected: str) -> None:
 
 
 def test_what_the_preset_refuses_is_told_too() -> None:
-    with pytest.raises(PresetError, match=r"do not make a preset(.|\n)*warmup_epochs is 10.0; expected less than"):
+    with pytest.raises(
+        PresetError,
+        match=r"of super-gradients to a preset\. preset: 1 error\.\n  warmup_epochs is 10\.0; expected less than",
+    ):
         course(lr_warmup_epochs=10)
     long = translate({"initial_lr": 0.1, "max_epochs": 30, "lr_warmup_epochs": 12})
-    assert remark(long, "lr_warmup_epochs") == "more than 10 are refused there"
+    assert remark(long, "lr_warmup_epochs") == "super-gradients rejects more than 10"
     assert math.isclose(long.preset.warmup_epochs or 0, 12)

@@ -117,7 +117,7 @@ def test_a_classifier_is_trained() -> None:
         compile=True,
         keep="best",
     )
-    assert translation.left_out == {"save_ckpt_epoch_list": "the weights of one epoch are kept, see keep"}
+    assert translation.left_out == {"save_ckpt_epoch_list": "the weights of one epoch are saved, see keep"}
 
 
 @pytest.mark.parametrize("exact", [True, False])
@@ -171,9 +171,9 @@ def test_a_warning_lists_what_is_left_out_if_anything_is() -> None:
         preset = training_params({"initial_lr": 0.1, "sync_bn": True, "lr_warmup_epoch": 3})
     assert preset == translate({"initial_lr": 0.1}).preset
     assert [str(warning.message) for warning in caught] == [
-        "left out of the training parameters of super-gradients:\n"
-        "  sync_bn: norm statistics are those of each process alone\n"
-        "  lr_warmup_epoch: unknown to super-gradients. Did you mean 'lr_warmup_epochs' or 'lr_warmup_steps'?"
+        "ignored training parameters of super-gradients:\n  sync_bn: norm statistics are computed per "
+        "process\n  lr_warmup_epoch: unknown to super-gradients. Did you mean 'lr_warmup_epochs' or "
+        "'lr_warmup_steps'?"
     ]
     assert caught[0].filename == __file__
     with warnings.catch_warnings():
@@ -191,26 +191,35 @@ def test_one_rate(rate: Any) -> None:
 def test_finetune(rate: float) -> None:
     translation = given(initial_lr=rate, finetune=True)
     assert (translation.preset.lr, translation.preset.mode) == (float(rate), "head")
-    assert "theirs drift" in remark(translation, "finetune")
+    assert "in super-gradients they drift" in remark(translation, "finetune")
 
 
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"initial_lr": None}, "initial_lr: it is None; expected a rate, or a mapping of prefixes to rates with"),
+        (
+            {"initial_lr": None},
+            "initial_lr: it is None; expected a learning rate, or a mapping of prefixes to learning rates with",
+        ),
         ({"initial_lr": True}, "initial_lr is True; expected a finite number, 0 or more."),
         ({"initial_lr": "0.1"}, "initial_lr is '0.1'; expected a finite number, 0 or more."),
         ({"initial_lr": -0.1}, "initial_lr is -0.1; expected a finite number, 0 or more."),
         ({"initial_lr": float("nan")}, "initial_lr is nan; expected"),
-        ({"initial_lr": {}}, "initial_lr has no 'default', the rate of all that no prefix matches. Add it; 0 freezes."),
+        (
+            {"initial_lr": {}},
+            "initial_lr has no 'default', the learning rate of all other parameters. Add it; 0 freezes.",
+        ),
         ({"initial_lr": {"fc": 0.1}}, "initial_lr has no 'default'"),
         ({"initial_lr": {"fc": "x", "default": 0}}, "initial_lr of 'fc' is 'x'; expected a finite number, 0 or more."),
         ({"initial_lr": {"default": None}}, "initial_lr of 'default' is None; expected"),
         ({"initial_lr": {"fc": -0.1, "default": 0}}, "initial_lr of 'fc' is -0.1"),
-        ({"initial_lr": {"@norm": 0.1, "default": 0}}, "initial_lr: '@norm' is no prefix; expected letters, digits"),
-        ({"initial_lr": {"": 0.1, "default": 0}}, "initial_lr: '' is no prefix"),
-        ({"initial_lr": {3: 0.1, "default": 0}}, "initial_lr: 3 is no prefix"),
-        ({"initial_lr": {"default": 0.1}, "finetune": True}, "finetune is true and initial_lr is a mapping; expected"),
+        (
+            {"initial_lr": {"@norm": 0.1, "default": 0}},
+            "initial_lr: '@norm' is not a prefix; expected only letters, digits",
+        ),
+        ({"initial_lr": {"": 0.1, "default": 0}}, "initial_lr: '' is not a prefix"),
+        ({"initial_lr": {3: 0.1, "default": 0}}, "initial_lr: 3 is not a prefix"),
+        ({"initial_lr": {"default": 0.1}, "finetune": True}, "finetune is true, but initial_lr is a mapping; expected"),
         ({"finetune": 1}, "finetune is 1; expected true or false."),
     ],
 )
@@ -220,7 +229,7 @@ def test_rates_that_are_refused(values: dict[str, Any], expected: str) -> None:
 
 
 def test_a_missing_rate() -> None:
-    with pytest.raises(PresetError, match=r"initial_lr: it is missing; expected a rate"):
+    with pytest.raises(PresetError, match="initial_lr: it is missing; expected a learning rate"):
         translate({"max_epochs": 3})
 
 
@@ -234,7 +243,7 @@ def test_recorded_groups(case: dict[str, Any]) -> None:
     net = make_net("tinybn" if "norm" in case["label"] else "tinynet")
     made = plan_rates(net, translate(values).preset)
     if "error" in case:
-        assert "the longest counts" in remark(translate(values), "initial_lr")
+        assert "the longest wins" in remark(translate(values), "initial_lr")
         return
     expected = {
         (name, group["lr"], group["weight_decay"])
@@ -249,9 +258,11 @@ def test_prefixes_that_freeze() -> None:
     values = {"initial_lr": {"conv": 0, "conv1": 0.2, "default": 0.1}}
     exact, meant = translate(values), translate(values, exact=False)
     assert exact.preset.lr == {"conv": 0.0, "conv1": 0.0, "default": 0.1}
-    assert remark(exact, "initial_lr").startswith("conv1: 0 as there, where a shorter prefix with rate 0 wins;")
+    assert remark(exact, "initial_lr").startswith(
+        "conv1: 0 as in super-gradients, where a shorter prefix with rate 0 wins;"
+    )
     assert meant.preset.lr == {"conv": 0.0, "conv1": 0.2, "default": 0.1}
-    assert remark(meant, "initial_lr").startswith("of prefixes that overlap the longest counts;")
+    assert remark(meant, "initial_lr").startswith("of overlapping prefixes the longest wins;")
     translation = given(initial_lr={"def": 0, "default": 0.1})
     assert translation.preset.lr == {"def": 0.0, "default": 0.1}
 
@@ -284,7 +295,7 @@ def test_hooks_read_their_own_parameters(case: dict[str, Any]) -> None:
     translation = translate(case["training_params"] | {"max_epochs": case["epochs"]})
     assert (translation.preset.mode, translation.preset.training_params) == (None, {"multiply_backbone_lr": multiplier})
     assert translation.left_out == {}
-    assert remark(translation, "multiply_backbone_lr") == "handed to hooks of the model"
+    assert remark(translation, "multiply_backbone_lr") == "passed to the model's hooks"
     assert "set mode to 'full'" in remark(translation, "finetune")
     made = plan_rates(Hooked(), translation.preset, steps_per_epoch=case["batches_per_epoch"])
     backbone, head = (group["lr_at_build"] for group in case["groups"])
@@ -298,7 +309,7 @@ def test_numbers_alone_are_handed_to_hooks() -> None:
     assert translation.left_out["shares"] == "unknown to super-gradients."
     translation = given(warmup_epochs=3, lr=0.1)
     assert translation.left_out["warmup_epochs"] == (
-        "a field of a preset, unknown to super-gradients. Did you mean 'lr_warmup_epochs' or 'lr_warmup_steps'?"
+        "a preset field, unknown to super-gradients. Did you mean 'lr_warmup_epochs' or 'lr_warmup_steps'?"
     )
     assert "lr" in translation.left_out
     assert translation.preset.warmup_epochs is None
@@ -343,9 +354,9 @@ def test_the_flag_that_loses_the_default_decay(name: str, own: str) -> None:
     exact, meant = translate(values), translate(values, exact=False)
     assert (exact.preset.weight_decay, exact.preset.decay_norm_and_bias) == (0.0, False)
     assert (meant.preset.weight_decay, meant.preset.decay_norm_and_bias) == (None, False)
-    told = f"there this flag turns the optimizer's own decay, {own}, into 0; "
-    assert remark(exact, "optimizer_params") == told + "kept, to repeat the run; null has that default"
-    assert remark(meant, "optimizer_params") == told + "not so here"
+    told = f"in super-gradients this flag turns the optimizer's default decay, {own}, into 0; "
+    assert remark(exact, "optimizer_params") == told + "kept, to reproduce the run; null uses that default"
+    assert remark(meant, "optimizer_params") == told + "not in zoo"
     assert translate(values | {"optimizer_params": {"weight_decay": 0.1}}).preset.weight_decay == 0.1
 
 
@@ -355,18 +366,18 @@ def test_names_of_optimizers_are_taken_as_they_are() -> None:
     assert given(optimizer=type("Lamb", (), {})).preset.optimizer == "Lamb"
     translation = given(optimizer="Adagrad")
     assert (translation.preset.optimizer, translation.preset.weight_decay) == ("Adagrad", None)
-    assert remark(translation, "optimizer").startswith("none of super-gradients' own.")
+    assert remark(translation, "optimizer").startswith("not one of super-gradients' optimizers.")
     assert "Did you mean 'AdamW' or 'Adam'?" in remark(given(optimizer="AdamWW"), "optimizer")
 
 
 @pytest.mark.parametrize(
     ("optimizer", "expected"),
     [
-        ("torch.optim.Adadelta", "optimizer is 'torch.optim.Adadelta'; a preset imports no code. Write the name"),
+        ("torch.optim.Adadelta", "optimizer is 'torch.optim.Adadelta'; presets import no code. Write only the name"),
         ({"SGD": {}}, "optimizer is {'SGD': {}}; expected a name. Its arguments belong in optimizer_params."),
-        (torch.optim.SGD([torch.zeros(1)], lr=0.1), "optimizer is a SGD that is made already; expected a name."),
-        (type("Mine", (), {}), "optimizer is the class Mine; a preset holds names. Register it by"),
-        (3, "optimizer is a int that is made already"),
+        (torch.optim.SGD([torch.zeros(1)], lr=0.1), "optimizer is an existing SGD object; expected a name."),
+        (type("Mine", (), {}), "optimizer is the class Mine; a preset needs a name. Register it with"),
+        (3, "optimizer is an existing int object; expected a name."),
     ],
 )
 def test_optimizers_that_no_preset_holds(optimizer: Any, expected: str) -> None:
@@ -376,31 +387,39 @@ def test_optimizers_that_no_preset_holds(optimizer: Any, expected: str) -> None:
 
 def test_accumulation_and_rates_among_arguments_are_explained() -> None:
     assert remark(given(batch_accumulate=4), "batch_accumulate") == (
-        "there the gradients of 4 batches are added up, here averaged: for the same steps SGD needs lr × 4, "
-        "weight_decay / 4 and clip_grad_norm / 4"
+        "super-gradients sums the gradients of 4 batches, zoo averages them: for the same steps SGD needs lr "
+        "× 4, weight_decay / 4 and clip_grad_norm / 4"
     )
     assert remark(given(batch_accumulate=1), "batch_accumulate") == ""
     translation = given(optimizer_params={"lr": 3, "momentum": 0.5})
     assert translation.preset.optimizer_params == {"momentum": 0.5}
     assert translation.left_out == {
-        "optimizer_params.lr": "it has no effect there either: every group has a rate of its own"
+        "optimizer_params.lr": "no effect in super-gradients either: every group has its own learning rate"
     }
     translation = given(initial_lr={"default": 0, "b": 1, "a.": np.float32(0.5)}, finetune=False)
     assert translation.preset.lr == {"default": 0.0, "b": 1.0, "a.": 0.5}
     assert list(translation.preset.lr) == ["default", "b", "a."]
     assert translation.preset.mode is None
-    assert remark(translation, "finetune") == "initial_lr says what learns"
+    assert remark(translation, "finetune") == "initial_lr decides what is trained"
 
 
 @pytest.mark.parametrize(
     ("params", "decay", "told"),
     [
-        ({}, 0.9999, "decay × (1 - exp(-15 × step / steps)) there; constant here"),
-        ({"decay": 0.9, "beta": 3}, 0.9, "decay × (1 - exp(-3 × step / steps)) there; constant here"),
-        ({"decay": 0.9, "decay_type": "threshold"}, 0.9, "min(decay, (1 + step) / (10 + step)) there; constant here"),
+        ({}, 0.9999, "decay × (1 - exp(-15 × step / steps)) in super-gradients; constant in zoo"),
+        ({"decay": 0.9, "beta": 3}, 0.9, "decay × (1 - exp(-3 × step / steps)) in super-gradients; constant in zoo"),
+        (
+            {"decay": 0.9, "decay_type": "threshold"},
+            0.9,
+            "min(decay, (1 + step) / (10 + step)) in super-gradients; constant in zoo",
+        ),
         ({"decay": 0.9, "decay_type": "constant"}, 0.9, ""),
         ({"decay": 0.9, "exp_activation": False}, 0.9, ""),
-        ({"decay": 0.9, "exp_activation": True}, 0.9, "decay × (1 - exp(-15 × step / steps)) there; constant here"),
+        (
+            {"decay": 0.9, "exp_activation": True},
+            0.9,
+            "decay × (1 - exp(-15 × step / steps)) in super-gradients; constant in zoo",
+        ),
     ],
 )
 def test_ema(params: dict[str, Any], decay: float, told: str) -> None:
@@ -412,7 +431,7 @@ def test_ema(params: dict[str, Any], decay: float, told: str) -> None:
 def test_ema_that_is_off() -> None:
     translation = given(ema_params={"decay": 0.9})
     assert translation.preset.ema_decay is None
-    assert remark(translation, "ema_params") == "without effect beside the others"
+    assert remark(translation, "ema_params") == "no effect with the others"
 
 
 def test_precision_compile_clipping_and_metrics() -> None:
@@ -424,7 +443,7 @@ def test_precision_compile_clipping_and_metrics() -> None:
     assert complaints(clip_grad_norm=0) == ["clip_grad_norm is 0; expected a number above 0, or null for no limit."]
     assert complaints(clip_grad_norm=-1) == ["clip_grad_norm is -1; expected a finite number, 0 or more."]
     translation = given(train_metrics_list=["Accuracy", "Top5"], valid_metrics_list=[{"DetectionMetrics": {}}])
-    assert remark(translation, "train_metrics_list").startswith("a run reports loss, top-1, top-5")
+    assert remark(translation, "train_metrics_list").startswith("runs report loss, top-1, top-5")
     assert set(translation.left_out) == {"valid_metrics_list"}
 
 
@@ -473,10 +492,10 @@ def test_values_that_are_not_there_yet_are_left_out() -> None:
         lr_schedule_function={"_target_": "some.function"},
     )
     assert translation.left_out == {
-        "lr_warmup_epochs": "'${warmup}' is filled in by hydra alone, and was not",
-        "optimizer_params.weight_decay": "'${decay}' is filled in by hydra alone, and was not",
-        "max_epochs": "'???' is filled in by hydra alone, and was not",
-        "lr_schedule_function": "it is made by code, 'some.function', which is not run",
+        "lr_warmup_epochs": "'${warmup}' is a hydra interpolation that was not resolved",
+        "optimizer_params.weight_decay": "'${decay}' is a hydra interpolation that was not resolved",
+        "max_epochs": "'???' is a hydra interpolation that was not resolved",
+        "lr_schedule_function": "it is created by code, 'some.function', which is not run",
     }
     assert translation.preset.optimizer_params == {"momentum": 0.8}
     assert translation.preset.weight_decay == 1e-4
@@ -484,8 +503,8 @@ def test_values_that_are_not_there_yet_are_left_out() -> None:
 
 def test_a_rate_that_is_not_there_yet() -> None:
     assert complaints(initial_lr={"default": "${lr}"}) == [
-        "initial_lr: '${lr}' is filled in by hydra alone, and was not; expected a rate, or a mapping of prefixes to "
-        "rates with 'default'."
+        "initial_lr: '${lr}' is a hydra interpolation that was not resolved; expected a learning rate, or a "
+        "mapping of prefixes to learning rates with 'default'."
     ]
 
 

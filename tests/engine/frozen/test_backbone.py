@@ -83,7 +83,7 @@ def test_the_type_follows_setting_precision_and_device(setting, precision, devic
 
 @pytest.mark.parametrize(("setting", "precision"), [("fp16", "no"), ("auto", "fp16")])
 def test_half_precision_on_a_cpu_is_refused(setting, precision):
-    with pytest.raises(InputError, match=r"'fp16' does not work for a backbone on the CPU: it needs a GPU\. Try"):
+    with pytest.raises(InputError, match=r"'fp16' needs a GPU; the backbone runs on the CPU\. Use"):
         choose_dtype(setting, precision, "cpu")
 
 
@@ -275,9 +275,9 @@ def test_images_of_another_type_or_layout_are_the_same_images(resnet, images):
 
 
 def test_what_is_no_float_tensor_or_has_no_backbone_is_refused(resnet):
-    with pytest.raises(InputError, match=r"images are of torch\.uint8; expected normalised floating-point numbers"):
+    with pytest.raises(InputError, match=r"images are torch\.uint8; expected normalised floating-point values\."):
         BackboneEngine(resnet, device="cpu")(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
-    with pytest.raises(InputError, match=r"Linear has no backbone to run by itself"):
+    with pytest.raises(InputError, match=r"Linear has no separate backbone\. Add methods trunk\(images\)"):
         BackboneEngine(nn.Linear(2, 2), device="cpu")
 
 
@@ -301,7 +301,7 @@ class Odd(ModelInterface, nn.Module):
     "give", [lambda x: [x, x], lambda x: (x,), lambda x: (x, None), lambda x: {"x": x}], ids=["list", "1", "None", "{}"]
 )
 def test_other_things_than_tensors_are_refused(give, images):
-    with pytest.raises(InputError, match=r"the backbone gives a (list|tuple|dict); expected one tensor, or a tuple"):
+    with pytest.raises(InputError, match=r"the backbone returns a (list|tuple|dict); expected a tensor, or a tuple"):
         BackboneEngine(Odd(give), device="cpu")(images)
 
 
@@ -410,7 +410,7 @@ def test_what_cannot_be_compiled_runs_as_without(monkeypatch, images):
     expected = BackboneEngine(model, device="cpu")(images)[0]
     assert torch.equal(engine(images)[0], expected)
     assert torch.equal(engine(images)[0], expected)
-    assert said == ["the backbone runs uncompiled, with the same result: RuntimeError: no compiler"]
+    assert said == ["running the backbone without compilation, with the same result: RuntimeError: no compiler"]
     assert not engine.describe()["compiled"]
     torch._dynamo.reset()
 

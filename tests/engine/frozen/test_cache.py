@@ -55,18 +55,17 @@ def test_features_are_computed_once_and_found_again():
     first, said = keep()
     assert (first.choice.where, first.facts["computed"], said.bars) == ("disk", 14, 1)
     assert said.lines[0] == (
-        "features of the frozen backbone are kept: 14 images through the backbone instead of 70; "
-        f"{said.lines[0].split('; ')[1]}"
+        f"caching features of the frozen backbone: 14 backbone passes instead of 70; {said.lines[0].split('; ')[1]}"
     )
     assert re.fullmatch(
-        r"features of 14 images: 0\.4 kB on disk, computed in \d+\.\d s \([\d,]+ images/s\); each epoch runs the head "
-        r"only, which saves about \d+:\d\d",
+        r"features of 14 images: 0\.4 kB on disk, computed in \d+\.\d s \([\d,]+ images/s\); each epoch runs "
+        r"only the head, which saves about \d+:\d\d",
         said.lines[1],
     )
     second, said = keep()
     assert (second.facts["computed"], said.bars) == (0, 0)
     assert len(said.lines) == 1
-    assert said.lines[0].startswith("features of 14 images: 0.4 kB on disk, kept by an earlier run; nothing to compute")
+    assert said.lines[0].startswith("features of 14 images: 0.4 kB on disk, reused from an earlier run; ")
     for one, other in zip(values(first), values(second), strict=True):
         assert torch.equal(one, other)
     assert first.facts["keys"] == second.facts["keys"]
@@ -75,7 +74,7 @@ def test_features_are_computed_once_and_found_again():
 def test_one_epoch_uses_what_is_there_and_else_keeps_nothing():
     kept, said = keep(epochs=1)
     assert kept.splits == []
-    assert said.lines == ["features are not kept: they would save less than a tenth of the images through the backbone"]
+    assert said.lines == ["feature cache off: it would save less than a tenth of the backbone passes"]
     keep()
     kept, _ = keep(epochs=1)
     assert (kept.choice.where, kept.facts["computed"]) == ("disk", 0)
@@ -125,7 +124,7 @@ def test_in_memory_nothing_is_written(tmp_path):
     kept, said = keep(cache="memory", views=2, train=make_feed(10, augment="crop-flip"))
     assert kept.choice.where == "memory"
     assert not (tmp_path / "cache").exists()
-    assert said.lines[1].startswith("features of 14 images, 2 views of each to train on: ")
+    assert said.lines[1].startswith("features of 14 images, 2 augmented versions of each training image: ")
     assert kept.facts["keys"] == []
     assert [features.count for features in kept.splits] == [20, 4]
 
@@ -167,7 +166,7 @@ def test_maps_that_float16_does_not_hold_are_kept_as_float32(factor, numbers):
 
 def test_what_is_not_possible_is_refused(monkeypatch):
     monkeypatch.setattr("zoo.engine.frozen.cache._free_disk", lambda folder: 10)
-    with pytest.raises(InputError, match=r"cache='disk' needs 0\.2 kB, and 0\.0 kB are free there"):
+    with pytest.raises(InputError, match=r"cache=disk needs 0\.2 kB, but only 0\.0 kB are free"):
         keep(cache="disk")
 
 
@@ -194,10 +193,11 @@ def test_what_no_key_can_tell_is_kept_in_memory_only(tmp_path):
     kept, said = keep(Opaque())
     assert kept.choice.where == "memory"
     assert (
-        "(not on disk: Opaque.generator is a Generator, whose state cannot be read, so they could not" in said.lines[0]
+        "(not on disk: Opaque.generator is a Generator, whose state cannot be read, so cached features cannot"
+        in said.lines[0]
     )
     assert not (tmp_path / "cache").exists()
-    with pytest.raises(InputError, match=r"cache='disk' is not possible: Opaque.generator is a Generator"):
+    with pytest.raises(InputError, match=r"cache=disk is not possible: Opaque\.generator is a Generator"):
         keep(Opaque(), cache="disk")
 
 
@@ -205,16 +205,14 @@ def test_a_folder_that_cannot_be_written_is_known_before(tmp_path, monkeypatch):
     (tmp_path / "cache").write_text("a file, where a folder is expected")
     kept, said = keep()
     assert kept.choice.where == "memory"
-    assert f"(not on disk: nothing can be written in {tmp_path / 'cache'}" in said.lines[0]
+    assert f"(not on disk: {tmp_path / 'cache'}" in said.lines[0]
     assert len(said.lines) == 2
-    with pytest.raises(InputError, match="cache='disk' is not possible: nothing can be written in"):
+    with pytest.raises(InputError, match=r"cache=disk is not possible: .*cache.* is not writable"):
         keep(cache="disk")
     monkeypatch.setattr("zoo.engine.frozen.cache.psutil.virtual_memory", lambda: SimpleNamespace(available=0))
     kept, said = keep()
     assert (kept.choice.where, kept.splits) == ("off", [])
-    assert said.lines[0].startswith(
-        "features are not kept: they need 0.2 kB; free are 0.0 kB, none on disk (nothing can be"
-    )
+    assert said.lines[0].startswith("feature cache off: features need 0.2 kB; free: 0.0 kB of memory, none on disk (")
 
 
 def test_a_disk_that_fills_up_does_not_end_a_run(monkeypatch):
@@ -224,7 +222,7 @@ def test_a_disk_that_fills_up_does_not_end_a_run(monkeypatch):
     def fail(shards, *what):
         writes.append(shards)
         if len(writes) > 1:
-            raise StorageError("features cannot be kept: No space left on device. Make room (zoo cache clear).")
+            raise StorageError("features cannot be kept: No space left on device. Free some space (zoo cache clear).")
         real(shards, *what)
 
     real = FeatureShards.write
@@ -233,7 +231,7 @@ def test_a_disk_that_fills_up_does_not_end_a_run(monkeypatch):
     assert len(writes) == 2
     assert kept.choice.where == "memory"
     assert (kept.facts["where"], kept.facts["computed"], kept.facts["keys"]) == ("memory", 14, [])
-    assert "(not on disk: features cannot be kept: No space left on device)" in said.lines[1]
+    assert "(not on disk: features cannot be kept: No space left on device. Free" in said.lines[1]
     for one, other in zip(values(kept), values(expected), strict=True):
         assert torch.equal(one, other)
     writes.clear()

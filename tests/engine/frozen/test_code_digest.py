@@ -144,7 +144,7 @@ def imports(x):
         (np.random.default_rng(0), "here is a Generator, whose state cannot be read"),
         (opens, "opens() calls open()"),
         (imports, "imports() imports image_files while it runs"),
-        (types.ModuleType("made_up"), "here is the module made_up, any part of which may be used"),
+        (types.ModuleType("made_up"), "here is the module made_up, and any part of it may be used"),
         (torch.jit.ScriptFunction, None),
         ([close_over(torch.Generator())], "value in close_over.<locals>.<lambda>() is a Generator"),
     ],

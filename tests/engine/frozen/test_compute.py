@@ -84,7 +84,7 @@ def test_what_is_on_disk_is_not_computed_again(tmp_path):
 def test_each_process_computes_its_share(tmp_path):
     split, shards = Split(make_feed(10), 1), FeatureShards(tmp_path, 10, 2)
     alone = run_of(Small(), part_of(1, 2))
-    with pytest.raises(InputError, match=r"another process has written are not in .* a folder that all of them share"):
+    with pytest.raises(InputError, match=r"another process are missing from .* a folder that all of them share"):
         alone.onto_disk(split, torch.float32, shards)
     assert shards.missing() == [0, 2, 4]
     assert alone.computed == 4

@@ -58,12 +58,20 @@ def test_another_fact_makes_another_key(other):
 @pytest.mark.parametrize(
     ("facts", "text"),
     [
-        ({"a": {"b": [1, Path("x")]}}, r"facts\['a'\]\['b'\]\[1\] is PosixPath\('x'\), of the type PosixPath"),
-        ({"a": float("nan")}, r"facts\['a'\] is nan, of the type float; expected text, a finite number"),
-        ({"a": np.float64(1)}, r"of the type float64; expected text"),
-        ({"a": {1: 2}}, r"facts\['a'\] has the name 1; expected text"),
-        ({"a": {1}}, r"is \{1\}, of the type set"),
-        ({"a": b"x"}, r"of the type bytes"),
+        (
+            {"a": {"b": [1, Path("x")]}},
+            r"facts\['a'\]\['b'\]\[1\] is PosixPath\('x'\) \(PosixPath\); expected a string, a finite number, "
+            r"True, False, None, or lists and mappings of these\.",
+        ),
+        ({"a": float("nan")}, r"facts\['a'\] is nan \(float\); expected a string, a finite number"),
+        ({"a": np.float64(1)}, r"float64\(1\.0\) \(float64\); expected a string"),
+        ({"a": {1: 2}}, r"facts\['a'\] has the name 1; expected a string"),
+        (
+            {"a": {1}},
+            r"is \{1\} \(set\); expected a string, a finite number, True, False, None, or lists and mappings "
+            r"of these\.",
+        ),
+        ({"a": b"x"}, r"of these\."),
     ],
 )
 def test_facts_that_are_not_plain(facts, text):
@@ -98,7 +106,7 @@ def test_the_folder_is_below_the_cache(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("key", ["", "../" * 20 + "x" * 4, "/etc", "a" * 63, "A" * 64, "a" * 64 + "\n", "g" * 64])
 def test_a_folder_of_something_else(key):
-    with pytest.raises(InputError, match=r"is no key of features; expected 64 hexadecimal digits"):
+    with pytest.raises(InputError, match=r"is not a feature cache key; expected 64 hexadecimal digits"):
         feature_folder(key)
 
 

@@ -89,9 +89,9 @@ def test_views_are_taken_in_turn():
 @pytest.mark.parametrize(
     ("device", "needed", "free", "expected"),
     [
-        ("cuda", 4 * GB, 8 * GB, (True, "4.0 GB of 8.0 GB free")),
-        ("cuda", 4 * GB + 1, 8 * GB, (False, "they need 4.0 GB; 8.0 GB are free on the GPU")),
-        ("cuda", 1, 0, (False, "they need 0.0 kB; 0.0 kB are free on the GPU")),
+        ("cuda", 4 * GB, 8 * GB, (True, "4.0 GB (8.0 GB free)")),
+        ("cuda", 4 * GB + 1, 8 * GB, (False, "they need 4.0 GB; the GPU has 8.0 GB free")),
+        ("cuda", 1, 0, (False, "they need 0.0 kB; the GPU has 0.0 kB free")),
         ("cpu", 1, 8 * GB, (False, "cpu shares the machine's memory")),
         ("mps", 1, 8 * GB, (False, "mps shares the machine's memory")),
     ],
@@ -115,9 +115,9 @@ def test_features_on_a_gpu_are_taken_there():
 @pytest.mark.parametrize(
     ("reason", "model", "rates"),
     [
-        ("the model has no backbone and head", nn.Linear(2, 2), {"default": 0.1}),
-        ("the backbone learns (conv.weight)", Small(), {"default": 0.1}),
-        ("the backbone learns (norm.weight)", Small(), {"norm": 0.1, "last": 0.1, "default": 0.0}),
+        ("the model does not separate backbone and head", nn.Linear(2, 2), {"default": 0.1}),
+        ("the backbone is trained (conv.weight)", Small(), {"default": 0.1}),
+        ("the backbone is trained (norm.weight)", Small(), {"norm": 0.1, "last": 0.1, "default": 0.0}),
         (None, Small(), {"last.": 0.1, "default": 0.0}),
     ],
 )
@@ -146,16 +146,16 @@ def choose(wish="auto", epochs=10, views=1, sample_bytes=1000, **facts):
 @pytest.mark.parametrize(
     ("where", "why", "arguments"),
     [
-        ("disk", "1,100 images through the backbone instead of 11,000; 1.1 MB of 100.0 GB free on disk", {}),
-        ("off", "they would save less than a tenth of the images through the backbone", {"epochs": 1}),
-        ("off", "they would save less than a tenth of the images through the backbone", {"epochs": 4, "views": 4}),
-        ("disk", "an earlier run has kept them; 1.1 MB", {"epochs": 1, "found": True}),
-        ("memory", "of 8.0 GB free memory", {"free_disk": 10**6}),
-        ("disk", "of 3.0 GB free on disk", {"sample_bytes": 10**6, "free_disk": 3 * GB, "free_memory": GB}),
-        ("disk", "of 3.0 GB free on disk", {"sample_bytes": 10**6, "free_disk": 3 * GB, "processes": 2}),
-        ("off", "they need 1.1 GB; free are 1.0 GB, 1.5 GB on disk", {
+        ("disk", "1,100 backbone passes instead of 11,000; 1.1 MB on disk (100.0 GB free)", {}),
+        ("off", "it would save less than a tenth of the backbone passes", {"epochs": 1}),
+        ("off", "it would save less than a tenth of the backbone passes", {"epochs": 4, "views": 4}),
+        ("disk", "reused from an earlier run; 1.1 MB", {"epochs": 1, "found": True}),
+        ("memory", "in memory (8.0 GB free)", {"free_disk": 10**6}),
+        ("disk", "on disk (3.0 GB free)", {"sample_bytes": 10**6, "free_disk": 3 * GB, "free_memory": GB}),
+        ("disk", "on disk (3.0 GB free)", {"sample_bytes": 10**6, "free_disk": 3 * GB, "processes": 2}),
+        ("off", "features need 1.1 GB; free: 1.0 GB of memory, 1.5 GB on disk", {
             "sample_bytes": 10**6, "free_disk": 1.5 * GB, "free_memory": GB}),
-        ("memory", "1.1 MB of memory", {"wish": "memory"}),
+        ("memory", "1.1 MB in memory", {"wish": "memory"}),
         ("disk", "1.1 MB on disk", {"wish": "disk", "epochs": 1}),
     ],
 )  # fmt: skip
@@ -168,9 +168,12 @@ def test_where_features_are_kept(where, why, arguments):
 @pytest.mark.parametrize(
     ("text", "arguments"),
     [
-        ("is for one process, and several train. Use cache='disk'", {"wish": "memory", "processes": 2}),
-        ("needs 1.1 MB, and 1.0 MB are free. Use cache='disk' or 'off'", {"wish": "memory", "free_memory": 10**6}),
-        ("needs 1.1 MB, and 1.0 MB are free there. Make room", {"wish": "disk", "free_disk": 10**6}),
+        ("works with one process only. Use cache=disk", {"wish": "memory", "processes": 2}),
+        (
+            "needs 1.1 MB, but only 1.0 MB are free. Use cache=disk or cache=off",
+            {"wish": "memory", "free_memory": 10**6},
+        ),
+        ("needs 1.1 MB, but only 1.0 MB are free. Free some space", {"wish": "disk", "free_disk": 10**6}),
     ],
 )
 def test_what_is_not_possible_is_refused(text, arguments):

@@ -39,7 +39,7 @@ def test_the_faster_type_is_taken_and_told(monkeypatch):
     dtype, said = choose(monkeypatch, Stopwatch(float32=0.2, bfloat16=0.1))
     assert dtype == torch.bfloat16
     assert said == [
-        "the frozen backbone runs in bfloat16, 2.0 times as fast as float32 here (backbone_precision=no: float32)"
+        "running the frozen backbone in bfloat16, 2.0x as fast as float32 on this CPU (backbone_precision=no: float32)"
     ]
 
 

@@ -133,7 +133,7 @@ def test_what_was_taken_is_nobody_elses(tmp_path):
 @pytest.mark.parametrize("numbers", [[4], [-1], [0, 99]])
 def test_samples_that_are_not_there(numbers):
     parts, rows = make(range(4))
-    with pytest.raises(InputError, match=r"samples -?\d+ to -?\d+ were asked for; expected 0 to 3\."):
+    with pytest.raises(InputError, match=r"samples -?\d+ to -?\d+ were requested; expected 0 to 3\."):
         KeptFeatures.in_memory(parts, rows).take(numbers)
 
 
@@ -176,11 +176,15 @@ def test_values_that_do_not_fit():
     fits = torch.tensor([[65_504.0, -65_504.0]])
     assert fit_dtype(fits, torch.float16).tolist() == fits.tolist()
     assert fit_dtype(fits * 2, torch.bfloat16).dtype == torch.bfloat16
-    with pytest.raises(DataError, match=r"go from -inf to inf as float16; .*keep them as bfloat16 or float32"):
+    with pytest.raises(
+        DataError,
+        match=r"features range from -inf to inf as float16; expected finite values\. float16 ends at 65,504: use "
+        r"cache_dtype=bfloat16 or float32",
+    ):
         fit_dtype(fits * 2, torch.float16)
-    with pytest.raises(DataError, match=r"from nan to nan as float32; expected finite numbers\. Look for damaged"):
+    with pytest.raises(DataError, match=r"from nan to nan as float32; expected finite values\. Check for damaged"):
         fit_dtype(torch.tensor([1.0, float("nan")]), torch.float32)
-    with pytest.raises(InputError, match=r"cannot be kept as int8; expected float16, bfloat16 or float32"):
+    with pytest.raises(InputError, match="cannot be cached as int8; expected float16, bfloat16 or float32"):
         fit_dtype(fits, torch.int8)
 
 
@@ -190,7 +194,7 @@ def test_nothing_that_is_not_finite_is_written(tmp_path, dtype, value):
     parts, rows = make(range(4), dtype)
     parts[1][3, 1, 2, 3] = value
     shards = FeatureShards(tmp_path, 4, 4)
-    with pytest.raises(DataError, match=r"part1 of samples 0 to 3 go from .* expected finite numbers"):
+    with pytest.raises(DataError, match=r"part1 of samples 0 to 3 range from .*; expected finite values\."):
         shards.write(0, parts, rows)
     assert not list(tmp_path.iterdir())
 
@@ -198,13 +202,13 @@ def test_nothing_that_is_not_finite_is_written(tmp_path, dtype, value):
 def test_numbers_of_samples_that_do_not_agree(tmp_path):
     parts, rows = make(range(4))
     shards = FeatureShards(tmp_path, 4, 4)
-    with pytest.raises(InputError, match=r"part1 is of 3 samples; expected 4"):
+    with pytest.raises(InputError, match="part1 has 3 samples; expected 4"):
         shards.write(0, [parts[0], parts[1][:3]], rows)
-    with pytest.raises(InputError, match=r"counts is of 3 samples; expected 4"):
+    with pytest.raises(InputError, match="counts has 3 samples; expected 4"):
         shards.write(0, parts, rows[:3])
-    with pytest.raises(InputError, match=r"rows has the shape \(6, 5\); expected \(4, c\)"):
+    with pytest.raises(InputError, match=r"rows has shape \(6, 5\); expected \(4, c\)"):
         shards.write(0, parts, Rows(torch.cat(rows), torch.ones(4, dtype=torch.int64)))
-    with pytest.raises(InputError, match=r"no features to keep"):
+    with pytest.raises(InputError, match="no features to cache;"):
         shards.write(0, [], rows)
     with pytest.raises(InputError, match=r"part0 is complex64; expected one of float16"):
         shards.write(0, [parts[0].to(torch.complex64)], rows)
@@ -212,11 +216,11 @@ def test_numbers_of_samples_that_do_not_agree(tmp_path):
         shards.write(1, parts, rows)
     with pytest.raises(InputError, match=r"count is 0, per_shard 4"):
         FeatureShards(tmp_path, 0, 4)
-    with pytest.raises(InputError, match=r"part0 is of 3 samples; expected 4"):
+    with pytest.raises(InputError, match="part0 has 3 samples; expected 4"):
         KeptFeatures.in_memory([parts[0][:3]], rows)
-    with pytest.raises(InputError, match=r"there are no samples to keep"):
+    with pytest.raises(InputError, match="there are no samples to cache;"):
         KeptFeatures.in_memory([parts[0][:0]], [])
-    with pytest.raises(InputError, match=r"there are no features to keep"):
+    with pytest.raises(InputError, match=r"there are no features to cache"):
         KeptFeatures.in_memory([], rows)
 
 
@@ -258,7 +262,7 @@ def test_a_damaged_shard_is_computed_again(tmp_path, fault):
     assert shards.missing() == [0]
     assert shards.damaged() == [0]
     with pytest.raises(
-        DataError, match=r"1 of 3 shards of kept features are missing or damaged in .*, the first is 00000"
+        DataError, match=r"1 of 3 cached feature files in .* are missing or damaged, the first is 00000"
     ):
         shards.open()
     fill(shards, [0])
@@ -281,7 +285,7 @@ def test_shards_of_others_are_not_used(tmp_path):
     shards.path_of(0).unlink()
     shards.path_of(0).mkdir()
     assert shards.missing() == [0, 1], "a folder"
-    with pytest.raises(StorageError, match=r"features cannot be kept: .*: Is a directory"):
+    with pytest.raises(StorageError, match=r"features: .* cannot be written: Is a directory"):
         fill(shards, [0])
 
 
@@ -290,7 +294,7 @@ def test_shards_that_do_not_go_together(tmp_path):
     fill(shards, [0])
     fill(shards, [1], dtype=torch.float16)
     assert shards.missing() == shards.damaged() == [0, 1], "which of them is right is not known"
-    with pytest.raises(DataError, match=r"2 of 2 shards of kept features are missing or damaged"):
+    with pytest.raises(DataError, match=r"2 of 2 cached feature files in .* are missing or damaged"):
         shards.open()
     fill(shards, [0, 1])
     assert_taken(shards.open(), range(8))
@@ -433,8 +437,8 @@ def test_a_limit_on_the_size_of_files(tmp_path):
 
     printed, _ = start(tmp_path, 1, preexec_fn=limit).communicate(timeout=60)
     assert re.fullmatch(
-        r"features cannot be kept: .*00000\.safetensors cannot be written: File too large\. "
-        r"Make room \(zoo cache clear\), set XDG_CACHE_HOME to another disk, or use cache='memory' or 'off'\.",
+        r"cannot cache features: .*00000\.safetensors cannot be written: File too large\. Free some space "
+        r"\(zoo cache clear\), set XDG_CACHE_HOME to another disk, or use cache=memory or cache=off\.",
         printed.strip(),
     ), printed
     assert not list(tmp_path.iterdir())
@@ -447,11 +451,11 @@ def test_a_full_disk(tmp_path, monkeypatch):
     shards = FeatureShards(tmp_path, 4, 4)
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(
-        StorageError, match=r"No space left on device \(0\.0 MB are needed, [\d,.]+ MB are free\)\. Make"
+        StorageError, match=r"No space left on device \(0\.0 MB are needed, [\d,.]+ MB are free\)\. Free some"
     ):
         fill(shards)
     assert not list(tmp_path.iterdir())
     monkeypatch.undo()
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StorageError, match=r"below cannot be made: Not a directory\. Make room"):
+    with pytest.raises(StorageError, match=r"cannot create .*below: Not a directory\. Free some"):
         fill(FeatureShards(tmp_path / "file" / "below", 4, 4))

@@ -40,7 +40,7 @@ def test_preprocessing_and_licence_are_those_of_the_tag():
     [
         ("timm/resnet5", "timm has no model 'resnet5'. Did you mean 'resnet50'"),
         ("timm/resnet50.nope", "resnet50 has no weights 'nope'.*Known: a1_in1k"),
-        ("timm/deit_tiny_distilled_patch16_224", "is no single linear layer"),
+        ("timm/deit_tiny_distilled_patch16_224", "is not a single linear layer"),
     ],
 )
 def test_names_that_cannot_be_opened(name, text):

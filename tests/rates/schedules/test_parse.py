@@ -121,7 +121,9 @@ class TestDefaults:
             assert seen[:5] == pytest.approx([base * (0.5 + 0.5 * k / 4) for k in range(5)])
         assert parse_schedule("constant", defaults).to_dict()["warmup_start"] == 0.5
         defaults = {"warmup_steps": 4, "warmup_start_lr": 0.2, "largest_rate": 0.1}
-        with pytest.raises(InputError, match=r"'constant': warmup_start_lr is 0\.2, above the rate 0\.1: it would"):
+        with pytest.raises(
+            InputError, match=r"'constant': warmup_start_lr is 0\.2, above the learning rate 0\.1\. Expected 0\.1"
+        ):
             parse_schedule("constant", defaults)
         with pytest.raises(InputError, match=r"warmup_start_lr is '1'; expected a number, 0 or more, or null\."):
             parse_schedule({"kind": "constant", "warmup_start_lr": "1"}, {"largest_rate": 0.1})
@@ -172,7 +174,11 @@ class TestFunctions:
         values = parse_schedule(halve).to_dict()
         assert values["kind"] == "function"
         assert values["name"].endswith("halve")
-        with pytest.raises(InputError, match=r"halve' is a function that was given in Python, .* register it by @regi"):
+        with pytest.raises(
+            InputError,
+            match=r"halve' is a Python function and cannot be saved to a file\. Pass it again, or register it with "
+            r"@register_schedule\('",
+        ):
             parse_schedule(json.loads(json.dumps(values)))
 
     def test_registered_it_has_a_name(self):
@@ -191,7 +197,7 @@ class TestFunctions:
         assert {"constant", "cosine", "function", "torch", "plateau", "one_cycle"} <= set(list_schedules())
         register_schedule("mine")(lambda step: 1.0)
         for name in ("mine", "cosine", "function"):
-            with pytest.raises(InputError, match=rf"a schedule named '{name}' exists already\. Choose another name\."):
+            with pytest.raises(InputError, match=rf"schedule '{name}' is already registered\. Choose another name\."):
                 register_schedule(name)(lambda step: 1.0)
         with pytest.raises(InputError, match=r"the name is missing\. Write @register_schedule\('name'\)\."):
             register_schedule(lambda step: 1.0)
@@ -226,7 +232,7 @@ class TestTorch:
         schedule.check(CLOCK)
         for base in (0.1, 0.02):
             assert schedule.rate(19, CLOCK, base) == pytest.approx(base / 8)
-        with pytest.raises(InputError, match=r"StepLR was made for the rates 0\.1, 0\.02; none is 0\.5"):
+        with pytest.raises(InputError, match=r"StepLR was created for the learning rates 0\.1, 0\.02; none is 0\.5"):
             schedule.rate(0, CLOCK, 0.5)
         given = {"kind": "torch", "scheduler": make_scheduler(0.1), "per": "step"}
         assert parse_schedule(given).rate(3, CLOCK, 0.1) == pytest.approx(0.1 / 8)
@@ -276,11 +282,14 @@ class TestCompat:
             ("inverse", r"unknown schedule 'inverse'\..* Known: constant, cosine, exponential, function, polynomial, "),
             ({"kind": "cosine", "warmup_epochs": 0.5}, r"warmup_epochs is 0\.5; expected an integer, 0 or more\."),
             ({"kind": "cosine", "warmup_start": 0.5}, r"unknown key 'warmup_start'\. Did you mean 'warmup_start_lr'"),
-            ({"kind": "cosine", "warmup_steps": 3}, r"warmup_start_lr is missing: a warm-up by batch has no usual st"),
+            (
+                {"kind": "cosine", "warmup_steps": 3},
+                r"warmup_start_lr is missing: a warm-up by batch has no default st",
+            ),
             ({"kind": "polynomial", "power": 2.0}, r"power is 2\.0; expected a number, 0\.9 to 0\.9\."),
-            ({"kind": "step", "gamma": 0.1}, r"milestones and every_epochs: give one of them, and only one\."),
-            ({"kind": "step", "gamma": 0.1, "milestones": []}, r"milestones and every_epochs: give one of them"),
-            ({"kind": "step", "gamma": 0.1, "milestones": [1], "every_epochs": 1}, r"milestones and every_epochs: gi"),
+            ({"kind": "step", "gamma": 0.1}, r"milestones and every_epochs\."),
+            ({"kind": "step", "gamma": 0.1, "milestones": []}, r"milestones and every_epochs"),
+            ({"kind": "step", "gamma": 0.1, "milestones": [1], "every_epochs": 1}, r"milestones and every_epochs\."),
             ({"kind": "torch", "scheduler": "StepLR", "step_size": 1}, r"phase is missing; expected 'TRAIN_EPOCH_STA"),
             ({"kind": "torch", "scheduler": "StepLR", "phase": "X", "step_size": 1}, r"phase is 'X'; expected 'TRAIN"),
         ],
@@ -322,7 +331,7 @@ class TestCompat:
 
         seen = rates(fall, 0.1, compat=COMPAT)
         assert seen == pytest.approx([0.1, *(0.1 * (1 - k / 20) for k in range(19))])
-        with pytest.raises(InputError, match=r"fall' is a function that was given in Python"):
+        with pytest.raises(InputError, match="fall' is a Python function and cannot be saved to a"):
             parse_schedule(parse_schedule(fall, compat=COMPAT).to_dict())
         register_schedule("falling")(fall)
         named = parse_schedule("falling", compat=COMPAT)
@@ -353,9 +362,9 @@ class TestCompat:
             assert rates(again, base) == rates(schedule, base)
             assert again.fixed(CLOCK, [base]) == schedule.fixed(CLOCK, [base])
         assert not again.is_settled(0, CLOCK)
-        with pytest.raises(InputError, match=r"rate 0\.01 and 0\.1, and this run has 0\.2\. Pass the"):
+        with pytest.raises(InputError, match=r"rate 0\.01 and 0\.1; this run has 0\.2\. Pass the"):
             again.rate(0, CLOCK, 0.2)
-        with pytest.raises(InputError, match=r"recorded for 20 optimizer steps, and this run has 30"):
+        with pytest.raises(InputError, match="recorded for 20 optimizer steps; this run has 30"):
             again.check(Clock(epochs=6, steps_per_epoch=5))
 
     def test_is_settled_after_the_warmup_of_a_constant(self):

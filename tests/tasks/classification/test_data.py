@@ -90,7 +90,7 @@ def test_for_evaluation_nothing_is_split_and_classes_may_be_missing(tmp_path: Pa
     assert counts(data) == {"val": [0, 4]}
     write_tree(tmp_path / "split", {"val/cat": 2, "test/cat": 1})
     assert counts(open_data(tmp_path / "split")) == {"val": [2], "test": [1]}
-    with pytest.raises(DataError, match="the data has classes that the list of classes lacks: 'cat'"):
+    with pytest.raises(DataError, match="the data has classes that are missing in the list of classes: 'cat'"):
         open_data(tmp_path / "plain", classes=["dog"], evaluation=True)
 
 
@@ -101,7 +101,7 @@ def test_only_one_split_is_looked_at(tmp_path: Path) -> None:
     data = open_data(tmp_path, evaluation=True, only="val")
     assert data.classes == ("a", "b")
     assert counts(data) == {"val": [0, 3]}
-    with pytest.raises(DataError, match=r"1 of 2 images cannot be used:\n  test/a/bad\.jpg"):
+    with pytest.raises(DataError, match=r"1 of 2 images are unusable:\n  test/a/bad\.jpg"):
         open_data(tmp_path, evaluation=True, only="test")
     assert counts(open_data((SET, TensorDataset(PIXELS[:2], NUMBERS[:2])), evaluation=True, only="val"))["val"] == [
         1,
@@ -111,9 +111,9 @@ def test_only_one_split_is_looked_at(tmp_path: Path) -> None:
     ]
     write_tree(tmp_path / "plain", {"a": 2, "b": 2})
     assert counts(open_data(tmp_path / "plain", evaluation=True, only="val")) == {"val": [2, 2]}
-    with pytest.raises(DataError, match=r"the data has no split 'test'; it has no splits, .*choose val"):
+    with pytest.raises(DataError, match=r"the data has no split 'test'; it has no splits, .*use val"):
         open_data(tmp_path / "plain", evaluation=True, only="test")
-    with pytest.raises(InputError, match="the split 'dev' is unknown; expected train, val or test"):
+    with pytest.raises(InputError, match="unknown split 'dev'; expected train, val or test"):
         open_data(tmp_path, evaluation=True, only="dev")
 
 
@@ -147,18 +147,18 @@ def test_all_bad_files_are_listed_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         open_data(spoil(tmp_path))
     first, *lines, last = str(caught.value).splitlines()
-    assert first == "6 of 12 images cannot be used:"
+    assert first == "6 of 12 images are unusable:"
     assert [line.strip().split(": ")[0] for line in lines] == BAD
     reasons = [
         "empty file",
         "not an image",
-        "damaged or cut off",
-        "huge: 50000 x 50000",
-        "a link to nothing",
+        "damaged or truncated",
+        "too large: 50000 x 50000",
+        "a broken symbolic link",
         "not a regular",
     ]
     assert all(reason in line for reason, line in zip(reasons, lines, strict=True))
-    assert last == "Repair or remove them, or pass skip_bad=True (--skip-bad) to leave them out."
+    assert last == "Repair or remove them, or pass skip_bad=True (--skip-bad) to skip them."
 
 
 def test_bad_files_can_be_left_out(tmp_path: Path) -> None:
@@ -198,19 +198,31 @@ def lose_a_class(root: Path) -> None:
 @pytest.mark.parametrize(
     ("counts_", "options", "text"),
     [
-        ({"a": 3}, {}, r"the data has images of one class only, 'a'; expected two classes or more\. Add images"),
+        ({"a": 3}, {}, r"the data has images of one class only, 'a'; expected at least two classes\."),
         ({"train/a": 3, "val/a": 1}, {}, "train has images of one class only, 'a'"),
-        ({"a": 2, "b": 0, "c": 0}, {}, "classes without an image in the data that can be used: 'b', 'c'. Add images"),
-        ({"train/a": 2, "train/b": 2, "val/a": 0}, {}, "val has no image that can be used. Add images, or remove val"),
-        ({"train/a": 0, "train/b": 0, "val/a": 1}, {}, "train has no image that can be used"),
-        ({"a": 1, "b": 1}, {}, "every class has a single image, so none is left for val. Add images, or a folder val/"),
-        ({"train/a": 2, "train/b": 2, "val/x": 2}, {}, r"val has classes that train lacks: 'x' \(2 images\)\."),
-        ({"a": 2, "b": 2}, {"classes": ["a", "b", "c"]}, "classes without an image in the data that can be used: 'c'"),
-        ({"a": 2, "b": 2}, {"classes": ["a", "B"]}, r"that the list of classes lacks: 'b' \(2 images\)\. Did you mean"),
+        ({"a": 2, "b": 0, "c": 0}, {}, r"classes without a usable image in the data: 'b', 'c'\. Add images"),
+        ({"train/a": 2, "train/b": 2, "val/a": 0}, {}, "val has no usable image. Add images, or remove val"),
+        ({"train/a": 0, "train/b": 0, "val/a": 1}, {}, r"train has no usable image\. Add images, or remove"),
+        (
+            {"a": 1, "b": 1},
+            {},
+            r"every class has a single image, so none can be held out for val\. Add images, or a folder val/",
+        ),
+        (
+            {"train/a": 2, "train/b": 2, "val/x": 2},
+            {},
+            r"val has classes that are missing in train: 'x' \(2 images\)\.",
+        ),
+        ({"a": 2, "b": 2}, {"classes": ["a", "b", "c"]}, "classes without a usable image in the data: 'c'"),
+        (
+            {"a": 2, "b": 2},
+            {"classes": ["a", "B"]},
+            r"that are missing in the list of classes: 'b' \(2 images\)\. Did you mean",
+        ),
         ({"a": 2, "b": 2}, {"classes": "ab"}, "classes is 'ab'; expected a list of names"),
         ({"a": 2, "b": 2}, {"val_fraction": 1}, "val_fraction is 1; expected a number between 0 and 1"),
         ({"a": 2, "b": 2}, {"val_fraction": "0.2"}, "val_fraction is '0.2'; expected"),
-        ({"val/a": 0}, {"evaluation": True}, "has no image that can be used. Expected one at least"),
+        ({"val/a": 0}, {"evaluation": True}, "has no usable image. Expected at least"),
     ],
 )
 def test_folders_that_cannot_be_used(
@@ -222,7 +234,7 @@ def test_folders_that_cannot_be_used(
 
 def test_a_class_that_loses_all_its_images(tmp_path: Path) -> None:
     lose_a_class(tmp_path)
-    with pytest.raises(DataError, match="classes without an image in the data that can be used: 'b'"):
+    with pytest.raises(DataError, match="classes without a usable image in the data: 'b'"):
         open_data(tmp_path, skip_bad=True)
 
 
@@ -314,9 +326,7 @@ def test_loaders_that_know_their_names_are_matched_by_name() -> None:
 
 
 def test_loaders_without_names_are_not_matched_with_names() -> None:
-    text = (
-        r"the labels of the loader val are numbers without names, and the classes of the loader train have names: 'p'"
-    )
+    text = "the labels of the loader val are numbers without names, but the classes of the loader train have names: 'p'"
     with pytest.raises(DataError, match=text):
         open_data((named_loader("p", "q", "r", "s"), loader()))
     with pytest.raises(DataError, match=r"val are 'p', 'q', 'r', 's', and none of them .* loader train: '0', '1'"):
@@ -341,7 +351,7 @@ def test_a_split_of_numbers_beside_one_with_names_is_refused() -> None:
     joined = ConcatDataset([SET])
     named = TensorDataset(PIXELS, NUMBERS)
     named.classes = ["p", "q", "r", "s"]  # type: ignore[attr-defined]
-    with pytest.raises(DataError, match="the labels of val are numbers without names, and the classes of train have"):
+    with pytest.raises(DataError, match="the labels of val are numbers without names, but the classes of train have"):
         open_data((named, joined))
 
 
@@ -389,14 +399,14 @@ class Broken:
     [
         ("", "the path of the data is empty; expected a folder"),
         ("no/such/folder", "there is no folder '.*no/such/folder'"),
-        (None, "the data is of the type NoneType; expected a folder, or a data set"),
-        (3, "the data is of the type int; expected"),
-        ([1, 2, 3], r"no sample of the data can be used. The first one, data\[0\]: it is of the type int; expected a"),
+        (None, "the data is of type NoneType; expected a folder, or a data set"),
+        (3, "the data is of type int; expected"),
+        ([1, 2, 3], r"no sample of the data is usable\. The first one, data\[0\]: it is of type int; expected a"),
         ([], "the data has no samples"),
         ((None, None), r"the data is \(None, None\); expected"),
         (("a", "b"), "train is the path 'a'; expected a data set"),
-        (Broken(), r"no sample of the data can be used. The first one, data\[0\]: the data set raised RuntimeError"),
-        (TensorDataset(PIXELS / 50 - 1, NUMBERS), r"data\[0\]: the tensor has values from .* Leave out Normalize"),
+        (Broken(), r"no sample of the data is usable\. The first one, data\[0\]: the data set raised RuntimeError"),
+        (TensorDataset(PIXELS / 50 - 1, NUMBERS), r"data\[0\]: the tensor has values from .* Do not apply Normalize"),
         (TensorDataset(PIXELS, NUMBERS - 1), r"5 labels of the data cannot be used; .*\n  data\[0\]: tensor\(-1\)"),
         (TensorDataset(PIXELS, NUMBERS / 2), "20 labels of the data cannot be used"),
         (TensorDataset(PIXELS, NUMBERS + 5000), "the labels of the data go up to 5,003"),
@@ -411,7 +421,7 @@ class Broken:
         ({"train": loader()}, "val is missing, and a loader cannot be split"),
         ((loader(), SET), "train is a loader and val is not; expected all splits as loaders"),
         ((map(list, loader()), loader()), "train is a map, which can be read only once; expected a loader"),
-        ((DataLoader(Endless()), loader()), r"the loader train does not know .* because Endless has no len\(\)"),
+        ((DataLoader(Endless()), loader()), r"the loader train has no length, because Endless has no len\(\)"),
         ((loader(numbers=NUMBERS + 1), loader()), "the labels of the loader train go from 1 to 4; expected .* from 0"),
         ((loader(PIXELS), loader()), "the images of the loader train are uint8"),
         ((loader(), loader(numbers=NUMBERS + 1)), "the loader val has targets from .* expected 0 to 3"),
@@ -425,7 +435,7 @@ def test_what_cannot_be_used(source: Any, text: str) -> None:
 def test_one_bad_sample_of_a_data_set_can_be_left_out() -> None:
     samples = [(np.zeros((8, 8, 3), np.uint8), number % 2) for number in range(6)]
     samples[2] = (np.zeros((8, 8, 7), np.uint8), 0)
-    with pytest.raises(DataError, match=r"1 of 6 images cannot be used:\n  data\[2\]: the array has the shape \(8, 8"):
+    with pytest.raises(DataError, match=r"1 of 6 images are unusable:\n  data\[2\]: the array has shape \(8, 8"):
         open_data(samples)
     data = open_data(samples, skip_bad=True)
     assert [problem.name for problem in data.skipped] == ["data[2]"]

@@ -72,7 +72,7 @@ def test_outputs_that_are_not_numbers_are_wrong_and_never_class_0():
     assert [row["images"] for row in scores.per_class()] == [3, 2, 1]
     assert [row["recall"] for row in scores.per_class()] == pytest.approx([1 / 3, 1 / 2, 1])
     assert scores.to_dict()["unanswered"] == 3
-    assert str(scores).endswith("; 3 of 6 images gave outputs that are not numbers and count as wrong")
+    assert str(scores).endswith("; 3 of 6 images gave NaN or infinite outputs and count as wrong")
     metrics = ClassificationMetrics(("a", "b"))
     metrics.update(torch.full((4, 2), math.nan), torch.tensor([0, 0, 1, 1]))
     scores = metrics.compute()

@@ -88,7 +88,7 @@ def test_misses_are_the_wrong_ones_and_the_most_confident_come_first():
 
 def test_fields_of_detectors_are_refused(tmp_path):
     model = zoo.get("timm/test_resnet", num_classes=2)
-    with pytest.raises(PresetError, match=r"2 errors.\n  mosaic is 0\.5, which has no meaning for a classifier"):
+    with pytest.raises(PresetError, match=r"2 errors.\n  mosaic is 0\.5, which does not apply to a classifier"):
         zoo.finetune(model, tmp_path, mosaic=0.5, plain_epochs=3, progress=False)
 
 

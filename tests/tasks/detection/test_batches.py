@@ -170,7 +170,7 @@ def test_scales_cover_their_range_and_repeat():
 
 @pytest.mark.parametrize("strength", [-0.1, 1, float("nan"), "much", True])
 def test_wrong_strength(strength):
-    with pytest.raises(InputError, match=r"multi-scale training is .*; expected a number from 0 to below 1\."):
+    with pytest.raises(InputError, match=r"multi_scale is .*; expected a number from 0 to below 1\."):
         draw_scale(SMALL, strength, 0, 0, 0)
 
 

@@ -75,7 +75,7 @@ def test_boxes_without_area_are_left_out() -> None:
     )
     assert boxes.xyxy.tolist() == [[10, 10, 40, 40]]
     assert kinds(report) == [("boxes without area", f"one.xml:{line}", "warning") for line in (10, 30, 40)]
-    assert texts(report, "boxes without area")[1] == "'dog' at x 30 to 30, y 10 to 40; left out"
+    assert texts(report, "boxes without area")[1] == "'dog' at x 30 to 30, y 10 to 40; skipped"
 
 
 @pytest.mark.parametrize("name", ["train", "val", "test"])
@@ -86,8 +86,8 @@ def test_an_image_whose_annotations_are_not_all_known_is_not_used(name: str) -> 
     assert used[name].names == ("a.jpg", "c.jpg")  # what the file itself says has nothing in it stays
     assert used[name].positions == (0, 2)
     assert (report.splits[name].images, report.splits[name].boxes) == (2, (1, 0))
-    assert texts(report, "images whose annotations cannot all be used") == [
-        "2 of its 3 annotations cannot be used; the image is left out"
+    assert texts(report, "images with invalid annotations") == [
+        "2 of its 3 annotations are invalid; the image is skipped"
     ]
 
 
@@ -101,8 +101,8 @@ def test_a_negative_width_or_height_is_an_error_and_its_image_not_used(box: Any,
     )
     assert len(images["train"]) == 0
     assert kinds(report) == [
-        ("boxes of negative width or height", "one.xml:20", "error"),
-        ("images whose annotations cannot all be used", "one.jpg", "warning"),
+        ("boxes with negative width or height", "one.xml:20", "error"),
+        ("images with invalid annotations", "one.jpg", "warning"),
     ]
     sides = f"'dog' at x {box[1]:g} to {box[3]:g}, y {box[2]:g} to {box[4]:g}"
     assert report.findings[0].text == f"{sides}; expected a width and a height of 0 or more"
@@ -112,8 +112,8 @@ def test_an_image_of_which_no_box_can_be_used_is_no_image_without_boxes() -> Non
     for boxes in ([("cat", 200, 200, 300, 300)], [("cat", 5, 5, 5, 9), ("dog", 0, 0, 0.5, 0.5)]):
         images, report = check(split("train", [note("one.jpg", *boxes)], [make_image((100, 80))]))
         assert len(images["train"]) == 0
-        assert texts(report, "images of which no box can be used") == [
-            "all its boxes are left out, and so is the image: it would teach that there is nothing in it"
+        assert texts(report, "images without a valid box") == [
+            "all its boxes are invalid; the image is skipped, since it would be trained as an empty image"
         ]
         assert not texts(report, "images without boxes")
 
@@ -129,13 +129,13 @@ def test_boxes_outside_are_left_out_and_those_partly_outside_clipped() -> None:
     )
     assert boxes.xyxy.tolist() == [[0, 10, 30, 80], [0, 0, 100, 80], [50, 20, 100, 40]]
     assert kinds(report) == [
-        ("boxes outside of the image", "one.json:10", "warning"),
-        ("boxes partly outside of the image", "one.json:20", "warning"),
-        ("boxes outside of the image", "one.json:30", "warning"),
-        ("boxes partly outside of the image", "one.json:50", "warning"),
+        ("boxes outside the image", "one.json:10", "warning"),
+        ("boxes partly outside the image", "one.json:20", "warning"),
+        ("boxes outside the image", "one.json:30", "warning"),
+        ("boxes partly outside the image", "one.json:50", "warning"),
     ]
     text = "'cat' at x -20 to 30, y 10 to 90, in an image of 100 x 80 pixels; clipped to it"
-    assert texts(report, "boxes partly outside of the image")[0] == text
+    assert texts(report, "boxes partly outside the image")[0] == text
 
 
 def test_boxes_that_are_there_twice() -> None:
@@ -150,26 +150,26 @@ def test_boxes_that_are_there_twice() -> None:
     )
     assert boxes.labels.tolist() == [0, 1, 0, 1, 1, 0]
     assert kinds(report) == [
-        ("boxes of two classes at one place", "one.jpg:20", "warning"),
-        ("boxes that are there twice", "one.jpg:30", "warning"),
-        ("almost the same box twice", "one.jpg:40", "warning"),
+        ("identical boxes of different classes", "one.jpg:20", "warning"),
+        ("duplicate boxes", "one.jpg:30", "warning"),
+        ("near-duplicate boxes", "one.jpg:40", "warning"),
     ]
-    assert texts(report, "almost the same box twice") == [
-        "'cat' at x 12 to 52, y 10 to 50, covers the one in line 10 with an IoU of 0.90; both are kept"
+    assert texts(report, "near-duplicate boxes") == [
+        "'cat' at x 12 to 52, y 10 to 50, overlaps the one on line 10 with an IoU of 0.90; both are kept"
     ]
-    assert texts(report, "boxes of two classes at one place") == [
-        "'dog' at x 10 to 50, y 10 to 50, at the very place of a 'cat'; both are kept"
+    assert texts(report, "identical boxes of different classes") == [
+        "'dog' at x 10 to 50, y 10 to 50, identical to a 'cat' box; both are kept"
     ]
 
 
 def test_many_boxes_on_one_thing_are_told_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
     same = [("cat", 10, 10, 50, 50 + i / 100) for i in range(9)]
     boxes, report = check_one(*same, ("dog", 10, 10, 50, 50))
-    found = texts(report, "almost the same box twice")
+    found = texts(report, "near-duplicate boxes")
     assert len(found) == 8
     assert len(boxes.labels) == 10
     monkeypatch.setattr(module, "BOXES_AT_A_TIME", 2)
-    assert texts(check_one(*same)[1], "almost the same box twice") == found
+    assert texts(check_one(*same)[1], "near-duplicate boxes") == found
 
 
 def test_a_image_of_another_size_than_stated() -> None:
@@ -177,10 +177,10 @@ def test_a_image_of_another_size_than_stated() -> None:
     for stated in ((80, 100), (100, 80), (8, 10)):
         image = note("one.jpg", ("cat", 0, 0, 9, 9), size=stated)
         _, report = check(split("train", [image], [make_image((100, 80))]))
-        found = texts(report, "images of another size than stated")
+        found = texts(report, "images with a different size than annotated")
         assert len(found) == (stated != (80, 100))
         assert not any("EXIF" in text for text in found)  # the file says nothing of the kind
-    assert found == ["the annotation says 10 x 8 pixels, the image has 100 x 80; look whether the boxes fit it"]
+    assert found == ["the annotation says 10 x 8 pixels, the image has 100 x 80; check whether the boxes fit"]
 
 
 @pytest.mark.parametrize("decode", [True, False])
@@ -193,14 +193,14 @@ def test_images_that_are_turned(tmp_path: Path, decode: bool) -> None:
         _, report = check(split("train", [image], [path]), check=decode)
         said[name] = [(f.level, f.text) for f in report.findings if f.kind != "classes without a box"]
     start = "the annotation says"
-    turned = "as it is turned by its EXIF orientation; look whether the boxes are turned too"
+    turned = "because of its EXIF orientation; check whether the boxes are rotated too"
     assert said == {
-        "raw": [("warning", f"{start} 100 x 80 pixels, the image has 80 x 100, {turned}")],
+        "raw": [("warning", f"{start} 100 x 80 pixels, the image has 80 x 100 {turned}")],
         "upright": [],
-        "unknown": [("note", "it is turned by its EXIF orientation, 6; boxes are taken as drawn on the turned image")],
-        "other": [("warning", f"{start} 9 x 9 pixels, the image has 80 x 100; look whether the boxes fit it")],
+        "unknown": [("note", "it has EXIF orientation 6; boxes are assumed to refer to the rotated image")],
+        "other": [("warning", f"{start} 9 x 9 pixels, the image has 80 x 100; check whether the boxes fit")],
     }
-    assert not kinds(check(split("train", [note("one.jpg")], [path]))[1])[0][0].startswith("images turned")
+    assert not kinds(check(split("train", [note("one.jpg")], [path]))[1])[0][0].startswith("images with an EXIF")
 
 
 def test_images_that_are_almost_black(tmp_path: Path) -> None:
@@ -232,10 +232,10 @@ def test_boxes_in_shares_of_the_sides_are_an_error(boxes: Any) -> None:
     images, report = check(split("train", [note("one.jpg", *boxes, file="a.json")], [make_image((100, 80))]))
     assert len(images["train"]) == 0
     assert kinds(report) == [
-        ("boxes in shares of the sides", "a.json:10", "error"),
-        ("images whose annotations cannot all be used", "one.jpg", "warning"),
+        ("boxes in relative coordinates", "a.json:10", "error"),
+        ("images with invalid annotations", "one.jpg", "warning"),
     ]
-    end = "; like all boxes of the image it seems to be in shares of its sides; expected pixels"
+    end = "; all boxes of the image seem to be relative (0 to 1); expected pixels"
     assert report.errors[0].text.endswith(end)
 
 
@@ -249,20 +249,20 @@ def test_more_boxes_than_a_detector_returns() -> None:
     boxes = [("cat", x, y, x + 2, y + 2) for x in range(0, 60, 3) for y in range(0, 48, 3)]
     found = [f for f in check_one(*boxes, size=(64, 64))[1].findings if f.kind == "images with very many boxes"]
     assert [(f.level, f.text) for f in found] == [
-        ("note", "320 boxes; detectors return the 300 best of an image, so some cannot be found")
+        ("note", "320 boxes; detectors return at most 300 per image, so some cannot be detected")
     ]
     boxes, report = check_one()
     assert boxes.xyxy.shape == (0, 4)
-    assert texts(report, "images without boxes") == ["nothing is marked in it; it teaches that there is nothing"]
+    assert texts(report, "images without boxes") == ["it has no boxes; it is trained as an empty image"]
 
 
 def test_boxes_of_one_line_are_told_apart_by_what_the_file_calls_them() -> None:
     ids = ("annotation 7", "annotation 8", "annotation 'x'")
     boxes = (("cat", 5, 5, 5, 9), ("cat", 10, 10, 50, 50), ("cat", 11, 10, 50, 50))
     _, report = check_one(*boxes, file="a.json", ids=ids)
-    assert texts(report, "boxes without area") == ["'cat' at x 5 to 5, y 5 to 9 (annotation 7 of one.jpg); left out"]
-    assert texts(report, "almost the same box twice") == [
-        "'cat' at x 11 to 50, y 10 to 50 (annotation 'x' of one.jpg), covers the one, annotation 8, with an IoU of "
+    assert texts(report, "boxes without area") == ["'cat' at x 5 to 5, y 5 to 9 (annotation 7 of one.jpg); skipped"]
+    assert texts(report, "near-duplicate boxes") == [
+        "'cat' at x 11 to 50, y 10 to 50 (annotation 'x' of one.jpg), overlaps the one, annotation 8, with an IoU of "
         "0.97; both are kept"
     ]
 
@@ -302,11 +302,11 @@ def test_images_that_cannot_be_read_are_left_out(tmp_path: Path, decode: bool) -
     assert [boxes.xyxy[0, 2] for boxes in images["train"].boxes] == [6, 5]
     assert images["train"].read(0)[0].size == (9, 7)
     assert [(error.kind, error.place, error.text) for error in report.errors] == [
-        ("images that cannot be read", place, f"{reason}; the image is left out")
+        ("unreadable images", place, f"{reason}; the image is skipped")
         for place, reason in (
             ("0.jpg", "not an image; expected JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, JPEG 2000 or AVIF"),
             ("1.jpg", "empty file (0 bytes)"),
-            ("2.jpg", "there is no such file"),
+            ("2.jpg", "the file does not exist"),
             ("5.jpg", "the row is broken"),
         )
     ]
@@ -337,8 +337,8 @@ def test_classes_without_a_box_are_told_for_each_split() -> None:
         split("val", [note("b", ("dog", 0, 0, 9, 9))], [scene(1)]),
     )
     assert texts(report, "classes without a box") == [
-        "'dog' has no box in train; it cannot be learnt",
-        "'cat' has no box in val; it cannot be scored",
+        "'dog' has no box in train; the class cannot be trained",
+        "'cat' has no box in val; the class cannot be evaluated",
     ]
     assert report.splits["train"].boxes == (1, 0)
     assert report.splits["train"].images_with == (1, 0)
@@ -357,15 +357,15 @@ def test_the_same_image_in_two_splits(tmp_path: Path) -> None:
     train, val = part("train", "a", "b", "c", "c"), part("val", "again", "smaller")
     _, report = check(train, val)
     assert [(f.kind, f.split, f.place, f.text) for f in report.findings] == [
-        ("the same image twice", "train", "train/c.png", "it is train/c.png"),
+        ("duplicate images", "train", "train/c.png", "it is identical to train/c.png"),
         (
-            "the same image in two splits",
+            "duplicate images in two splits",
             "val",
             "val/again.png",
-            "it is train/a.png of train; what was learnt there is scored here",
+            "it is identical to train/a.png in train, which inflates the score",
         ),
         (
-            "almost the same image in two splits",
+            "near-duplicate images in two splits",
             "val",
             "val/smaller.png",
             report.findings[-1].text,
@@ -374,7 +374,7 @@ def test_the_same_image_in_two_splits(tmp_path: Path) -> None:
     assert report.findings[-1].text.startswith("it looks like train/b.png of train (")
     assert check(train, val, check=False)[1].findings == ()
     _, alone = check(part("all", "a", "b", "smaller", "c"))
-    assert [(f.kind, f.place) for f in alone.findings] == [("almost the same image twice", "all/smaller.png")]
+    assert [(f.kind, f.place) for f in alone.findings] == [("near-duplicate images", "all/smaller.png")]
     assert alone.findings[0].text.startswith("it looks like all/b.png (")
 
 
@@ -384,7 +384,9 @@ def test_objects_that_are_no_files_are_compared_by_their_pixels() -> None:
         split("train", [note("a", ("cat", 0, 0, 9, 9))], [array]),
         split("val", [note("b", ("cat", 0, 0, 9, 9))], [Image.fromarray(array)]),
     )
-    assert texts(report, "the same image in two splits") == ["it is a of train; what was learnt there is scored here"]
+    assert texts(report, "duplicate images in two splits") == [
+        "it is identical to a in train, which inflates the score"
+    ]
 
 
 def crowded(count: int, without: int, empty: int = 0) -> BoxSplit:
@@ -398,7 +400,7 @@ def crowded(count: int, without: int, empty: int = 0) -> BoxSplit:
 def test_a_class_that_nearly_all_images_have() -> None:
     def found(*counts: int) -> list[tuple[str, str]]:
         report = check(crowded(*counts), check=False)[1]
-        return [(f.level, f.place) for f in report.findings if f.kind == "images without any 'cat'"]
+        return [(f.level, f.place) for f in report.findings if f.kind == "images without 'cat' boxes"]
 
     assert found(40, 2) == [("note", "0"), ("note", "1")]
     assert found(40, 3) == []  # 92.5 %
@@ -406,17 +408,17 @@ def test_a_class_that_nearly_all_images_have() -> None:
     assert found(20, 1) == [("note", "0")]
     assert found(45, 2, 5) == [("note", "0"), ("note", "1")]  # without any box is told by itself
     report = check(crowded(40, 2), check=False)[1]
-    text = "no 'cat' is marked, which 95% of the images have; look whether it was forgotten"
-    assert texts(report, "images without any 'cat'") == [text, text]
-    assert texts(report, "images without any 'dog'") == []
+    text = "it has no 'cat' box, unlike 95% of the images: possibly a missing label"
+    assert texts(report, "images without 'cat' boxes") == [text, text]
+    assert texts(report, "images without 'dog' boxes") == []
 
 
 def test_many_boxes_outside_put_the_unit_in_doubt() -> None:
     inside = [("cat", 5 * i, 0, 5 * i + 4, 9) for i in range(15)]
     outside = [("cat", 50, 0, 110 + i, 9 + i) for i in range(9)]
-    assert texts(check_one(*inside, *outside)[1], "boxes in a doubtful unit") == []
-    (text,) = texts(check_one(*inside, *outside, ("cat", 200, 200, 300, 300))[1], "boxes in a doubtful unit")
-    assert text.startswith("40% of all boxes reach out of their images; perhaps they are counted in another way")
+    assert texts(check_one(*inside, *outside)[1], "boxes in doubtful coordinates") == []
+    (text,) = texts(check_one(*inside, *outside, ("cat", 200, 200, 300, 300))[1], "boxes in doubtful coordinates")
+    assert text.startswith("40% of all boxes extend beyond their images; perhaps they use other coordinates")
 
 
 def test_findings_of_the_reader_are_kept_and_errors_come_first() -> None:

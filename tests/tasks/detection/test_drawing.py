@@ -187,12 +187,12 @@ def test_every_class_has_a_colour_of_its_own(number):
 @pytest.mark.parametrize(
     ("boxes", "labels", "options", "message"),
     [
-        ([[0, 0, 9, 9]], [0, 1], {}, r"1 boxes and 2 labels; expected as many of both"),
-        ([[0, 0, 9, 9]], [0], {"scores": [0.1, 0.2]}, r"1 boxes and 2 scores"),
-        ([[0, 0, 9, 9]], [0], {"names": []}, r"1 boxes and 0 names"),
+        ([[0, 0, 9, 9]], [0, 1], {}, "1 boxes but 2 labels; expected the same number"),
+        ([[0, 0, 9, 9]], [0], {"scores": [0.1, 0.2]}, "1 boxes but 2 scores"),
+        ([[0, 0, 9, 9]], [0], {"names": []}, "1 boxes but 0 names"),
         ([[0, 0, 9, 9]], [3], {}, r"labels are 3 to 3; expected 0 to 2\."),
         ([[0, 0, 9, 9]], [-1], {}, r"labels are -1 to -1"),
-        ([[0, 0, 9, np.nan]], [0], {}, r"not a finite number"),
+        ([[0, 0, 9, np.nan]], [0], {}, r"box has a coordinate that is not finite\."),
     ],
 )
 def test_what_does_not_fit_is_refused(boxes, labels, options, message):

@@ -37,5 +37,5 @@ def test_a_loss_without_terms_is_one_term_without_a_name():
 
 
 def test_a_model_without_a_loss_is_refused():
-    with pytest.raises(InputError, match=r"Linear has no loss\(outputs, rows\)"):
+    with pytest.raises(InputError, match=r"Linear has no method loss\(outputs, rows\)"):
         ModelLoss(nn.Linear(1, 1))

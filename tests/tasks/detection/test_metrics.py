@@ -270,12 +270,16 @@ def test_scores_as_text_and_plain_values():
 @pytest.mark.parametrize(
     ("results", "images", "message"),
     [
-        ([], [NOTHING], r"found has 0 images and truth 1; expected the same ones in both\."),
+        ([], [NOTHING], r"found has 0 images and truth 1; expected the same images in both\."),
         ([found([0, 0, 9, 9], scores=[0.5, 0.6])], [NOTHING], r"found: boxes are \(1, 4\), labels \(1,\) and scores"),
         ([NOTHING_FOUND], [truth([0, 0, 9, 9], crowd=[True, False])], r"truth: .* iscrowd \(2,\)"),
-        ([found([0, 0, 9, 9], scores=[0.5], labels=[3])], [NOTHING], r"found: a box is of class 3; .* from 0 to 2\."),
-        ([NOTHING_FOUND], [truth([0, 0, 9, 9], labels=[-1])], r"truth: a box is of class -1"),
-        ([NOTHING_FOUND], [truth([0, 0, 9, 9], labels=[0.5])], r"truth: a box is of class 0\.5"),
+        (
+            [found([0, 0, 9, 9], scores=[0.5], labels=[3])],
+            [NOTHING],
+            r"found: a box has class 3; expected a class number from 0 to 2\.",
+        ),
+        ([NOTHING_FOUND], [truth([0, 0, 9, 9], labels=[-1])], "truth: a box has class -1"),
+        ([NOTHING_FOUND], [truth([0, 0, 9, 9], labels=[0.5])], r"truth: a box has class 0\.5"),
         ([found([0, 0, 9, np.nan], scores=[0.5])], [NOTHING], r"found: a box or a score is not a finite number"),
         ([found([0, 0, 9, 9], scores=[np.inf])], [NOTHING], r"found: a box or a score is not a finite number"),
     ],

@@ -125,7 +125,7 @@ def test_the_image_is_read_when_it_is_asked_for(photo):
     upright = read_image(photo)
     assert make(upright).image is upright
     photo.unlink()
-    with pytest.raises(InputError, match=r"photo\.jpg': there is no such file"):
+    with pytest.raises(InputError, match=r"photo\.jpg': the file does not exist"):
         _ = result.image
 
 
@@ -173,9 +173,9 @@ def test_no_source_is_written_over(photo, monkeypatch):
     monkeypatch.chdir(photo.parent)
     result = make(photo, source=str(photo), file="photo.jpg")
     for target in (photo, photo.parent, "photo.jpg", "../photos"):
-        with pytest.raises(InputError, match=r"photo\.jpg' is where the image comes from\. Choose another name"):
+        with pytest.raises(InputError, match=r"photo\.jpg' is the source image\. Choose another name"):
             result.save(target)
-    with pytest.raises(InputError, match=r"is where the image comes from"):
+    with pytest.raises(InputError, match=r"is the source image"):
         result.to_json(photo)
     assert photo.read_bytes() == before
     assert result.save("found").read_bytes() != before
@@ -212,7 +212,7 @@ def test_a_video_is_not_written_over_its_source(tmp_path):
     path = write_video(tmp_path / "clip.mp4", [(GRAY, 0.0)])
     before = path.read_bytes()
     results = [make(FramePlace(str(path), 0, 0), source=str(path), frame=0, seconds=0.0)]
-    with pytest.raises(InputError, match=r"clip\.mp4' is where the image comes from"):
+    with pytest.raises(InputError, match=r"clip\.mp4' is the source image\. Choose another"):
         save_video(results, path)
     assert path.read_bytes() == before
     assert save_video(results, tmp_path / "other.mp4") == Path(tmp_path / "other.mp4")

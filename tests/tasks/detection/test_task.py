@@ -107,11 +107,17 @@ def test_all_of_it_learns_with_an_average_and_at_several_scales(data, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"label_smoothing": 0.1}, r"label_smoothing is 0\.1, which has no meaning for a detector"),
+        ({"label_smoothing": 0.1}, r"label_smoothing is 0\.1, which does not apply to a detector"),
         ({"augment": "trivial"}, r"augment is 'trivial', which is for classifiers"),
-        ({"cache": "memory"}, r"cache='memory' is not possible: the images are changed anew in each epoch"),
-        ({"cache": "disk", "augment": "none", "multi_scale": 0.3}, r"not possible: each batch has another size"),
-        ({"views": 2, "mosaic": 0.5, "plain_epochs": 1, "epochs": 2}, r"views is 2 and plain_epochs 1: views repeat"),
+        ({"cache": "memory"}, "cache=memory is not possible: augmentation changes the images every epoch"),
+        (
+            {"cache": "disk", "augment": "none", "multi_scale": 0.3},
+            r"not possible: the input size changes with every batch \(multi_scale\)\. Use",
+        ),
+        (
+            {"views": 2, "mosaic": 0.5, "plain_epochs": 1, "epochs": 2},
+            "views is 2 and plain_epochs 1: with views, the same images repeat",
+        ),
         ({"loss_params": {"asigner": "static"}}, r"asigner"),
         ({"image_size": 100}, r"multiples? of 32"),
     ],

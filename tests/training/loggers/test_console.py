@@ -17,7 +17,7 @@ class Scores(SimpleNamespace):
 def test_the_result_is_printed_last_and_names_the_weights(tmp_path):
     lines = follow(Console, tmp_path / "run", make_records(), result={"evaluation": Scores(), "weights": "best epoch"})
     assert "top-1 50.0 % (val, best epoch)" in lines
-    assert "1 frozen tensors unchanged at 1 moments" in lines
+    assert "1 frozen tensors unchanged, checksums compared 1 times" in lines
     assert "class29" in lines
     assert "class30" not in lines
     assert str(tmp_path / "run") in lines.splitlines()[-3]

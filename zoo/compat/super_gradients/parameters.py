@@ -44,22 +44,22 @@ READ: Mapping[str, Any] = {  # parameters that are translated, with their defaul
     "warmup_mode": "LinearEpochLRWarmup",
     "zero_weight_decay_on_bias_and_bn": False,
 }
-_CODE = "it is code, which no preset holds; callbacks are given to zoo.finetune"
-_FOLDER = "the files in a run's folder have fixed names"
-_LOGGER = "there are no loggers: a run's folder holds metrics, rates and images"
-_METRICS = "a run reports loss, top-1, top-5, and scores per class"
-_PRECISE = "norm statistics are not estimated again"
-_RESUME = "an interrupted run goes on with zoo finetune --resume RUN"
-_SHORTENED = "epochs are never cut short"
+_CODE = "code is not part of a preset; pass callbacks to zoo.finetune"
+_FOLDER = "file names in a run folder are fixed"
+_LOGGER = "not supported: the run folder contains metrics, learning rates and images"
+_METRICS = "runs report loss, top-1, top-5 and per-class scores"
+_PRECISE = "norm statistics are not re-estimated"
+_RESUME = "resume an interrupted run with zoo finetune --resume RUN"
+_SHORTENED = "epochs are always complete"
 LEFT_OUT: Mapping[str, tuple[Any, str]] = {  # parameters without counterpart: their defaults, and why
-    "_convert_": ("all", "it is an instruction to hydra"),
-    "average_best_models": (True, "checkpoints are not averaged; ema_decay averages the weights of all steps"),
+    "_convert_": ("all", "it is a hydra instruction"),
+    "average_best_models": (True, "checkpoints are not averaged; use ema_decay to average the weights"),
     "ckpt_best_name": ("ckpt_best.pth", _FOLDER),
     "ckpt_name": ("ckpt_latest.pth", _FOLDER),
-    "dataset_statistics": (False, "data is not analysed in a run"),
-    "enable_qat": (False, "there is no training for quantization"),
+    "dataset_statistics": (False, "runs do not analyse the data"),
+    "enable_qat": (False, "quantization-aware training is not supported"),
     "forward_pass_prep_fn": (None, _CODE),
-    "kill_ddp_pgroup_on_end": (True, "whoever starts several processes ends them"),
+    "kill_ddp_pgroup_on_end": (True, "the launcher ends its processes"),
     "launch_tensorboard": (False, _LOGGER),
     "load_opt_params": (True, _RESUME),
     "log_installed_packages": (True, _LOGGER),
@@ -75,18 +75,18 @@ LEFT_OUT: Mapping[str, tuple[Any, str]] = {  # parameters without counterpart: t
     "resume_path": (None, _RESUME),
     "resume_strict_load": (False, _RESUME),
     "run_id": (None, _RESUME),
-    "run_test_freq": (1, "test images are scored by zoo evaluate RUN DATA --split test"),
-    "save_ckpt_epoch_list": ([], "the weights of one epoch are kept, see keep"),
+    "run_test_freq": (1, "evaluate test images with zoo evaluate RUN DATA --split test"),
+    "save_ckpt_epoch_list": ([], "the weights of one epoch are saved, see keep"),
     "save_full_train_log": (False, _LOGGER),
-    "save_model": (True, "a run always saves its model"),
+    "save_model": (True, "runs always save their model"),
     "save_tensorboard_to_s3": (False, _LOGGER),
     "sg_logger": ("base_sg_logger", _LOGGER),
     "sg_logger_params": (None, _LOGGER),
     "silent_mode": (False, _LOGGER),
-    "sync_bn": (False, "norm statistics are those of each process alone"),
+    "sync_bn": (False, "norm statistics are computed per process"),
     "tb_files_user_prompt": (False, _LOGGER),
     "tensorboard_port": (None, _LOGGER),
-    "torch_compile_loss": (False, "compile says it for the whole training step"),
+    "torch_compile_loss": (False, "compile applies to the whole training step"),
     "torch_compile_options": (None, "compile has no options"),
     "train_metrics_list": ([], _METRICS),
     "valid_metrics_list": ([], _METRICS),

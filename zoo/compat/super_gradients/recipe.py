@@ -30,20 +30,20 @@ _SHORTCUTS = {  # names at the top of a recipe that hydra copies to where they b
     "resume": "resume",
 }
 _MODELS = {  # architectures that are known here, and what their parts are called
-    "resnet18": ("resnet18", "fc, there linear"),
-    "resnet34": ("resnet34", "fc, there linear"),
-    "resnet50": ("resnet50", "fc, there linear"),
-    "resnet101": ("resnet101", "fc, there linear"),
-    "mobilenet_v2": ("mobilenetv2_100", "blocks and conv_head, there features"),
+    "resnet18": ("resnet18", "fc; in super-gradients: linear"),
+    "resnet34": ("resnet34", "fc; in super-gradients: linear"),
+    "resnet50": ("resnet50", "fc; in super-gradients: linear"),
+    "resnet101": ("resnet101", "fc; in super-gradients: linear"),
+    "mobilenet_v2": ("mobilenetv2_100", "blocks and conv_head; in super-gradients: features"),
 }
-_DATA = "images are those of the data that is given; see image_size, augment, batch_size and num_workers"
-_PROCESSES = "several processes are started by accelerate launch"
-_WEIGHTS = "the weights to begin with are those of the model that is given, or of pretrained"
+_DATA = "images come from the given data; see image_size, augment, batch_size and num_workers"
+_PROCESSES = "start several processes with accelerate launch"
+_WEIGHTS = "the initial weights are those of the given model, or of pretrained"
 _REASONS = {
-    "arch_params": "arguments of their model; the number of classes is that of the data",
+    "arch_params": "arguments of super-gradients' model; the number of classes comes from the data",
     "checkpoint_params": _WEIGHTS,
     "dataset_params": _DATA,
-    "experiment_name": "zoo finetune --out names the folder of a run",
+    "experiment_name": "zoo finetune --out sets the run folder",
     "load_checkpoint": _WEIGHTS,
     "multi_gpu": _PROCESSES,
     "num_gpus": _PROCESSES,
@@ -77,7 +77,7 @@ def translate_recipe(path: str | Path, *, exact: bool = True) -> Translation:
     recipe = files.gather(to_path(path), "")
     section = next((name for name in _SECTIONS if name in recipe), None)
     if section is None and not any(name in recipe for name in _ENOUGH):
-        raise PresetError(f"recipe '{path}' holds no training_hyperparams.{_advise(files.missing)}")
+        raise PresetError(f"recipe '{path}' has no training_hyperparams.{_advise(files.missing)}")
     values = recipe if section is None else recipe[section]
     if not isinstance(values, dict):
         raise PresetError(f"recipe '{path}': {section} is {shown(values)}; expected names and values.")
@@ -173,7 +173,9 @@ def _read(path: str | Path) -> dict[str, Any]:
 def _advise(missing: Sequence[str]) -> str:
     """Return what to do about files that were not found, with a space before it, or nothing."""
     return (
-        f" It includes {join_names(missing)}, not found beside it. Make one file first: {_RESOLVE}" if missing else ""
+        f" It includes {join_names(missing)}, not found beside it. Create a single resolved file first: {_RESOLVE}"
+        if missing
+        else ""
     )
 
 
@@ -203,27 +205,27 @@ def _add_rest(inner: Translation, around: Mapping[str, Any]) -> Translation:
         if _SHORTCUTS.get(key) == key and value is not None:
             continue  # told of with the training parameters
         if value in (None, {}, []):
-            lines.append(Line(key, shown(value), "-", "-", "nothing is asked for"))
+            lines.append(Line(key, shown(value), "-", "-", "no effect"))
         elif key == "architecture" and str(value) in _MODELS:
             fields["model"], names = _MODELS[str(value)]
             lines.append(Line(key, shown(value), "model", fields["model"], f"its parameters have other names: {names}"))
         elif key == "architecture":
-            left_out[key] = f"{shown(value)} is no model that is known here; zoo models lists those that are"
+            left_out[key] = f"unknown model {shown(value)}; `zoo models` lists the known ones"
         elif key in _SHORTCUTS:
             lines.append(Line(key, shown(value), "-", "-", f"copied to {_SHORTCUTS[key]}"))
         elif key not in _LEAST:
-            left_out[key] = _REASONS.get(key) or LEFT_OUT.get(key, (None, "it is no training parameter"))[1]
+            left_out[key] = _REASONS.get(key) or LEFT_OUT.get(key, (None, "it is not a training parameter"))[1]
     for field, least in _LEAST.items():
         place, count = _find_count(around, field)
         if type(count) is int and count >= least:
             fields[field] = count
-            lines.append(Line(place, str(count), field, str(count), "of each process, as there"))
+            lines.append(Line(place, str(count), field, str(count), "per process, as in super-gradients"))
         elif count is not None:
-            left_out[place] = f"{shown(count)} is no whole number, {least} or more"
+            left_out[place] = f"{shown(count)} is not a whole number, {least} or more"
     preset = inner.preset
     if "model" in fields and preset.training_params and preset.mode is None and not isinstance(preset.lr, dict):
         fields["mode"] = "full"
-        lines.append(Line("architecture", shown(around["architecture"]), "mode", "full", "it has no hooks of its own"))
+        lines.append(Line("architecture", shown(around["architecture"]), "mode", "full", "the model has no hooks"))
     return Translation(preset.replace(**fields), inner.lines + tuple(lines), {**inner.left_out, **left_out})
 
 
@@ -243,10 +245,10 @@ def _find_count(around: Mapping[str, Any], name: str) -> tuple[str, Any]:
 
 def _add_files(translation: Translation, files: _Files) -> Translation:
     """Tell which files were read and which were not, also wherever a default was taken that these might change."""
-    unless = "unless a file that was not found says otherwise"
+    unless = "unless a missing file overrides it"
     lines = translation.lines
     if names := [*files.read[1:], *files.known]:
-        lines = (*lines, Line("defaults", join_names(names), "-", "-", "read as well, or known as the library's"))
+        lines = (*lines, Line("defaults", join_names(names), "-", "-", "read as well, or a file of the library"))
     if not files.missing:
         return replace(translation, lines=lines)
     lines = tuple(
@@ -255,5 +257,5 @@ def _add_files(translation: Translation, files: _Files) -> Translation:
         else line
         for line in lines
     )
-    reason = f"not found beside it: {join_names(files.missing)}. Make one file of all first: {_RESOLVE}"
+    reason = f"not found beside it: {join_names(files.missing)}. Create a single resolved file first: {_RESOLVE}"
     return replace(translation, lines=lines, left_out={"defaults": reason, **translation.left_out})

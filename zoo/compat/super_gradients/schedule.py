@@ -106,14 +106,18 @@ def _read_steps(book: Book) -> tuple[dict[str, Any], str]:
     if not isinstance(updates, Sequence) or isinstance(updates, str):
         raise PresetError(f"lr_updates is {shown(updates)}; expected a list of epochs.")
     if bool(updates) == bool(distance):
-        raise PresetError("lr_updates, step_lr_update_freq: lr_mode step needs one of them, and only one.")
+        raise PresetError("lr_updates, step_lr_update_freq: lr_mode step needs exactly one of them.")
     made: dict[str, Any] = {"milestones": [read_number("lr_updates", update) for update in updates]}
     if distance:
         every = book.number("step_lr_update_freq")
         made = {"every_epochs": every} if book.exact else {"milestones": _updates_every(book, every)}
     ((field, ours),) = made.items()
     book.note("step_lr_update_freq" if distance else "lr_updates", f"schedule.{field}", shown(ours))
-    remark = "a milestone counts from the end of its epoch on, as there" if book.exact else "there one epoch later"
+    remark = (
+        "a milestone takes effect at the end of its epoch, as in super-gradients"
+        if book.exact
+        else "in super-gradients one epoch later"
+    )
     return {"kind": "step" if book.exact else "multistep", **_read_gamma(book), **made}, remark
 
 
@@ -124,7 +128,7 @@ def _updates_every(book: Book, distance: float) -> list[float]:
     updates = [float(math.ceil(distance * count)) for count in range(1, end)]
     found = [update for update in updates if book.number("lr_warmup_epochs") <= update < end]
     if not found:
-        raise PresetError(f"step_lr_update_freq is {distance:g}: no update falls into the {epochs} epochs. Lower it.")
+        raise PresetError(f"step_lr_update_freq is {distance:g}: no update within {epochs} epochs. Lower it.")
     return found
 
 
@@ -132,14 +136,14 @@ def _read_function(book: Book) -> tuple[dict[str, Any], str]:
     function = book.get("lr_schedule_function")
     if not callable(function):
         raise PresetError(
-            f"lr_schedule_function is {shown(function)}; lr_mode function needs a function, which no file can hold. "
-            "Pass it in Python, or choose another lr_mode."
+            f"lr_schedule_function is {shown(function)}; lr_mode function needs a Python function, which cannot be "
+            "saved to a file. Pass it in Python, or choose another lr_mode."
         )
     book.note("lr_schedule_function", "schedule.function", str(getattr(function, "__name__", type(function).__name__)))
     schedule = {"kind": "function", "function": function}
     if book.exact:
         return schedule, ""
-    return schedule | {"compat": "super-gradients"}, "a function of theirs is called as they call it"
+    return schedule | {"compat": "super-gradients"}, "the function is called with super-gradients' arguments"
 
 
 def _read_torch_schedule(book: Book, mode: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -148,7 +152,7 @@ def _read_torch_schedule(book: Book, mode: Mapping[str, Any]) -> tuple[dict[str,
         near = did_you_mean(str(name), _TORCH_SCHEDULERS)
         raise PresetError(f"unknown lr_mode {shown(name)}.{near} Known: {join_names(_TORCH_SCHEDULERS)}.")
     for other in list(mode)[1:]:
-        book.leave(f"lr_mode.{other}", "there the first scheduler alone is looked at")
+        book.leave(f"lr_mode.{other}", "super-gradients reads only the first scheduler")
     if not isinstance(mode[name], Mapping):
         raise PresetError(f"lr_mode {name!r} is {shown(mode[name])}; expected a mapping of arguments and 'phase'.")
     phase = mode[name].get("phase")
@@ -174,27 +178,30 @@ def _with_arguments(name: str, arguments: Mapping[str, Any]) -> Any:
 def _read_plateau(book: Book, arguments: Mapping[str, Any], metric: Any) -> tuple[dict[str, Any], str]:
     """Read a schedule that follows a metric: it has no rates that could be known beforehand, so it is never exact."""
     if metric is None:
-        raise PresetError("lr_mode 'ReduceLROnPlateau': metric_name is missing; expected the metric to follow.")
+        raise PresetError("lr_mode 'ReduceLROnPlateau': metric_name is missing; expected the name of a metric.")
     book.exact = False
     book.fields["compat"] = None
     followed = SCORES.get(fuzzy(str(metric)), "val_loss")
     for key in arguments:
         if key not in _PLATEAU:
-            book.leave(f"lr_mode.{key}", f"of its arguments {join_names(_PLATEAU)} alone are known here")
+            book.leave(f"lr_mode.{key}", f"only its arguments {join_names(_PLATEAU)} are supported")
     settings = {key: value for key, value in arguments.items() if key in _PLATEAU}
-    remark = f"{shown(metric)} is {followed} here; these rates cannot be repeated exactly, nor can a warm-up with them"
+    remark = (
+        f"{shown(metric)} becomes {followed}; these learning rates, and a warm-up with them, cannot be reproduced "
+        "exactly"
+    )
     return {"kind": "plateau", "metric": followed, **settings}, remark
 
 
 def _read_exact_warmup(book: Book, kind: str) -> dict[str, str]:
     """Set both lengths, because the schedule looks at both; return what it has to be told of the kind of warm-up."""
     by, epochs, steps = _warmup_kind(book), book.whole("lr_warmup_epochs"), book.whole("lr_warmup_steps")
-    of_epochs = f"more than {_LONGEST_WARMUP} are refused there" if epochs > _LONGEST_WARMUP else ""
+    of_epochs = f"super-gradients rejects more than {_LONGEST_WARMUP}" if epochs > _LONGEST_WARMUP else ""
     if by == "batch" and epochs:
-        of_epochs = "no warm-up by batch; the schedule begins after them, as there"
-    of_steps = "at most one epoch long, as there" if by == "batch" else "no warm-up by epoch"
+        of_epochs = "no warm-up by batch; the schedule starts after these steps, as in super-gradients"
+    of_steps = "at most one epoch long, as in super-gradients" if by == "batch" else "no warm-up by epoch"
     if kind == "cosine":
-        of_steps += "; the cosine waits for all of them, as there"
+        of_steps += "; the cosine starts after all of them, as in super-gradients"
     book.put("lr_warmup_epochs", {"warmup_epochs": float(epochs)} if epochs else {}, of_epochs)
     book.put("lr_warmup_steps", {"warmup_steps": steps} if steps else {}, of_steps if steps else "")
     taken_for_granted = "batch" if steps and not epochs else "epoch"
@@ -206,7 +213,7 @@ def _read_meant_warmup(book: Book) -> dict[str, str]:
     by, epochs, steps = _warmup_kind(book), book.number("lr_warmup_epochs"), book.whole("lr_warmup_steps")
     unread = "lr_warmup_steps" if by == "epoch" else "lr_warmup_epochs"
     if by == "epoch":
-        remark = "step by step, there epoch by epoch" if epochs else ""
+        remark = "updated every step; in super-gradients every epoch" if epochs else ""
         book.put("lr_warmup_epochs", {"warmup_epochs": epochs}, remark)
     else:
         count = book.whole("batch_accumulate", 1)
@@ -245,23 +252,29 @@ def _read_start(book: Book, schedule: dict[str, Any]) -> None:
         if schedule.get("warmup") == "batch":
             schedule["warmup_start_lr"] = float(start)  # a schedule that says one says both
     elif by == "batch":
-        raise PresetError("warmup_initial_lr is missing; expected a rate: warmup_mode LinearBatchLRWarmup needs one.")
+        raise PresetError(
+            "warmup_initial_lr is missing; expected a learning rate: warmup_mode LinearBatchLRWarmup needs one."
+        )
     elif length and book.exact:
-        book.note("warmup_initial_lr", "compat", "super-gradients", f"lr / {length + 1:g}, as there")
+        book.note("warmup_initial_lr", "compat", "super-gradients", f"lr / {length + 1:g}, as in super-gradients")
     elif length:
-        book.put("warmup_initial_lr", {"warmup_start": 1 / (length + 1)}, f"lr / {length + 1:g}, as there")
+        book.put("warmup_initial_lr", {"warmup_start": 1 / (length + 1)}, f"lr / {length + 1:g}, as in super-gradients")
 
 
 def _start_of_all(book: Book, start: float) -> None:
     lr = book.fields.get("lr", start)
     rates = [rate for rate in lr.values() if rate] if isinstance(lr, Mapping) else [lr]
     if book.exact:
-        remark = "groups with a lower rate warm downwards, as there" if min(rates, default=start) < start else ""
+        remark = (
+            "groups with a lower learning rate warm up downwards, as in super-gradients"
+            if min(rates, default=start) < start
+            else ""
+        )
         book.put("warmup_initial_lr", {"warmup_start_lr": start}, remark)
     elif start > max(rates, default=start):
-        book.put("warmup_initial_lr", {"warmup_start": 1.0}, "above all rates; nothing warms downwards here")
+        book.put("warmup_initial_lr", {"warmup_start": 1.0}, "above all learning rates; zoo never warms up downwards")
     else:
-        remark = "of the highest rate; the others begin in the same proportion" if len(rates) > 1 else ""
+        remark = "of the highest learning rate; the others start in the same proportion" if len(rates) > 1 else ""
         book.put("warmup_initial_lr", {"warmup_start_lr": start}, remark)
 
 
@@ -269,7 +282,9 @@ def _start_by_group(book: Book, given: Mapping[Any, Any], schedule: Mapping[str,
     """Set a start for every key of `lr`; those of frozen ones have no effect."""
     lr = book.fields.get("lr")
     if book.flag("finetune"):
-        raise PresetError("warmup_initial_lr is a mapping, but finetune leaves the groups to the model. Give one rate.")
+        raise PresetError(
+            "warmup_initial_lr is a mapping, but with finetune the model sets the groups. Use a single learning rate."
+        )
     keys = list(lr) if isinstance(lr, Mapping) else ["default"]
     missing = [key for key in keys if key not in given]
     if missing:

@@ -96,7 +96,7 @@ def training_params(values: Mapping[str, Any]) -> Preset:
     translation = translate(values)
     if translation.left_out:
         listed = [f"{key}: {reason}" for key, reason in translation.left_out.items()]
-        message = "\n  ".join(["left out of the training parameters of super-gradients:", *listed])
+        message = "\n  ".join(["ignored training parameters of super-gradients:", *listed])
         warnings.warn(message, UserWarning, stacklevel=2)
     return translation.preset
 
@@ -105,7 +105,7 @@ def _close(book: Book) -> Translation:
     try:
         preset = Preset(**book.fields)
     except PresetError as error:
-        raise PresetError(f"training parameters of super-gradients do not make a preset. {error}") from error
+        raise PresetError(f"cannot convert the training parameters of super-gradients to a preset. {error}") from error
     return Translation(preset, tuple(book.lines), dict(book.left_out))
 
 
@@ -129,10 +129,10 @@ def _leave_code(book: Book) -> None:
 def _why_no_value(value: Any) -> str:
     """Return why a value is none yet, or nothing if it is one."""
     if isinstance(value, str) and ("${" in value or value == "???"):
-        return f"{shown(value)} is filled in by hydra alone, and was not"
+        return f"{shown(value)} is a hydra interpolation that was not resolved"
     if isinstance(value, Mapping):
         if "_target_" in value:
-            return f"it is made by code, {shown(value['_target_'])}, which is not run"
+            return f"it is created by code, {shown(value['_target_'])}, which is not run"
         value = list(value.values())
     inner = map(_why_no_value, value) if isinstance(value, list) else iter(())
     return next(filter(None, inner), "")
@@ -155,35 +155,39 @@ def _rates(book: Book) -> None:
     given, finetune = book.get("initial_lr"), book.flag("finetune")
     if given is None:
         what = book.left_out.get("initial_lr") or ("it is None" if "initial_lr" in book.values else "it is missing")
-        raise PresetError(f"initial_lr: {what}; expected a rate, or a mapping of prefixes to rates with 'default'.")
+        raise PresetError(
+            f"initial_lr: {what}; expected a learning rate, or a mapping of prefixes to learning rates with 'default'."
+        )
     if isinstance(given, Mapping):
         if finetune:
             raise PresetError(
-                "finetune is true and initial_lr is a mapping; expected one float rate, of which the model makes its "
-                "own mapping. Give one rate, or remove finetune."
+                "finetune is true, but initial_lr is a mapping; expected a single learning rate, from which the "
+                "model derives its own mapping. Use a single learning rate, or remove finetune."
             )
         rates, remark = _read_mapping(book, given)
         book.put("initial_lr", {"lr": rates}, remark)
         if "finetune" in book.values:
-            book.note("finetune", remark="initial_lr says what learns")
+            book.note("finetune", remark="initial_lr decides what is trained")
         return
     book.put("initial_lr", {"lr": read_number("initial_lr", given)})
     if finetune:
-        book.put("finetune", {"mode": "head"}, "norm layers of what is frozen keep their statistics; theirs drift")
+        book.put(
+            "finetune", {"mode": "head"}, "frozen norm layers keep their statistics; in super-gradients they drift"
+        )
     elif any(_is_for_hooks(key, value) for key, value in book.values.items()):
-        remark = "hooks of the model are asked; without any, its head alone would learn: set mode to 'full' then"
+        remark = "the model's hooks are used; if it has none, only its head is trained: set mode to 'full' then"
         book.note("finetune", "mode", "None", remark)
     else:
-        book.put("finetune", {"mode": "full"}, "hooks of the model are not asked, as in 3.4 and later")
+        book.put("finetune", {"mode": "full"}, "the model's hooks are not used, as in 3.4 and later")
 
 
 def _read_mapping(book: Book, given: Mapping[Any, Any]) -> tuple[dict[str, float], str]:
     """Return the rates by prefix, and a remark."""
     if "default" not in given:
-        raise PresetError("initial_lr has no 'default', the rate of all that no prefix matches. Add it; 0 freezes.")
+        raise PresetError("initial_lr has no 'default', the learning rate of all other parameters. Add it; 0 freezes.")
     for key in given:
         if not isinstance(key, str) or not _KEY_OF_RATE.fullmatch(key):
-            raise PresetError(f"initial_lr: {key!r} is no prefix; expected letters, digits, '_' and '.' alone.")
+            raise PresetError(f"initial_lr: {key!r} is not a prefix; expected only letters, digits, '_' and '.'.")
     rates = {key: read_number(f"initial_lr of {key!r}", value) for key, value in given.items()}
     broader = {key: [other for other in rates if other != key and key.startswith(other)] for key in rates}
     broader["default"] = []
@@ -191,11 +195,13 @@ def _read_mapping(book: Book, given: Mapping[Any, Any]) -> tuple[dict[str, float
     remarks = []
     if book.exact and frozen:
         rates |= dict.fromkeys(frozen, 0.0)
-        remarks.append(f"{', '.join(frozen)}: 0 as there, where a shorter prefix with rate 0 wins")
+        remarks.append(f"{', '.join(frozen)}: 0 as in super-gradients, where a shorter prefix with rate 0 wins")
     elif any(broader.values()):
-        remarks.append("of prefixes that overlap the longest counts; there two rates are an error, and 0 wins")
+        remarks.append(
+            "of overlapping prefixes the longest wins; in super-gradients two rates are an error, and 0 wins"
+        )
     if not all(rates.values()):
-        remarks.append("norm layers of what is frozen keep their statistics; theirs drift")
+        remarks.append("frozen norm layers keep their statistics; in super-gradients they drift")
     return rates, "; ".join(remarks)
 
 
@@ -203,18 +209,19 @@ def _optimizer(book: Book) -> None:
     name, remark = _name_optimizer(book.get("optimizer"))
     params = {**_HIDDEN_PARAMS.get(name, {}), **book.params("optimizer_params")}
     if params.pop("lr", None) is not None:
-        book.leave("optimizer_params.lr", "it has no effect there either: every group has a rate of its own")
+        book.leave("optimizer_params.lr", "no effect in super-gradients either: every group has its own learning rate")
     decay, spares = params.pop("weight_decay", None), book.flag("zero_weight_decay_on_bias_and_bn")
     trap = ""
     if spares and decay is None:
         decay = 0.0 if book.exact else None
-        kept = "kept, to repeat the run; null has that default" if book.exact else "not so here"
+        kept = "kept, to reproduce the run; null uses that default" if book.exact else "not in zoo"
         trap = (
-            f"there this flag turns the optimizer's own decay, {_OWN_DECAYS.get(name, 'of its class')}, into 0; {kept}"
+            "in super-gradients this flag turns the optimizer's default decay, "
+            f"{_OWN_DECAYS.get(name, 'of its class')}, into 0; {kept}"
         )
     book.put("optimizer", {"optimizer": name}, remark)
     book.put("optimizer_params", {"optimizer_params": params, "weight_decay": decay}, trap)
-    also = "all parameters of one dimension are spared, there norms and biases alone" if spares else ""
+    also = "all 1-D parameters are exempt; in super-gradients only norms and biases" if spares else ""
     book.put("zero_weight_decay_on_bias_and_bn", {"decay_norm_and_bias": not spares}, "" if book.exact else also)
 
 
@@ -224,29 +231,29 @@ def _name_optimizer(given: Any) -> tuple[str, str]:
         if given.__name__ in _OPTIMIZERS or given.__module__.startswith("torch.optim"):
             return given.__name__, ""
         raise PresetError(
-            f"optimizer is the class {given.__name__}; a preset holds names. Register it by @register_optimizer() and "
-            f"write {given.__name__!r}."
+            f"optimizer is the class {given.__name__}; a preset needs a name. Register it with @register_optimizer() "
+            f"and write {given.__name__!r}."
         )
     if not isinstance(given, str):
-        what = shown(given) if isinstance(given, Mapping) else f"a {type(given).__name__} that is made already"
+        what = shown(given) if isinstance(given, Mapping) else f"an existing {type(given).__name__} object"
         raise PresetError(f"optimizer is {what}; expected a name. Its arguments belong in optimizer_params.")
     if "." in given:
         name = given.rpartition(".")[2]
-        raise PresetError(f"optimizer is {given!r}; a preset imports no code. Write the name alone: {name!r}.")
+        raise PresetError(f"optimizer is {given!r}; presets import no code. Write only the name: {name!r}.")
     known = {fuzzy(name): name for name in _OPTIMIZERS}
-    remark = f"none of super-gradients' own.{did_you_mean(given, _OPTIMIZERS)}"
+    remark = f"not one of super-gradients' optimizers.{did_you_mean(given, _OPTIMIZERS)}"
     return (known[fuzzy(given)], "") if fuzzy(given) in known else (given, remark)
 
 
 def _length(book: Book) -> None:
     if book.get("max_epochs") is None:
-        book.note("max_epochs", "epochs", str(book.plain.epochs), "required there; this is the default here")
+        book.note("max_epochs", "epochs", str(book.plain.epochs), "required in super-gradients; this is zoo's default")
     else:
         book.put("max_epochs", {"epochs": book.whole("max_epochs", 1)})
     count = book.whole("batch_accumulate", 1)
     remark = (
-        f"there the gradients of {count} batches are added up, here averaged: for the same steps SGD needs lr × {count}"
-        f", weight_decay / {count} and clip_grad_norm / {count}"
+        f"super-gradients sums the gradients of {count} batches, zoo averages them: for the same steps SGD needs lr "
+        f"× {count}, weight_decay / {count} and clip_grad_norm / {count}"
     )
     book.put("batch_accumulate", {"accumulate": count}, remark if count > 1 else "")
 
@@ -258,7 +265,7 @@ def _step(book: Book) -> None:
         raise PresetError("clip_grad_norm is 0; expected a number above 0, or null for no limit.")
     book.put("clip_grad_norm", {"clip_grad_norm": None if clip is None else float(clip)})
     mixed = book.flag("mixed_precision")
-    remark = "needs a GPU; there a CPU takes float32 without a word" if mixed else ""
+    remark = "needs a GPU; on a CPU super-gradients silently uses float32" if mixed else ""
     book.put("mixed_precision", {"precision": "fp16" if mixed else "no"}, remark)
     book.put("torch_compile", {"compile": book.flag("torch_compile")})
 
@@ -272,9 +279,10 @@ def _ema(book: Book) -> None:
     kind = params.get("decay_type", "exp")
     if "exp_activation" in params:
         kind = "exp" if params["exp_activation"] else "constant"
-    remark = {"constant": "", "threshold": "min(decay, (1 + step) / (10 + step)) there; constant here"}.get(
-        kind, f"decay × (1 - exp(-{params.get('beta', 15)} × step / steps)) there; constant here"
-    )
+    remark = {
+        "constant": "",
+        "threshold": "min(decay, (1 + step) / (10 + step)) in super-gradients; constant in zoo",
+    }.get(kind, f"decay × (1 - exp(-{params.get('beta', 15)} × step / steps)) in super-gradients; constant in zoo")
     book.put("ema", {"ema_decay": decay}, remark)
     if "ema_params" in book.values:
         book.note("ema_params", "ema_decay", shown(decay))
@@ -290,7 +298,7 @@ def _loss(book: Book) -> None:
         return
     name = loss if isinstance(loss, str) else type(loss).__name__
     if fuzzy(name) not in _CROSS_ENTROPY:
-        book.leave("loss", f"{name} is not known here: the loss is the model's own, or cross-entropy")
+        book.leave("loss", f"{name} is unsupported: the loss is the model's own, or cross-entropy")
         if place == "criterion_params" and params:
             book.leave(place, f"arguments of {name}")
         return
@@ -298,7 +306,7 @@ def _loss(book: Book) -> None:
     if isinstance(loss, str):
         smoothing = params.pop("smooth_eps", None)
         for key in (key for key, value in params.items() if value is not None):
-            book.leave(f"{place}.{key}", "of the arguments of cross-entropy smooth_eps alone is known here")
+            book.leave(f"{place}.{key}", "only the argument smooth_eps of cross-entropy is supported")
     smoothing = read_number(f"{place}.smooth_eps", smoothing or 0.0)
     book.put("loss", {"label_smoothing": smoothing})
     if "criterion_params" in book.values and isinstance(loss, str):
@@ -307,7 +315,7 @@ def _loss(book: Book) -> None:
 
 def _run(book: Book) -> None:
     """Seed, scores, and which weights are kept."""
-    book.put("seed", {"seed": book.whole("seed")}, "the random numbers themselves are others")
+    book.put("seed", {"seed": book.whole("seed")}, "the random numbers differ")
     every = book.whole("run_validation_freq", 1)
     book.put("run_validation_freq", {"evaluate_every": every})
     rises, metric = book.flag("greater_metric_to_watch_is_better"), book.values.get("metric_to_watch")
@@ -316,7 +324,7 @@ def _run(book: Book) -> None:
     if metric is not None and rises and fuzzy(str(metric)) == "accuracy":
         book.put("metric_to_watch", {"keep": "best"})
     elif metric is not None:
-        book.leave("metric_to_watch", f"the best epoch is that of the best top-1; keep stays {book.plain.keep!r}")
+        book.leave("metric_to_watch", f"the best epoch is the one with the best top-1; keep stays {book.plain.keep!r}")
     for key in ("train_metrics_list", "valid_metrics_list"):
         names = book.values.get(key)
         if isinstance(names, list) and names and all(isinstance(name, str) and fuzzy(name) in SCORES for name in names):
@@ -330,14 +338,14 @@ def _rest(book: Book) -> None:
         if book.has(key):
             continue
         if key in READ:
-            book.note(key, remark="nothing is asked for" if _is_empty(value) else "without effect beside the others")
+            book.note(key, remark="nothing is asked for" if _is_empty(value) else "no effect with the others")
         elif key in LEFT_OUT:
             _leave_known(book, key, value)
         elif key in preset_fields():
-            book.leave(key, f"a field of a preset, unknown to super-gradients.{did_you_mean(key, KNOWN)}")
+            book.leave(key, f"a preset field, unknown to super-gradients.{did_you_mean(key, KNOWN)}")
         elif _is_for_hooks(key, value):
             handed[key] = value
-            book.lines.append(Line(key, shown(value), "training_params", shown(value), "handed to hooks of the model"))
+            book.lines.append(Line(key, shown(value), "training_params", shown(value), "passed to the model's hooks"))
         else:
             book.leave(key, f"unknown to super-gradients.{did_you_mean(key, KNOWN)}")
     if handed:

@@ -53,9 +53,7 @@ def choose_dtype(
     if setting == "auto":
         setting = "bf16" if device_type == "cuda" and (has_bf16 or _gpu_has_bf16)() else precision
     if setting == "fp16" and device_type == "cpu":
-        raise InputError(
-            "precision 'fp16' does not work for a backbone on the CPU: it needs a GPU. Try 'no' or 'bf16'."
-        )
+        raise InputError("precision 'fp16' needs a GPU; the backbone runs on the CPU. Use 'no' or 'bf16'.")
     return DTYPES[setting]
 
 
@@ -111,7 +109,7 @@ class BackboneEngine:
             InputError: The images are of integers, or the backbone gives something else.
         """
         if not images.is_floating_point():
-            raise InputError(f"images are of {images.dtype}; expected normalised floating-point numbers.")
+            raise InputError(f"images are {images.dtype}; expected normalised floating-point values.")
         # What surrounds the call, such as autocast of a training step, must not change what is computed.
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             there = images.to(self.device, non_blocking=True)  # cast there, not here: in one call torch casts first
@@ -168,7 +166,7 @@ class BackboneEngine:
         self._compiled = None
         error = getattr(error, "inner_exception", None) or error.__cause__ or error
         first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
-        self._say(f"the backbone runs uncompiled, with the same result: {type(error).__name__}: {first}")
+        self._say(f"running the backbone without compilation, with the same result: {type(error).__name__}: {first}")
 
 
 def digest_backbone(model: Any) -> str:
@@ -292,9 +290,8 @@ def _flatten(features: Any) -> Parts:
     if isinstance(features, tuple) and len(features) > 1 and all(isinstance(part, Tensor) for part in features):
         return features
     raise InputError(
-        f"the backbone gives a {type(features).__name__}; expected one tensor, or a tuple of two or more tensors. "
-        f"Change "
-        "what trunk() returns and head() takes."
+        f"the backbone returns a {type(features).__name__}; expected a tensor, or a tuple of two or more tensors. "
+        "Change what trunk() returns and head() takes."
     )
 
 

@@ -108,19 +108,19 @@ def _compute(
 ) -> list[KeptFeatures]:
     """Compute the features that are not there yet where the plan says; none are kept where it says `off`."""
     if plan.choice.where == "off":
-        show.log(f"features are not kept: {plan.choice.why}")
+        show.log(f"feature cache off: {plan.choice.why}")
         return []
     if not plan.found:
-        show.log(f"features of the frozen backbone are kept: {plan.choice.why}")
+        show.log(f"caching features of the frozen backbone: {plan.choice.why}")
     for shards in plan.shards:
         if run.accelerator.is_main_process and (damaged := shards.damaged()):
             show.log(
-                f"{len(damaged):,} of {len(shards):,} files of kept features in {shards.folder} are damaged, or of "
-                "another version: they are computed anew"
+                f"{len(damaged):,} of {len(shards):,} cached feature files in {shards.folder} are damaged or from "
+                "another version; recomputing them"
             )
     total = sum(split.samples for split in splits)
     run.start()
-    with nullcontext(_ignore) if plan.found else show.counting("features of the frozen backbone", total) as count:
+    with nullcontext(_ignore) if plan.found else show.counting("computing backbone features", total) as count:
         run.advance = lambda done: count(done, total)
         if plan.choice.where == "memory":
             return [run.into_memory(split, numbers.dtype) for split in splits]
@@ -174,7 +174,7 @@ def _agree(
             try:
                 keys = make_keys() if make_keys and wish != "memory" else []
             except UnreadableCodeError as error:
-                no_disk = f"{error}, so they could not be told apart from those of another network"
+                no_disk = f"{error}, so cached features cannot be identified reliably"
             found = bool(keys) and not any(shards.missing() for shards in _shards(keys, splits, numbers))
             if not no_disk and not found and wish != "memory":
                 no_disk = _why_unwritable(features_folder())
@@ -252,7 +252,7 @@ def _why_unwritable(folder: Path) -> str | None:
         with tempfile.TemporaryFile(dir=_existing(folder)):
             return None
     except OSError as error:
-        return f"nothing can be written in {folder} ({error.strerror or error})"
+        return f"{folder} is not writable ({error.strerror or error})"
 
 
 def _facts(kept: Kept, run: FeaturePass, splits: Sequence[Split], plan: _Plan, numbers: _Numbers) -> dict[str, Any]:
@@ -286,15 +286,17 @@ def _note(kept: Kept, run: FeaturePass, splits: Sequence[Split], plan: _Plan, na
 def _tell(kept: Kept, run: FeaturePass, passes: Passes) -> str:
     """Say what is kept, what it took and what it saves."""
     images, views = passes.train + passes.val, passes.views
-    what = f"features of {images:,} images" + (f", {views} views of each to train on" if views > 1 else "")
+    what = f"features of {images:,} images" + (
+        f", {views} augmented versions of each training image" if views > 1 else ""
+    )
     size = format_bytes(sum(part.nbytes for part in kept.splits))
     if not run.computed:
-        return f"{what}: {size} on disk, kept by an earlier run; nothing to compute, each epoch runs the head only"
+        return f"{what}: {size} on disk, reused from an earlier run; each epoch runs only the head"
     part = "" if run.computed == passes.once else f"{run.computed:,} of them "
     rate = run.computed / max(run.seconds, 1e-9)
     saved = max((passes.without - passes.once) / rate, 0.0)
     return (
         f"{what}: {size} {'on disk' if kept.choice.where == 'disk' else 'in memory'}, {part}computed in "
-        f"{run.seconds:.1f} s ({rate:,.0f} images/s); each epoch runs the head only, which saves about "
+        f"{run.seconds:.1f} s ({rate:,.0f} images/s); each epoch runs only the head, which saves about "
         f"{format_seconds(saved)}"
     )

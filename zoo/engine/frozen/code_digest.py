@@ -111,7 +111,7 @@ class CodeDigest:
 
     def _hold(self, value: Any, place: str) -> None:
         if len(self._held) >= MOST_VALUES:
-            raise UnreadableCodeError(f"{place} leads to more than {MOST_VALUES:,} values")
+            raise UnreadableCodeError(f"{place} refers to more than {MOST_VALUES:,} values")
         self._held.append(value)
 
     def _read(self, value: Any, place: str, *, strict: bool) -> str:
@@ -128,7 +128,7 @@ class CodeDigest:
         if isinstance(value, type):
             return self.of_class(value, place)
         if isinstance(value, (torch.jit.ScriptFunction, torch.jit.ScriptModule)):
-            raise UnreadableCodeError(f"{place} is compiled by torch.jit, whose code is not read")
+            raise UnreadableCodeError(f"{place} is compiled by torch.jit, whose code cannot be read")
         if isinstance(value, types.FunctionType):
             return self._function(value, place)
         if isinstance(value, types.MethodType):
@@ -217,7 +217,7 @@ class CodeDigest:
 
     def _module(self, module: types.ModuleType, place: str) -> str:
         if is_local(module.__name__):
-            raise UnreadableCodeError(f"{place} is the module {module.__name__}, any part of which may be used")
+            raise UnreadableCodeError(f"{place} is the module {module.__name__}, and any part of it may be used")
         return f"{module.__name__} {_trust(module.__name__)}"
 
     def _builtin(self, value: Any, place: str, *, strict: bool) -> str:

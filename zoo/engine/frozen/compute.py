@@ -97,8 +97,8 @@ class FeaturePass:
             raise StorageError(failures[0]) from failure
         if shards.missing():
             raise InputError(
-                f"features that another process has written are not in {shards.folder}. With several machines "
-                "XDG_CACHE_HOME has to be a folder that all of them share; or use cache='off'."
+                f"features written by another process are missing from {shards.folder}. With several machines, set "
+                "XDG_CACHE_HOME to a folder that all of them share, or use cache=off."
             )
         kept = shards.open()
         # a file that is cut short while it is mapped ends the process without a word

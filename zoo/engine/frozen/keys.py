@@ -61,7 +61,7 @@ def features_folder() -> Path:
 def feature_folder(key: str) -> Path:
     """Return the folder of the features with a key of `make_key`, which need not exist."""
     if not re.fullmatch(r"[0-9a-f]{64}", key):
-        raise InputError(f"{key!r:.80} is no key of features; expected 64 hexadecimal digits.")
+        raise InputError(f"{key!r:.80} is not a feature cache key; expected 64 hexadecimal digits.")
     return features_folder() / key[:32]
 
 
@@ -96,15 +96,15 @@ def _check_plain(value: Any, place: str) -> None:
     if isinstance(value, Mapping):
         for name, inner in value.items():
             if type(name) is not str:
-                raise InputError(f"{place} has the name {name!r:.80}; expected text.")
+                raise InputError(f"{place} has the name {name!r:.80}; expected a string.")
             _check_plain(inner, f"{place}[{name!r}]")
     elif isinstance(value, (list, tuple)):
         for index, inner in enumerate(value):
             _check_plain(inner, f"{place}[{index}]")
     elif not (value is None or type(value) in (str, int, bool) or (type(value) is float and np.isfinite(value))):
         raise InputError(
-            f"{place} is {value!r:.80}, of the type {type(value).__name__}; expected text, a finite number, True, "
-            "False, None, or lists and mappings of them."
+            f"{place} is {value!r:.80} ({type(value).__name__}); expected a string, a finite number, True, False, "
+            "None, or lists and mappings of these."
         )
 
 

@@ -77,10 +77,10 @@ def as_they_are(batch: Any) -> Any:
 def backbone_trains_reason(model: nn.Module, plan: Plan) -> str | None:
     """Return why a model's backbone cannot run by itself under a plan; None if it is frozen, and as it was made."""
     if find_parts(model) is None:
-        return "the model has no backbone and head"
+        return "the model does not separate backbone and head"
     prefixes = head_prefixes(model)
     learning = [name for group in plan.trained for name in group.names if not name.startswith(prefixes)]
-    return f"the backbone learns ({learning[0]})" if learning else find_patch(model)
+    return f"the backbone is trained ({learning[0]})" if learning else find_patch(model)
 
 
 @dataclass(frozen=True)
@@ -146,39 +146,40 @@ def choose_cache(
         InputError: What is wished for is not possible.
     """
     needed = passes.once * sample_bytes
-    size, saving = format_bytes(needed), f"{passes.once:,} images through the backbone instead of {passes.without:,}"
+    size, saving = format_bytes(needed), f"{passes.once:,} backbone passes instead of {passes.without:,}"
     if wish == "memory" and processes > 1:
-        raise InputError("cache='memory' is for one process, and several train. Use cache='disk', which they share.")
+        raise InputError("cache=memory works with one process only. Use cache=disk, which all processes share.")
     if wish == "memory":
         if needed > free_memory:
             raise InputError(
-                f"cache='memory' needs {size}, and {format_bytes(free_memory)} are free. Use cache='disk' or 'off'."
+                f"cache=memory needs {size}, but only {format_bytes(free_memory)} are free. Use cache=disk or "
+                "cache=off."
             )
-        return Choice("memory", f"{saving}; {size} of memory")
+        return Choice("memory", f"{saving}; {size} in memory")
     if found:
-        return Choice("disk", f"an earlier run has kept them; {size}")
+        return Choice("disk", f"reused from an earlier run; {size}")
     if wish == "disk":
         if no_disk:
-            raise InputError(f"cache='disk' is not possible: {no_disk}. Use cache='memory' or 'off'.")
+            raise InputError(f"cache=disk is not possible: {no_disk}. Use cache=memory or cache=off.")
         if needed > free_disk:
             raise InputError(
-                f"cache='disk' needs {size}, and {format_bytes(free_disk)} are free there. Make room, set "
-                "XDG_CACHE_HOME to a larger disk, or use cache='off'."
+                f"cache=disk needs {size}, but only {format_bytes(free_disk)} are free. Free some space, set "
+                "XDG_CACHE_HOME to a larger disk, or use cache=off."
             )
         return Choice("disk", f"{saving}; {size} on disk")
     if passes.once > WORTH * passes.without:
-        return Choice("off", "they would save less than a tenth of the images through the backbone")
+        return Choice("off", "it would save less than a tenth of the backbone passes")
     on_disk = 0.0 if no_disk else free_disk
     if needed <= SMALL_SHARE * on_disk:
-        return Choice("disk", f"{saving}; {size} of {format_bytes(free_disk)} free on disk")
+        return Choice("disk", f"{saving}; {size} on disk ({format_bytes(free_disk)} free)")
     if processes == 1 and needed <= MEMORY_SHARE * free_memory:
-        return Choice("memory", f"{saving}; {size} of {format_bytes(free_memory)} free memory{_in_brackets(no_disk)}")
+        return Choice("memory", f"{saving}; {size} in memory ({format_bytes(free_memory)} free){_in_brackets(no_disk)}")
     if needed <= DISK_SHARE * on_disk:
-        return Choice("disk", f"{saving}; {size} of {format_bytes(free_disk)} free on disk")
+        return Choice("disk", f"{saving}; {size} on disk ({format_bytes(free_disk)} free)")
     if no_disk and processes > 1:
-        return Choice("off", f"several processes share them on disk only, and {no_disk}")
+        return Choice("off", f"several processes can share features on disk only, and {no_disk}")
     disk = f"none on disk ({no_disk})" if no_disk else f"{format_bytes(free_disk)} on disk"
-    return Choice("off", f"they need {size}; free are {format_bytes(free_memory)}, {disk}")
+    return Choice("off", f"features need {size}; free: {format_bytes(free_memory)} of memory, {disk}")
 
 
 class Residence(NamedTuple):
@@ -204,8 +205,8 @@ def choose_residence(device_type: str, needed: int, free: int) -> Residence:
     if device_type != "cuda":
         return Residence(False, f"{device_type} shares the machine's memory")
     if needed > DEVICE_SHARE * free:
-        return Residence(False, f"they need {format_bytes(needed)}; {format_bytes(free)} are free on the GPU")
-    return Residence(True, f"{format_bytes(needed)} of {format_bytes(free)} free")
+        return Residence(False, f"they need {format_bytes(needed)}; the GPU has {format_bytes(free)} free")
+    return Residence(True, f"{format_bytes(needed)} ({format_bytes(free)} free)")
 
 
 def _in_brackets(no_disk: str | None) -> str:

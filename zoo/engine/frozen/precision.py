@@ -56,8 +56,8 @@ def choose_engine(
     if gain < LEAST_GAIN:
         return exact
     log(
-        f"the frozen backbone runs in bfloat16, {gain:.1f} times as fast as float32 here (backbone_precision=no: "
-        f"float32)"
+        f"running the frozen backbone in bfloat16, {gain:.1f}x as fast as float32 on this CPU "
+        "(backbone_precision=no: float32)"
     )
     return make(torch.bfloat16)
 

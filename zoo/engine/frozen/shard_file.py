@@ -44,10 +44,10 @@ def write_shard(path: Path, tensors: Mapping[str, Tensor], mark: Mapping[str, st
             for tensor in tensors.values():
                 file.write(_bytes_of(tensor))
     except OSError as error:
-        reason = str(error) if isinstance(error, StorageError) else f"{path.parent} cannot be made: {error.strerror}."
+        reason = str(error) if isinstance(error, StorageError) else f"cannot create {path.parent}: {error.strerror}."
         raise StorageError(
-            f"features cannot be kept: {reason} Make room (zoo cache clear), set XDG_CACHE_HOME to another disk, or "
-            "use cache='memory' or 'off'."
+            f"cannot cache features: {reason} Free some space (zoo cache clear), set XDG_CACHE_HOME to another disk, "
+            "or use cache=memory or cache=off."
         ) from error
 
 

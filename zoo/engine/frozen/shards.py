@@ -45,7 +45,7 @@ class Rows(NamedTuple):
 def join_rows(rows: Sequence[Tensor]) -> Rows:
     """Put the rows of samples, one or more tensors `(n, c)`, one after the other."""
     if not rows:
-        raise InputError("there are no samples to keep; expected one or more.")
+        raise InputError("there are no samples to cache; expected at least one.")
     counts = torch.tensor([len(one) for one in rows], dtype=torch.int64, device=rows[0].device)
     return Rows(torch.cat(list(rows)), counts)
 
@@ -66,7 +66,7 @@ def fit_dtype(part: Tensor, dtype: torch.dtype) -> Tensor:
         DataError: It cannot hold a value, or a value is not a finite number.
     """
     if dtype not in CODES or not dtype.is_floating_point:
-        raise InputError(f"features cannot be kept as {_name(dtype)}; expected float16, bfloat16 or float32.")
+        raise InputError(f"features cannot be cached as {_name(dtype)}; expected float16, bfloat16 or float32.")
     kept = part.detach().to(dtype)
     _check_finite(kept, "the features")
     return kept
@@ -148,8 +148,8 @@ class FeatureShards:
         if len(mapped) < len(found):
             first = self.path_of(found.index(None)).name
             raise DataError(
-                f"{len(found) - len(mapped):,} of {len(found):,} shards of kept features are missing or damaged in "
-                f"{self.folder}, the first is {first}. Start again: they are computed anew."
+                f"{len(found) - len(mapped):,} of {len(found):,} cached feature files in {self.folder} are missing "
+                f"or damaged, the first is {first}. Start again to recompute them."
             )
         rows = Rows(*(torch.cat([tensors[name] for tensors in mapped]) for name in ("rows", "counts")))
         parts = [f"part{index}" for index in range(len(mapped[0]) - 2)]
@@ -234,7 +234,7 @@ class KeptFeatures:
         wanted = torch.as_tensor(numbers, dtype=torch.int64)
         if wanted.device.type == "cpu" and len(wanted) and (wanted.min() < 0 or wanted.max() >= self.count):
             raise InputError(
-                f"samples {int(wanted.min())} to {int(wanted.max())} were asked for; expected 0 to {self.count - 1}."
+                f"samples {int(wanted.min())} to {int(wanted.max())} were requested; expected 0 to {self.count - 1}."
             )
         places = send(wanted, self.device)
         gather = _Gather(places, self._per_shard) if len(self._shards) > 1 else None
@@ -313,15 +313,15 @@ def _number_parts(parts: Sequence[Tensor]) -> dict[str, Tensor]:
 def _check_samples(tensors: Mapping[str, Tensor], samples: range) -> None:
     """Raise if tensors are not of as many samples."""
     if "part0" not in tensors or not samples:
-        raise InputError("there are no features to keep; expected one part or more, of one sample or more.")
+        raise InputError("there are no features to cache; expected at least one part with at least one sample.")
     for name, tensor in tensors.items():
         if tensor.dtype not in CODES:
             raise InputError(f"{name} is {_name(tensor.dtype)}; expected one of {', '.join(map(_name, CODES))}.")
         if name != "rows" and len(tensor) != len(samples):
-            raise InputError(f"{name} is of {len(tensor):,} samples; expected {len(samples):,}.")
+            raise InputError(f"{name} has {len(tensor):,} samples; expected {len(samples):,}.")
     rows, counts = tensors["rows"], tensors["counts"]
     if rows.ndim != 2 or int(counts.min()) < 0 or int(counts.sum()) != len(rows):
-        raise InputError(f"rows has the shape {tuple(rows.shape)}; expected ({int(counts.sum())}, c) by its counts.")
+        raise InputError(f"rows has shape {tuple(rows.shape)}; expected ({int(counts.sum())}, c), from its counts.")
 
 
 def _check_finite(part: Tensor, what: str) -> None:
@@ -329,12 +329,13 @@ def _check_finite(part: Tensor, what: str) -> None:
     low, high = part.aminmax() if part.numel() else (torch.zeros(()), torch.zeros(()))
     if not bool(low.isfinite() & high.isfinite()):
         hint = (
-            "float16 ends at 65,504: keep them as bfloat16 or float32"
+            "float16 ends at 65,504: use cache_dtype=bfloat16 or float32"
             if part.dtype == torch.float16
-            else "Look for damaged weights or images whose pixels are not numbers"
+            else "Check for damaged weights or images with NaN values"
         )
         raise DataError(
-            f"{what} go from {low.item():g} to {high.item():g} as {_name(part.dtype)}; expected finite numbers. {hint}."
+            f"{what} range from {low.item():g} to {high.item():g} as {_name(part.dtype)}; expected finite values. "
+            f"{hint}."
         )
 
 

@@ -37,11 +37,13 @@ def read_checkpoint(architecture: str, path: Path) -> ConvertedCheckpoint:
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from error
     except Exception as error:  # a damaged file fails in as many ways as there are bytes
-        raise WeightsError(f"{path} is not a file of tensors only ({type(error).__name__}). Get it again.") from error
+        raise WeightsError(
+            f"{path} contains more than tensors, or is damaged ({type(error).__name__}). Download it again."
+        ) from error
     with torch.device("meta"):
         wanted = create_model(architecture).state_dict()
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise WeightsError(f"{path} holds no state dict. Expected tensors by name.")
+        raise WeightsError(f"{path} has no state dict. Expected named tensors.")
     tensors = dict(zip(wanted, (tensor.detach().contiguous() for tensor in state.values()), strict=False))
     fits = (_fits(own, wanted[own], theirs, state[theirs]) for own, theirs in zip(wanted, state, strict=False))
     if len(state) != len(wanted) or not all(fits):

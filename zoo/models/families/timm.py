@@ -32,7 +32,7 @@ def open_entry(name: str) -> Entry:
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         near = did_you_mean(architecture, timm.list_models())
-        raise InputError(f"timm has no model {architecture!r}.{near} timm.list_models() names all of them.")
+        raise InputError(f"timm has no model {architecture!r}.{near} timm.list_models() lists all.")
     tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
         raise InputError(

@@ -175,8 +175,8 @@ class Curve(BaseModel, Schedule):
         rise, cooldown = self.rise(clock), clock.to_steps(self.cooldown_epochs)
         if rise + cooldown > clock.steps:
             raise InputError(
-                f"schedule {self.kind!r}: {rise} steps of warm-up and {cooldown} of cool-down do not fit into the run "
-                f"of {length_in_words(clock)}. Shorten them."
+                f"schedule {self.kind!r}: {rise} warm-up steps and {cooldown} cool-down steps do not fit in "
+                f"{length_in_words(clock)}. Shorten them."
             )
 
     def is_settled(self, step: int, clock: Clock) -> bool:
@@ -225,7 +225,7 @@ class Curve(BaseModel, Schedule):
 
 def downwards(start: float, rate: float) -> str:
     """Return the error for a warm-up that would start above the rate it leads to."""
-    return f"warmup_start_lr is {start:g}, above the rate {rate:g}: it would warm downwards. Expected {rate:g} or less."
+    return f"warmup_start_lr is {start:g}, above the learning rate {rate:g}. Expected {rate:g} or less."
 
 
 def _ratio(rate: float, base: float) -> float:

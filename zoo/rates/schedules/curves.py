@@ -184,7 +184,7 @@ class _OneCycle(Curve):
     def _rises_alone(self) -> Self:
         for name in ("warmup_epochs", "warmup_steps"):
             if getattr(self, name):
-                raise ValueError(f"{name} is {getattr(self, name):g}, but one_cycle has a rise of its own. Remove it.")
+                raise ValueError(f"{name} is {getattr(self, name):g}, but one_cycle has its own warm-up. Remove it.")
         if self.three_phase and self.pct_start > 0.5:
             raise ValueError(f"pct_start is {self.pct_start:g}; expected at most 0.5 with three_phase.")
         return self
@@ -223,8 +223,8 @@ class _Listed(Curve):
         super().check(clock)
         if len(self.values) <= self.last(clock):
             raise InputError(
-                f"schedule {self.kind!r} has {len(self.values)} values; the run has {length_in_words(clock)}. "
-                f"Give {self.last(clock) + 1} values or more, one per step."
+                f"schedule {self.kind!r} has {len(self.values)} values; the run has {length_in_words(clock)}. Pass "
+                f"at least {self.last(clock) + 1} values, one per step."
             )
 
     def at(self, position: int, clock: Clock) -> float:
@@ -293,7 +293,7 @@ def _power(gamma: float, exponent: float) -> float:
     try:
         return float(gamma**exponent)
     except OverflowError as error:
-        text = f"gamma {gamma:g} to the power {exponent:g} is beyond all numbers"
+        text = f"gamma {gamma:g} to the power {exponent:g} overflows"
         raise InputError(f"{text}. Choose a gamma of 1 or less, or longer periods.") from error
 
 

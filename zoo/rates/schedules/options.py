@@ -16,23 +16,31 @@ class ScheduleOptions(Options):
 
     # compat comes first, because it decides what a schedule may say
     compat: Literal["super-gradients"] | None = Field(
-        default=None, description="super-gradients: its exact sequence of rates, to repeat old runs; null: ours"
+        default=None,
+        description="super-gradients: reproduce its exact learning rates, to repeat old runs; null: zoo's schedules",
     )
     epochs: int = Field(default=10, ge=1, description="passes over the training images")
     accumulate: int = Field(default=1, ge=1, description="batches per optimizer step")
     schedule: Annotated[Any, Words(SCHEDULE)] = Field(
-        default="cosine", description="shape of the rates after warm-up; `zoo schedules` lists names and settings"
+        default="cosine", description="learning-rate schedule after warm-up; `zoo schedules` lists names and settings"
     )
     warmup_epochs: float | None = Field(
-        default=None, ge=0, description="length of the rise at the start, epochs; null: 0.5 if nothing else is said"
+        default=None, ge=0, description="length of the warm-up, epochs; null: 0.5 unless another field sets it"
     )
-    warmup_steps: int | None = Field(default=None, ge=0, description="or its length in optimizer steps")
-    warmup_start: float = Field(default=0.1, ge=0, le=1, description="rate at the first step over the full rate")
+    warmup_steps: int | None = Field(
+        default=None, ge=0, description="length of the warm-up in optimizer steps, instead of warmup_epochs"
+    )
+    warmup_start: float = Field(default=0.1, ge=0, le=1, description="learning rate at step 0 divided by the full rate")
     warmup_start_lr: float | None = Field(
-        default=None, ge=0, description="or the highest group's rate at the first step; the others keep their ratio"
+        default=None,
+        ge=0,
+        description="learning rate at step 0 of the group with the highest lr, instead of warmup_start; other "
+        "groups keep their ratio",
     )
-    cooldown_epochs: float = Field(default=0.0, ge=0, description="epochs at the end that keep the last rate")
-    final_lr_ratio: float = Field(default=0.01, ge=0, le=1, description="rate at the end of the cosine over full rate")
+    cooldown_epochs: float = Field(default=0.0, ge=0, description="epochs at the end at the final learning rate")
+    final_lr_ratio: float = Field(
+        default=0.01, ge=0, le=1, description="final learning rate of the cosine divided by the full rate"
+    )
 
     @field_validator("schedule")
     @classmethod
@@ -45,12 +53,12 @@ class ScheduleOptions(Options):
         name, data = str(info.field_name), info.data
         if value is not None and name == "warmup_epochs" and value >= data.get("epochs", value + 1):
             epochs = data["epochs"]
-            advice = f"Train longer, or set warmup_epochs to {epochs / 2:g}."
+            advice = f"Train for more epochs, or set warmup_epochs to {epochs / 2:g}."
             raise ValueError(f"warmup_epochs is {value}; expected less than epochs, which is {epochs}. {advice}")
         if value is None or data.get("compat"):
             return value
         if value and _kind(data.get("schedule")) == "one_cycle":
-            raise ValueError(f"{name} is {value:g}, but the schedule one_cycle has a rise of its own. Remove it.")
+            raise ValueError(f"{name} is {value:g}, but the schedule one_cycle has its own warm-up. Remove it.")
         _refuse_if_said(data.get("schedule"), ("warmup_epochs", "warmup_steps"), name, value)
         if name == "warmup_steps" and (other := data.get("warmup_epochs")) is not None:
             raise ValueError(f"warmup_steps is {value} and warmup_epochs is {other:g}. Set one of them to null.")
@@ -61,7 +69,7 @@ class ScheduleOptions(Options):
     def _has_an_effect(cls, start: float, info: ValidationInfo) -> float:
         compat = info.data.get("compat")
         if compat and start != cls.model_fields["warmup_start"].default:
-            raise ValueError(f"warmup_start has no meaning with compat {compat!r}. Use warmup_start_lr.")
+            raise ValueError(f"warmup_start has no effect with compat {compat!r}. Use warmup_start_lr.")
         return start
 
     @field_validator("warmup_start_lr")

@@ -118,7 +118,7 @@ def register_schedule(name: str) -> Callable[[_Function], _Function]:
 
     def add(function: _Function) -> _Function:
         if name in list_schedules():
-            raise InputError(f"a schedule named {name!r} exists already. Choose another name.")
+            raise InputError(f"schedule {name!r} is already registered. Choose another name.")
         _REGISTERED[name] = function
         return function
 
@@ -314,8 +314,8 @@ def _complete(values: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
     if values["kind"] == "function" and "function" not in values:
         name = values.get("name", "function")
         raise InputError(
-            f"schedule {name!r} is a function that was given in Python, and no file can hold it. Pass it again, or "
-            f"register it by @register_schedule({name!r}) and write {{'kind': {name!r}}}."
+            f"schedule {name!r} is a Python function and cannot be saved to a file. Pass it again, or register it "
+            f"with @register_schedule({name!r}) and write {{'kind': {name!r}}}."
         )
     if values["kind"] != "torch" or "scheduler" not in values:
         return values

@@ -136,7 +136,7 @@ class Reference(BaseModel):
     @model_validator(mode="after")
     def _batches_need_a_start(self) -> Self:
         if self.warmup == "batch" and self.warmup_start_lr is None:
-            raise ValueError("warmup_start_lr is missing: a warm-up by batch has no usual start. Give a rate.")
+            raise ValueError("warmup_start_lr is missing: a warm-up by batch has no default start. Set it.")
         return self
 
     def rate_of_epoch(self, epoch: int, base: float) -> float:
@@ -195,7 +195,7 @@ class Cosine(Reference):
         done = max(0, self._done(epoch, batch, run) - self.warmup_steps)
         length = self._length(run) - self.warmup_steps + 1
         if length == 0:
-            raise InputError("the reference's cosine has no length here and divides by zero. Shorten the warm-up.")
+            raise InputError("no steps are left for the cosine schedule after the warm-up. Shorten the warm-up.")
         falling = 0.5 * base * (1.0 + math.cos(done / length * math.pi))
         return falling * (1 - self.final_ratio) + base * self.final_ratio
 
@@ -236,7 +236,7 @@ class Step(Reference):
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if bool(self.milestones) == (self.every_epochs is not None):
-            raise ValueError("milestones and every_epochs: give one of them, and only one.")
+            raise ValueError("set exactly one of milestones and every_epochs.")
         return self
 
     @property
@@ -297,13 +297,13 @@ class Recorded(Reference):
         rates = self.rates.get(repr(base))
         if rates is None:
             raise InputError(
-                f"the schedule was recorded for learning rate {' and '.join(self.rates)}, and this run has {base!r}. "
-                "Pass the function again, or train at a recorded rate."
+                f"the schedule was recorded for learning rate {' and '.join(self.rates)}; this run has {base!r}. "
+                "Pass the function again, or use a recorded learning rate."
             )
         if len(rates) != run.steps:
             raise InputError(
-                f"the schedule was recorded for {len(rates)} optimizer steps, and this run has {run.steps}. Pass the "
-                "function again, or repeat the run with as many images, epochs and batches."
+                f"the schedule was recorded for {len(rates)} optimizer steps; this run has {run.steps}. Pass the "
+                "function again, or use the same number of images, epochs and batches."
             )
         return [Reading(rate, "recorded") for rate in rates]
 
@@ -346,6 +346,4 @@ def _power(gamma: float, exponent: float) -> float:
     try:
         return float(gamma**exponent)
     except OverflowError as error:
-        raise InputError(
-            f"gamma {gamma:g} to the power {exponent:g} is beyond all numbers. Choose 1 or less."
-        ) from error
+        raise InputError(f"gamma {gamma:g} to the power {exponent:g} overflows. Use a gamma of 1 or less.") from error

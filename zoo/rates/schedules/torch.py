@@ -79,9 +79,9 @@ class TorchScheduler:
             try:
                 made = make(optimizer, **self.arguments)
             except Exception as error:  # whatever the constructor raises
-                raise InputError(f"{self.name} cannot be made: {error}") from error
+                raise InputError(f"{self.name} cannot be created: {error}") from error
         if not is_scheduler(made):
-            raise InputError(f"{self.name} makes a {type(made).__name__}; expected a torch scheduler.")
+            raise InputError(f"{self.name} returns a {type(made).__name__}; expected a torch scheduler.")
         _refuse_plateau(type(made))
         return Stepper(made, optimizer.param_groups)
 
@@ -112,8 +112,8 @@ class Stepper:
         first, *others = (float(group["lr"]) for group in self._groups)
         if any(other != first for other in others):
             raise InputError(
-                f"{_name(self._scheduler)}: two of its groups have the base rate asked for and then differ. Pass "
-                "functools.partial(...) of its class instead, in the schedule of each group."
+                f"{_name(self._scheduler)}: two of its groups have the same base rate but different learning rates "
+                "later. Pass functools.partial(...) of its class as the schedule of each group instead."
             )
         return first
 
@@ -133,7 +133,7 @@ class Stepper:
             try:
                 self._scheduler.step()
             except Exception as error:  # whatever the scheduler of a user raises
-                raise InputError(f"{_name(self._scheduler)} cannot be stepped on: {error}") from error
+                raise InputError(f"{_name(self._scheduler)} failed in step(): {error}") from error
 
 
 class Plateau:
@@ -189,7 +189,9 @@ class Plateau:
         """
         missing = {*self._STATE, "multiplier"} - set(state)
         if missing:
-            raise InputError(f"state of schedule 'plateau' has no {', '.join(sorted(missing))}. Is it another's?")
+            raise InputError(
+                f"state of schedule 'plateau' has no {', '.join(sorted(missing))}. Does it belong to another schedule?"
+            )
         for name in self._STATE:
             setattr(self._scheduler, name, state[name])
         if state["best"] is None:
@@ -213,7 +215,7 @@ def read_scheduler(scheduler: Any, arguments: Mapping[str, Any], keys: Sequence[
         _check_arguments(scheduler, arguments, keys)
         read = TorchScheduler(scheduler, dict(arguments))
     elif arguments:
-        raise InputError(f"{', '.join(arguments)} would have no effect: the scheduler is made already. Leave them out.")
+        raise InputError(f"{', '.join(arguments)} would have no effect: the scheduler already exists. Remove them.")
     elif is_scheduler(scheduler):
         read = TorchScheduler(scheduler)
     elif makes_scheduler(scheduler):
@@ -242,7 +244,7 @@ def find_scheduler(name: str) -> type["LRScheduler"]:
         if kind is not lr_scheduler.LRScheduler and not key.startswith("_")
     }
     if name.endswith(_OBJECT):
-        raise InputError(f"scheduler {name!r} was given in Python, and no file can hold it. Pass it again.")
+        raise InputError(f"scheduler {name!r} is a Python object and cannot be saved to a file. Pass it again.")
     if name not in usable:
         known = ", ".join(sorted(set(usable) - {"ReduceLROnPlateau"}))
         raise InputError(f"unknown torch scheduler {name!r}.{did_you_mean(name, usable)} Known: {known}.")
@@ -280,7 +282,7 @@ def _check_arguments(name: str, arguments: Mapping[str, Any], keys: Sequence[str
             raise InputError(f"{name} has no argument {key!r}.{did_you_mean(key, [*known, *keys])}")
         if callable(value):
             advice = f"Pass functools.partial({name}, {key}=...) as the schedule."
-            raise InputError(f"{key} of {name} is a function, which no file can hold. {advice}")
+            raise InputError(f"{key} of {name} is a function and cannot be saved to a file. {advice}")
 
 
 def _to_plain(maker: Any) -> TorchScheduler | None:
@@ -295,7 +297,7 @@ def _to_plain(maker: Any) -> TorchScheduler | None:
 
 def _refuse_plateau(kind: type) -> None:
     if kind.__name__ == "ReduceLROnPlateau":
-        raise InputError("ReduceLROnPlateau follows a metric. Use {'kind': 'plateau', 'metric': ...} instead.")
+        raise InputError("ReduceLROnPlateau needs a metric. Use {'kind': 'plateau', 'metric': ...} instead.")
 
 
 def _copy(scheduler: "LRScheduler", base: float) -> Stepper:
@@ -310,8 +312,9 @@ def _copy(scheduler: "LRScheduler", base: float) -> Stepper:
     if not groups:
         made_for = ", ".join(f"{rates[-1]:g}" for rates in full_rates)
         raise InputError(
-            f"{_name(scheduler)} was made for the rates {made_for}; none is {base:g}, the rate of the group. Make it "
-            f"for the rates of the plan, or pass functools.partial({_name(scheduler)}, ...): it is made for each group."
+            f"{_name(scheduler)} was created for the learning rates {made_for}; none is {base:g}, the learning rate "
+            "of the group. Create it for the learning rates of the plan, or pass "
+            f"functools.partial({_name(scheduler)}, ...), which creates one per group."
         )
     return Stepper(copied, groups)
 

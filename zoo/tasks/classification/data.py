@@ -172,7 +172,7 @@ def open_data(
         images, chosen = _split_off_val(images, val_fraction, seed)
         options |= chosen
     if not images:
-        raise DataError(f"{where} has no image that can be used. Expected one at least.")
+        raise DataError(f"{where} has no usable image. Expected at least one.")
     remarks = tuple(remark for check in checks.values() for remark in check.remarks)
     parts = (images.get("train"), images.get("val") or images.get("test") or images.get("all"), images.get("test"))
     return Data(*parts, names, where, skipped, named=named, options=options, remarks=remarks)
@@ -225,8 +225,8 @@ def _find_splits(source: Any, only: str | None) -> tuple[str, dict[str, Split]]:
             )
         if isinstance(part, Iterator):
             raise DataError(
-                f"{_say(name)} is a {type(part).__name__}, which can be read only once; expected a loader, which gives "
-                "its batches anew in each epoch and has a length, or a data set."
+                f"{_say(name)} is a {type(part).__name__}, which can be read only once; expected a loader that "
+                "restarts every epoch and has a length, or a data set."
             )
     kind = type(next(iter(datasets.values()))).__name__
     splits = {name: split_of_dataset(part, _say(name)) for name, part in datasets.items()}
@@ -251,14 +251,14 @@ def _list_problems(splits: Mapping[str, Split], checks: Mapping[str, Check]) -> 
     for name, check in checks.items():
         if not check.good and not isinstance(splits[name].reader, FileReader):  # the data set as a whole is wrong
             first = check.problems[0]
-            return f"no sample of {splits[name].name} can be used. The first one, {first.name}: {first.reason}."
+            return f"no sample of {splits[name].name} is usable. The first one, {first.name}: {first.reason}."
     problems = [problem for check in checks.values() for problem in check.problems]
     total = sum(len(split.names) for split in splits.values())
-    lines = [f"{len(problems):,} of {total:,} images cannot be used:"]
+    lines = [f"{len(problems):,} of {total:,} images are unusable:"]
     lines += [f"  {problem.name}: {problem.reason}" for problem in problems[:MOST_LISTED]]
     if len(problems) > MOST_LISTED:
         lines.append(f"  ... and {len(problems) - MOST_LISTED:,} more")
-    lines.append("Repair or remove them, or pass skip_bad=True (--skip-bad) to leave them out.")
+    lines.append("Repair or remove them, or pass skip_bad=True (--skip-bad) to skip them.")
     return "\n".join(lines)
 
 
@@ -284,7 +284,7 @@ def _check_every_class(splits: Mapping[str, Split], images: Mapping[str, Images]
     """Check what training needs: no empty split, two classes, and in a folder images of every class."""
     for name, split in splits.items():
         if name not in images:
-            raise DataError(f"{split.name} has no image that can be used. Add images, or remove {split.name}.")
+            raise DataError(f"{split.name} has no usable image. Add images, or remove {split.name}.")
     base = next((name for name in ("train", "all") if name in splits), None)
     if base is None:
         return
@@ -293,13 +293,12 @@ def _check_every_class(splits: Mapping[str, Split], images: Mapping[str, Images]
     if empty and isinstance(splits[base].reader, FileReader):
         more = f" and {len(empty) - MOST_LISTED} more" * (len(empty) > MOST_LISTED)
         raise DataError(
-            f"classes without an image in {where} that can be used: {', '.join(empty[:MOST_LISTED])}{more}. Add images "
-            "to the folder of each, or remove the class."
+            f"classes without a usable image in {where}: {', '.join(empty[:MOST_LISTED])}{more}. Add images to each, "
+            "or remove the class."
         )
     if len(filled) < 2:
         raise DataError(
-            f"{where} has images of one class only, {classes[min(filled)]!r}; expected two classes or more. Add images "
-            "of another class."
+            f"{where} has images of one class only, {classes[min(filled)]!r}; expected at least two classes."
         )
 
 
@@ -311,7 +310,8 @@ def _split_off_val(images: dict[str, Images], fraction: float, seed: int) -> tup
     chosen = set(pick_val(every.names, every.targets, fraction=fraction, seed=seed))
     if not chosen:
         raise DataError(
-            "every class has a single image, so none is left for val. Add images, or a folder val/<class>/<images>."
+            "every class has a single image, so none can be held out for val. Add images, or a folder "
+            "val/<class>/<images>."
         )
     train = [index for index in range(len(every)) if index not in chosen]
     parts = {"train": every.subset(train), "val": every.subset(sorted(chosen))}

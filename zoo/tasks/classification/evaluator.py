@@ -51,7 +51,7 @@ class ClassificationEvaluator:
         """Return logits and class numbers as they are, once they are known to be logits."""
         logits, count = check_logits(outputs), len(self.metrics.classes)
         if logits.ndim != 2 or logits.shape[1] != count:
-            raise InputError(f"the model gives outputs of shape {tuple(logits.shape)}; expected (B, {count}).")
+            raise InputError(f"the model returns outputs of shape {tuple(logits.shape)}; expected (B, {count}).")
         return logits, targets
 
     def update(self, observed: tuple[Tensor, Tensor]) -> None:
@@ -77,12 +77,12 @@ def check_logits(outputs: Any) -> Tensor:
     """
     if isinstance(outputs, Tensor):
         return outputs
-    kind, advice = type(outputs).__name__, "Wrap the model in a module whose forward returns the logits alone."
+    kind, advice = type(outputs).__name__, "Wrap the model in a module whose forward returns only the logits."
     if isinstance(getattr(outputs, "logits", None), Tensor):
         advice = "Wrap the model in a module whose forward returns model(images).logits."
     elif isinstance(outputs, Mapping):
         kind += f" with the keys {', '.join(map(str, outputs))}"
     elif isinstance(outputs, (tuple, list)):
         kind += f" of {len(outputs)}"
-        advice += " (torchvision's GoogLeNet and Inception give one tensor with aux_logits=False.)"
-    raise InputError(f"the model gives a {kind}; expected one tensor of logits, (images, classes). {advice}")
+        advice += " (torchvision's GoogLeNet and Inception return one tensor with aux_logits=False.)"
+    raise InputError(f"the model returns a {kind}; expected one tensor of logits, (images, classes). {advice}")

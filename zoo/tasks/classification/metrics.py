@@ -35,7 +35,7 @@ class Evaluation:
     def warning(self) -> str | None:
         """What is wrong with the outputs; None if nothing is."""
         count = sum(self.unanswered)
-        return f"{count:,} of {self.images:,} images gave outputs that are not numbers" if count else None
+        return f"{count:,} of {self.images:,} images gave NaN or infinite outputs" if count else None
 
     @property
     def doubt(self) -> str | None:
@@ -46,8 +46,8 @@ class Evaluation:
             return None
         only = self.classes[named.index(answered)]
         return (
-            f"all {answered:,} images are taken for {only!r}, which is no better than chance: the model has learnt too "
-            "little, or its training has diverged"
+            f"all {answered:,} images are predicted as {only!r}, no better than chance: the model is undertrained, "
+            "or training has diverged"
         )
 
     @property

@@ -42,7 +42,7 @@ CARD = CardFacts(
     columns={"class": "class", "images": "images", "precision": "precision", "recall": "recall", "f1": "F1"},
     captions={
         "confusion": "Confusion matrix",
-        "mistakes": "Images that were named wrongly with the most confidence",
+        "mistakes": "Wrong predictions with the highest confidence",
     },
 )
 
@@ -102,7 +102,7 @@ class Classification:
             return source(facts)
         changed = {"augment": augment, "crop_scale_min": options.crop_scale_min, "flip": options.flip_probability}
         facts |= {"changed": changed, "seed": options.seed}
-        anew = "the images are changed anew in each epoch (views=4 would keep four versions of each)"
+        anew = "augmentation changes the images every epoch (views=4 would cache four versions of each)"
         why = anew if options.views == 1 else None
         return source(facts, draws=True, changes=why)
 
@@ -117,7 +117,7 @@ class Classification:
         """Return black images and their classes."""
         if data.loaders:
             raise InputError(
-                "micro_batch_size='auto' needs images, and the data are loaders. Give micro_batch_size a number."
+                "micro_batch_size=auto needs images, but the data are loaders. Set micro_batch_size to a number."
             )
         side = get_fact(model, "preprocess").image_size
         return lay_channels_last(torch.zeros(count, 3, side, side)), torch.zeros(count, dtype=torch.int64)
@@ -133,8 +133,8 @@ class Classification:
             logits, expected = check_logits(outputs), (len(targets), len(classes))
             if logits.shape != expected:
                 raise InputError(
-                    f"the model gives outputs of shape {tuple(logits.shape)} for {len(targets)} images; expected "
-                    f"{expected}: one number for each of the {len(classes)} classes."
+                    f"the model returns outputs of shape {tuple(logits.shape)} for {len(targets)} images; expected "
+                    f"{expected}, one logit for each of the {len(classes)} classes."
                 )
             return own(logits, targets, label_smoothing=options.label_smoothing)
 

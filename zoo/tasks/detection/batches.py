@@ -154,7 +154,7 @@ def draw_scale(letterbox: Letterbox, strength: float, seed: int, epoch: int, bat
         Height and width in pixels.
     """
     if not isinstance(strength, (int, float)) or isinstance(strength, bool) or not 0 <= strength < 1:
-        raise InputError(f"the strength of multi-scale training is {strength!r}; expected a number from 0 to below 1.")
+        raise InputError(f"multi_scale is {strength!r}; expected a number from 0 to below 1.")
     if strength == 0:
         return letterbox.canvas_size
     share = mix_seeds(seed, epoch, batch) / 2**63
@@ -176,7 +176,7 @@ def resize_batch(images: Tensor, targets: BoxTargets, size: int | tuple[int, int
     """
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < STRIDE or height % STRIDE or width % STRIDE:
-        raise InputError(f"the size of a batch is {height} x {width}; expected multiples of {STRIDE} pixels.")
+        raise InputError(f"the batch has images of {height} x {width}; expected multiples of {STRIDE} pixels.")
     old_height, old_width = images.shape[-2:]
     if (old_height, old_width) == (height, width):
         return images, targets

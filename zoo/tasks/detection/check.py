@@ -94,8 +94,8 @@ def _match(
     boxes: list[Boxes] = []
     for position, (annotated, look) in enumerate(zip(split.images, looks, strict=True)):
         if look.fault is not None:
-            text = f"{look.fault}; the image is left out"
-            findings.append(Finding("images that cannot be read", "error", split.name, annotated.name, None, text))
+            text = f"{look.fault}; the image is skipped"
+            findings.append(Finding("unreadable images", "error", split.name, annotated.name, None, text))
             continue
         sheet = _Sheet(annotated, split.name, look, classes)
         clean = sheet.clean(np.array([numbers[key] for key in annotated.keys], dtype=np.int64))
@@ -128,21 +128,21 @@ class _Sheet:
         pixels = written * np.array([width, height] * 2) if self.annotated.is_relative else written
         if lost := self.annotated.lost + self._find_swapped(pixels, labels) + self._find_shares(pixels, labels):
             total = self.annotated.lost + len(labels)
-            text = f"{lost:,} of its {total:,} annotations cannot be used; the image is left out"
-            self._tell("images whose annotations cannot all be used", text, None)
+            text = f"{lost:,} of its {total:,} annotations are invalid; the image is skipped"
+            self._tell("images with invalid annotations", text, None)
             return None
         clipped = np.clip(pixels, 0, np.array([width, height] * 2))
         kept = self._drop_useless(pixels, clipped, labels)
         kept = self._drop_repeated(kept, clipped, labels)
         self._find_pairs(kept[~crowd[kept]], clipped, labels)
         if not len(kept) and len(labels):
-            text = "all its boxes are left out, and so is the image: it would teach that there is nothing in it"
-            self._tell("images of which no box can be used", text, None)
+            text = "all its boxes are invalid; the image is skipped, since it would be trained as an empty image"
+            self._tell("images without a valid box", text, None)
             return None
         if not len(kept):
-            self._tell("images without boxes", "nothing is marked in it; it teaches that there is nothing", None)
+            self._tell("images without boxes", "it has no boxes; it is trained as an empty image", None)
         if len(kept) > MOST_FOUND:
-            text = f"{len(kept):,} boxes; detectors return the {MOST_FOUND} best of an image, so some cannot be found"
+            text = f"{len(kept):,} boxes; detectors return at most {MOST_FOUND} per image, so some cannot be detected"
             self._tell("images with very many boxes", text, None, "note")
         return Boxes(clipped[kept].astype(np.float32), labels[kept], crowd[kept])
 
@@ -152,13 +152,13 @@ class _Sheet:
         if stated is not None and stated != self.size:
             text = f"the annotation says {stated[1]} x {stated[0]} pixels, the image has {width} x {height}"
             if stated == (width, height) and turned in LYING:
-                text += ", as it is turned by its EXIF orientation; look whether the boxes are turned too"
+                text += " because of its EXIF orientation; check whether the boxes are rotated too"
             else:
-                text += "; look whether the boxes fit it"
-            self._tell("images of another size than stated", text, None)
+                text += "; check whether the boxes fit"
+            self._tell("images with a different size than annotated", text, None)
         elif turned != UPRIGHT and len(self.annotated.keys) and not (stated and height != width and turned in LYING):
-            text = f"it is turned by its EXIF orientation, {turned}; boxes are taken as drawn on the turned image"
-            self._tell("images turned by their EXIF orientation", text, None, "note")
+            text = f"it has EXIF orientation {turned}; boxes are assumed to refer to the rotated image"
+            self._tell("images with an EXIF orientation", text, None, "note")
 
     def _look_at_light(self) -> None:
         if self.look.remark or self.look.brightest <= DARK:
@@ -170,7 +170,7 @@ class _Sheet:
         swapped = np.flatnonzero((pixels[:, 2:] < pixels[:, :2]).any(axis=1)).tolist()
         for index in swapped:
             text = f"{self._name(index, pixels, labels)}; expected a width and a height of 0 or more"
-            self._tell("boxes of negative width or height", text, index, "error")
+            self._tell("boxes with negative width or height", text, index, "error")
         return len(swapped)
 
     def _find_shares(self, pixels: Floats, labels: NDArray[np.int64]) -> int:
@@ -180,8 +180,8 @@ class _Sheet:
             return 0
         if sides.min() < 0 or sides.max() > 1 or pixels.min() < 0 or pixels.max() > 2:
             return 0
-        text = f"{self._name(0, pixels, labels)}; like all boxes of the image it seems to be in shares of its sides"
-        self._tell("boxes in shares of the sides", f"{text}; expected pixels", 0, "error")
+        text = f"{self._name(0, pixels, labels)}; all boxes of the image seem to be relative (0 to 1)"
+        self._tell("boxes in relative coordinates", f"{text}; expected pixels", 0, "error")
         return len(sides)
 
     def _drop_useless(self, pixels: Floats, clipped: Floats, labels: NDArray[np.int64]) -> NDArray[np.intp]:
@@ -193,13 +193,13 @@ class _Sheet:
         for index in np.flatnonzero(flat | outside | beyond).tolist():
             box = self._name(index, pixels, labels)
             if flat[index]:
-                self._tell("boxes without area", f"{box}; left out", index)
+                self._tell("boxes without area", f"{box}; skipped", index)
             elif outside[index]:
-                text = f"{box}, in an image of {width} x {height} pixels; left out"
-                self._tell("boxes outside of the image", text, index)
+                text = f"{box}, in an image of {width} x {height} pixels; skipped"
+                self._tell("boxes outside the image", text, index)
             else:
                 text = f"{box}, in an image of {width} x {height} pixels; clipped to it"
-                self._tell("boxes partly outside of the image", text, index)
+                self._tell("boxes partly outside the image", text, index)
         return np.flatnonzero(~(flat | outside))
 
     def _drop_repeated(self, kept: NDArray[np.intp], boxes: Floats, labels: NDArray[np.int64]) -> NDArray[np.intp]:
@@ -213,10 +213,10 @@ class _Sheet:
             box = self._name(index, boxes, labels)
             if labels[other] == labels[index]:
                 repeated.add(index)
-                self._tell("boxes that are there twice", f"{box}, again; left out", index)
+                self._tell("duplicate boxes", f"{box}, a duplicate; skipped", index)
             else:
-                text = f"{box}, at the very place of a {self.classes[labels[other]]!r}; both are kept"
-                self._tell("boxes of two classes at one place", text, index)
+                text = f"{box}, identical to a {self.classes[labels[other]]!r} box; both are kept"
+                self._tell("identical boxes of different classes", text, index)
         return kept if not repeated else np.array([index for index in kept.tolist() if index not in repeated], np.intp)
 
     def _find_pairs(self, kept: NDArray[np.intp], boxes: Floats, labels: NDArray[np.int64]) -> None:
@@ -229,11 +229,11 @@ class _Sheet:
             best = overlap.argmax(axis=1)
             for row in np.flatnonzero(overlap.max(axis=1) >= SAME_OBJECT).tolist():
                 other, line = before[best[row]], self.annotated.lines[before[best[row]]]
-                where = f" in line {line}" if line else ""
+                where = f" on line {line}" if line else ""
                 where = f", {self.annotated.ids[other]}," if self.annotated.ids else where
                 box = self._name(int(part[row]), boxes, labels)
-                text = f"{box}, covers the one{where} with an IoU of {overlap[row, best[row]]:.2f}; both are kept"
-                self._tell("almost the same box twice", text, int(part[row]))
+                text = f"{box}, overlaps the one{where} with an IoU of {overlap[row, best[row]]:.2f}; both are kept"
+                self._tell("near-duplicate boxes", text, int(part[row]))
 
     def _name(self, index: int, boxes: Floats, labels: NDArray[np.int64]) -> str:
         x1, y1, x2, y2 = boxes[index].tolist()
@@ -253,16 +253,16 @@ class _Sheet:
 
 def _find_doubtful_unit(findings: Sequence[Finding], images: Mapping[str, BoxedImages]) -> list[Finding]:
     """Say so if so many boxes reach out of their images that they are hardly counted as we take them."""
-    lost = sum(finding.kind == "boxes outside of the image" for finding in findings)
-    out = lost + sum(finding.kind == "boxes partly outside of the image" for finding in findings)
+    lost = sum(finding.kind == "boxes outside the image" for finding in findings)
+    out = lost + sum(finding.kind == "boxes partly outside the image" for finding in findings)
     total = lost + sum(len(boxes.labels) for part in images.values() for boxes in part.boxes)
     if out < MANY_BOXES or out <= MANY_OUTSIDE * total:
         return []
     text = (
-        f"{out / total:.0%} of all boxes reach out of their images; perhaps they are counted in another way than the "
-        "format says (corners instead of width and height), or belong to images of another size"
+        f"{out / total:.0%} of all boxes extend beyond their images; perhaps they use other coordinates than the "
+        "format expects (corners instead of width and height), or belong to images of a different size"
     )
-    return [Finding("boxes in a doubtful unit", "warning", "", "", None, text)]
+    return [Finding("boxes in doubtful coordinates", "warning", "", "", None, text)]
 
 
 def _find_missing_classes(images: Mapping[str, BoxedImages], classes: tuple[str, ...]) -> list[Finding]:
@@ -276,8 +276,8 @@ def _find_missing_classes(images: Mapping[str, BoxedImages], classes: tuple[str,
         without = [(split, name) for split, name, labels in marked if number not in labels]
         share = 1 - len(without) / len(marked)
         if share >= NEARLY_ALL:
-            text = f"no {label!r} is marked, which {share:.0%} of the images have; look whether it was forgotten"
-            kind = f"images without any {label!r}"
+            text = f"it has no {label!r} box, unlike {share:.0%} of the images: possibly a missing label"
+            kind = f"images without {label!r} boxes"
             findings += [Finding(kind, "note", split, name, None, text) for split, name in without]
     return findings
 
@@ -293,10 +293,12 @@ def _find_same_images(images: Mapping[str, BoxedImages], looks: Mapping[str, Seq
                 continue
             other_split, other = first[look.content]
             if split == other_split:
-                findings.append(Finding("the same image twice", "warning", split, name, None, f"it is {other}"))
+                findings.append(
+                    Finding("duplicate images", "warning", split, name, None, f"it is identical to {other}")
+                )
             else:
-                text = f"it is {other} of {other_split}; what was learnt there is scored here"
-                findings.append(Finding("the same image in two splits", "warning", split, name, None, text))
+                text = f"it is identical to {other} in {other_split}, which inflates the score"
+                findings.append(Finding("duplicate images in two splits", "warning", split, name, None, text))
     return findings
 
 
@@ -307,7 +309,7 @@ def _find_similar_images(images: Mapping[str, BoxedImages], looks: Mapping[str, 
     findings: list[Finding] = []
     for first, second in pairs:
         alone = first == second
-        kind = "almost the same image twice" if alone else "almost the same image in two splits"
+        kind = "near-duplicate images" if alone else "near-duplicate images in two splits"
         for near in find_near_duplicates(hashes[second], None if alone else hashes[first]):
             if looks[second][near.place].content == looks[first][near.other].content:
                 continue
@@ -321,7 +323,7 @@ def _find_gaps(images: Mapping[str, BoxedImages], classes: tuple[str, ...]) -> l
     """Find classes that a split lacks."""
     findings: list[Finding] = []
     for split, part in images.items():
-        what = "it cannot be learnt" if split == "train" else "it cannot be scored"
+        what = "the class cannot be trained" if split == "train" else "the class cannot be evaluated"
         for name, count in zip(classes, part.count_boxes(len(classes)), strict=True):
             if not count:
                 text = f"{name!r} has no box in {split}; {what}"

@@ -155,15 +155,18 @@ def open_box_data(
     if only and evaluation:
         found = _keep_one(found, only)
     if not any(split.images for split in found.splits.values()):
-        raise DataError(_list_errors(found, found.findings) or f"{found.where} has no image. Expected one at least.")
+        raise DataError(_list_errors(found, found.findings) or f"{found.where} has no image. Expected at least one.")
     class_map, names = number_classes(found, given, by_name=by_name, like=like)
     options: dict[str, Any] = {"skip_bad": skip_bad} | ({"classes": list(names)} if given or like else {})
     if not evaluation and "val" not in found.splits and "test" not in found.splits:
         found = _split_off_val(found, dict(class_map), val_fraction, seed)
         options |= {"val_fraction": val_fraction, "split_seed": seed}
     elif not evaluation and "val" not in found.splits:
-        text = "there is no val, so test is scored after each epoch and picks the best one; it is no test any more"
-        found = replace(found, findings=(*found.findings, Finding("test serves as val", "warning", "", "", None, text)))
+        text = (
+            "there is no val split, so test is used for validation and to select the best epoch; its score is no "
+            "longer a test score"
+        )
+        found = replace(found, findings=(*found.findings, Finding("test used as val", "warning", "", "", None, text)))
     images, report = check_boxes(found, class_map, names, check=check, on_progress=on_progress)
     if report.errors and not skip_bad:
         raise DataError(_list_errors(found, report.findings))
@@ -220,7 +223,7 @@ def number_classes(
     names = source.names
     if given and _is_unnamed(names) and not set(names.values()) & set(given):
         if by_name:
-            raise DataError(say_nameless("the data", given, "the model", way_out="Write the names into the data"))
+            raise DataError(say_nameless("the data", given, "the model", way_out="Add the names to the data"))
         names = {key: given[key] if isinstance(key, int) and key < len(given) else name for key, name in names.items()}
     classes = given or order_names(names.values(), like)
     called = {plain_name(name): name for name in classes}
@@ -232,9 +235,9 @@ def number_classes(
         more = f" and {len(counts) - MOST_LISTED} more" * (len(counts) > MOST_LISTED)
         expected = ", ".join(map(repr, classes[:MOST_LISTED])) + ", ..." * (len(classes) > MOST_LISTED)
         raise DataError(
-            f"the data has classes that the list of classes lacks: {', '.join(counts[:MOST_LISTED])}{more}."
-            f"{did_you_mean(next(iter(unknown)), classes)} Expected some of {expected}. Rename or remove them in the "
-            "data, or add them to the list."
+            "the data has classes that are not in the class list: "
+            f"{', '.join(counts[:MOST_LISTED])}{more}.{did_you_mean(next(iter(unknown)), classes)} Known classes: "
+            f"{expected}. Rename or remove them in the data, or add them to the list."
         )
     kept = [(key, name) for key, name in names.items() if name in classes]
     return tuple(sorted(kept, key=lambda pair: classes.index(pair[1]))), classes
@@ -277,7 +280,7 @@ def _split_off_val(source: BoxSource, names: Mapping[Key, str], fraction: float,
     rarest = [min((order[name] for name in names), default=-1) for names in present]
     chosen = set(pick_val([image.name for image in every.images], rarest, fraction=fraction, seed=seed))
     if not chosen:
-        raise DataError(f"{source.where} has too few images to keep one for val. Add images, or a val of its own.")
+        raise DataError(f"{source.where} has too few images to hold one out for val. Add images, or a val split.")
     kept = [index for index in range(len(every.images)) if index not in chosen]
     return replace(source, splits={"train": _part(every, "train", kept), "val": _part(every, "val", sorted(chosen))})
 
@@ -293,11 +296,11 @@ def _check_enough(source: BoxSource, images: Mapping[str, BoxedImages], report: 
         if not len(part):
             where = source.where if name == "all" else name
             why = _list_reasons([finding for finding in report.findings if finding.split in ("", name)])
-            raise DataError(f"{where} has no image that can be used. Add images, or remove {where}.{why}")
+            raise DataError(f"{where} has no usable image. Add images, or remove {where}.{why}")
     if not evaluation and "train" in images and not sum(report.splits["train"].boxes):
         raise DataError(
-            f"train has {len(images['train']):,} images but no box that can be used; expected one at least. Look at "
-            "what the check says (zoo data check), or mark some boxes."
+            f"train has {len(images['train']):,} images but no usable box; expected at least one. See zoo data "
+            "check, or annotate some boxes."
         )
 
 
@@ -307,9 +310,9 @@ def _list_errors(source: BoxSource, findings: Sequence[Finding]) -> str:
     if not errors:
         return ""
     return (
-        f"{len(errors):,} error{'s' * (len(errors) > 1)} in the data ({source.form}, {source.where}):"
-        f"{_list_places(errors)}\nRepair them, or pass skip_bad=True (--skip-bad) to leave out what is wrong. zoo data "
-        "check lists everything."
+        f"{len(errors):,} error{'s' * (len(errors) > 1)} in the data ({source.form}, "
+        f"{source.where}):{_list_places(errors)}\nRepair them, or pass skip_bad=True (--skip-bad) to skip the "
+        "affected images and boxes. zoo data check lists everything."
     )
 
 
@@ -317,7 +320,7 @@ def _list_reasons(findings: Sequence[Finding]) -> str:
     """Return why nothing is left, as lines: the errors, or else the warnings; nothing if there are neither."""
     for level in ("error", "warning"):
         if found := [finding for finding in findings if finding.level == level]:
-            return f" What was found:{_list_places(found)}"
+            return f" Found:{_list_places(found)}"
     return ""
 
 

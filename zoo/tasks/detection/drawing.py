@@ -38,8 +38,8 @@ def import_supervision() -> Any:
             import supervision
     except ImportError as error:
         raise InputError(
-            f"boxes are drawn by supervision, which cannot be imported ({error}). "
-            "Install it: pip install 'zoo-finetune[detection]'"
+            f"drawing boxes needs supervision, which cannot be imported ({error}). Install it: pip install "
+            "'zoo-finetune[detection]'"
         ) from error
     return supervision
 
@@ -100,11 +100,11 @@ def _check(boxes: Floats, labels: Integers, scores: Floats, names: Sequence[str]
     numbers = {"labels": len(labels), "scores": len(scores), "names": len(boxes) if names is None else len(names)}
     for what, number in numbers.items():
         if number != len(boxes):
-            raise InputError(f"there are {len(boxes)} boxes and {number} {what}; expected as many of both.")
+            raise InputError(f"there are {len(boxes)} boxes but {number} {what}; expected the same number.")
     if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
         raise InputError(f"labels are {labels.min()} to {labels.max()}; expected 0 to {classes - 1}.")
     if not np.isfinite(boxes).all():
-        raise InputError("a box has a side that is not a finite number.")
+        raise InputError("a box has a coordinate that is not finite.")
 
 
 def _to_pixels(boxes: Floats, size: tuple[int, int]) -> Integers:

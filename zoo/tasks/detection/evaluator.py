@@ -78,7 +78,7 @@ class DetectionEvaluator:
         """Yield the place of each image in its data set, and what was found in it, in its own pixels."""
         boxes, scores = self.model.decode(outputs)
         if scores.shape[-1] != self.classes:
-            raise InputError(f"the model gives scores for {scores.shape[-1]} classes; expected {self.classes}.")
+            raise InputError(f"the model returns scores for {scores.shape[-1]} classes; expected {self.classes}.")
         detections = select_detections(boxes, scores, self.settings)
         for index, (on_canvas, certainty, labels) in zip(targets.indices.tolist(), detections, strict=True):
             height, width = self.images.sizes[index]

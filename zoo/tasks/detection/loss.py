@@ -26,7 +26,7 @@ class ModelLoss:
     def __post_init__(self) -> None:
         if not callable(ask(self.model, "loss")):
             raise InputError(
-                f"{type(self.model).__name__} has no loss(outputs, rows), which a detector needs for training."
+                f"{type(self.model).__name__} has no method loss(outputs, rows), which training a detector needs."
             )
 
     def __call__(self, outputs: Any, targets: BoxTargets) -> Tensor:

@@ -228,7 +228,7 @@ class DetectionMetrics:
             InputError: If lengths, shapes or class numbers do not fit, or a value is not a finite number.
         """
         if len(found) != len(truth):
-            raise InputError(f"found has {len(found)} images and truth {len(truth)}; expected the same ones in both.")
+            raise InputError(f"found has {len(found)} images and truth {len(truth)}; expected the same images in both.")
         predicted = [self._to_tensors("found", of.boxes, of.labels, scores=of.scores) for of in found]
         there = [self._to_tensors("truth", of.boxes, of.labels, iscrowd=of.crowd) for of in truth]
         self._metric.update(predicted, there)
@@ -278,7 +278,7 @@ class DetectionMetrics:
         last = len(self.classes) - 1
         wrong = [label for label in labels.tolist() if label not in range(last + 1)]
         if wrong:
-            raise InputError(f"{what}: a box is of class {wrong[0]!r}; expected a class number from 0 to {last}.")
+            raise InputError(f"{what}: a box has class {wrong[0]!r}; expected a class number from 0 to {last}.")
         arrays = {"boxes": boxes, "labels": labels.astype(np.int64), name: value}
         return {key: torch.from_numpy(np.array(array)) for key, array in arrays.items()}
 
@@ -303,8 +303,7 @@ def check_installed() -> None:
         import_module("faster_coco_eval")
     except ImportError as error:
         raise InputError(
-            f"the scores of detectors are counted by faster-coco-eval, which cannot be imported ({error}). "
-            f"Install it: {INSTALL}"
+            f"evaluating detectors needs faster-coco-eval, which cannot be imported ({error}). Install it: {INSTALL}"
         ) from error
 
 

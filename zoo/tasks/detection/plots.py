@@ -167,7 +167,7 @@ def _draw_batch(images: NDArray[np.uint8], rows: Floats, classes: Sequence[str])
         tiles.append(_Tile(drawn, _count(len(own), "box", "boxes")))
     number, (height, width) = len(images), images.shape[2:]
     of_all = f"{len(tiles)} of " if len(tiles) < number else ""
-    note = f"{of_all}{_count(number, 'image', 'images')} of {width} x {height} pixels, as the network gets them"
+    note = f"{of_all}{_count(number, 'image', 'images')} of {width} x {height} pixels, as the network sees them"
     return _draw_sheet("First training batch", note, tiles, across=4 if number > 4 else 2)
 
 
@@ -180,7 +180,7 @@ def _draw_predictions(
         tiles += _compare(
             shorten(os.path.basename(images.names[number]), 44), plot, boxes.learnable(), _keep(found, conf), classes
         )
-    note = f"left: what is there; right: what was found with a score of {conf:g} or more; ✗ wrong, - - - missed"
+    note = f"left: true boxes; right: predictions with a score of {conf:g} or more; ✗ wrong, - - - missed"
     return _draw_sheet("Predictions", note, tiles, across=2 if len(examples) < 3 else 4, group=2)
 
 
@@ -259,10 +259,10 @@ def _draw_tile(sheet: Axes, left: int, top: int, tile: _Tile) -> None:
 
 
 def _draw_precision_recall(evaluation: "DetectionEvaluation") -> Figure:
-    figure = arranged(8, 4.6, f"Precision over recall at an IoU of 0.5: mAP {_percent(evaluation.map50)}")
+    figure = arranged(8, 4.6, f"Precision-recall curves at IoU 0.5: mAP {_percent(evaluation.map50)}")
     known = [of for of in evaluation.of_classes if of.precision is not None]
     if not known:
-        return log(figure, "no boxes to be found")
+        return log(figure, "no true boxes")
     axes = figure.subplots()
     largest = sorted(known, key=lambda of: -of.boxes)
     for of in largest[MOST_LINES:]:
@@ -278,7 +278,10 @@ def _draw_precision_recall(evaluation: "DetectionEvaluation") -> Figure:
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.legend(
-        title="AP@.5   ● score with the largest F1", alignment="left", loc="upper left", bbox_to_anchor=(1.02, 1.02)
+        title="AP@.5   ● confidence threshold of best F1",
+        alignment="left",
+        loc="upper left",
+        bbox_to_anchor=(1.02, 1.02),
     )
     return figure
 
@@ -288,7 +291,7 @@ def _draw_by_confidence(evaluation: "DetectionEvaluation") -> Figure:
     known = [number for number, of in enumerate(evaluation.of_classes) if of.boxes]
     curves = evaluation.by_conf
     if curves is None or not known:
-        return log(figure, "no boxes to be found")
+        return log(figure, "no true boxes")
     largest = sorted(known, key=lambda number: -evaluation.of_classes[number].boxes)[:MOST_LINES]
     colours = _choose_colours([evaluation.of_classes[number] for number in largest], evaluation.classes)
     mean_f1 = curves.f1[known].mean(axis=0)

@@ -105,7 +105,10 @@ class DetectionResult:
             target /= named if named.suffix.lower() in WRITABLE else named.with_suffix(".jpg")
         if target.suffix.lower() not in WRITABLE:
             endings = ", ".join(WRITABLE)
-            raise InputError(f"cannot write an image as {target.name!r}; expected a folder, or a name with {endings}.")
+            raise InputError(
+                f"cannot write an image as {target.name!r}; expected a folder, or a file name with the suffix "
+                f"{endings}."
+            )
         self._keep_source(target)
         drawn = self.draw()
         make_folder(target.parent)
@@ -147,7 +150,7 @@ class DetectionResult:
         """Refuse to write over the file that the image comes from."""
         origin = self.item.path if isinstance(self.item, FramePlace) else self.source
         if os.path.exists(origin) and target.exists() and os.path.samefile(origin, target):
-            raise InputError(f"{str(target)!r} is where the image comes from. Choose another name or folder.")
+            raise InputError(f"{str(target)!r} is the source image. Choose another name or folder.")
 
 
 def save_video(results: Iterable[DetectionResult], path: str | os.PathLike[str], fps: float | None = None) -> Path:

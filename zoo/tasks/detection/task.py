@@ -57,8 +57,8 @@ CARD = CardFacts(
         "precision_recall": "Precision and recall",
         "by_confidence": "Precision, recall and F1 over the confidence threshold",
         "confusion": "Confusion matrix",
-        "predictions": "Boxes that were found and boxes that are there",
-        "first_batch": "The first batch, as the network saw it",
+        "predictions": "True boxes and predicted boxes",
+        "first_batch": "The first training batch, as the network sees it",
     },
     former={"recall": "ar100"},  # COCO's average recall
 )
@@ -100,13 +100,14 @@ class Detection:
             check_params(options.loss_params)
         if options.augment not in ("auto", "none"):
             raise InputError(
-                f"augment is {options.augment!r}, which is for classifiers; a detector has fields for each change, "
-                "such as mosaic=0.5 and flip_probability. Leave augment at 'auto', or say 'none' to turn them all off."
+                f"augment is {options.augment!r}, which is for classifiers; detectors have one field per "
+                "augmentation, such as mosaic and flip_probability. Use augment 'auto', or 'none' to turn them all "
+                "off."
             )
         if options.views > 1 and options.plain_epochs and (options.mosaic or options.mixup):
             raise InputError(
-                f"views is {options.views} and plain_epochs {options.plain_epochs}: views repeat the same images, "
-                "mixed or not, to the end. Set plain_epochs to 0."
+                f"views is {options.views} and plain_epochs {options.plain_epochs}: with views, the same images "
+                "repeat until the end, mosaic and mixup included. Set plain_epochs to 0."
             )
 
     def check_installed(self) -> None:
@@ -220,9 +221,9 @@ def _choose_augment(options: Any) -> BoxAugment:
 def _why_changing(options: Any, augment: BoxAugment) -> str | None:
     """Return why an image does not look the same in every epoch, or whenever its view is shown."""
     if options.multi_scale:
-        return "each batch has another size (multi_scale)"
+        return "the input size changes with every batch (multi_scale)"
     if options.views == 1 and not augment.is_none:
-        return "the images are changed anew in each epoch (views=4 would keep four versions of each)"
+        return "augmentation changes the images every epoch (views=4 would cache four versions of each)"
     return None
 
 

@@ -149,7 +149,7 @@ class Loggers:
                 raise
             self._loggers = [logger for logger in self._loggers if type(logger) is not kind]
             reason = str(error).partition("\n")[0] or "no reason given"
-            self._say(f"note: the logger {kind.__name__} failed and is off now: {type(error).__name__}: {reason}")
+            self._say(f"note: logger {kind.__name__} failed and is switched off: {type(error).__name__}: {reason}")
 
 
 def find_loggers() -> list[type[Logger]]:

@@ -37,9 +37,11 @@ class Console(Logger):
         if result.evaluation is not None:
             lines = {"result": f"{result.evaluation} (val, {result.weights})"} | lines
             rows, secondary = result.evaluation.rows()[:MOST_ROWS], self.facts.task.secondary
-            self.facts.show.table(rows, title="scores per class", secondary=secondary, in_full="evaluation.json")
+            self.facts.show.table(rows, title="per-class scores", secondary=secondary, in_full="evaluation.json")
         if count := len(result.proof.get("digests", ())):
-            lines["proof"] = f"{count} frozen tensors unchanged at {len(result.proof['moments'])} moments"
+            lines["proof"] = (
+                f"{count} frozen tensors unchanged, checksums compared {len(result.proof['moments'])} times"
+            )
         self.facts.show.finish(lines)
 
 

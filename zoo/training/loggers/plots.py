@@ -217,7 +217,9 @@ def _list_groups(figure: Figure, axes: Axes) -> None:
     if more > 0:
         handles, labels = handles[:MOST_LEGEND_LINES], labels[:MOST_LEGEND_LINES]
         labels[-1] += f"\n... and {more} more"
-    legend = figure.legend(handles, labels, loc="outside right upper", title="group: highest rate", alignment="left")
+    legend = figure.legend(
+        handles, labels, loc="outside right upper", title="group: peak learning rate", alignment="left"
+    )
     legend.get_title().set_color(GREY)
 
 

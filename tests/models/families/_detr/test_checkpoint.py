@@ -81,7 +81,7 @@ def test_of_91_category_numbers_the_80_in_use_are_kept(tmp_path, is_named):
     network = save_as_transformers("rfdetr_n", tmp_path, num_classes=91, **(label(names) if is_named else {}))
     found = read("rfdetr_n", tmp_path)
     assert found.config == {"classes": list(COCO_CLASSES)}
-    assert found.notes == ("of 91 numbers of COCO's categories the 80 in use were kept",)
+    assert found.notes == ("kept the 80 used rows of COCO's 91 category ids",)
     assert torch.equal(found.tensors["class_embed.weight"][0], network.class_embed.weight[1])  # person is number 1
     assert torch.equal(found.tensors["class_embed.bias"][79], network.class_embed.bias[90])  # toothbrush is number 90
     proposals = [tensor.shape[0] for key, tensor in found.tensors.items() if "enc_out_class_embed" in key]
@@ -100,8 +100,15 @@ def test_91_classes_of_somebody_else_stay(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "bert"}, r"is of the type 'bert'; expected 'd_fine'"),
-        ({"decoder_layers": 6}, r"of another size or variant: decoder_layers is 6, expected 2\. Ask"),
+        (
+            {"model_type": "bert"},
+            r"has model_type 'bert'; expected 'd_fine'",
+        ),
+        (
+            {"decoder_layers": 6},
+            r"has a different size or "
+            r"variant: decoder_layers is 6, expected 2\. Use the",
+        ),
         ({"num_queries": 10**12}, r"num_queries is 1000000000000, expected 50"),
         ({"decoder_activation_function": "gelu"}, r"decoder_activation_function is 'gelu', expected 'relu'"),
         ({"decoder_method": "\x1b[2J"}, r"decoder_method is '\\x1b\[2J', expected 'default'"),
@@ -160,7 +167,10 @@ def resize(tensors):
     [
         (drop, r"1 missing: model\.enc_output\.0\.weight\. Expected"),
         (add, r"1 not expected: model\.extra\.weight\. Expected"),
-        (resize, r"1 of another shape: model\.enc_output\.0\.weight \(file \[3, 3\], model \[32, 32\]\)\. Expected"),
+        (
+            resize,
+            r"1 with a different shape: model\.enc_output\.0\.weight \(file \[3, 3\], model \[32, 32\]\)\. Expected",
+        ),
     ],
 )
 def test_tensors_that_do_not_fit_are_named(tmp_path, capfd, change, message):
@@ -176,8 +186,8 @@ def test_tensors_that_do_not_fit_are_named(tmp_path, capfd, change, message):
 
 
 def test_files_of_other_kinds_are_refused(tmp_path):
-    with pytest.raises(WeightsError, match=r"x\.pth cannot be used: weights of d_fine are safetensors files"):
+    with pytest.raises(WeightsError, match=r"x\.pth cannot be used: d_fine needs a safetensors file"):
         read_detr_file(tmp_path / "x.pth", SMALL["dfine_n"], COCO_CLASSES)
     save_tensors({"a": torch.zeros(1)}, tmp_path / "model.safetensors", {})
-    with pytest.raises(WeightsError, match=r"holds no tensor that depends on classes"):
+    with pytest.raises(WeightsError, match=r"has no classification tensors"):
         read("dfine_n", tmp_path)

@@ -220,7 +220,7 @@ def test_where_memory_is_short_the_cpu_does_it(kind, monkeypatch):
         return choose(self, *args)
 
     monkeypatch.setattr(kind, "_choose", first_fails)
-    with pytest.warns(UserWarning, match=r"cpu is short of memory: boxes are assigned to anchors on the CPU"):
+    with pytest.warns(UserWarning, match=r"cpu is low on memory: assigning boxes to anchors on the CPU"):
         found = kind()(*batch)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
     assert calls == [None, None]  # not while the error is being handled: it would hold on to the memory

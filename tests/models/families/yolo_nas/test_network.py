@@ -293,10 +293,10 @@ def test_counts_are_whole_numbers(value, network):
 @pytest.mark.parametrize(
     ("shape", "text"),
     [
-        ((1, 3, 65, 70), r"images are 65 x 70 px; YOLO-NAS takes multiples of 32\. Pad them to 96 x 96 px\."),
+        ((1, 3, 65, 70), r"images are 65 x 70 px; YOLO-NAS needs multiples of 32\. Pad them to 96 x 96 px\."),
         ((1, 3, 64, 1), r"Pad them to 64 x 32 px\."),
         ((1, 3, 0, 64), r"images are 0 x 64 px; .*Pad them to 32 x 64 px\."),
-        ((3, 64, 64), r"images have the shape \(3, 64, 64\); expected \(B, 3, H, W\)\."),
+        ((3, 64, 64), r"images have shape \(3, 64, 64\); expected \(B, 3, H, W\)\."),
         ((1, 1, 64, 64), r"images have 1 channels; this network takes 3\. .*replace_in_channels\(1\)"),
     ],
 )
@@ -308,7 +308,7 @@ def test_images_that_do_not_fit(shape, text):
 
 
 def test_images_of_integers():
-    with pytest.raises(InputError, match=r"images are of torch\.uint8; expected floating-point numbers"):
+    with pytest.raises(InputError, match=r"images are torch\.uint8; expected floating-point values,"):
         build("s")(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
     assert uniform("abc", 4) == pytest.approx([0.6898170712, 0.0352691596, 0.5967816203, 0.5501148279], abs=1e-10)
     weight = values("neck.neck1.upsample.weight", (192, 192, 2, 2)).flatten()[:4]

@@ -40,20 +40,20 @@ def test_names_and_thresholds_are_read_if_they_are_there():
     config, notes = read_processing({"conf": 2, "iou": "x", "class_names": []})
     assert config == {}
     assert notes == [
-        "the file does not say how images are prepared: as for the published weights is taken",
-        "its confidence threshold, 2, is no number from 0 to 1: the usual one is taken",
-        "its IoU threshold, 'x', is no number from 0 to 1: the usual one is taken",
+        "the file has no preprocessing; that of the published weights is used",
+        "its confidence threshold, 2, is not between 0 and 1: the default is used",
+        "its IoU threshold, 'x', is not between 0 and 1: the default is used",
     ]
     config, notes = read_processing({"conf": 0.65, "iou": 0.65, "image_processor": COCO})
     assert config["postprocess"] == {"iou": 0.65}
-    assert notes == ["its confidence threshold equals its IoU threshold, 0.65: the usual one is taken"]
+    assert notes == ["its confidence threshold equals its IoU threshold, 0.65: the default is used"]
 
 
 @pytest.mark.parametrize("name", ["", "a" * 1001])
 def test_names_that_no_configuration_may_have_are_left_out(name):
     config, notes = read_processing({"class_names": ["ant", name], "image_processor": COCO})
     assert "classes" not in config
-    assert notes == ["its class names were left out: one is empty, or longer than 1000 letters"]
+    assert notes == ["its class names were ignored: one is empty, or longer than 1000 characters"]
 
 
 def test_the_steps_of_published_weights_and_of_roboflow():
@@ -110,8 +110,8 @@ def test_steps_in_any_order_amount_to_the_same(steps):
 @pytest.mark.parametrize(
     ("steps", "text"),
     [
-        ([{"DetectionAutoPadding": {"shape_multiple": [32, 32]}}], "there is nothing here for the step"),
-        (["Strange"], "there is nothing here for the step Strange. Known: ReverseImageChannels, "),
+        ([{"DetectionAutoPadding": {"shape_multiple": [32, 32]}}], "unsupported step"),
+        (["Strange"], "unsupported step Strange. Known: ReverseImageChannels,"),
         ([RESIZE, RESIZE, PAD], "the step DetectionLongestMaxSizeRescale comes after one that resizes or pads"),
         ([PAD, RESIZE], "the step DetectionLongestMaxSizeRescale comes after one that resizes or pads"),
         ([RESIZE, PAD, PAD], "the step DetectionBottomRightPadding comes after another that pads"),
@@ -125,7 +125,7 @@ def test_steps_in_any_order_amount_to_the_same(steps):
         ([{"NormalizeImage": {"mean": [0, 0, 0]}}], "the step NormalizeImage has mean [0, 0, 0] and std None"),
         ([{"NormalizeImage": {"mean": [0] * 3, "std": [1, 0, 1]}}], "has the std [1, 0, 1]; expected numbers above 0"),
         ([RESIZE, SCALE, {"DetectionCenterPadding": {"output_shape": [64, 64]}}], "has the pad_value 114; expected"),
-        ([RESIZE, SCALE, NORMALIZE, PAD], "has the pad_value 0; expected one grey of 0 to 255"),
+        ([RESIZE, SCALE, NORMALIZE, PAD], "has the pad_value 0; expected a single grey value from 0 to 255"),
         ([["a", {"b": 1, "c": 2}]], "a step is {'b': 1, 'c': 2}; expected a name, or one name with its settings"),
         ([{"ReverseImageChannels": 3}], "the step ReverseImageChannels has the settings 3; expected a mapping"),
         ([RESIZE, {"DetectionCenterPadding": {"output_shape": [16, 16]}}], "content_size is (32, 32); expected at"),

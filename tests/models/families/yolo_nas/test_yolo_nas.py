@@ -268,7 +268,7 @@ def test_class_names_that_do_not_fit_are_left_out_and_told(model, tmp_path):
     torch.save({"net": model.state_dict(), "processing_params": {"class_names": ["a", "b"]}}, tmp_path / "a.pth")
     network = zoo.get(NAME, pretrained=tmp_path / "a.pth")
     assert network.classes == ("0", "1", "2")
-    assert network.load_report.notes[-1] == "its 2 class names were left out: the weights are for 3 classes"
+    assert network.load_report.notes[-1] == "its 2 class names were ignored: the weights have 3 classes"
 
 
 def found(tensors):
@@ -289,9 +289,7 @@ def test_dormant_parameters_and_counters_may_be_missing(model, images):
 
 
 def test_another_size_or_no_yolo_nas_at_all_is_told(checkpoint, tmp_path):
-    with pytest.raises(
-        WeightsError, match=r"these weights are for yolo_nas_s, not for yolo_nas_m\. Ask for yolo_nas_s"
-    ):
+    with pytest.raises(WeightsError, match=r"these weights are for yolo_nas_s, not for yolo_nas_m\. Use yolo_nas_s"):
         zoo.get("yolo_nas_m", pretrained=checkpoint)
     torch.save({"net": {"fc.weight": torch.zeros(3, 4)}}, tmp_path / "a.pth")
     with pytest.raises(
@@ -304,13 +302,15 @@ def test_channels_and_rates_out_of_range(tmp_path):
     for value in (0, 300, True, "3"):
         with pytest.raises(InputError, match=r"in_channels is .*; expected a whole number in range\(1, 257\)"):
             zoo.get(NAME, in_channels=value)
-    with pytest.raises(InputError, match=r"resnet18 takes images of three channels; in_channels is 1\. Leave it out"):
+    with pytest.raises(InputError, match=r"resnet18 supports three-channel images only; in_channels is 1\. Remove it"):
         zoo.get("resnet18", in_channels=1)
-    with pytest.raises(InputError, match=r"yolo_nas_s takes no drop_rate\. Leave it out"):
+    with pytest.raises(InputError, match=r"yolo_nas_s does not support drop_rate\. Remove it"):
         zoo.get(NAME, drop_rate=0.5)
     stem = "backbone.stem.conv.branch_3x3.conv.weight"
     save_tensors({stem: torch.zeros(48, 1000, 3, 3)}, tmp_path / "model.safetensors", {})
-    with pytest.raises(WeightsError, match=r"is for in_channels=1000; yolo_nas_s allows range\(1, 257\)"):
+    with pytest.raises(
+        WeightsError, match=r"model\.safetensors has in_channels=1000; yolo_nas_s supports range\(1, 257\)"
+    ):
         zoo.get(NAME, pretrained=tmp_path)
 
 

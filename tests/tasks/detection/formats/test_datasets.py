@@ -102,15 +102,15 @@ def test_class_names_are_one_without_blanks_and_told() -> None:
     source = read_box_datasets(made(target(labels=["cat ", "cat"]), target(labels=["cafe\u0301", "caf\u00e9"])))
     assert source.names == {"cat": "cat", "cat ": "cat", "cafe\u0301": "caf\u00e9", "caf\u00e9": "caf\u00e9"}
     assert [(finding.level, finding.kind) for finding in source.findings] == [
-        ("warning", "labels of the same name")
+        ("warning", "labels with the same name")
     ] * 2
-    assert source.findings[1].text == "'cat' and 'cat ' are one class, 'cat'"
+    assert source.findings[1].text == "'cat' and 'cat ' are the same class, 'cat'"
     named = read_box_datasets(made(target(labels=["cat ", "dog"]), classes=["cat", "dog"]))
     assert (named.names["cat "], [image.lost for image in named.splits["all"].images]) == ("cat", [0])
     source = read_box_datasets(made(target(labels=[1, -1]), target(labels=[1, 1])))
-    assert source.findings[0].text == "the box 1 has the class -1; expected one of 1; left out"
+    assert source.findings[0].text == "box 1 has the class -1; expected one of 1; skipped"
     gaps = read_box_datasets(made(target(labels=[7, -1]), target(labels=[1, 1])))
-    assert gaps.findings[0].text == "the box 1 has the class -1; expected one of 1, 7; left out"
+    assert gaps.findings[0].text == "box 1 has the class -1; expected one of 1, 7; skipped"
 
 
 def test_splits() -> None:
@@ -126,9 +126,9 @@ def test_splits() -> None:
     assert len(read_box_datasets((samples, samples)).splits["val"].images) == 2
     named = made(target(), classes=["a", "b"])
     assert read_box_datasets((named, two)).names == {0: "a", 1: "b"}
-    with pytest.raises(DataError, match="splits number their classes differently: train a, b; val b, a"):
+    with pytest.raises(DataError, match="splits have different class lists: train a, b; val b, a"):
         read_box_datasets((named, made(target(), classes=["b", "a"])))
-    with pytest.raises(DataError, match=r"has the splits first, second; expected train, and val"):
+    with pytest.raises(DataError, match="has the splits first, second; expected train, and val"):
         read_box_datasets({"first": one, "second": two})
     with pytest.raises(DataError, match="several splits for val: val, valid"):
         read_box_datasets({"val": one, "valid": two})
@@ -146,8 +146,8 @@ class Stream(IterableDataset[Any]):
     [
         (("here", "there"), "train is the path 'here'; expected a data set"),
         (DataLoader(made(target())), "is a loader or stream .*Pass loader.dataset"),
-        (Stream(), "of the type Stream; expected a folder, or a data set"),
-        (7, "the data is of the type int; expected a folder"),
+        (Stream(), "of type Stream; expected a folder, or a data set"),
+        (7, "the data is of type int; expected a folder"),
         ([], "the data has no samples"),
     ],
 )
@@ -162,21 +162,30 @@ def test_what_is_no_data_set(source: Any, message: str) -> None:
         (target(labels=[0]), "2 boxes and 1 labels; expected a label for each"),
         (target(labels=[0.5, 1.0]), "the label 0.5; expected class numbers or names"),
         (target(labels=[True, False]), "the label True"),
-        (target(labels=0), "labels are of the type int; expected one class"),
-        (target(labels="ab"), "labels are of the type str"),
-        (target([[1, 2, 3]], [0]), r"boxes have the shape \(1, 3\); expected \(N, 4\)"),
-        (target([1, 2, 3, 4], [0]), r"boxes have the shape \(4,\)"),
-        (target([["a", 2, 3, 4]], [0]), "boxes are no table of numbers"),
-        (target([[1, 2], [3]], [0, 1]), "boxes are no table of numbers"),
-        (target(iscrowd=[0]), "2 boxes and 1 marks of crowds"),
-        (target(iscrowd=[0, 2]), "mark of a crowd 2; expected 0 or 1"),
-        (target(iscrowd=[[0], [1, 1]]), r"mark of a crowd \[0\]"),
-        (target(iscrowd="01"), "mark of a crowd '01'"),
+        (target(labels=0), "labels are of type int; expected one class"),
+        (target(labels="ab"), "labels are of type str"),
+        (target([[1, 2, 3]], [0]), r"boxes have shape \(1, 3\); expected \(N, 4\)"),
+        (target([1, 2, 3, 4], [0]), r"boxes have shape \(4,\)"),
+        (target([["a", 2, 3, 4]], [0]), "boxes are not numeric"),
+        (target([[1, 2], [3]], [0, 1]), "boxes are not numeric"),
+        (target(iscrowd=[0]), "2 boxes and 1 crowd flags; expected"),
+        (
+            target(iscrowd=[0, 2]),
+            r"it has the crowd flag 2; expected 0 or 1",
+        ),
+        (
+            target(iscrowd=[[0], [1, 1]]),
+            r"it has the crowd flag \[0\]",
+        ),
+        (
+            target(iscrowd="01"),
+            r"it has the crowd flag '01'",
+        ),
         (target(torch.tensor(BOXES, dtype=torch.bfloat16)), r"a tensor that cannot be read \(.*\); expected float32"),
-        (target([[10**400, 0, 1, 1]], [0]), "boxes are no table of numbers"),
+        (target([[10**400, 0, 1, 1]], [0]), "boxes are not numeric"),
         ({"boxes": BOXES}, r"target is a mapping with the keys boxes; expected \(image, "),
         ([{"bbox": [1, 2, 3, 4]}], r"target is a list of 1; .*wrap_dataset_for_transforms_v2"),
-        (3, r"target is of the type int; expected \(image, "),
+        (3, r"target is of type int; expected \(image, "),
         ((BOXES, [0, 1], 3), "it is a tuple of 4; expected"),
     ],
 )
@@ -184,9 +193,9 @@ def test_a_sample_that_cannot_be_read_is_an_error_of_its_own(sample: Any, reason
     source = read_box_datasets(made(target(), sample, target([], [])))
     assert [image.name for image in source.splits["all"].images] == ["data[0]", "data[2]"]
     (finding,) = source.findings
-    assert (finding.kind, finding.level, finding.place) == ("samples that cannot be read", "error", "data[1]")
-    assert finding.text.endswith("; the sample is left out")
-    with pytest.raises(DataError, match=f"no sample of the data can be used. The first one, data.0.: .*{reason}"):
+    assert (finding.kind, finding.level, finding.place) == ("unreadable samples", "error", "data[1]")
+    assert finding.text.endswith("; the sample is skipped")
+    with pytest.raises(DataError, match=f"no sample of the data is usable. The first one, data.0.: .*{reason}"):
         read_box_datasets(made(sample))
 
 
@@ -195,7 +204,7 @@ def test_images_are_taken_from_the_samples_that_are_left() -> None:
     samples: list[Any] = [(image, target()) for image in images]
     samples[1] = OSError("the disk is gone")
     source = read_box_datasets(Made(samples))
-    assert source.findings[0].text == "the data set raised OSError: the disk is gone; the sample is left out"
+    assert source.findings[0].text == "the data set raised OSError: the disk is gone; the sample is skipped"
     reader = source.splits["all"].reader
     assert [reader(0), reader(1)] == [images[0], images[2]]
     again = pickle.loads(pickle.dumps(reader))
@@ -214,16 +223,16 @@ def test_single_boxes_are_left_out_and_told() -> None:
     assert [image.lost for image in source.splits["all"].images] == [1, 1, 1]
     assert source.splits["all"].images[1].boxes.tolist() == [BOXES[0]]
     assert [(finding.level, finding.place, finding.text) for finding in source.findings] == [
-        ("error", "data[0]", "the box [1.0, 2.0, nan, 5.0] has no place; left out"),
-        ("error", "data[1]", "the box 1 has the class 2; expected 0 to 1; left out"),
-        ("error", "data[2]", "the box 0 has the class -1; expected 0 to 1; left out"),
+        ("error", "data[0]", "the box [1.0, 2.0, nan, 5.0] is not finite; skipped"),
+        ("error", "data[1]", "box 1 has the class 2; expected 0 to 1; skipped"),
+        ("error", "data[2]", "box 0 has the class -1; expected 0 to 1; skipped"),
     ]
     texts = read_box_datasets(made(target(labels=["a", "x"]), classes=["a", "b"]))
-    assert texts.findings[0].text == "the box 1 has the class 'x'; expected one of 'a', 'b'; left out"
-    with pytest.raises(DataError, match="numbers and names mixed"):
+    assert texts.findings[0].text == "box 1 has the class 'x'; expected one of 'a', 'b'; skipped"
+    with pytest.raises(DataError, match="numbers and names"):
         read_box_datasets(made(target(labels=["a", 1])))
 
 
 def test_shares_of_the_image_are_refused() -> None:
-    with pytest.raises(DataError, match=r"boxes of train lie between 0 and 1, .*expected x1, y1, x2, y2 in pixels"):
+    with pytest.raises(DataError, match=r"boxes of train are between 0 and 1, .*expected x1, y1, x2, y2 in pixels"):
         read_box_datasets((made(target([[0.1, 0.2, 0.9, 1.0]], [0])), made(target())))

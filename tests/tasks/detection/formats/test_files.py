@@ -106,7 +106,7 @@ def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.Monk
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("os.scandir", refuse)
-    with pytest.raises(DataError, match=r"cannot be listed \(Permission denied\)\. Give yourself the right"):
+    with pytest.raises(DataError, match=r"cannot be listed \(Permission denied\)\. Grant"):
         list_files(tmp_path, {".jpg"})
 
 
@@ -176,16 +176,16 @@ def test_names_are_made_to_differ() -> None:
     names = deduplicate_class_names({3: "cat", 5: "dog", 7: "cat", 8: "cat (7)", 9: "Dog ", 10: "a\ud800"}, findings)
     assert names == {3: "cat", 5: "dog", 7: "cat (7)", 8: "cat (7) (8)", 9: "Dog ", 10: "a\\ud800"}
     assert [(item.level, item.kind, item.text) for item in findings.found] == [
-        ("warning", "classes of the same name", "3 and 7 are both called 'cat'; 7 becomes another class, 'cat (7)'"),
+        ("warning", "classes with the same name", "3 and 7 are both called 'cat'; 7 becomes the class 'cat (7)'"),
         (
             "warning",
-            "classes of the same name",
-            "7 and 8 are both called 'cat (7)'; 8 becomes another class, 'cat (7) (8)'",
+            "classes with the same name",
+            "7 and 8 are both called 'cat (7)'; 8 becomes the class 'cat (7) (8)'",
         ),
         (
             "warning",
-            "classes of almost the same name",
-            "'dog' and 'Dog ' differ by case or spaces only; they are two classes",
+            "classes with almost the same name",
+            "'dog' and 'Dog ' differ only by case or spaces; they are treated as two classes",
         ),
     ]
     findings = Findings()

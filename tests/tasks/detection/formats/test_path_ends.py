@@ -39,9 +39,9 @@ def test_the_longest_end_that_fits_one_image_decides() -> None:
     assert there.find("/x/val/1.jpg", HERE).item == "val/1.jpg"
     assert there.find("/x/val/a/1.jpg", HERE).item == "val/a/1.jpg"
     found = items("train/1.jpg", "val/1.jpg").find("1.jpg", HERE)
-    assert found == Match(hint="; 'train/1.jpg' and 'val/1.jpg' fit equally well")
+    assert found == Match(hint="; 'train/1.jpg' and 'val/1.jpg' match equally well")
     assert not items("1.jpg", "1.png").find("1", HERE).item
-    assert items("a/1.png").find("a/1.jpg", HERE) == Match(hint="; there is 'a/1.png'")
+    assert items("a/1.png").find("a/1.jpg", HERE) == Match(hint="; found 'a/1.png'")
     assert items("2007_1").find("2007_1.jpg", HERE).item == "2007_1"
     assert items("a.b").find("a.b", HERE).item == items("a.b").find("a.b.xml", HERE).item == "a.b"
     assert items("caf\u00e9/1.jpg", "x/1.jpg").find("cafe\u0301/1.jpg", HERE).item == "caf\u00e9/1.jpg"
@@ -56,7 +56,7 @@ def test_the_longest_end_that_fits_one_image_decides() -> None:
 @pytest.mark.parametrize("written", ["images/train/1.jpg", "b/1.jpg", "/x/train/1.jpg"])
 def test_an_image_of_another_folder_is_not_taken(written: str) -> None:
     """The same name in val, or in a folder that the path does not name, is another image."""
-    assert items("images/val/1.jpg").find(written, HERE) == Match(hint="; there is 'images/val/1.jpg'")
+    assert items("images/val/1.jpg").find(written, HERE) == Match(hint="; found 'images/val/1.jpg'")
 
 
 @pytest.mark.parametrize("written", ["", ".", "..", "/", "//", "\0", "x" * 5000, "nothing.jpg"])

@@ -73,23 +73,26 @@ def test_paths_of_another_machine_are_told(tmp_path: Path) -> None:
     found, findings = read(tmp_path, {"train.txt": "/home/me/a.jpg\n/home/me/b.jpg", "val.txt": "data/c.jpg"})
     assert found == {"train": "a b", "val": "c"}
     assert told(findings) == [
-        ("warning", "paths that are not there", "train", "train.txt:1"),
-        ("note", "paths that are not there", "val", "val.txt:1"),
+        ("warning", "paths that do not exist", "train", "train.txt:1"),
+        ("note", "paths that do not exist", "val", "val.txt:1"),
     ]
-    assert findings.found[0].text == "2 paths are not here as written, and found by the end: '/home/me/a.jpg'"
+    assert findings.found[0].text == "2 paths are not valid as written and matched by file name: '/home/me/a.jpg'"
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "it lists nothing. Correct the list, or move it away"),
-        ("\n# none\n", "it lists nothing. Correct the list, or move it away"),
-        ("x\ny", "it names 2 images, and none is here. The first is 'x'. Correct the list, or move it away"),
-        (b"\xffa\n", "it is neither UTF-8 nor UTF-16 text. Save it as UTF-8. Nothing of train is used"),
+        ("", "it is empty. Correct the list, or move it elsewhere"),
+        ("\n# none\n", "it is empty. Correct the list, or move it elsewhere"),
+        ("x\ny", "it lists 2 images, and none was found. The first is 'x'. Correct the list, or move it elsewhere"),
+        (
+            b"\xffa\n",
+            "it is neither UTF-8 nor UTF-16 text. Save it as UTF-8. The split train is skipped",
+        ),
         (
             "a 1\nb  -1\nc  0",
-            "its second column tells in which images a class is, so it is no list of a split. Correct the list, or "
-            "move it away",
+            "its second column marks the images of one class, so it is not a split list. Correct the list, or "
+            "move it elsewhere",
         ),
     ],
 )
@@ -98,33 +101,33 @@ def test_a_list_that_cannot_be_used_is_an_error_and_its_split_stays_empty(
 ) -> None:
     found, findings = read(tmp_path, {"train.txt": text, "val.txt": "d"})
     assert found == {"train": "", "val": "d"}
-    assert told(findings) == [("error", "lists that cannot be used", "train", "train.txt")]
+    assert told(findings) == [("error", "unusable lists", "train", "train.txt")]
     assert findings.found[0].text == problem
 
 
 def test_a_test_that_is_not_there_is_no_test(tmp_path: Path) -> None:
     found, findings = read(tmp_path, {"train.txt": "a", "val.txt": "b", "test.txt": "x\ny"})
     assert found == {"train": "a", "val": "b"}
-    assert told(findings) == [("warning", "lists that cannot be used", "test", "test.txt")]
+    assert told(findings) == [("warning", "unusable lists", "test", "test.txt")]
 
 
 def test_missing_and_repeated_lines(tmp_path: Path) -> None:
     found, findings = read(tmp_path, {"train.txt": "a\nx\na.jpg\n/p/b.jpg\n/q/b.jpg\n"}, ("a", "b"))
     assert found == {"train": "a b"}
     assert told(findings) == [
-        ("error", "listed images that are missing", "train", "train.txt:2"),
+        ("error", "missing listed images", "train", "train.txt:2"),
         ("warning", "images listed twice", "train", "train.txt:3"),
-        ("error", "lines that lead to the same image", "train", "train.txt:5"),
-        ("warning", "paths that are not there", "train", "train.txt:4"),
+        ("error", "lines for the same image", "train", "train.txt:5"),
+        ("warning", "paths that do not exist", "train", "train.txt:4"),
     ]
-    assert findings.found[0].text == "'x' is not here; it is left out"
-    assert findings.found[1].text == "'a.jpg' is on line 1 already"
+    assert findings.found[0].text == "'x' does not exist; skipped"
+    assert findings.found[1].text == "'a.jpg' is already on line 1"
 
 
 def test_columns_that_do_not_belong_together(tmp_path: Path) -> None:
     found, findings = read(tmp_path, {"train.txt": "a.jpg b.xml\nc.jpg c.xml"})
     assert found == {"train": "c"}
-    assert findings.found[0].text == "'a.jpg b.xml' is not here; its columns do not belong together; it is left out"
+    assert findings.found[0].text == "'a.jpg b.xml' does not exist; it has extra columns; skipped"
 
 
 def test_an_image_of_two_splits_is_an_error_and_not_learnt(tmp_path: Path) -> None:
@@ -136,8 +139,7 @@ def test_an_image_of_two_splits_is_an_error_and_not_learnt(tmp_path: Path) -> No
         ("warning", "images in two splits", "test", "test.txt"),
     ]
     assert findings.found[0].text == (
-        "1 image is in train.txt and in val.txt, such as 'c'; they would be learnt and scored. They are left out of "
-        "train"
+        "1 image is in train.txt and in val.txt, such as 'c'; they are removed from train"
     )
 
 
@@ -173,7 +175,9 @@ def test_lists_of_classes_tell_the_splits_where_no_others_do(tmp_path: Path) -> 
 
 
 def test_two_lists_of_one_split_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds 'val.txt' and 'valid.txt', and either could be the list of val\. Move"):
+    with pytest.raises(
+        DataError, match=r"holds 'val\.txt' and 'valid\.txt', and either could be the list of val\. Move"
+    ):
         read(tmp_path, {"val.txt": "a", "valid.txt": "a"})
 
 
@@ -188,10 +192,9 @@ def test_lists_of_two_places(tmp_path: Path) -> None:
     assert (found, told(findings)) == ({"train": "a b", "val": "c"}, [])
     found, findings = read(tmp_path / "other", files | {"train.txt": "a\nd"})
     assert found == {"train": "a b", "val": "c"}
-    assert told(findings) == [("error", "lists that contradict each other", "train", "train.txt")]
+    assert told(findings) == [("error", "contradictory lists", "train", "train.txt")]
     assert findings.found[0].text == (
-        "it lists 2 images, and ImageSets/Main/train.txt, which is the list of train too, 2: 2 differ. Move one of "
-        "them away"
+        "it lists 2 images, and ImageSets/Main/train.txt, also a list of train, 2: 2 differ. Move one of them elsewhere"
     )
 
 
@@ -200,10 +203,10 @@ def test_lists_whose_names_tell_no_split(tmp_path: Path) -> None:
         tmp_path / "a", {"ImageSets/Main/Team1.txt": "a\nb", "ImageSets/Main/default.txt": "a\nb\nc"}
     )
     assert found == {}
-    assert told(findings) == [("error", "lists whose names tell no split", "", "ImageSets/Main/Team1.txt")]
+    assert told(findings) == [("error", "lists not named after a split", "", "ImageSets/Main/Team1.txt")]
     found, findings = read(tmp_path / "b", {"splits/train.txt": "a", "splits/more.txt": "b", "notes.txt": "a"})
     assert found == {"train": "a"}
-    assert told(findings) == [("warning", "lists whose names tell no split", "", "splits/more.txt")]
+    assert told(findings) == [("warning", "lists not named after a split", "", "splits/more.txt")]
 
 
 def test_no_text_of_a_file_outside_is_quoted(tmp_path: Path) -> None:
@@ -211,7 +214,7 @@ def test_no_text_of_a_file_outside_is_quoted(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/train.txt").symlink_to(tmp_path / "outside/secret.txt")
     _, findings = read(tmp_path / "data", {"val.txt": "a"})
-    assert told(findings) == [("error", "lists that cannot be used", "train", "train.txt")]
+    assert told(findings) == [("error", "unusable lists", "train", "train.txt")]
     assert "password" not in findings.found[0].text
 
 
@@ -236,6 +239,4 @@ def test_folds_that_contradict_each_other_are_an_error(tmp_path: Path) -> None:
     files |= {f"ImageSets/fold{fold}/val.txt": val.replace(" ", "\n") for fold, (_, val) in folds.items()}
     found, findings = read(tmp_path, {**files})
     assert found == {"train": "a b c", "val": "d e"}
-    assert [(level, kind) for level, kind, _, _ in told(findings)] == [
-        ("error", "lists that contradict each other")
-    ] * 2
+    assert [(level, kind) for level, kind, _, _ in told(findings)] == [("error", "contradictory lists")] * 2

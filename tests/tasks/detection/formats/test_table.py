@@ -86,11 +86,11 @@ def test_hugging_face_without_what_is_needed() -> None:
         read_box_datasets(hugging_face([fields], column("colour")))
     with pytest.raises(DataError, match=r"no column of boxes; its columns are image \(Image\), things \(dict\)\."):
         read_box_datasets(hugging_face(OBJECTS, column(), "things"))
-    with pytest.raises(DataError, match="has a transform of its own"):
+    with pytest.raises(DataError, match="has its own"):
         read_box_datasets(hugging_face(OBJECTS, column()).with_transform(lambda rows: rows))
     uneven = [{"bbox": [[1.0, 2.0, 3.0, 4.0]], "category": [0, 1]}, OBJECTS[0]]
     (finding,) = read_box_datasets(hugging_face(uneven, column())).findings
-    assert finding.text == "it has 1 boxes and 2 labels; expected a label for each box; the sample is left out"
+    assert finding.text == "it has 1 boxes and 2 labels; expected a label for each box; the sample is skipped"
 
 
 def flat(**columns: Any) -> Any:
@@ -107,7 +107,7 @@ def unclear(*boxes: list[float]) -> list[dict[str, Any]]:
 
 def test_shares_of_the_image_are_refused() -> None:
     shares = hugging_face([{"bbox": [[0.1, 0.2, 0.3, 0.4]], "category": [0]}], column())
-    with pytest.raises(DataError, match=r"boxes of the data lie between 0 and 1, .*expected x, y, width, height in"):
+    with pytest.raises(DataError, match=r"boxes of the data are between 0 and 1, .*expected x, y, width, height in"):
         read_box_datasets(shares)
 
 
@@ -135,12 +135,12 @@ def test_a_field_called_boxes_holds_corners_unless_boxes_contradict_it() -> None
     (finding,) = source.findings
     assert (finding.level, finding.text) == (
         "warning",
-        "the field 'boxes' is taken as x1, y1, x2, y2; if it is x, y, width, height, rename it to 'bbox'",
+        "the field 'boxes' is read as x1, y1, x2, y2; if it is x, y, width, height, rename it to 'bbox'",
     )
     sides = hugging_face(unclear([5, 2, 3, 4], [0, 0, 9, 7]), column("label", "boxes"))
     source = read_box_datasets(sides)
     assert [image.boxes.tolist() for image in source.splits["all"].images] == [[[5, 2, 8, 6]], [[0, 0, 9, 7]]]
-    text = "the field 'boxes' is taken as x, y, width, height: 1 of 2 boxes cannot be corners"
+    text = "the field 'boxes' is read as x, y, width, height: 1 of 2 boxes cannot be corners"
     assert [finding.text for finding in source.findings] == [text]
 
 

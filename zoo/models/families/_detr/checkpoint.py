@@ -51,12 +51,12 @@ def read_detr_file(path: Path, architecture: Architecture, classes: tuple[str, .
         WeightsError: It is for another network, or damaged.
     """
     if path.suffix != ".safetensors":
-        raise WeightsError(f"{path} cannot be used: weights of {architecture.model_type} are safetensors files.")
+        raise WeightsError(f"{path} cannot be used: {architecture.model_type} needs a safetensors file.")
     raw = _read_config(path.with_name("config.json"))
     shapes = read_shapes(path)
     count = _count_classes(shapes)
     if count is None:
-        raise WeightsError(f"{path} holds no tensor that depends on classes. Expected a detector of transformers.")
+        raise WeightsError(f"{path} has no classification tensors. Expected a transformers detector.")
     _check_config(raw, architecture, path, count)
     tensors = _rename(read_tensors(path), architecture, count, path)
     names = _read_names(raw, count)
@@ -85,15 +85,15 @@ def _check_config(raw: Mapping[str, Any], architecture: Architecture, path: Path
     ours = architecture.make_config(count).to_dict()
     found = raw.get("model_type")
     if found not in (None, architecture.model_type):
-        raise WeightsError(f"{path} is of the type {str(found)[:100]!r}; expected {architecture.model_type!r}.")
+        raise WeightsError(f"{path} has model_type {str(found)[:100]!r}; expected {architecture.model_type!r}.")
     differing = [
         f"{key} is {repr(theirs)[:100]}, expected {expected!r}"
         for key, theirs, expected in _compare(raw, ours, architecture)
     ]
     if differing:
         raise WeightsError(
-            f"{path} is of another size or variant: {'; '.join(differing[:3])}{'; ...' * (len(differing) > 3)}. Ask "
-            "for the model of its size."
+            f"{path} has a different size or variant: {'; '.join(differing[:3])}{'; ...' * (len(differing) > 3)}. "
+            "Use the model of that size."
         )
 
 
@@ -136,13 +136,15 @@ def _rename(tensors: "Mapping[str, Tensor]", architecture: Architecture, count: 
     problems = {
         "missing": [name for name in told["missing_keys"] if not name.endswith("num_batches_tracked")],
         "not expected": list(told["unexpected_keys"]),
-        "of another shape": [f"{name} (file {list(a)}, model {list(b)})" for name, a, b in told["mismatched_keys"]],
+        "with a different shape": [
+            f"{name} (file {list(a)}, model {list(b)})" for name, a, b in told["mismatched_keys"]
+        ],
     }
     if any(problems.values()):
         listed = "; ".join(f"{len(names)} {what}: {_list(names)}" for what, names in problems.items() if names)
         raise WeightsError(
-            f"{path} does not fit {architecture.model_type}: {listed}. Expected weights of this size, as transformers "
-            "saves them."
+            f"{path} does not fit {architecture.model_type}: {listed}. Expected weights of this size, as saved by "
+            "transformers."
         )
     state = network.state_dict()
     return {name: tensor for name, tensor in state.items() if not name.startswith(architecture.second_names)}
@@ -196,7 +198,7 @@ def _drop_empty_slots(
         name: tensor[rows].clone() if "class_embed" in name and tensor.shape[:1] == (CATEGORY_ROWS,) else tensor
         for name, tensor in tensors.items()
     }
-    note = f"of {CATEGORY_ROWS} numbers of COCO's categories the {len(slots)} in use were kept"
+    note = f"kept the {len(slots)} used rows of COCO's {CATEGORY_ROWS} category ids"
     return ConvertedCheckpoint(kept, {"classes": list(classes)}, (note,))
 
 

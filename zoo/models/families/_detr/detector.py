@@ -6,6 +6,7 @@ begin at 0 and have no background among them.
 """
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -158,13 +159,14 @@ class DetrDetector(Detector):
         if height % step or width % step:
             better = [max(1, -(-side // step)) * step for side in (height, width)]
             raise InputError(
-                f"images are {height}x{width} pixels; {self.architecture.model_type} takes multiples of {step}. "
-                f"Use {better[0]}x{better[1]}."
+                f"images are {height}x{width} pixels; {self.architecture.model_type} needs multiples of {step}. Use "
+                f"{better[0]}x{better[1]}."
             )
         if cells < self.numbers.num_queries:
+            least = math.ceil(math.sqrt(height * width * self.numbers.num_queries / cells) / step) * step
             raise InputError(
-                f"images are {height}x{width} pixels, in which the network has {cells} places to look at; it needs "
-                f"{self.numbers.num_queries}, one for each query. Use larger images."
+                f"images of {height}x{width} pixels are too small for the {self.numbers.num_queries} queries of "
+                f"{self.architecture.model_type}. Use at least {least}x{least} pixels."
             )
 
 

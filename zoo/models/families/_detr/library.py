@@ -29,8 +29,8 @@ def import_transformers(model_type: str) -> Any:
         import transformers
     except ImportError as error:
         raise InputError(
-            f"{model_type} is built by {' and '.join(NEEDED)}, which cannot be imported ({error}). "
-            "Install them: pip install 'zoo-finetune[transformers]'"
+            f"{model_type} needs {' and '.join(NEEDED)}, which cannot be imported ({error}). Install them: pip "
+            "install 'zoo-finetune[transformers]'"
         ) from error
     if not hasattr(transformers, CLASSES[model_type][0]):
         raise InputError(

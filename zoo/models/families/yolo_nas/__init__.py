@@ -17,8 +17,9 @@ from zoo.weights import ConvertedCheckpoint, FileWeights, Weights
 
 LICENCE = "licenseref-yolo-nas-non-commercial"
 NOTICE = (
-    "The YOLO-NAS weights are Deci.AI's, not Apache-2.0: no commercial or production use, no passing on.",
-    "Models fine-tuned from them are bound by the same terms; random weights (pretrained=False) are free of them.",
+    "The YOLO-NAS weights are under Deci.AI's licence, not Apache-2.0: no commercial or production use, no "
+    "redistribution.",
+    "The same terms apply to models fine-tuned from them, but not to models trained from random weights.",
 )
 MIRROR = "CondadosAI/detectors"  # a copy with the same names, seen in public use since 2026-09; not verified yet
 SERVERS = (  # the last one has been silent since October 2024
@@ -47,7 +48,7 @@ def read_checkpoint(path: Path, *, with_processing: bool = True) -> ConvertedChe
     names, rows = config.get("classes"), tensors[PREDICTOR].shape[:1] if PREDICTOR in tensors else ()
     if names and rows and len(names) != rows[0]:
         del config["classes"]
-        notes = (*notes, f"its {len(names)} class names were left out: the weights are for {rows[0]} classes")
+        notes = (*notes, f"its {len(names)} class names were ignored: the weights have {rows[0]} classes")
     return ConvertedCheckpoint(tensors, config, notes)
 
 
@@ -65,7 +66,7 @@ def _read_options(name: str, shapes: Shapes) -> dict[str, Any]:
     """
     other = find_name(shapes)
     if other not in (None, name):
-        raise WeightsError(f"these weights are for {other}, not for {name}. Ask for {other} instead.")
+        raise WeightsError(f"these weights are for {other}, not for {name}. Use {other} instead.")
     stem = next((shapes[key] for key in STEMS if len(shapes.get(key, ())) == 4), None)
     return {"in_channels": stem[1]} if stem else {}
 

@@ -215,9 +215,7 @@ def _run(
     except torch.OutOfMemoryError:
         pass  # the rest is outside, because the error holds on to what was on the device
     device = proposals.boxes.device
-    warnings.warn(
-        f"{device} is short of memory: boxes are assigned to anchors on the CPU, which is slow.", stacklevel=4
-    )
+    warnings.warn(f"{device} is low on memory: assigning boxes to anchors on the CPU, which is slow.", stacklevel=4)
     found = assign(_move(proposals, "cpu"), _move(grid, "cpu"), _move(truths, "cpu"))
     return _move(found, device)
 

@@ -297,19 +297,19 @@ def _check_count(name: str, value: int) -> None:
 def _check_images(images: Tensor, in_channels: int) -> None:
     """Refuse what the network cannot take, in words."""
     if images.ndim != 4:
-        raise InputError(f"images have the shape {tuple(images.shape)}; expected (B, {in_channels}, H, W).")
+        raise InputError(f"images have shape {tuple(images.shape)}; expected (B, {in_channels}, H, W).")
     if images.shape[1] != in_channels:
         raise InputError(
             f"images have {images.shape[1]} channels; this network takes {in_channels}. Convert them, or call "
             f"replace_in_channels({images.shape[1]})."
         )
     if not images.is_floating_point():
-        raise InputError(f"images are of {images.dtype}; expected floating-point numbers, pixel values / 255.")
+        raise InputError(f"images are {images.dtype}; expected floating-point values, pixel values / 255.")
     height, width = images.shape[-2:]
     coarsest = STRIDES[-1]
     if height % coarsest or width % coarsest or not (height and width):
         fitting = [max(1, math.ceil(side / coarsest)) * coarsest for side in (height, width)]
         raise InputError(
-            f"images are {height} x {width} px; YOLO-NAS takes multiples of {coarsest}. Pad them to {fitting[0]} x "
+            f"images are {height} x {width} px; YOLO-NAS needs multiples of {coarsest}. Pad them to {fitting[0]} x "
             f"{fitting[1]} px."
         )

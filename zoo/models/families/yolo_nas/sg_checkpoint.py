@@ -69,18 +69,18 @@ def read_sg_checkpoint(path: Path, *, with_processing: bool = True) -> SGCheckpo
     tensors = _without_wrappers(_check_tensors(state, path))
     notes = [f"weights taken from {place}"] if place else []
     if not with_processing:
-        return SGCheckpoint(tensors, {}, (*notes, "what the file says of classes and preprocessing was left out"))
+        return SGCheckpoint(tensors, {}, (*notes, "the file's classes and preprocessing were ignored"))
     given = content.get("processing_params") if place else None
     if given is None:
-        notes.append("the file does not say how images are prepared: as for the published weights is taken")
+        notes.append("the file has no preprocessing; that of the published weights is used")
         return SGCheckpoint(tensors, {}, tuple(notes))
     try:
         entries = _find_mapping(given)
         config, more = read_processing({key: _Plain(key).read(entries[key]) for key in READ if key in entries})
     except InputError as error:
         raise WeightsError(
-            f"{path}, processing_params: {error} To take the weights alone, and prepare images as for the published "
-            f"ones: zoo convert {path} -o FOLDER --weights-only."
+            f"{path}, processing_params: {error} To convert only the weights, with the preprocessing of the "
+            f"published ones: zoo convert {path} -o FOLDER --weights-only."
         ) from error
     return SGCheckpoint(tensors, config, (*notes, *more))
 
@@ -128,12 +128,12 @@ def _load(path: Path) -> dict[Any, Any]:
         raise WeightsError(_explain_refusal(path, is_zip)) from error
     except Exception as error:  # a damaged file fails in as many ways as there are bytes
         raise WeightsError(
-            f"{path} is damaged, cut short, or no file of torch.save ({type(error).__name__}). Get it anew."
+            f"{path} is damaged, truncated, or not a torch.save file ({type(error).__name__}). Download it again."
         ) from error
     if not isinstance(content, dict):
         raise WeightsError(
-            f"{path} holds no dictionary of tensors but a whole object ({_name_kind(content)}), which only the program "
-            "that wrote it can open. Expected a checkpoint with 'net' or 'ema_net', or a state dict."
+            f"{path} contains a whole object ({_name_kind(content)}) instead of a dictionary of tensors; only the "
+            "program that wrote it can open it. Expected a checkpoint with 'net' or 'ema_net', or a state dict."
         )
     return content
 
@@ -146,19 +146,21 @@ def _check_start(path: Path, is_zip: bool) -> None:
     if is_zip:
         with zipfile.ZipFile(path) as archive:
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-                raise WeightsError(f"{path} is compressed, which no file of torch.save is. It is not read.")
+                raise WeightsError(f"{path} is compressed, unlike torch.save files. It is not read.")
             damaged = archive.testzip()
         if damaged is not None:
-            raise WeightsError(f"{path} is damaged: the checksum of its record {damaged!r} is wrong. Get it anew.")
+            raise WeightsError(
+                f"{path} is damaged: the checksum of its record {damaged!r} is wrong. Download it again."
+            )
         return
     with path.open("rb") as file:
         start = file.read(24)
     if start[8:9] == b"{":
-        raise WeightsError(f"{path} is a safetensors file by its content. Rename it to {path.stem}.safetensors.")
+        raise WeightsError(f"{path} contains safetensors data. Rename it to {path.stem}.safetensors.")
     if not start.startswith(b"\x80"):
-        what = f"it begins with {start!r}" if start else "it is empty"
-        what = "its end is missing" if start.startswith(b"PK") else what
-        raise WeightsError(f"{path} is no file of torch.save: {what}. Get it anew.")
+        what = f"it starts with {start!r}" if start else "it is empty"
+        what = "it is truncated" if start.startswith(b"PK") else what
+        raise WeightsError(f"{path} is not a torch.save file: {what}. Download it again.")
 
 
 def _find_objects(path: Path, is_zip: bool) -> list[str]:
@@ -177,9 +179,8 @@ def _find_objects(path: Path, is_zip: bool) -> list[str]:
 
 def _refuse(path: Path, blocked: str) -> str:
     return (
-        f"{path} is refused: a pickle can run code when it is loaded, and this one asks for "
-        f"{blocked}. Nothing of it was run. Expected tensors and plain values; do not use the file "
-        "if you do not know why it asks for that."
+        f"{path} is rejected: a pickle can run code when it is loaded, and this one imports {blocked}. Nothing was "
+        "run. Expected tensors and plain values; do not use the file unless you know why it needs this."
     )
 
 
@@ -190,8 +191,8 @@ def _explain_refusal(path: Path, is_zip: bool) -> str:
     if blocked:
         return _refuse(path, ", ".join(blocked))
     return (
-        f"{path} cannot be read as plain data: its pickle is of a form that torch.load(weights_only=True) refuses, as "
-        "pickle_protocol=4 writes it. Save it again without that option, where you trust it."
+        f"{path} cannot be read as plain data: torch.load(weights_only=True) does not support its pickle format, "
+        "such as pickle_protocol=4. If you trust the file, save it again without that option."
     )
 
 
@@ -233,9 +234,7 @@ class _Plain:
         """
         self.left -= 1
         if depth > MAX_DEPTH or self.left < 0:
-            raise InputError(
-                f"{self.key} is nested deeper than {MAX_DEPTH}, or holds more than {MOST_VALUES:,} values."
-            )
+            raise InputError(f"{self.key} is nested deeper than {MAX_DEPTH}, or has more than {MOST_VALUES:,} values.")
         if isinstance(value, dict):
             return {str(self.read(key, depth + 1)): self.read(item, depth + 1) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
@@ -316,7 +315,7 @@ def _choose_state(content: dict[Any, Any], path: Path) -> tuple[str, Mapping[Any
     if any(isinstance(value, Tensor) for value in content.values()):
         return "", content
     keys = ", ".join(map(str, list(content)[:6])) or "none"
-    raise WeightsError(f"{path} holds no weights: expected 'ema_net', 'net', or tensors by name; its keys are {keys}.")
+    raise WeightsError(f"{path} contains no weights: expected 'ema_net', 'net', or named tensors; its keys are {keys}.")
 
 
 def _check_tensors(state: Mapping[Any, Any], path: Path) -> "dict[str, Tensor]":
@@ -327,17 +326,17 @@ def _check_tensors(state: Mapping[Any, Any], path: Path) -> "dict[str, Tensor]":
         if not isinstance(name, str) or not usable or value.is_quantized:
             is_tensor = isinstance(value, torch.Tensor)
             kind = f"a {value.layout} tensor on {value.device}" if is_tensor else _name_kind(value)
-            raise WeightsError(f"{path}: {name!r} of its weights is {kind}; expected a dense tensor, by its name.")
+            raise WeightsError(f"{path}: weight {name!r} is {kind}; expected a dense tensor.")
         held = value.untyped_storage().nbytes()
         if value.numel() * value.element_size() > held:  # copies of its values would fill any memory
             raise WeightsError(
-                f"{path}: {name!r} of its weights has {value.numel():,} values, and the file holds {held:,} bytes of "
-                "it. Save the checkpoint again, with .clone() of each tensor."
+                f"{path}: weight {name!r} has {value.numel():,} values, but the file has only {held:,} bytes of it. "
+                "Save the checkpoint again, with .clone() of each tensor."
             )
         if not _is_finite(value):
             raise WeightsError(
-                f"{path}: {name!r} of its weights holds values that are no finite numbers: it was saved after its "
-                "training had diverged. Take an earlier checkpoint."
+                f"{path}: weight {name!r} has NaN or infinite values: training had diverged when it was saved. Use "
+                "an earlier checkpoint."
             )
     return {name: tensor.detach() for name, tensor in state.items()}
 

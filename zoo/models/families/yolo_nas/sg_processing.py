@@ -46,19 +46,19 @@ def read_processing(found: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
         if all(0 < len(name) <= LONGEST_NAME for name in classes):
             config["classes"] = classes
         else:
-            notes.append(f"its class names were left out: one is empty, or longer than {LONGEST_NAME} letters")
+            notes.append(f"its class names were ignored: one is empty, or longer than {LONGEST_NAME} characters")
     if steps is None:
-        notes.append("the file does not say how images are prepared: as for the published weights is taken")
+        notes.append("the file has no preprocessing; that of the published weights is used")
     else:
         config["preprocess"] = _read_steps(steps).to_dict()
     limits = {key: float(found[key]) for key in ("conf", "iou") if _is_number(found.get(key)) and 0 <= found[key] <= 1}
     for key, what in (("conf", "confidence"), ("iou", "IoU")):
         if key not in limits and found.get(key) is not None:
-            notes.append(f"its {what} threshold, {found[key]!r:.40}, is no number from 0 to 1: the usual one is taken")
+            notes.append(f"its {what} threshold, {found[key]!r:.40}, is not between 0 and 1: the default is used")
     if "conf" in limits and limits.get("conf") == limits.get("iou"):
         # A getter of the original returns the IoU for both, and what was read by it was saved again.
         limits.pop("conf")
-        notes.append(f"its confidence threshold equals its IoU threshold, {limits['iou']:g}: the usual one is taken")
+        notes.append(f"its confidence threshold equals its IoU threshold, {limits['iou']:g}: the default is used")
     if limits:
         config["postprocess"] = limits
     return config, notes
@@ -86,14 +86,14 @@ def _read_steps(steps: Any) -> Letterbox:
     for name, settings in _list_steps(steps):
         take = _STEPS.get(name)
         if take is None:
-            raise InputError(f"there is nothing here for the step {name}. Known: {', '.join(_STEPS)}.")
+            raise InputError(f"unsupported step {name}. Known: {', '.join(_STEPS)}.")
         if chain.planar and name != "StandardizeImage":
-            raise InputError(f"the step {name} comes after ImagePermute, where it would not act on images.")
+            raise InputError(f"the step {name} comes after ImagePermute, where it does not apply to images.")
         take(chain, name, settings)
     if chain.content is None:
-        raise InputError("no step resizes images. Expected one: the input has a fixed size here.")
+        raise InputError("no step resizes images. Expected one, because the input size is fixed.")
     if chain.canvas is None and chain.keep_ratio:
-        raise InputError("no step pads images. Expected one: the input has a fixed size here.")
+        raise InputError("no step pads images. Expected one, because the input size is fixed.")
     return Letterbox(
         canvas_size=chain.canvas or chain.content,
         content_size=chain.content,
@@ -149,7 +149,7 @@ def _pad(chain: _Chain, name: str, settings: Mapping[str, Any]) -> None:
     pixels = {round((value * std + mean) * chain.max_value, 3) for value, mean, std in numbers}
     fill = pixels.pop()
     if pixels or fill != round(fill) or not 0 <= fill <= 255:
-        raise InputError(f"the step {name} has the pad_value {stated!r}; expected one grey of 0 to 255 in the image.")
+        raise InputError(f"the step {name} has the pad_value {stated!r}; expected a single grey value from 0 to 255.")
     chain.fill = round(fill)
 
 

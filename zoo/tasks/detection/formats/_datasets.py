@@ -108,13 +108,13 @@ def _find_splits(source: Any) -> dict[str, Any]:
             )
         if is_loader(dataset):
             raise DataError(
-                f"{_say(name)} is a loader or stream ({type(dataset).__name__}), whose samples cannot be taken by "
-                "index; expected a data set with len() that gives samples by index. Pass loader.dataset."
+                f"{_say(name)} is a loader or stream ({type(dataset).__name__}), whose samples cannot be indexed; "
+                "expected a data set with len() and integer indexing. Pass loader.dataset."
             )
         if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
             raise DataError(
-                f"{_say(name)} is of the type {type(dataset).__name__}; expected a folder, or a data set with len() "
-                "that gives samples by index."
+                f"{_say(name)} is of type {type(dataset).__name__}; expected a folder, or a data set with len() and "
+                "integer indexing."
             )
         if not len(dataset):
             raise DataError(f"{_say(name)} has no samples; expected one or more.")
@@ -131,7 +131,7 @@ def _is_table(dataset: Any) -> bool:
 
 
 def _read_split(dataset: Any, name: str, table: BoxTable | None) -> _Part:
-    """Read the boxes of every sample, and leave out samples that cannot be read."""
+    """Read the boxes of every sample, and leave out unreadable samples."""
     rows = table.read() if table else _read_samples(dataset)
     short = _say(name).removeprefix("the ")
     positions: list[int] = []
@@ -140,17 +140,17 @@ def _read_split(dataset: Any, name: str, table: BoxTable | None) -> _Part:
     for position, marks in enumerate(rows):
         place = f"{short}[{position}]"
         if isinstance(marks, str):
-            kind = "samples that cannot be read"
-            findings.append(Finding(kind, "error", name, place, None, f"{marks}; the sample is left out"))
+            kind = "unreadable samples"
+            findings.append(Finding(kind, "error", name, place, None, f"{marks}; the sample is skipped"))
             continue
         finite = np.asarray(np.isfinite(marks.boxes).all(axis=1))
         for index in np.flatnonzero(~finite).tolist():
-            text = f"the box {marks.boxes[index].tolist()} has no place; left out"
-            findings.append(Finding("boxes that are no numbers", "error", name, place, None, text))
+            text = f"the box {marks.boxes[index].tolist()} is not finite; skipped"
+            findings.append(Finding("boxes that are not finite", "error", name, place, None, text))
         positions.append(position)
         images.append(_annotate(place, _choose(marks, finite), lost=int((~finite).sum())))
     if not images:
-        raise DataError(f"no sample of {_say(name)} can be used. The first one, {findings[0].file}: {findings[0].text}")
+        raise DataError(f"no sample of {_say(name)} is usable. The first one, {findings[0].file}: {findings[0].text}")
     is_sides = table is not None and table.written == "XYWH"
     _check_unit(images, _say(name), "x, y, width, height" if is_sides else "x1, y1, x2, y2")
     if table:
@@ -207,8 +207,8 @@ def _check_unit(images: Sequence[Annotated], name: str, expected: str) -> None:
     filled = [image.boxes for image in images if len(image.boxes)]
     if filled and max(np.abs(boxes).max() for boxes in filled) <= 1:
         raise DataError(
-            f"the boxes of {name} lie between 0 and 1, so they are shares of the image's sides; expected {expected} "
-            "in pixels. Multiply them by the width and height of each image."
+            f"the boxes of {name} are between 0 and 1, so they are relative; expected {expected} in pixels. Multiply "
+            "them by the width and height of each image."
         )
 
 
@@ -217,11 +217,11 @@ def _join_names(parts: Mapping[str, _Part]) -> dict[Key, str]:
     known = {name: part.classes for name, part in parts.items() if part.classes}
     if len(set(known.values())) > 1:
         listed = "; ".join(f"{_say(name)} {', '.join(classes[:5])}" for name, classes in known.items())
-        raise DataError(f"the splits number their classes differently: {listed}. Expected one list for all of them.")
+        raise DataError(f"the splits have different class lists: {listed}. Expected the same list for all.")
     used = {key for part in parts.values() for image in part.split.images for key in image.keys}
     kinds = {type(key) for key in used}
     if len(kinds) > 1:
-        raise DataError("the labels are numbers and names mixed; expected one kind.")
+        raise DataError("the labels mix numbers and names; expected one kind.")
     texts = sorted(key for key in used if isinstance(key, str))
     if known:
         classes = next(iter(known.values()))
@@ -241,7 +241,9 @@ def _tell_same_names(names: Mapping[Key, str]) -> list[Finding]:
         if isinstance(key, str):
             alike.setdefault(name, []).append(repr(key))
     return [
-        Finding("labels of the same name", "warning", "", "", None, f"{' and '.join(keys)} are one class, {name!r}")
+        Finding(
+            "labels with the same name", "warning", "", "", None, f"{' and '.join(keys)} are the same class, {name!r}"
+        )
         for name, keys in alike.items()
         if len(keys) > 1
     ]
@@ -254,8 +256,8 @@ def _leave_out_unnamed(part: _Part, names: Mapping[Key, str]) -> _Part:
     for image in part.split.images:
         wanted = np.array([key in names for key in image.keys], bool)
         for index in np.flatnonzero(~wanted).tolist():
-            text = f"the box {index} has the class {image.keys[index]!r}; expected {_span(names)}; left out"
-            findings.append(Finding("boxes of an unknown class", "error", part.split.name, image.name, None, text))
+            text = f"box {index} has the class {image.keys[index]!r}; expected {_span(names)}; skipped"
+            findings.append(Finding("boxes with an unknown class", "error", part.split.name, image.name, None, text))
         marks = _choose(Marks(image.boxes, image.keys, image.crowd, image.size), wanted)
         images.append(_annotate(image.name, marks, lost=image.lost + int((~wanted).sum())))
     return replace(part, split=replace(part.split, images=tuple(images)), findings=tuple(findings))

@@ -69,7 +69,7 @@ class Findings:
 
     def hide(self, since: int) -> None:
         """Take the texts out of what was added since the list had this length: they quote a file of somebody else."""
-        text = "the text of the file is not shown, as it lies outside of the data's folder"
+        text = "its text is not shown because the file is outside the data folder"
         self.found[since:] = [replace(finding, text=text) for finding in self.found[since:]]
 
 
@@ -217,13 +217,13 @@ def deduplicate_class_names(names: Mapping[Key, str], findings: Findings) -> dic
             longer = f"{name} ({key})"
             while longer in taken:
                 longer += "'"
-            text = f"{taken[name]} and {key} are both called {clip(name)}; {key} becomes another class, {clip(longer)}"
-            findings.warn("classes of the same name", text)
+            text = f"{taken[name]} and {key} are both called {clip(name)}; {key} becomes the class {clip(longer)}"
+            findings.warn("classes with the same name", text)
             name = longer
         other = plain.setdefault(re.sub(r"[-_ ]", "", name.casefold()), name)
         if other != name:
-            text = f"{clip(other)} and {clip(name)} differ by case or spaces only; they are two classes"
-            findings.warn("classes of almost the same name", text)
+            text = f"{clip(other)} and {clip(name)} differ only by case or spaces; they are treated as two classes"
+            findings.warn("classes with almost the same name", text)
         taken[name] = key
         settled[key] = name
     return settled
@@ -254,6 +254,6 @@ def _list(folder: Path) -> list["os.DirEntry[str]"]:
         return []
     except OSError as error:
         raise DataError(
-            f"the folder {str(folder)!r} cannot be listed ({error.strerror}). Give yourself the right to read it, or "
-            "move it away."
+            f"the folder {str(folder)!r} cannot be listed ({error.strerror}). Grant read permission, or move it "
+            "elsewhere."
         ) from error

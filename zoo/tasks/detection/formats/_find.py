@@ -45,9 +45,9 @@ def read_box_folder(path: str | os.PathLike[str]) -> BoxSource:
         raise DataError("the path of the data is empty; expected a folder of images with boxes.")
     root = to_path(path).absolute()
     if not root.exists():
-        hint = " It is a link to nothing." if root.is_symlink() else ""
+        hint = " It is a broken symbolic link." if root.is_symlink() else ""
         if not to_path(path).is_absolute():
-            hint += f" Looked in {Path.cwd()}."
+            hint += f" Current folder: {Path.cwd()}."
         raise DataError(f"there is no folder {str(root)!r}.{hint} Expected {_list_expected()}")
     found: dict[str, BoxSource] = {}
     failed: dict[str, DataError] = {}
@@ -67,18 +67,18 @@ def read_box_folder(path: str | os.PathLike[str]) -> BoxSource:
     for source in marked.values():
         return _tell_look_alikes(source, root)
     raise NoBoxesError(
-        f"no boxes were found in {str(root)!r}. Expected {_list_expected()}\n{_say_what_is_there(root)}"
+        f"found no box annotations in {str(root)!r}. Expected {_list_expected()}\n{_say_what_is_there(root)}"
         + "".join(f"\n{clip(passed.file)}: {passed.why}." for passed in _find_look_alikes(root)[:MOST_EXPLAINED])
     )
 
 
 def _tell_rivals(root: Path, found: dict[str, BoxSource], failed: dict[str, DataError]) -> str:
-    places = [f"{name} ({source.find_file() or 'of which no image can be used'})" for name, source in found.items()]
+    places = [f"{name} ({source.find_file() or 'without a usable image'})" for name, source in found.items()]
     places += [f"{name}, which cannot be read ({str(error).splitlines()[0]})" for name, error in failed.items()]
     paths = "".join(f", {known.path}" for known in list_formats() if known.path)
     return (
-        f"{str(root)!r} has boxes in {len(places)} formats: {' and '.join(places)}. Pass the path of the one that you "
-        f"mean{paths}; or move the others away."
+        f"{str(root)!r} has boxes in {len(places)} formats: {' and '.join(places)}. Pass the path of the one to "
+        f"use{paths}; or move the others elsewhere."
     )
 
 
@@ -104,18 +104,18 @@ def _say_what_is_there(root: Path) -> str:
     """Name what lies in a folder: its folders, and its files by ending."""
     if root.is_file():
         if root.suffix.lower() in ARCHIVES:
-            return "It is an archive: unpack it and pass the folder."
-        return f"It is a file {root.suffix!r}."
+            return "It is an archive: extract it and pass the folder."
+        return f"It is a {root.suffix} file."
     try:
         entries = sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         return f"The folder cannot be listed ({error.strerror})."
     folders = [clip(entry.name) for entry in entries if entry.is_dir()]
-    endings = Counter(entry.suffix.lower() or "without ending" for entry in entries if not entry.is_dir())
+    endings = Counter(entry.suffix.lower() or "without a suffix" for entry in entries if not entry.is_dir())
     parts = [
         f"{count:,} files {ending}" if count > 1 else f"1 file {ending}" for ending, count in endings.most_common(8)
     ]
     if folders:
         shown = ", ".join(folders[:8]) + (", ..." if len(folders) > 8 else "")
         parts.insert(0, f"the folder{'s' * (len(folders) > 1)} {shown}")
-    return f"It holds {', '.join(parts)}." if parts else "It is empty."
+    return f"It contains {', '.join(parts)}." if parts else "It is empty."

@@ -43,14 +43,14 @@ def parse_marks(boxes: Any, labels: Any, crowd: Any, *, written: str = "XYXY") -
         raise InputError(f"it has {len(table):,} boxes and {len(keys):,} labels; expected a label for each box")
     crowds = np.zeros(len(keys), bool) if crowd is None else _as_crowds(crowd)
     if len(crowds) != len(keys):
-        raise InputError(f"it has {len(table):,} boxes and {len(crowds):,} marks of crowds; expected one for each box")
+        raise InputError(f"it has {len(table):,} boxes and {len(crowds):,} crowd flags; expected one for each box")
     written = getattr(getattr(boxes, "format", None), "name", written)  # of torchvision's BoundingBoxes
     if written == "CXCYWH":
         table[:, :2] -= table[:, 2:] / 2
     if written in ("XYWH", "CXCYWH"):
         table[:, 2:] += table[:, :2]
     elif written != "XYXY":
-        raise InputError(f"its boxes are written as {written}; expected XYXY, XYWH or CXCYWH")
+        raise InputError(f"its box format is {written}; expected XYXY, XYWH or CXCYWH")
     size = getattr(boxes, "canvas_size", None)
     return Marks(table, keys, crowds, None if size is None else (int(size[0]), int(size[1])))
 
@@ -66,18 +66,18 @@ def describe(value: Any) -> str:
         return f"a mapping with the keys {', '.join(map(str, value)) or '(none)'}"
     if isinstance(value, (tuple, list)):
         return f"a {type(value).__name__} of {len(value)}"
-    return f"of the type {type(value).__name__}"
+    return f"of type {type(value).__name__}"
 
 
 def _as_table(boxes: Any) -> Floats:
     try:
         table = np.array(_plain(boxes), dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"its boxes are no table of numbers ({error}); expected (N, 4)") from error
+        raise InputError(f"its boxes are not numeric ({error}); expected (N, 4)") from error
     if not table.size:
         return no_boxes()
     if table.ndim != 2 or table.shape[1] != 4:
-        raise InputError(f"its boxes have the shape {table.shape}; expected (N, 4)")
+        raise InputError(f"its boxes have shape {table.shape}; expected (N, 4)")
     return table
 
 
@@ -106,7 +106,7 @@ def _as_crowds(crowd: Any) -> NDArray[np.bool_]:
     values = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else [values]
     for value in values:
         if isinstance(value, (list, dict)) or value not in CROWD:
-            raise InputError(f"it has the mark of a crowd {value!r}; expected 0 or 1")
+            raise InputError(f"it has the crowd flag {value!r}; expected 0 or 1")
     return np.array([CROWD[value] for value in values], np.bool_)
 
 

@@ -62,10 +62,10 @@ class Items:
             most = max(shared for shared, _ in near.values())
             best = [(value, own) for value, (shared, own) in near.items() if shared == most]
             if len(best) > 1:
-                return Match(hint=f"; {' and '.join(clip('/'.join(own)) for _, own in best[:3])} fit equally well")
+                return Match(hint=f"; {' and '.join(clip('/'.join(own)) for _, own in best[:3])} match equally well")
             value, own = best[0]
             return Match(value, moved=len(parts) > len(own) or most < min(len(parts), len(own)) - 1)
-        other = f"; there is {clip('/'.join(there[0][0]))}" if there else ""
+        other = f"; found {clip('/'.join(there[0][0]))}" if there else ""
         return Match(hint=other)
 
 

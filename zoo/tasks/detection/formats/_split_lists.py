@@ -115,7 +115,7 @@ def read_list(path: Path, root: Path, items: Items, findings: Findings) -> list[
     try:
         lines = list(_read_lines(path))
     except InputError as error:
-        findings.error("lists that cannot be used", f"{error}. Nothing of {findings.split} is used")
+        findings.error("unusable lists", f"{error}. The split {findings.split} is skipped")
         return []
     quote: Callable[[str], str] = clip if lies_inside(path, root) else lambda _: "the image of this line"
     flags = _is_class_list(path)
@@ -123,15 +123,15 @@ def read_list(path: Path, root: Path, items: Items, findings: Findings) -> list[
     if any(match.item for _, _, match in matches):
         return _take(matches, findings, quote)
     if not lines:
-        problem = "it lists nothing"
+        problem = "it is empty"
     elif any((flag := FLAG.fullmatch(text)) and items.find(flag[1], path.parent).item for _, text in lines[:LOOKED_AT]):
-        problem = "its second column tells in which images a class is, so it is no list of a split"
+        problem = "its second column marks the images of one class, so it is not a split list"
     else:
         first = f"{quote(lines[0][1])}{matches[0][2].hint}"
-        problem = f"it names {count(len(lines), 'image')}, and none is here. The first is {first}"
+        problem = f"it lists {count(len(lines), 'image')}, and none was found. The first is {first}"
     told = findings.warn if is_test else findings.error
-    hint = "There is no test without it" if is_test else "Correct the list, or move it away"
-    told("lists that cannot be used", f"{problem}. {hint}")
+    hint = "The test split is skipped" if is_test else "Correct the list, or move it elsewhere"
+    told("unusable lists", f"{problem}. {hint}")
     return []
 
 
@@ -191,13 +191,16 @@ def _name_lists(paths: Sequence[Path], place: _Place, *, is_custom: bool) -> dic
     for split, same in [*exact.items(), *((split, same) for split, same in alike.items() if split not in exact)]:
         if len(same) > 1:
             raise DataError(
-                f"{str(same[0].parent)!r} holds {' and '.join(repr(path.name) for path in same[:4])}, and either could "
-                f"be the list of {split}. Move away all but one."
+                f"{str(same[0].parent)!r} holds {' and '.join(repr(path.name) for path in same[:4])}, and either "
+                f"could be the list of {split}. Move all but one elsewhere."
             )
     named = {**alike, **exact} or flagged
     for path in nameless:
-        text = "it lists images, and its name tells no split; call it train.txt, val.txt or test.txt, or move it away"
-        (place.at(path).warn if named else place.at(path).error)("lists whose names tell no split", text)
+        text = (
+            "it lists images, but its name does not name a split; rename it to train.txt, val.txt or test.txt, or "
+            "move it elsewhere"
+        )
+        (place.at(path).warn if named else place.at(path).error)("lists not named after a split", text)
     return named
 
 
@@ -235,10 +238,10 @@ def _compare(split: str, taken: Sequence[Path], others: Sequence[Path], place: _
     )
     if second and first != second:
         text = (
-            f"it lists {count(len(second), 'image')}, and {show_path(taken[0], place.root)}, which is the list of "
-            f"{split} too, {len(first):,}: {len(first ^ second):,} differ. Move one of them away"
+            f"it lists {count(len(second), 'image')}, and {show_path(taken[0], place.root)}, also a list of {split}, "
+            f"{len(first):,}: {len(first ^ second):,} differ. Move one of them elsewhere"
         )
-        place.at(others[0], split).error("lists that contradict each other", text)
+        place.at(others[0], split).error("contradictory lists", text)
 
 
 def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -269,7 +272,7 @@ def _match(text: str, folder: Path, items: Items, *, with_flags: bool) -> Match:
     if len(columns) == 2 and all(column.lower().endswith(tuple(ITEM_SUFFIXES)) for column in columns):
         image, annotation = (items.find(column, folder) for column in columns)
         if image.item or annotation.item:
-            return image if image.item == annotation.item else Match(hint="; its columns do not belong together")
+            return image if image.item == annotation.item else Match(hint="; it has extra columns")
     return items.find(text, folder)
 
 
@@ -279,26 +282,24 @@ def _take(matches: Sequence[tuple[int, str, Match]], findings: Findings, quote: 
     moved: list[tuple[int, str]] = []
     for line, text, match in matches:
         if not match.item:
-            findings.error(
-                "listed images that are missing", f"{quote(text)} is not here{match.hint}; it is left out", line
-            )
+            findings.error("missing listed images", f"{quote(text)} does not exist{match.hint}; skipped", line)
         elif match.item in first:
             other, other_text = first[match.item]
             if _ends_alike(text, other_text):
-                findings.warn("images listed twice", f"{quote(text)} is on line {other:,} already", line)
+                findings.warn("images listed twice", f"{quote(text)} is already on line {other:,}", line)
             else:
-                text = (
-                    f"{quote(text)} leads to the image that line {other:,} names, {quote(other_text)}; it is left out"
-                )
-                findings.error("lines that lead to the same image", text, line)
+                text = f"{quote(text)} is the same image as line {other:,}, {quote(other_text)}; skipped"
+                findings.error("lines for the same image", text, line)
         else:
             first[match.item] = line, text
             moved += [(line, text)] * match.moved
     if moved:
         line, text = moved[0]
         is_usual = not any(escapes_folder(text.replace("\\", "/")) for _, text in moved)  # only `data/` before it
-        text = f"{count(len(moved), 'path is', 'paths are')} not here as written, and found by the end: {quote(text)}"
-        (findings.note if is_usual else findings.warn)("paths that are not there", text, line)
+        text = (
+            f"{count(len(moved), 'path is', 'paths are')} not valid as written and matched by file name: {quote(text)}"
+        )
+        (findings.note if is_usual else findings.warn)("paths that do not exist", text, line)
     return list(first)
 
 
@@ -315,7 +316,7 @@ def _share_trainval(read: dict[str, list[str]], names: dict[str, str], place: _P
         return
     read[missing], names[missing] = others, names[TRAINVAL]
     if rest:
-        text = f"{missing} is what it lists and {names[there]} does not: {count(len(read[missing]), 'image')}"
+        text = f"it lists images that {names[there]} does not, used as {missing}: {count(len(read[missing]), 'image')}"
         place.findings.at(file=names[TRAINVAL], split=missing).note("splits", text)
 
 
@@ -330,10 +331,10 @@ def _part_splits(read: dict[str, list[str]], names: Mapping[str, str], place: _P
         text = f"{count(len(both), 'image is', 'images are')} in {names[one]} and in {names[other]}, such as {shown}"
         here = place.findings.at(file=names[other], split=other)
         if one == "train":
-            here.error("images in two splits", f"{text}; they would be learnt and scored. They are left out of train")
+            here.error("images in two splits", f"{text}; they are removed from train")
             read[one] = [item for item in read[one] if item not in both]
         else:
-            here.warn("images in two splits", f"{text}, and used in both")
+            here.warn("images in two splits", f"{text}, used in both")
 
 
 def _ends_alike(one: str, other: str) -> bool:

@@ -27,7 +27,7 @@ from zoo.tasks.detection.formats._path_ends import Items
 UNREAD_SPLITS = "splits that are not read"
 FORMS = frozenset({".txt", ".lst", ".list", ".csv", ".tsv", ".json"})
 OTHER_TASKS = frozenset({"layout", "segmentation", "action"})  # folders of lists of VOC
-HINT = "Write train.txt and val.txt with one image per line into the folder of the data, or move the file away"
+HINT = "Write train.txt and val.txt with one image per line in the data folder, or move the file elsewhere"
 MAX_BYTES = 20_000_000
 DEPTH = 2  # of folders below the data's
 MOST_TOLD = 5  # files
@@ -68,7 +68,9 @@ def tell_unread_lists(
         is_part = bool(named) and named != everything and named not in used
         if is_part or (named and has_splits):
             told += 1
-            text = f"it names {count(len(named), 'image')} and may tell a split, but is not read in this form or place"
+            text = (
+                f"it names {count(len(named), 'image')} and may define a split, but is not read in this format or place"
+            )
             findings.at(file=show_path(path, root)).error(UNREAD_SPLITS, f"{text}. {hint}")
 
 
@@ -84,8 +86,8 @@ def tell_unread_folders(folders: Sequence[Path], root: Path, splits: Collection[
     missing = [split for split in ("train", "val") if split not in splits]
     report = findings.error if missing else findings.warn
     for folder in folders:
-        text = f"the images in {clip(show_path(folder, root))} are not used: its name tells no split"
-        hint = f". Rename it to {' or '.join(missing)}, or move it away" if missing else ""
+        text = f"the images in {clip(show_path(folder, root))} are not used: its name does not name a split"
+        hint = f". Rename it to {' or '.join(missing)}, or move it elsewhere" if missing else ""
         report(UNREAD_SPLITS, f"{text}{hint}")
 
 

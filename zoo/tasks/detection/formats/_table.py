@@ -42,8 +42,8 @@ class BoxTable:
         """
         if (getattr(dataset, "format", None) or {}).get("type") == "custom":
             raise DataError(
-                f"{name} has a transform of its own (set_transform or with_transform), which would be left out. "
-                "Pass dataset.with_format(None): the preprocessing of the weights is applied here."
+                f"{name} has its own transform (set_transform or with_transform), which would be ignored. Pass "
+                "dataset.with_format(None); zoo applies the model's preprocessing."
             )
         features: dict[str, Any] = dict(dataset.features)
         image = _find_images(features, name)
@@ -130,10 +130,10 @@ def settle_form(tables: Mapping[str, BoxTable]) -> list[Finding]:
     are_corners = wrong <= FEW * total
     for table in unclear:
         table.written = "XYXY" if are_corners else "XYWH"
-    text = f"the field {UNCLEAR!r} is taken as x, y, width, height: {wrong:,} of {total:,} boxes cannot be corners"
+    text = f"the field {UNCLEAR!r} is read as x, y, width, height: {wrong:,} of {total:,} boxes cannot be corners"
     if are_corners:
-        text = f"the field {UNCLEAR!r} is taken as x1, y1, x2, y2; if it is x, y, width, height, rename it to 'bbox'"
-    return [Finding("boxes of an unclear form", "warning", "", "", None, text)]
+        text = f"the field {UNCLEAR!r} is read as x1, y1, x2, y2; if it is x, y, width, height, rename it to 'bbox'"
+    return [Finding("boxes in an unclear format", "warning", "", "", None, text)]
 
 
 def _find_images(features: Mapping[str, Any], name: str) -> str:

@@ -23,7 +23,7 @@ def test_ids_that_all_files_share_are_the_keys_in_their_order() -> None:
     assert list(classes.names.items()) == [(3, "cat"), (7, "dog"), (9, "cow")]
     assert classes.keys == ({3: 3, 7: 7}, {3: 3, 9: 9})
     assert told == [
-        ("note", "", "category ids are 3 to 9, of which 4 are missing; class numbers, 0 to 2, are in their order")
+        ("note", "", "category ids are 3 to 9, of which 4 are missing; they become class numbers 0 to 2, in order")
     ]
     assert resolve(content({0: "cat", 1: "dog"}))[1] == []
 
@@ -44,13 +44,15 @@ def test_ids_of_one_name_are_one_class_and_of_two_names_none() -> None:
     classes, told = resolve(content({2: "cat", 3: "cat", 5: "dog"}, 2, 3))
     assert classes.names == {2: "cat", 5: "dog"}
     assert classes.keys == ({2: 2, 3: 2, 5: 5},)
-    assert told[0] == ("warning", "0.json:7", "categories 2 and 3 are both called 'cat'; they are one class")
+    assert told[0] == ("warning", "0.json:7", "categories 2 and 3 are both called 'cat'; they are treated as one class")
     file = content({1: "cat", 2: "dog"}, 1, 2)
     file.unclear_categories.add(2)
     assert resolve(file)[0] == CocoClasses({1: "cat"}, ({1: 1},))
     classes, told = resolve(content({0: "cat", 1: "Cat"}))
     assert classes.names == {0: "cat", 1: "Cat"}
-    assert [text for _, _, text in told] == ["'cat' and 'Cat' differ by case or spaces only; they are two classes"]
+    assert [text for _, _, text in told] == [
+        "'cat' and 'Cat' differ only by case or spaces; they are treated as two classes"
+    ]
 
 
 def test_categories_that_group_others_are_no_classes() -> None:
@@ -59,7 +61,11 @@ def test_categories_that_group_others_are_no_classes() -> None:
     classes, told = resolve(content(categories, 1, above=above), content(categories, above=above))
     assert classes.names == {1: "RBC", 2: "WBC"}
     assert classes.keys == ({1: 1, 2: 2},) * 2
-    assert told[0] == ("note", "", "category 'cells' only groups others and has no box; it is no class")
+    assert told[0] == (
+        "note",
+        "",
+        "category 'cells' only groups others and has no boxes; it is not used as a class",
+    )
     used = resolve(content(categories, 1, above=above), content(categories, 0, above=above))[0]
     assert list(used.names) == [0, 1, 2]
     categories: dict[Key, str] = {1: "person", 2: "rider"}
@@ -72,7 +78,7 @@ def test_without_categories_there_are_no_class_numbers() -> None:
     classes, told = resolve(content({}, 3, "b10", "b9"), content({}, 11))
     assert list(classes.names.items()) == [("3", "3"), ("11", "11"), ("b9", "b9"), ("b10", "b10")]
     assert classes.keys[0][3] == "3"
-    assert told == [("warning", "", "there are no categories; classes are called by their ids, 3 to 'b10'")]
+    assert told == [("warning", "", "there are no categories; classes are named by their ids, 3 to 'b10'")]
     classes, _ = resolve(content({1: "cat"}, 1), content({}, 1))
     assert classes.names == {1: "cat"}
     assert classes.keys == ({1: 1}, {})

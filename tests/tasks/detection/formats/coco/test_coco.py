@@ -74,7 +74,7 @@ def test_what_is_read(tmp_path: Path) -> None:
     assert [split.reader(place) for place in (0, 1)] == [str(tmp_path / "b9.jpg"), str(tmp_path / "b10.jpg")]
     assert (source.form, source.where, split.in_threads) == ("COCO", str(tmp_path), True)
     assert told(source) == [("note", "class map", "", "")]
-    assert texts(source, "class map") == ["category ids are 2 to 4; class numbers, 0 to 2, are in their order"]
+    assert texts(source, "class map") == ["category ids are 2 to 4; they become class numbers 0 to 2, in order"]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_the_folder_with_most_of_the_images(tmp_path: Path) -> None:
     source = read(touch(tmp_path, "train/0.jpg", "images/0.jpg", "images/1.jpg", "val/0.jpg", "val/1.jpg", "val/2.jpg"))
     assert names(source) == {"train": ["images/0.jpg", "images/1.jpg"]}
     assert ("error", "missing images", "train", "annotations/train.json:12") in told(source)
-    assert texts(source, "missing images") == ["there is no '2.jpg' in 'images'; the image is left out"]
+    assert texts(source, "missing images") == ["there is no '2.jpg' in 'images'; the image is skipped"]
 
 
 @pytest.mark.parametrize(
@@ -168,23 +168,24 @@ def test_files_without_boxes_are_not_read(tmp_path: Path) -> None:
     write_files(tmp_path, {"annotations/instances_train2017.json": one(), "annotations/extra.json": one()})
     source = read(touch(tmp_path, "train2017/a.jpg"))
     assert names(source) == {"train": ["train2017/a.jpg"]}
-    reasons = ["it has no boxes", "it has no boxes", "it has people alone, and there are other files"]
+    reasons = ["it has no boxes", "it has no boxes", "it has only people, and there are other files"]
     assert [finding.text for finding in source.findings if finding.level == "note"] == [
-        f"{name!r} is not read: by its name {reason}" for name, reason in zip(sorted(files), reasons, strict=True)
-    ] + ["category ids are 1 to 1; class numbers, 0 to 0, are in their order"]
-    unread = "'extra.json' is not read: its name tells no split, as those of others do"
+        f"{name!r} is not read: its name suggests that {reason}"
+        for name, reason in zip(sorted(files), reasons, strict=True)
+    ] + ["category ids are 1 to 1; they become class numbers 0 to 0, in order"]
+    unread = "'extra.json' is not read: its name does not name a split, unlike others"
     assert [finding.text for finding in source.findings if finding.level == "error"] == [
-        f"{unread}. There is no val: rename the file to its split, or move it away"
+        f"{unread}. There is no val split: rename the file to its split, or move it elsewhere"
     ]
     write_files(tmp_path, {"annotations/instances_val2017.json": one()})
-    assert [finding.text for finding in read(tmp_path).findings if finding.kind == "json files passed over"] == [unread]
+    assert [finding.text for finding in read(tmp_path).findings if finding.kind == "json files not used"] == [unread]
 
 
 @pytest.mark.parametrize(
     ("files", "text"),
     [
         (["annotations/train2014.json", "annotations/train2017.json"], r"'train2014.json' and 'train2017.json"),
-        (["a.json", "b.json"], r"holds 'a.json' and 'b.json', and either could be the data\. Move away all but one"),
+        (["a.json", "b.json"], r"holds 'a.json' and 'b.json', and either could be the data\. Move all but one"),
         (["train/a.json", "train/b.json"], r"/train' holds 'a.json' and 'b.json', and either could be train"),
     ],
 )
@@ -203,14 +204,12 @@ def test_images_outside_are_not_read(tmp_path: Path) -> None:
     source = read(touch(root, "a.jpg"))
     assert names(source) == {"train": ["a.jpg"]}
     assert sorted(kind for level, kind, _, _ in told(source) if level == "error") == [
-        *["file names that lead out of the folder"] * 3,
+        *["file names outside the folder"] * 3,
         "missing images",
     ]
-    assert texts(source, "missing images") == [
-        "'C:/a.jpg': there is only 'a.jpg', which is another too. It is left out"
-    ]
-    text = "'../secret.jpg' leads out of the folder, and its end is not in '.'; the image is left out"
-    assert text in texts(source, "file names that lead out of the folder")
+    assert texts(source, "missing images") == ["'C:/a.jpg': only 'a.jpg' matches, which is already used. Skipped"]
+    text = "'../secret.jpg' is outside the folder, and its file name is not in '.'; the image is skipped"
+    assert text in texts(source, "file names outside the folder")
 
 
 def test_names_of_another_machine(tmp_path: Path) -> None:
@@ -218,8 +217,8 @@ def test_names_of_another_machine(tmp_path: Path) -> None:
     source = read(touch(write_files(tmp_path, {"result.json": content}), "images/a.jpg"))
     assert names(source) == {"all": ["images/a.jpg"]}
     assert len(source.splits["all"].images[0].keys) == 1
-    assert texts(source, "images found by the end of their path") == [
-        "'../../label-studio/media/upload/4/a.jpg' is not there; 'images/a.jpg' is taken"
+    assert texts(source, "images matched by file name") == [
+        "'../../label-studio/media/upload/4/a.jpg' does not exist; 'images/a.jpg' is used"
     ]
 
 
@@ -240,11 +239,11 @@ def test_boxes_of_unknown_images_and_images_twice(tmp_path: Path) -> None:
     assert contents(source) == {"train": {"a.jpg": [(1, [1, 0, 2, 1]), (1, [2, 0, 3, 1])]}}
     assert told(source)[1:] == [
         ("error", "annotations without an image", "train", "train.json:28"),
-        ("warning", "images of the same file name", "train", "train.json:8"),
+        ("warning", "images with the same file name", "train", "train.json:8"),
         ("error", "missing images", "train", "train.json:12"),
     ]
     assert texts(source, "annotations without an image") == [
-        "annotations[1]: image_id is 9, and no image that can be used has this id. It is left out"
+        "annotations[1]: no usable image has the image_id 9. Skipped"
     ]
 
 
@@ -259,11 +258,11 @@ def test_a_category_that_is_not_listed_is_an_error_and_its_image_not_used(tmp_pa
         (
             "note",
             "class map",
-            "category ids are 1 to 90, of which 88 are missing; class numbers, 0 to 1, are in their order",
+            "category ids are 1 to 90, of which 88 are missing; they become class numbers 0 to 1, in order",
         ),
         (
             "error",
-            "annotations of an unknown category",
+            "annotations with an unknown category",
             "annotation 7: category_id is 7, which is not among the categories of the file",
         ),
     ]
@@ -281,8 +280,8 @@ def test_ids_that_two_images_or_two_categories_have(tmp_path: Path) -> None:
         ("c.jpg", (1,), 1),
     ]
     assert {kind for level, kind, _, _ in told(source) if level == "error"} == {
-        "images of the same id",
-        "categories of the same id",
+        "images with the same id",
+        "categories with the same id",
     }
 
 

@@ -48,7 +48,7 @@ def test_folders_for_splits_in_annotations(tmp_path: Path) -> None:
 def test_trainval_is_train_where_there_is_a_test_alone(tmp_path: Path) -> None:
     names = ["annotations/instances_trainval.json", "annotations/instances_test.json"]
     assert {split: file for split, (file, _) in find(tmp_path, *names).items()} == {"train": names[0], "test": names[1]}
-    text = "'instances_trainval.json' is train: there is no file for train or val alone"
+    text = "'instances_trainval.json' is used as train: there are no separate files for train and val"
     assert splits(tmp_path)[1] == [("note", text)]
     found = find(tmp_path, "annotations/instances_train.json", "annotations/instances_val.json")
     assert found.keys() == {"train", "val", "test"}
@@ -77,7 +77,7 @@ def test_key_points_have_boxes(tmp_path: Path) -> None:
 def test_files_without_boxes_are_told_but_may_be_given(tmp_path: Path) -> None:
     assert find(tmp_path, "annotations/captions_train.json") == {}
     [passed] = find_look_alikes(tmp_path)
-    assert passed[1:] == ("annotations/captions_train.json", "by its name it has no boxes", False)
+    assert passed[1:] == ("annotations/captions_train.json", "its name suggests that it has no boxes", False)
     assert splits(tmp_path / "annotations/captions_train.json")[0].keys() == {"train"}
 
 
@@ -91,10 +91,10 @@ def test_files_without_boxes_are_told_but_may_be_given(tmp_path: Path) -> None:
         (b"<html>", "it is not JSON"),
         (b'{"images', "it is not JSON"),
         (b'[{"image_id": 1, "bbox": [1, 2, 3, 4]}]', "it is a list; expected an object with images"),
-        (b'{"images": 7, "classes": ["cat"]}', "it is of another kind; expected an object with images"),
-        (b'{"images": ["a.jpg", "b.jpg"]}', "it is of another kind"),
-        (b'{"images": [{"url": "x", "caption": "y"}]}', "it is of another kind"),
-        (b'{"shapes": [], "imagePath": "a.jpg"}', "it is of another kind"),
+        (b'{"images": 7, "classes": ["cat"]}', "it has another structure; expected an object with images"),
+        (b'{"images": ["a.jpg", "b.jpg"]}', "it has another structure;"),
+        (b'{"images": [{"url": "x", "caption": "y"}]}', "it has another structure;"),
+        (b'{"shapes": [], "imagePath": "a.jpg"}', "it has another structure;"),
     ],
 )
 def test_what_is_no_annotation_file_is_explained(tmp_path: Path, content: bytes, why: str) -> None:
@@ -104,7 +104,13 @@ def test_what_is_no_annotation_file_is_explained(tmp_path: Path, content: bytes,
         (told,) = find_look_alikes(root)
         assert told.file == name
         assert told.why.startswith(why)
-        assert told.is_unsure == (why in ("it is empty", "it is not JSON"))
+        assert told.is_unsure == (
+            why
+            in (
+                "it is empty",
+                "it is not JSON",
+            )
+        )
     assert find_look_alikes(tmp_path / "label/labels.json")[0].file == "labels.json"
 
 

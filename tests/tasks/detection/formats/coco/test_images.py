@@ -117,7 +117,7 @@ def test_what_is_told_of_a_image_that_is_missing(tmp_path: Path) -> None:
     explain = places(tmp_path, "a.jpg").explain
     assert explain("a.jpg") == "'images', '.' or 'annotations'"
     for name in ("i0.JPG", "I0.png", "i0", "/x/I0.jpeg"):
-        assert explain(name).endswith("; there is 'images/i0.jpg'")
+        assert explain(name).endswith("; found 'images/i0.jpg'")
     assert places(tmp_path, "i0.jpg").explain("a.jpg") == "'images'"
 
 

@@ -73,7 +73,7 @@ def test_boxes_that_cannot_be_read(tmp_path: Path, bbox: Any, shown: str) -> Non
     found, told = boxes(tmp_path, BOX | {"bbox": bbox}, BOX)
     assert found == [(1, 2, 4.5, 6)]
     text = f"annotation 1: bbox is {shown}; expected four numbers: x, y, width and height"
-    assert told == [("error", "boxes that cannot be read", text)]
+    assert told == [("error", "unreadable boxes", text)]
 
 
 def test_boxes_of_odd_sizes_are_for_the_check(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_polygon_without_a_box(tmp_path: Path) -> None:
     polygon = {"id": 1, "image_id": 1, "category_id": 2, "segmentation": [[5, 1, 9, 2, 7, 8], [1, 3, 2, 3, 2, 4.5]]}
     found, told = boxes(tmp_path, polygon, polygon | {"bbox": []}, polygon | {"bbox": [0, 0, 1, 1]})
     assert found == [(1, 1, 9, 8), (1, 1, 9, 8), (0, 0, 1, 1)]
-    assert told == [("warning", "polygons without a box", "annotation 1: the box around it is taken")] * 2
+    assert told == [("warning", "polygons without a box", "annotation 1: its bounding box is used")] * 2
 
 
 def test_a_polygon_without_the_list_around_it(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_polygon_without_the_list_around_it(tmp_path: Path) -> None:
 def test_neither_box_nor_polygon(tmp_path: Path, segmentation: Any) -> None:
     found, told = boxes(tmp_path, {"image_id": 1, "category_id": 2, "segmentation": segmentation})
     assert not found
-    assert told == [("error", "annotations without a box", "annotations[0]: there is no bbox, and no polygon")]
+    assert told == [("error", "annotations without a box", "annotations[0]: there is neither a bbox nor a polygon")]
 
 
 def test_entries_without_what_they_need(tmp_path: Path) -> None:
@@ -135,25 +135,32 @@ def test_entries_without_what_they_need(tmp_path: Path) -> None:
     assert not result.boxes
     assert {key: category.name for key, category in result.categories.items()} == {1: "cat"}
     assert {level for level, *_ in found} == {"error"}
-    unclear = (
-        "on line 4 and 'b.jpg' here; expected an id for each. It is left out, and so are the annotations of this id"
-    )
+    unclear = "on line 4 and 'b.jpg' here; expected unique ids. Skipped, with its annotations"
     assert [(kind, text) for _, kind, _, text in found] == [
-        ("images of the same id", f"image 1 is 'a.jpg' {unclear}"),
+        ("images with the same id", f"image 1 is 'a.jpg' {unclear}"),
         *(
-            ("images without id or file_name", f"{text}; expected a number and a name. It is left out")
+            ("images without id or file_name", f"{text}; expected a number and a name. Skipped")
             for text in (
                 "image 2: id is 2, file_name is None",
                 "images[3]: id is None, file_name is 'c.jpg'",
                 "images[4]: id is [1], file_name is 'd.jpg'",
             )
         ),
-        ("annotations without ids", "annotations[0]: image_id is None, category_id is 1; expected two numbers"),
-        ("annotations without ids", "annotation 1: image_id is 1, category_id is None; expected two numbers"),
-        ("annotations without ids", "annotation 1: image_id is 1.5, category_id is 2; expected two numbers"),
-        ("categories of the same id", "category 1 is 'cat' on line 61 and 'dog' here; expected an id for each"),
+        (
+            "annotations without ids",
+            "annotations[0]: image_id is None, category_id is 1; expected two numbers",
+        ),
+        (
+            "annotations without ids",
+            "annotation 1: image_id is 1, category_id is None; expected two numbers",
+        ),
+        (
+            "annotations without ids",
+            "annotation 1: image_id is 1.5, category_id is 2; expected two numbers",
+        ),
+        ("categories with the same id", "category 1 is 'cat' on line 61 and 'dog' here; expected unique ids"),
         *(
-            ("categories without id or name", f"{text}; expected a number and a name. It is left out")
+            ("categories without id or name", f"{text}; expected a number and a name. Skipped")
             for text in ("categories[3]: id is None, name is 'x'", "category 3: id is 3, name is None")
         ),
     ]
@@ -185,7 +192,7 @@ def test_crowds(tmp_path: Path, given: Any, crowd: bool) -> None:
 def test_a_crowd_that_is_neither_0_nor_1_is_told(tmp_path: Path, given: Any) -> None:
     result, found = read(tmp_path, coco([IMAGE], [BOX | {"iscrowd": given}]))
     assert [box.crowd for box in result.boxes] == [False]
-    text = f"annotation 1: iscrowd is {given!r}; expected 0 or 1. 0 is taken"
+    text = f"annotation 1: iscrowd is {given!r}; expected 0 or 1. 0 is used"
     assert [(level, text) for level, _, _, text in found] == [("warning", text)]
 
 
@@ -201,7 +208,7 @@ def test_the_same_entry_of_an_image_twice_loses_nothing(tmp_path: Path) -> None:
     result, found = read(tmp_path, coco([IMAGE, IMAGE | {"id": "1"}], [BOX]))
     assert list(result.images) == [1]
     assert not result.unclear_images
-    assert [(level, text) for level, _, _, text in found] == [("warning", "image 1, 'a.jpg', is on line 4 already")]
+    assert [(level, text) for level, _, _, text in found] == [("warning", "image 1, 'a.jpg', is already on line 4")]
 
 
 @pytest.mark.parametrize("name", ["cat ", "  cat", "cat\n"])
@@ -227,45 +234,53 @@ def test_what_does_not_fit_into_the_memory(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr("zoo.tasks.detection.formats.coco.json.read_text", fail)
     _, found = read(tmp_path, coco([IMAGE], []))
-    assert [text for *_, text in found] == ["it needs more memory than there is. Nothing of it is used"]
+    assert [text for *_, text in found] == ["not enough memory to read it. The file is skipped"]
 
 
 def test_entries_of_another_kind(tmp_path: Path) -> None:
     result, found = read(tmp_path, {"images": [IMAGE, "a.jpg", None], "annotations": {"1": BOX}, "info": [1]})
     assert list(result.images) == [1]
-    assert [(kind, line) for _, kind, line, _ in found] == [("entries of another kind", line) for line in (9, 10, 12)]
-    assert found[0][3] == "images[1] is 'a.jpg'; expected an object, {...}. It is left out"
+    assert [(kind, line) for _, kind, line, _ in found] == [("entries of the wrong type", line) for line in (9, 10, 12)]
+    assert found[0][3] == "images[1] is 'a.jpg'; expected an object, {...}. Skipped"
     assert found[2][3].startswith("annotations is {'1': ")
-    assert found[2][3].endswith("; expected a list, [...]. It is left out")
+    assert found[2][3].endswith("; expected a list, [...]. Skipped")
 
 
 @pytest.mark.parametrize(
     ("content", "line", "text"),
     [
-        ('{"images": [\n{"id": 1,}]}', 2, "it is not JSON: "),
-        ('{"images": [{"id": 1, "file_name": "a.jpg"}]', 1, "it is not JSON: Expecting ',' or '}', column 45"),
+        ('{"images": [\n{"id": 1,}]}', 2, "it is not JSON:"),
+        (
+            '{"images": [{"id": 1, "file_name": "a.jpg"}]',
+            1,
+            "it is not JSON: Expecting ',' or '}', column 45",
+        ),
         ('{"images": [' + "[" * 100_000, None, "it is nested too deeply"),
         ('{"images": [{"id": ' + "9" * 5000 + "}]}", None, "Exceeds the limit"),
-        (b'{"images": [{"file_name": "\xe9.jpg"}]}', None, "it is not UTF-8 text (line 1). Save it as UTF-8"),
-        ("[]", None, "it is not a JSON object"),
-        ("", None, "it is not a JSON object"),
+        (
+            b'{"images": [{"file_name": "\xe9.jpg"}]}',
+            None,
+            "it is not UTF-8 text (line 1). Save it as UTF-8",
+        ),
+        ("[]", None, "expected a JSON object"),
+        ("", None, "expected a JSON object"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path: Path, content: str | bytes, line: int | None, text: str) -> None:
     result, found = read(tmp_path, content)
     assert result == CocoJson()
-    assert [(level, kind) for level, kind, _, _ in found] == [("error", "json files that cannot be read")]
+    assert [(level, kind) for level, kind, _, _ in found] == [("error", "unreadable json files")]
     assert found[0][2] == line
     assert found[0][3].startswith(text)
-    assert found[0][3].endswith(". Nothing of it is used")
+    assert found[0][3].endswith(". The file is skipped")
 
 
 def test_a_file_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zoo.tasks.detection.formats.coco.json.MAX_BYTES", 50)
-    assert read(tmp_path, coco([IMAGE], []))[1][0][3] == "it is longer than 50 bytes. Nothing of it is used"
+    assert read(tmp_path, coco([IMAGE], []))[1][0][3] == "it is longer than 50 bytes. The file is skipped"
 
 
 def test_a_file_without_images(tmp_path: Path) -> None:
     _, found = read(tmp_path, coco([], [BOX], [{"id": 2, "name": "cat"}]))
-    text = "no entry of its 'images' can be used, or there is none"
+    text = "'images' is missing or has no usable entry"
     assert found == [("error", "json files without images", None, text)]

@@ -12,7 +12,7 @@ from zoo.tasks.detection.annotations import BoxSource
 from zoo.tasks.detection.drawing import import_supervision
 from zoo.tasks.detection.formats.voc import read_voc
 
-NEEDS_BCCD = pytest.mark.skipif(not BCCD.is_dir(), reason="the shared data set of blood cells is not here")
+NEEDS_BCCD = pytest.mark.skipif(not BCCD.is_dir(), reason="the shared data set of blood cells does not exist")
 
 
 def kit(root: Path, *names: str, split: str | None = None) -> Path:
@@ -66,7 +66,9 @@ def test_pixels_are_counted_from_1(tmp_path: Path) -> None:
     assert boxes.tolist() == [[0, 0, 64, 48], [4, 5, 7, 8], [2, 3, 2, 3], [9, 2, 4, 8], [5, 2, 4, 8]]  # swapped stay so
     assert boxes.dtype == np.float64
     assert list(source.names) == ["a9", "a10", "b"]
-    assert [finding.text for finding in source.findings] == ["none of 5 boxes begins at 0: pixels are counted from 1"]
+    assert [finding.text for finding in source.findings] == [
+        "none of 5 boxes starts at 0: coordinates are read as 1-based and converted to 0-based"
+    ]
     assert source.findings[0].level == "note"
 
 
@@ -85,7 +87,7 @@ def test_coordinates_with_fractions_are_taken_as_they_are(tmp_path: Path) -> Non
     boxes = np.concatenate([image.boxes for split in ("train", "test") for image in source.splits[split].images])
     np.testing.assert_array_equal(boxes, truth)
     assert [finding.text for finding in source.findings] == [
-        "15 of 20 boxes have fractions, so coordinates are taken as they are, not as counted from 1"
+        "15 of 20 boxes have fractions, so coordinates are used unchanged, not converted from 1-based"
     ]
     for split in ("train", "test"):  # alone they are read as together
         alone = read(tmp_path / split).splits["all"].images
@@ -104,7 +106,8 @@ def test_a_few_fractions_do_not_move_the_other_boxes(tmp_path: Path) -> None:
     boxes = source.splits["all"].images[0].boxes
     assert boxes[:2].tolist() == [[4.5, 5, 9, 10], [1, 2, 20, 30]]
     assert source.findings[0].text == (
-        "none of 200 boxes begins at 0: pixels are counted from 1, but for 1 with fractions, taken as they are"
+        "none of 200 boxes starts at 0: coordinates are read as 1-based and converted to 0-based, except 1 "
+        "with fractions, used unchanged"
     )
 
 
@@ -128,7 +131,7 @@ def test_a_single_0_tells_that_pixels_are_counted_from_0(tmp_path: Path) -> None
         [[3, 3, 9, 9], [5, 0, 7, 8]],
     ]
     assert told(source) == [("note", "coordinates", "", "Annotations/2.xml:14")]
-    assert "1 of 3 boxes begin at 0, so pixels are counted from 0" in source.findings[0].text
+    assert "1 of 3 boxes start at 0, so coordinates are 0" in source.findings[0].text
 
 
 def test_what_is_left_of_the_image_says_nothing_about_the_count(tmp_path: Path) -> None:
@@ -174,7 +177,7 @@ def test_years_are_read_together(tmp_path: Path) -> None:
 def test_other_data_sets_are_not_mixed(tmp_path: Path) -> None:
     kit(tmp_path / "cells", "1")
     kit(tmp_path / "cars", "1")
-    with pytest.raises(DataError, match=r"holds several data sets of Pascal VOC, 'cars' and 'cells'\. Pass the path"):
+    with pytest.raises(DataError, match=r"holds several Pascal VOC data sets, 'cars' and 'cells'\. Pass the path"):
         read_voc(tmp_path)
 
 
@@ -224,10 +227,8 @@ def test_which_image_an_xml_is_of(tmp_path: Path) -> None:
         ("warning", "xml files that name another image", "all", "Annotations/both.xml"),
         ("warning", "xml files that name another image", "all", "Annotations/copied.xml"),
     ]
-    assert source.findings[0].text == "its filename is 'else.jpg', and there is 'both.jpg' too; 'else.jpg' is taken"
-    assert (
-        source.findings[1].text == "its filename is 'no_name.bmp', and there is 'copied.jpg' too; 'copied.jpg' is taken"
-    )
+    assert source.findings[0].text == "its filename is 'else.jpg', but 'both.jpg' exists too; 'else.jpg' is used"
+    assert source.findings[1].text == "its filename is 'no_name.bmp', but 'copied.jpg' exists too; 'copied.jpg' is used"
 
 
 def test_no_file_name_leads_out_of_the_folder(tmp_path: Path) -> None:
@@ -246,7 +247,7 @@ def test_no_file_name_leads_out_of_the_folder(tmp_path: Path) -> None:
     assert told(source)[:-1] == [
         ("error", "missing images", "all", "Annotations/1.xml"),
         ("error", "missing images", "all", "Annotations/2.xml"),
-        ("warning", "file names that lead out of the folder", "all", "Annotations/3.xml"),
+        ("warning", "file names outside the folder", "all", "Annotations/3.xml"),
     ]
 
 
@@ -265,9 +266,7 @@ def test_a_missing_image(tmp_path: Path) -> None:
     write_files(tmp_path, {"Annotations/1.xml": voc_xml("a.jpg", ("cat", 1, 1, 2, 2))})
     source = read(kit(tmp_path, "2"))
     assert told(source)[0] == ("error", "missing images", "all", "Annotations/1.xml")
-    assert source.findings[0].text == (
-        "there is neither 'a.jpg' in 'JPEGImages' nor a '1' with the suffix of an image; it is left out"
-    )
+    assert source.findings[0].text == ("there is neither 'a.jpg' in 'JPEGImages' nor an image file '1'; skipped")
     assert names(source) == {"all": ["JPEGImages/2.jpg"]}
 
 
@@ -287,13 +286,13 @@ def test_bad_objects_are_left_out_and_told_with_their_lines(tmp_path: Path) -> N
     assert (image.keys, image.boxes.tolist(), image.lines) == (("good one",), [[0, 1, 3, 4]], (24,))
     assert image.lost == 7
     assert [(finding.kind, finding.line, finding.text) for finding in source.findings if finding.level == "error"] == [
-        ("boxes that cannot be read", 10, "xmax is 'many'; expected a number. The box is left out"),
-        ("objects without a name", 14, "expected <name>; it is left out"),
-        ("boxes that cannot be read", 39, "xmin is 'nan'; expected a number. The box is left out"),
-        ("boxes that cannot be read", 50, "ymin is 'inf'; expected a number. The box is left out"),
-        ("boxes that cannot be read", 62, "ymax is '1e999'; expected a number. The box is left out"),
-        ("boxes that cannot be read", 69, "xmin is ''; expected a number. The box is left out"),
-        ("boxes that cannot be read", 75, "there is no xmin; expected a number. The box is left out"),
+        ("unreadable boxes", 10, "xmax is 'many'; expected a number. The box is skipped"),
+        ("objects without a name", 14, "expected <name>; skipped"),
+        ("unreadable boxes", 39, "xmin is 'nan'; expected a number. The box is skipped"),
+        ("unreadable boxes", 50, "ymin is 'inf'; expected a number. The box is skipped"),
+        ("unreadable boxes", 62, "ymax is '1e999'; expected a number. The box is skipped"),
+        ("unreadable boxes", 69, "xmin is ''; expected a number. The box is skipped"),
+        ("unreadable boxes", 75, "xmin is missing; expected a number. The box is skipped"),
     ]
 
 
@@ -313,17 +312,17 @@ def test_xml_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monke
     source = read(touch(tmp_path, *(f"JPEGImages/{number}.jpg" for number in (1, 3, 5, 7, 8))))
     assert names(source) == {"all": ["JPEGImages/ok.jpg"]}
     errors = [(finding.place, finding.text) for finding in source.findings if finding.level == "error"]
-    assert {finding.kind for finding in source.findings} == {"xml files that cannot be read", "coordinates"}
+    assert {finding.kind for finding in source.findings} == {"unreadable xml files", "coordinates"}
     assert errors == [
-        ("Annotations/1.xml:3", "it is not XML: no element found; it is left out"),
-        ("Annotations/3.xml", "its first tag is <svg>; expected <annotation>; it is left out"),
+        ("Annotations/1.xml:3", "it is not XML: no element found; skipped"),
+        ("Annotations/3.xml", "its root tag is <svg>; expected <annotation>; skipped"),
         (
             "Annotations/5.xml:2",
-            "it is not XML: not well-formed (invalid token); it is left out. It is not UTF-8: save it as UTF-8, or let "
-            "it begin with the encoding that it has",
+            "it is not XML: not well-formed (invalid token); skipped. It is not UTF-8: save it as UTF-8, or "
+            "declare its encoding in the first line",
         ),
-        ("Annotations/7.xml", "it is longer than 2,000 bytes; it is left out"),
-        ("Annotations/8.xml", "unknown encoding: nonsense; it is left out"),
+        ("Annotations/7.xml", "it is longer than 2,000 bytes; skipped"),
+        ("Annotations/8.xml", "unknown encoding: nonsense; skipped"),
     ]
 
 
@@ -333,7 +332,7 @@ def test_difficult_objects_are_used_and_counted(tmp_path: Path) -> None:
     source = read(write_files(tmp_path, {"Annotations/1.xml": text, "JPEGImages/1.jpg": ""}))
     assert source.splits["all"].images[0].keys == ("cat", "cat")
     assert told(source)[1] == ("warning", "difficult objects", "all", "Annotations/1.xml:4")
-    assert source.findings[1].text == "2 objects are marked as difficult, and used like any other"
+    assert source.findings[1].text == "2 objects are marked difficult, and used like all others"
 
 
 @pytest.mark.parametrize(
@@ -355,8 +354,8 @@ def test_no_text_of_an_xml_outside_is_quoted(tmp_path: Path) -> None:
     (tmp_path / "data/Annotations/2.xml").symlink_to(tmp_path / "secret")
     source = read(tmp_path / "data")
     assert told(source) == [
-        ("error", "boxes that cannot be read", "all", "Annotations/1.xml:8"),
-        ("error", "xml files that cannot be read", "all", "Annotations/2.xml"),
+        ("error", "unreadable boxes", "all", "Annotations/1.xml:8"),
+        ("error", "unreadable xml files", "all", "Annotations/2.xml"),
     ]
     assert not any("password" in finding.text for finding in source.findings)
 

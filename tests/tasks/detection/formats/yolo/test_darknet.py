@@ -33,7 +33,7 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     found = find(write_files(tmp_path, {"obj.data": "valid = lists/val.txt\nnames = x.names"}), findings)
     assert found == DarknetData([(tmp_path / "lists/val.txt", "val")], None)
     assert [(item.level, item.file, item.text) for item in findings.found] == [
-        ("warning", "obj.data", "names is 'x.names', and there is no such file")
+        ("warning", "obj.data", "names is 'x.names', which does not exist")
     ]
 
 
@@ -48,11 +48,13 @@ def test_a_path_that_no_file_can_have(tmp_path: Path) -> None:
     assert found is not None
     assert read_named_lists(found.lists, tmp_path, Items({}), findings) == {"train": []}
     assert [finding.text for finding in findings.found] == [
-        "it cannot be read (embedded null byte). Nothing of train is used"
+        "it cannot be read (embedded null byte). The split train is skipped"
     ]
 
 
 def test_two_of_them_are_refused(tmp_path: Path) -> None:
     write_files(tmp_path, {"a.data": "train = a.txt", "b.data": "valid = b.txt"})
-    with pytest.raises(DataError, match=r"holds 'a.data' and 'b.data', and either could describe the data\. Move away"):
+    with pytest.raises(
+        DataError, match=r"holds 'a.data' and 'b.data', and either could describe the data\. Move all but"
+    ):
         find(tmp_path)

@@ -64,12 +64,12 @@ def test_patterns_and_other_cases(tmp_path: Path, text: str, train: list[str], v
 
 
 def test_backslashes_in_double_quotes_are_explained(tmp_path: Path) -> None:
-    hint = r"In double quotes a backslash is an escape: write / instead, or use single quotes\."
+    hint = r"In double quotes a backslash is an escape character: use /, or single quotes\."
     for text in ('path: "C:\\Users\\me"\nnames: [a]', 'train: "images\\train"\nnames: [a]'):
         with pytest.raises(DataError, match=hint):
             read(touch(tmp_path, "images/train/1.jpg"), text)
     _, found = read(touch(tmp_path, "images/val/1.jpg"), 'train: "images\\train"\nval: images/val\nnames: [a]')
-    assert found == [("error", "splits that are not there", "train", 1)]
+    assert found == [("error", "missing splits", "train", 1)]
 
 
 def test_a_file_with_the_names(tmp_path: Path) -> None:
@@ -114,16 +114,16 @@ def test_what_was_moved_is_told(tmp_path: Path) -> None:
     yaml, found = read(tmp_path, text)
     assert entries(yaml, tmp_path) == {"train": ["train/images"], "val": ["valid/images"]}
     assert found == [
-        ("warning", "paths that are not there", "", 1),
-        ("warning", "paths that are not there", "train", 2),
-        ("warning", "splits that are not there", "test", 4),
+        ("warning", "paths that do not exist", "", 1),
+        ("warning", "paths that do not exist", "train", 2),
+        ("warning", "missing splits", "test", 4),
     ]
 
 
 def test_a_folder_of_all_images_is_not_taken_for_a_split(tmp_path: Path) -> None:
     """`images` is the end of both paths, and would make train and val the same."""
     touch(tmp_path, "images/1.jpg")
-    with pytest.raises(DataError, match=r"names folders or lists that are not there:\n  train: '../train/images'\n"):
+    with pytest.raises(DataError, match=r"lists folders or files that do not exist:\n  train: '../train/images'\n"):
         read(tmp_path, "train: ../train/images\nval: ../val/images\nnames: [cat]")
 
 
@@ -132,16 +132,16 @@ def test_a_split_that_is_not_there(tmp_path: Path) -> None:
     yaml, found = read(tmp_path, "names: [cat]\ntrain: images/train\nval: images/val\ntest: {a: 1}")
     assert entries(yaml, tmp_path) == {"train": ["images/train"], "val": []}
     assert found == [
-        ("error", "splits that are not there", "val", 3),
-        ("warning", "splits that are not there", "test", 4),
+        ("error", "missing splits", "val", 3),
+        ("warning", "missing splits", "test", 4),
     ]
 
 
 @pytest.mark.parametrize(
     ("text", "names", "level", "kind", "line"),
     [
-        ("names: [a, b]\nnc: 3", {0: "a", 1: "b"}, "error", "nc does not fit the names", 2),
-        ("names: [a, b]\nnc: two", {0: "a", 1: "b"}, "error", "nc does not fit the names", 2),
+        ("names: [a, b]\nnc: 3", {0: "a", 1: "b"}, "error", "nc does not match the names", 2),
+        ("names: [a, b]\nnc: two", {0: "a", 1: "b"}, "error", "nc does not match the names", 2),
         ("nc: 2", {0: "0", 1: "1"}, "note", "class map", None),
         ("names: {1: a, 3: b}", {1: "a", 3: "b"}, "note", "class map", 1),
         ("names: [a, ~, '']", {0: "a", 1: "1", 2: "2"}, "error", "classes without a name", 1),
@@ -170,12 +170,15 @@ def test_neither_names_nor_splits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("names: [a", r"\n  line 1: not readable as 'key: value' lines"),
-        ("names: [a]\nnames: [b]", r"\n  line 2: names is given again, first on line 1"),
+        ("names: [a", r"\n  line 1: cannot be parsed as 'key: value' lines"),
+        ("names: [a]\nnames: [b]", r"\]'\.\n  line 2: names is a duplicate key, first on line 1"),
         ("names: !!python/object/apply:os.system ['ls']", r"\n  line 1: .*tag .*; remove it"),
-        ("- a", r" It holds no such lines\.$"),
-        ("", r" It holds no such lines\.$"),
-        ("names: cats.names", r"line 1: names is 'cats.names'; expected a list of names, or names by numbers\.$"),
+        ("- a", r" It has no such lines\.$"),
+        ("", r" It has no such lines\.$"),
+        (
+            "names: cats.names",
+            r"line 1: names is 'cats.names'; expected a list of names, or a mapping of numbers to names\.$",
+        ),
         ("names: {a: 0, b: 1}", r"line 1: names is \{'a': 0, 'b': 1\}; expected a list"),
         ("names: []", r"line 1: names is \[\]; expected a list"),
     ],
@@ -188,7 +191,10 @@ def test_a_yaml_that_cannot_be_used(tmp_path: Path, text: str, problem: str) -> 
 
 def test_a_yaml_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_bytes(b"names: [\xff]")
-    with pytest.raises(DataError, match=r"data.yaml' cannot be used: it is not UTF-8 text \(line 1\)"):
+    with pytest.raises(
+        DataError,
+        match=r"data.yaml' cannot be used: it is not UTF-8 text \(line 1\)",
+    ):
         find_yaml(tmp_path, Findings())
 
 
@@ -198,7 +204,7 @@ def test_which_file_is_the_yaml(tmp_path: Path) -> None:
     assert find_yaml(tmp_path, Findings()) is None
     touch(tmp_path, "a/1.jpg")
     write_files(tmp_path, {"b.yaml": "names: [a]\ntrain: a", "c.yml": "names: [a]\nval: a"})
-    with pytest.raises(DataError, match=r"holds 'b.yaml' and 'c.yml', and either could describe the data\. Pass the"):
+    with pytest.raises(DataError, match=r"holds 'b\.yaml' and 'c\.yml', and either could describe the data\. Pass the"):
         find_yaml(tmp_path, Findings())
     given = find_yaml(tmp_path / "c.yml", Findings())
     assert given is not None

@@ -28,7 +28,7 @@ def test_boxes_become_corners() -> None:
     assert not found
     boxes, found = parse("900 0.5 0.5 1 1\n-1 0.5 0.5 1 1")
     assert boxes == [(900, [0, 0, 1, 1])]
-    assert found[0][3] == "class '-1'; expected 0 or more. The line is left out"
+    assert found[0][3] == "class '-1'; expected 0 or more. The line is skipped"
 
 
 @pytest.mark.parametrize("text", ["", "\n", " \r\n \n"])
@@ -36,7 +36,11 @@ def test_an_empty_file_has_no_boxes(text: str) -> None:
     assert parse(text) == ([], [])
 
 
-COUNT, READ, CLASS = "label lines of the wrong length", "label lines that cannot be read", "class numbers out of range"
+COUNT, READ, CLASS = (
+    "label lines with the wrong number of columns",
+    "unreadable label lines",
+    "class numbers out of range",
+)
 
 
 @pytest.mark.parametrize(
@@ -45,25 +49,25 @@ COUNT, READ, CLASS = "label lines of the wrong length", "label lines that cannot
         ("0 0.5 0.5 0.2", COUNT, "4 columns in '0 0.5 0.5 0.2'; expected 5, class cx cy w h"),
         ("0,0.5,0.5,0.2,0.2", COUNT, "1 column in '0,0.5,0.5,0.2,0.2'; expected 5, class cx cy w h"),
         ("0 0.5 0.5 0.2 0.2 0.97", COUNT, "6 columns in '0 0.5 0.5 0.2 0.2 0.97'; expected 5, class cx cy w h"),
-        ("cat 0.5 0.5 0.2 0.2", READ, "'cat' is no number; expected class cx cy w h"),
-        ("0 0.5 0.5 wide 0.2", READ, "'wide' is no number; expected class cx cy w h"),
-        ("0 0.5 nan 0.2 0.2", READ, "'nan' is no number; expected class cx cy w h"),
-        ("0 0.5 0.5 inf 0.2", READ, "'inf' is no number; expected class cx cy w h"),
-        ("0.5 0.5 0.5 0.2 0.2", READ, "class 0.5 is no whole number"),
-        ("3 0.5 0.5 0.2 0.2", CLASS, "class '3'; expected one of the 3 that have names"),
-        ("-1 0.5 0.5 0.2 0.2", CLASS, "class '-1'; expected one of the 3 that have names"),
-        ("1e300 0.5 0.5 0.2 0.2", CLASS, "class '1e300'; expected one of the 3 that have names"),
+        ("cat 0.5 0.5 0.2 0.2", READ, "'cat' is not a number; expected class cx cy w h"),
+        ("0 0.5 0.5 wide 0.2", READ, "'wide' is not a number; expected class cx cy w h"),
+        ("0 0.5 nan 0.2 0.2", READ, "'nan' is not a number; expected class cx cy w h"),
+        ("0 0.5 0.5 inf 0.2", READ, "'inf' is not a number; expected class cx cy w h"),
+        ("0.5 0.5 0.5 0.2 0.2", READ, "class 0.5 is not a whole number"),
+        ("3 0.5 0.5 0.2 0.2", CLASS, "class '3'; expected one of the 3 named classes"),
+        ("-1 0.5 0.5 0.2 0.2", CLASS, "class '-1'; expected one of the 3 named classes"),
+        ("1e300 0.5 0.5 0.2 0.2", CLASS, "class '1e300'; expected one of the 3 named classes"),
         (
             "1 320 240 100 80",
-            "boxes that are not relative",
-            "'320 240 100 80' are not from 0 to 1, shares of the image's sides; perhaps they are pixels",
+            "boxes not in relative coordinates",
+            "'320 240 100 80' are not between 0 and 1, relative to the image size; perhaps they are pixels",
         ),
     ],
 )
 def test_bad_lines_are_left_out(line: str, kind: str, text: str) -> None:
     boxes, found = parse(f"1 0.5 0.5 1 1\n{line}\n2 0.5 0.5 1 1", [0, 1, 2])
     assert [key for key, _ in boxes] == [1, 2]
-    assert found == [("error", kind, 2, f"{text}. The line is left out")]
+    assert found == [("error", kind, 2, f"{text}. The line is skipped")]
 
 
 def test_polygons_become_boxes() -> None:
@@ -72,11 +76,11 @@ def test_polygons_become_boxes() -> None:
     assert found == [
         (
             "error",
-            "label lines of the wrong length",
+            "label lines with the wrong number of columns",
             4,
-            "8 columns in '0 .1 .2 .3 .4 .5 .6 .7'; expected 5, class cx cy w h. The line is left out",
+            "8 columns in '0 .1 .2 .3 .4 .5 .6 .7'; expected 5, class cx cy w h. The line is skipped",
         ),
-        ("warning", "polygons", 2, "2 polygons are read as the boxes around"),
+        ("warning", "polygons", 2, "2 polygons are read as their bounding boxes"),
     ]
 
 
@@ -86,7 +90,7 @@ def test_key_points_are_passed_over_and_no_polygon() -> None:
     assert not found
     line = "0 0.5 0.5 0.2 0.2 0.45 0.45 2 0.55 0.5 1.0"
     boxes, found = parse(line)
-    assert (boxes, [item[:3] for item in found]) == ([], [("error", "key points that the yaml does not tell of", 1)])
+    assert (boxes, [item[:3] for item in found]) == ([], [("error", "key points not declared in the yaml", 1)])
     assert parse(line, pose=True) == ([(0, [0.4, 0.4, 0.6, 0.6])], [])
     whole = "0 0 0 1 0 1 1 0 1 0 0"  # a polygon, closed
     assert parse(whole)[0] == [(0, [0, 0, 1, 1])]

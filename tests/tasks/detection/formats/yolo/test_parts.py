@@ -64,7 +64,7 @@ def test_a_list_that_cannot_be_used_is_not_replaced(tmp_path: Path, val: str | N
     parts, findings = find(tmp_path)
     assert names(parts, tmp_path) == {"train": list(TRAIN), "val": []}
     assert told(findings) == [
-        ("error", "lists that cannot be used", "val", "data/valid.txt" if val is None else "valid.txt"),
+        ("error", "unusable lists", "val", "data/valid.txt" if val is None else "valid.txt"),
         ("warning", "images in no list", "", "obj_valid_data/3.jpg"),
     ]
 
@@ -100,8 +100,8 @@ def test_the_lists_of_a_yaml(tmp_path: Path) -> None:
         "val": ["images/val/1.jpg"],
     }
     assert told(findings) == [
-        ("note", "paths that are not there", "train", "train.txt:1"),
-        ("note", "paths that are not there", "val", "val.txt:1"),
+        ("note", "paths that do not exist", "train", "train.txt:1"),
+        ("note", "paths that do not exist", "val", "val.txt:1"),
         ("warning", "images in no list", "", "images/val/9.jpg"),
     ]
 
@@ -114,8 +114,8 @@ def test_a_val_that_the_yaml_does_not_name_is_told(tmp_path: Path, val: tuple[st
     write_files(tmp_path, {val[0]: val[1], "data.yaml": "train: images/train\nnames: [cat]"})
     parts, findings = find(tmp_path)
     assert names(parts, tmp_path) == {"train": ["images/train/1.jpg"]}
-    assert told(findings) == [("warning", "splits that the yaml does not name", "val", "data.yaml")]
-    assert findings.found[0].text == "it names no val; 1 image is there for val, and not used as such"
+    assert told(findings) == [("warning", "splits not defined in the yaml", "val", "data.yaml")]
+    assert findings.found[0].text == "it defines no val; 1 image is available for val but not used"
 
 
 def test_one_list_for_train_and_val_is_meant(tmp_path: Path) -> None:
@@ -138,11 +138,11 @@ def test_images_outside_are_used_and_told(tmp_path: Path) -> None:
         "val": ["set/images/3.jpg", "store/images/2.jpg"],
     }
     assert told(findings) == [
-        ("warning", "images outside of the data's folder", "train", ""),
-        ("warning", "images outside of the data's folder", "val", ""),
+        ("warning", "images outside the data folder", "train", ""),
+        ("warning", "images outside the data folder", "val", ""),
     ]
     write_files(tmp_path / "set", {"data.yaml": "path: ../store\ntrain: images\nnames: [cat]"})
-    assert told(find(tmp_path / "set")[1])[0] == ("note", "images outside of the data's folder", "train", "")
+    assert told(find(tmp_path / "set")[1])[0] == ("note", "images outside the data folder", "train", "")
 
 
 def test_a_test_alone(tmp_path: Path) -> None:

@@ -174,9 +174,9 @@ def test_lists_of_images(tmp_path: Path) -> None:
     }
     assert told(source) == [
         ("warning", "images listed twice", "train", "lists/train.txt:4"),
-        ("error", "listed images that are missing", "train", "lists/train.txt:6"),
-        ("error", "listed images that are missing", "val", "val.txt:4"),
-        ("error", "listed images that are missing", "test", "data/test.txt:3"),
+        ("error", "missing listed images", "train", "lists/train.txt:6"),
+        ("error", "missing listed images", "val", "val.txt:4"),
+        ("error", "missing listed images", "test", "data/test.txt:3"),
         ("error", "images in two splits", "val", "val.txt"),
     ]
 
@@ -187,8 +187,8 @@ def test_lists_that_cannot_be_used(tmp_path: Path) -> None:
     source = read(write_files(tmp_path, {"a.txt": b"\xff", "a.zip": b"PK"}))
     assert names(source) == {"train": [], "val": ["images/val/1.jpg"]}
     assert told(source) == [
-        ("error", "lists that cannot be used", "train", "a.txt"),
-        ("error", "splits that are not there", "train", "a.zip"),
+        ("error", "unusable lists", "train", "a.txt"),
+        ("error", "missing splits", "train", "a.zip"),
     ]
 
 
@@ -200,7 +200,7 @@ def test_no_text_of_a_label_file_outside_is_quoted(tmp_path: Path) -> None:
     source = read(tmp_path / "data")
     assert source.splits["all"].images[1].lost == 2
     texts = [finding.text for finding in source.findings if finding.level == "error"]
-    assert texts == ["the text of the file is not shown, as it lies outside of the data's folder"] * 2
+    assert texts == ["its text is not shown because the file is outside the data folder"] * 2
 
 
 def test_a_image_without_labels_has_nothing_in_it(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_a_split_without_any_labels(tmp_path: Path) -> None:
         ("warning", "splits without labels", "test", "images/test"),
     ]
     assert source.findings[0].text == (
-        "none of 2 images has a label file; expected 1.txt in 'labels/val' or 'images/val'. Nothing of val is used"
+        "none of 2 images has a label file; expected 1.txt in 'labels/val' or 'images/val'. The split val is skipped"
     )
 
 
@@ -241,7 +241,7 @@ def test_labels_without_a_image(tmp_path: Path) -> None:
     )
     source = read(tmp_path)
     assert told(source) == [("error", "label files without an image", "train", file) for file in files]
-    assert source.findings[1].text == "there is no image '8' for it; its boxes are left out"
+    assert source.findings[1].text == "there is no image '8' for it; its boxes are skipped"
 
 
 def test_images_that_share_a_label_file(tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_images_in_no_split(tmp_path: Path) -> None:
     source = read(pair(tmp_path, "images/train/1.jpg", "images/2.jpg", "images/more/3.jpg"))
     assert names(source) == {"train": ["images/train/1.jpg"]}
     assert told(source)[0] == ("warning", "images in no split", "", "images")
-    assert source.findings[0].text == "2 images are not in a folder for a split, and not used"
+    assert source.findings[0].text == "2 images are not in a split folder, and not used"
 
 
 @pytest.mark.parametrize("val", ["images/validierung", "images/val_1"])
@@ -273,7 +273,7 @@ def test_a_folder_beside_those_of_splits(tmp_path: Path) -> None:
 def test_two_folders_that_number_their_classes_differently_are_refused(tmp_path: Path) -> None:
     pair(tmp_path, "a/images/1.jpg", "b/images/2.jpg")
     write_files(tmp_path, {"a/classes.txt": "cat\ndog\n", "b/labels/classes.txt": "dog\ncat\n"})
-    with pytest.raises(DataError, match=r"b/labels/classes.txt calls class 0 'dog', and a/classes.txt calls it 'cat'"):
+    with pytest.raises(DataError, match=r"b/labels/classes.txt names class 0 'dog', but a/classes.txt names it 'cat'"):
         read_yolo(tmp_path)
     assert read(tmp_path / "a").names == {0: "cat", 1: "dog"}
 
@@ -289,4 +289,4 @@ def test_names_that_contradict_the_yaml_are_told(tmp_path: Path) -> None:
     pair(tmp_path, "images/train/1.jpg", "images/val/2.jpg")
     source = read(write_files(tmp_path, {"data.yaml": YAML, "labels/classes.txt": "dog\ncat\n"}))
     assert source.names == {0: "cat", 1: "dog"}
-    assert ("warning", "class names that contradict each other", "", "labels/classes.txt") in told(source)
+    assert ("warning", "contradictory class names", "", "labels/classes.txt") in told(source)

@@ -17,7 +17,7 @@ from zoo.tasks.detection.formats.coco.files import CocoFile, find_files, find_lo
 from zoo.tasks.detection.formats.coco.images import ImagePlaces, escapes_folder
 from zoo.tasks.detection.formats.coco.json import CocoBox, CocoJson, read_json
 
-LISTS_HINT = "Write a json for each split, such as train.json and val.json, or move the file away"
+LISTS_HINT = "Write one json per split, such as train.json and val.json, or move the file elsewhere"
 EXPECTED = (
     "annotations/*.json, with the names of the splits in them as in instances_train2017.json, beside train2017/ "
     "or images/; or train/ and valid/ with _annotations.coco.json beside the images; or one *.json beside images"
@@ -51,11 +51,11 @@ def read_coco(root: Path) -> BoxSource | None:
         here = findings.at(split=file.split, file=show_path(file.path, top))
         content = read_json(file.path, here)
         if content.images and "annotations" not in content.lists:
-            text = "it has no list of annotations, so nobody has said what is in its images"
+            text = "it has no list of annotations"
             if file.split == "test":
-                here.warn("json files without annotations", f"{text}. There is no test without it")
+                here.warn("json files without annotations", f"{text}. The test split is skipped")
                 continue
-            here.error("json files without annotations", f"{text}. Nothing of it is used")
+            here.error("json files without annotations", f"{text}. The file is skipped")
             content = CocoJson(categories=content.categories)
         read.append(_Read(top, file, here, content))
     names, keys = resolve_classes([(item.content, item.findings) for item in read], findings)
@@ -113,11 +113,11 @@ def _make_split(read: _Read, classes: Mapping[Key, Key]) -> BoxSplit:
 def _check(box: CocoBox, read: _Read, classes: Mapping[Key, Key]) -> None:
     """Tell a box of an image or a category that the file does not have."""
     if box.image not in read.content.images:
-        text = f"{box.name}: image_id is {clip(box.image)}, and no image that can be used has this id. It is left out"
+        text = f"{box.name}: no usable image has the image_id {clip(box.image)}. Skipped"
         read.findings.error("annotations without an image", text, box.line)
     if box.key not in classes and box.key not in read.content.unclear_categories:
         text = f"{box.name}: category_id is {clip(box.key)}, which is not among the categories of the file"
-        read.findings.error("annotations of an unknown category", text, box.line)
+        read.findings.error("annotations with an unknown category", text, box.line)
 
 
 def _find_images(read: _Read) -> dict[Path, list[Key]]:
@@ -134,22 +134,22 @@ def _find_images(read: _Read) -> dict[Path, list[Key]]:
         name, line, place = clip(images[key].name), images[key].line, located[key]
         others = found.get(place.path, []) if place else []
         if place and place.by_end and len(meant[place.path]) > 1:
-            text = f"{name}: there is only {show_path(place.path, read.top)!r}, which is another too. It is left out"
+            text = f"{name}: only {show_path(place.path, read.top)!r} matches, which is already used. Skipped"
             read.findings.error("missing images", text, line)
         elif place:
             if place.by_end:
-                text = f"{name} is not there; {show_path(place.path, read.top)!r} is taken"
-                read.findings.warn("images found by the end of their path", text, line)
+                text = f"{name} does not exist; {show_path(place.path, read.top)!r} is used"
+                read.findings.warn("images matched by file name", text, line)
             if others:
-                text = f"{name} is that of line {images[others[0]].line:,} too; the boxes of both are joined"
-                read.findings.warn("images of the same file name", text, line)
+                text = f"{name} is also on line {images[others[0]].line:,}; the boxes of both are merged"
+                read.findings.warn("images with the same file name", text, line)
             found.setdefault(place.path, []).append(key)
         elif escapes_folder(images[key].name):
             where = places.explain(images[key].name)
-            text = f"{name} leads out of the folder, and its end is not in {where}; the image is left out"
-            read.findings.error("file names that lead out of the folder", text, line)
+            text = f"{name} is outside the folder, and its file name is not in {where}; the image is skipped"
+            read.findings.error("file names outside the folder", text, line)
         else:
-            text = f"there is no {name} in {places.explain(images[key].name)}; the image is left out"
+            text = f"there is no {name} in {places.explain(images[key].name)}; the image is skipped"
             read.findings.error("missing images", text, line)
     return found
 

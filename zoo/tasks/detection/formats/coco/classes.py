@@ -41,8 +41,11 @@ def resolve_classes(files: Sequence[tuple[CocoJson, Findings]], findings: Findin
         for key, name in names.items():
             other = first[-1].setdefault(name, key)
             if other != key:
-                text = f"categories {_show(other)} and {_show(key)} are both called {clip(name)}; they are one class"
-                here.warn("categories of the same name", text, content.categories[key].line)
+                text = (
+                    f"categories {_show(other)} and {_show(key)} are both called {clip(name)}; they are treated as "
+                    "one class"
+                )
+                here.warn("categories with the same name", text, content.categories[key].line)
     if _agree(first):
         names_by_id = {key: name for ids in first for name, key in ids.items()}
         keys = _sort_keys(names_by_id)
@@ -69,7 +72,9 @@ def _drop_tops(named: Sequence[dict[Key, str]], contents: Sequence[CocoJson], fi
     categories = [category for content in contents for category in content.categories.values()]
     for name in dict.fromkeys(name for names in named for name in names.values() if name not in used):
         if _is_top(name, categories):
-            findings.note("class map", f"category {clip(name)} only groups others and has no box; it is no class")
+            findings.note(
+                "class map", f"category {clip(name)} only groups others and has no boxes; it is not used as a class"
+            )
             for names in named:
                 for key in [key for key, other in names.items() if other == name]:
                     del names[key]
@@ -91,7 +96,7 @@ def _take_ids(files: Sequence[tuple[CocoJson, Findings]], findings: Findings) ->
     """Call the classes by the ids that boxes have, where no file names any; as texts, for an id is no class number."""
     used = _sort_keys({box.key for content, _ in files for box in content.boxes} - _unclear(files))
     if used:
-        text = f"there are no categories; classes are called by their ids, {_show_keys(used)}"
+        text = f"there are no categories; classes are named by their ids, {_show_keys(used)}"
         findings.warn("categories without a name", text)
     keys = {key: str(key) for key in used}
     return CocoClasses(
@@ -129,7 +134,7 @@ def _tell_differences(
 
 def _tell_numbers(keys: Sequence[Key], findings: Findings) -> None:
     if keys and list(keys) != list(range(len(keys))):
-        text = f"category ids are {_show_keys(keys)}; class numbers, 0 to {len(keys) - 1}, are in their order"
+        text = f"category ids are {_show_keys(keys)}; they become class numbers 0 to {len(keys) - 1}, in order"
         findings.note("class map", text)
 
 

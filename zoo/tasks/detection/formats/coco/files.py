@@ -92,8 +92,9 @@ def _tell_others(sure: Sequence[CocoFile], taken: Sequence[CocoFile], root: Path
     own = {file.path.parent for file in taken}
     for file in sure:
         if file.path.parent not in own and not _is_foreign(file):
-            text = f"{clip(show_path(file.path, root))} is not read: {clip(show_path(taken[0].path, root))} is"
-            findings.warn("json files passed over", text)
+            used = clip(show_path(taken[0].path, root))
+            text = f"{clip(show_path(file.path, root))} is not read: {used} is used instead"
+            findings.warn("json files not used", text)
 
 
 def _add_damaged(
@@ -103,7 +104,7 @@ def _add_damaged(
     splits = {"all", *(file.split for file in sure)}
     for file, verdict in unsure:
         if file.split in splits:
-            findings.warn("json files passed over", f"{clip(file.path.name)} is not read: {verdict.why}")
+            findings.warn("json files not used", f"{clip(file.path.name)} is not read: {verdict.why}")
     return [file for file, _ in unsure if file.split not in splits]
 
 
@@ -116,7 +117,9 @@ def find_look_alikes(root: Path) -> list[LookAlike]:
         if not verdict.is_coco:
             passed[file.path] = LookAlike(UNREAD, show_path(file.path, top), verdict.why, verdict.is_unsure)
         elif _is_foreign(file):
-            passed[file.path] = LookAlike(UNREAD, show_path(file.path, top), "by its name it has no boxes", False)
+            passed[file.path] = LookAlike(
+                UNREAD, show_path(file.path, top), "its name suggests that it has no boxes", False
+            )
     return list(passed.values())
 
 
@@ -171,7 +174,9 @@ def _choose(files: Sequence[CocoFile], findings: Findings) -> list[CocoFile]:
     named = [file for file in files if file.split not in ("all", TRAINVAL)]
     whole = [file for file in files if file.split == TRAINVAL]
     if whole and named and {file.split for file in named} == {"test"}:
-        findings.note("splits", f"{clip(whole[0].path.name)} is train: there is no file for train or val alone")
+        findings.note(
+            "splits", f"{clip(whole[0].path.name)} is used as train: there are no separate files for train and val"
+        )
         named += [file._replace(split="train") for file in whole]
     elif whole and not named:
         named = [file._replace(split="all") for file in whole]
@@ -186,7 +191,7 @@ def _choose(files: Sequence[CocoFile], findings: Findings) -> list[CocoFile]:
             which = "the data" if split == "all" else split
             raise DataError(
                 f"{str(same[0].base)!r} holds {' and '.join(repr(file.path.name) for file in same[:4])}, and either "
-                f"could be {which}. Move away all but one, or pass the path of one."
+                f"could be {which}. Move all but one elsewhere, or pass the path of one."
             )
     return [same[0] for same in by_split.values()]
 
@@ -197,13 +202,13 @@ def _tell_passed(files: Sequence[CocoFile], taken: Sequence[CocoFile], findings:
     for file in files:
         name = clip(file.path.name)
         if file.split == TRAINVAL:
-            findings.warn("json files passed over", f"{name} is not read: there are files for train or val")
+            findings.warn("json files not used", f"{name} is not read: there are files for train or val")
             continue
-        text = f"{name} is not read: its name tells no split, as those of others do"
+        text = f"{name} is not read: its name does not name a split, unlike others"
         if has_val:
-            findings.warn("json files passed over", text)
+            findings.warn("json files not used", text)
         else:
-            hint = "There is no val: rename the file to its split, or move it away"
+            hint = "There is no val split: rename the file to its split, or move it elsewhere"
             findings.error(UNREAD_SPLITS, f"{text}. {hint}")
 
 
@@ -213,11 +218,14 @@ def _pass_over_foreign(files: Sequence[CocoFile], findings: Findings) -> list[Co
     whole = [file for file in kept if not file.path.name.casefold().startswith(KEYPOINTS)]
     for file in files:
         if _is_foreign(file):
-            text = f"{clip(file.path.name)} is not read: by its name it has no boxes"
-            findings.note("json files of other kinds", text)
+            text = f"{clip(file.path.name)} is not read: its name suggests that it has no boxes"
+            findings.note("json files of other types", text)
         elif whole and file not in whole:
-            text = f"{clip(file.path.name)} is not read: by its name it has people alone, and there are other files"
-            findings.note("json files of other kinds", text)
+            text = (
+                f"{clip(file.path.name)} is not read: its name suggests that it has only people, and there are other "
+                "files"
+            )
+            findings.note("json files of other types", text)
     return whole or kept
 
 
@@ -245,7 +253,7 @@ def _judge(path: Path) -> _Verdict:
     except (ValueError, RecursionError):
         is_coco = _looks_like_coco(head + b" " + tail)
         return _Verdict(is_coco, "it is not JSON", is_unsure=True)
-    return _Verdict(is_coco, f"it is of another kind; {SHAPE}")
+    return _Verdict(is_coco, f"it has another structure; {SHAPE}")
 
 
 def _is_coco(value: dict[str, Any]) -> bool:

@@ -69,7 +69,7 @@ class ImagePlaces:
         parts = _split_name(name)
         stem = Path(parts[-1]).stem.casefold() if parts else ""
         near = [show_path(path, self._top) for path in self._stems.get(stem, ())]
-        hint = f"; there is {near[0]!r}" if near else ""
+        hint = f"; found {near[0]!r}" if near else ""
         return " or ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown) + hint
 
     def _choose(self, names: Sequence[str]) -> tuple[Path, bool]:

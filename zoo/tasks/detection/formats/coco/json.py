@@ -22,7 +22,7 @@ from zoo.tasks.detection.formats._files import Findings, clip, read_text
 
 LISTS = ("images", "annotations", "categories")
 MAX_BYTES = 2**32
-LEFT_OUT = "It is left out"
+LEFT_OUT = "Skipped"
 CROWD: dict[Any, bool] = {
     0: False,
     1: True,
@@ -89,23 +89,21 @@ class CocoJson:
 
 def read_json(path: Path, findings: Findings) -> CocoJson:
     """Read an annotation file; what cannot be used becomes findings, and of a file that is not JSON nothing is used."""
-    content, kind = CocoJson(), "json files that cannot be read"
+    content, kind = CocoJson(), "unreadable json files"
     try:
         for entry in read_lists(read_text(path, MAX_BYTES)):
             _take(entry, content, findings)
     except json.JSONDecodeError as error:
-        findings.error(
-            kind, f"it is not JSON: {error.msg}, column {error.colno:,}. Nothing of it is used", error.lineno
-        )
+        findings.error(kind, f"it is not JSON: {error.msg}, column {error.colno:,}. The file is skipped", error.lineno)
     except RecursionError:
-        findings.error(kind, "it is nested too deeply. Nothing of it is used")
+        findings.error(kind, "it is nested too deeply. The file is skipped")
     except MemoryError:
-        findings.error(kind, "it needs more memory than there is. Nothing of it is used")
+        findings.error(kind, "not enough memory to read it. The file is skipped")
     except (InputError, ValueError) as error:
-        findings.error(kind, f"{error}. Nothing of it is used")
+        findings.error(kind, f"{error}. The file is skipped")
     else:
         if not content.images:
-            findings.error("json files without images", "no entry of its 'images' can be used, or there is none")
+            findings.error("json files without images", "'images' is missing or has no usable entry")
         return content
     return CocoJson()
 
@@ -119,10 +117,10 @@ def _take(entry: Entry, content: CocoJson, findings: Findings) -> None:
     if entry.number is None:
         if not is_list:
             text = f"{entry.key} is {clip(entry.value)}; expected a list, [...]. {LEFT_OUT}"
-            findings.error("entries of another kind", text, entry.line)
+            findings.error("entries of the wrong type", text, entry.line)
     elif not isinstance(entry.value, dict):
         text = f"{entry.key}[{entry.number}] is {clip(entry.value)}; expected an object, {{...}}. {LEFT_OUT}"
-        findings.error("entries of another kind", text, entry.line)
+        findings.error("entries of the wrong type", text, entry.line)
     elif entry.key == "images":
         _take_image(entry.value, _name("image", entry), entry.line, content, findings)
     elif entry.key == "annotations":
@@ -148,10 +146,10 @@ def _take_image(value: Mapping[str, Any], what: str, line: int, content: CocoJso
     if first is None:
         content.images[key] = CocoImage(name, _parse_size(value), line)
     elif first.name == name:
-        findings.warn("images listed twice", f"{what}, {clip(name)}, is on line {first.line:,} already", line)
+        findings.warn("images listed twice", f"{what}, {clip(name)}, is already on line {first.line:,}", line)
     else:
-        text = f"{what} is {clip(first.name)} on line {first.line:,} and {clip(name)} here; expected an id for each"
-        findings.error("images of the same id", f"{text}. {LEFT_OUT}, and so are the annotations of this id", line)
+        text = f"{what} is {clip(first.name)} on line {first.line:,} and {clip(name)} here; expected unique ids"
+        findings.error("images with the same id", f"{text}. {LEFT_OUT}, with its annotations", line)
         content.unclear_images.add(key)
 
 
@@ -179,7 +177,7 @@ def _parse_crowd(given: Any, what: str, line: int, findings: Findings) -> bool:
     plain = given.strip().casefold() if isinstance(given, str) else given
     if not isinstance(plain, (list, dict)) and plain in CROWD:
         return CROWD[plain]
-    findings.warn("iscrowd of another kind", f"{what}: iscrowd is {clip(given)}; expected 0 or 1. 0 is taken", line)
+    findings.warn("invalid iscrowd values", f"{what}: iscrowd is {clip(given)}; expected 0 or 1. 0 is used", line)
     return False
 
 
@@ -193,7 +191,7 @@ def _parse_box(
         if len(sides) == 4 and math.isfinite(sides[0] + sides[2]) and math.isfinite(sides[1] + sides[3]):
             return sides[0], sides[1], sides[0] + sides[2], sides[1] + sides[3]
         text = f"{what}: bbox is {clip(given)}; expected four numbers: x, y, width and height"
-        findings.error("boxes that cannot be read", text, line)
+        findings.error("unreadable boxes", text, line)
         return None
     polygons = value.get("segmentation")
     parts = polygons if isinstance(polygons, list) else []
@@ -201,9 +199,9 @@ def _parse_box(
         parts = [parts]  # one polygon without the list around it
     points = [_as_numbers(part) for part in parts]
     if not points or any(len(part) < 6 or len(part) % 2 for part in points):
-        findings.error("annotations without a box", f"{what}: there is no bbox, and no polygon", line)
+        findings.error("annotations without a box", f"{what}: there is neither a bbox nor a polygon", line)
         return None
-    findings.warn("polygons without a box", f"{what}: the box around it is taken", line)
+    findings.warn("polygons without a box", f"{what}: its bounding box is used", line)
     xs, ys = [x for part in points for x in part[::2]], [y for part in points for y in part[1::2]]
     return min(xs), min(ys), max(xs), max(ys)
 
@@ -216,8 +214,8 @@ def _take_category(value: Mapping[str, Any], what: str, line: int, content: Coco
         return
     first = content.categories.setdefault(key, CocoCategory(name, above, line))
     if first.name != name:
-        text = f"{what} is {clip(first.name)} on line {first.line:,} and {clip(name)} here; expected an id for each"
-        findings.error("categories of the same id", text, line)
+        text = f"{what} is {clip(first.name)} on line {first.line:,} and {clip(name)} here; expected unique ids"
+        findings.error("categories with the same id", text, line)
         content.unclear_categories.add(key)
 
 

@@ -118,7 +118,7 @@ def _read_place(place: Place, findings: Findings) -> dict[str, list[_Read]]:
         for name in undescribed:
             split = next(iter(splits)) if len(splits) == 1 else ""
             here = findings.at(split=split, file=place.show(place.images / name))
-            here.warn("images without an xml", "nobody has said what is in it, so it is not used")
+            here.warn("images without an xml", "it is not annotated, so it is not used")
     return read
 
 
@@ -131,7 +131,7 @@ def _read_one(
     image = finder.find(xml.filename, key, here) if xml else None
     read = None
     if image and described.setdefault(image, path) != path:
-        text = f"it is of {clip(image)}, as {place.show(described[image])} is; it is left out"
+        text = f"it describes {clip(image)}, like {place.show(described[image])}; skipped"
         here.error("images with two xml files", text)
     elif xml and image:
         read = _take_boxes(xml, place.images / image, place, here)
@@ -158,16 +158,16 @@ class _ImageFinder:
             return named
         if self._is_there(named) and mine:
             taken = mine if _cut(named) in self._xmls else named
-            text = f"its filename is {clip(filename)}, and there is {clip(mine)} too; {clip(taken)} is taken"
+            text = f"its filename is {clip(filename)}, but {clip(mine)} exists too; {clip(taken)} is used"
             findings.warn("xml files that name another image", text)
             return taken
         if mine is None:
             stem = PurePosixPath(key).name
             text = f"there is neither {clip(filename or stem)} in {place.show(place.images)!r}"
-            findings.error("missing images", f"{text} nor a {clip(stem)} with the suffix of an image; it is left out")
+            findings.error("missing images", f"{text} nor an image file {clip(stem)}; skipped")
         elif escapes_folder(named):
-            text = f"its filename {clip(filename)} leads out of the folder; {clip(mine)} is taken"
-            findings.warn("file names that lead out of the folder", text)
+            text = f"its filename {clip(filename)} is outside the folder; {clip(mine)} is used"
+            findings.warn("file names outside the folder", text)
         return mine
 
     def _is_there(self, name: str) -> bool:
@@ -180,17 +180,17 @@ def _cut(name: str) -> str:
 
 
 def _parse(path: Path, findings: Findings) -> VocXml | None:
-    kind = "xml files that cannot be read"
+    kind = "unreadable xml files"
     try:
         data = read_limited(path, MAX_XML_BYTES)
         return parse_xml(data)
     except expat.ExpatError as error:
-        text = f"it is not XML: {expat.errors.messages.get(error.code, error)}; it is left out"
+        text = f"it is not XML: {expat.errors.messages.get(error.code, error)}; skipped"
         if error.code == expat.errors.codes[expat.errors.XML_ERROR_INVALID_TOKEN] and not _is_utf8(data):
-            text += ". It is not UTF-8: save it as UTF-8, or let it begin with the encoding that it has"
+            text += ". It is not UTF-8: save it as UTF-8, or declare its encoding in the first line"
         findings.error(kind, text, error.lineno)
     except (InputError, LookupError, ValueError) as error:  # of an encoding that is unknown
-        findings.error(kind, f"{error}; it is left out")
+        findings.error(kind, f"{error}; skipped")
     return None
 
 
@@ -209,7 +209,7 @@ def _take_boxes(xml: VocXml, image: Path, place: Place, findings: Findings) -> _
         name = plain_name(item.texts.get("name", "")).strip()
         box = _parse_box(item, findings)
         if not name:
-            findings.error("objects without a name", "expected <name>; it is left out", item.line)
+            findings.error("objects without a name", "expected <name>; skipped", item.line)
         elif box:
             good.append((item, name, box))
     height, width = (parse_number(xml.size.get(side, "")) for side in ("height", "width"))
@@ -232,9 +232,9 @@ def _parse_box(item: VocObject, findings: Findings) -> list[float] | None:
         text = item.texts.get(side)
         value = parse_number(text or "")
         if value is None:
-            problem = f"there is no {side}" if text is None else f"{side} is {clip(text)}"
+            problem = f"{side} is missing" if text is None else f"{side} is {clip(text)}"
             line = item.lines.get(side, item.line)
-            findings.error("boxes that cannot be read", f"{problem}; expected a number. The box is left out", line)
+            findings.error("unreadable boxes", f"{problem}; expected a number. The box is skipped", line)
             return None
         sides.append(value)
     return sides
@@ -247,19 +247,21 @@ def _find_offset(read: Sequence[_Read], findings: Findings) -> float:
     broken = [(item.written, row) for item in read for row in np.flatnonzero(_have_fractions(item.written.boxes))]
     if len(broken) > FEW_FRACTIONS * total:
         written, row = broken[0]
-        text = f"{len(broken):,} of {boxes} have fractions, so coordinates are taken as they are, not as counted from 1"
+        text = (
+            f"{len(broken):,} of {boxes} have fractions, so coordinates are used unchanged, not converted from 1-based"
+        )
         findings.at(file=written.file).note("coordinates", text, written.lines[row])
         return 0.0
     firsts = [(item.written, row) for item in read for row in np.flatnonzero(_begin_at_zero(item.written.boxes))]
     if firsts:
         written, row = firsts[0]
-        text = f"{len(firsts):,} of {boxes} begin at 0, so pixels are counted from 0, not from 1"
+        text = f"{len(firsts):,} of {boxes} start at 0, so coordinates are 0-based, not 1-based"
         findings.at(file=written.file).note("coordinates", text, written.lines[row])
         return 0.0
     if total:
-        text = f"none of {boxes} begins at 0: pixels are counted from 1"
+        text = f"none of {boxes} starts at 0: coordinates are read as 1-based and converted to 0-based"
         if broken:
-            text += f", but for {len(broken):,} with fractions, taken as they are"
+            text += f", except {len(broken):,} with fractions, used unchanged"
         findings.note("coordinates", text)
     return 1.0
 
@@ -279,7 +281,7 @@ def _make_split(read: Sequence[_Read], offset: float, findings: Findings) -> Box
     images = tuple(replace(item.written, boxes=_move(item.written.boxes, offset)) for item in read)
     if difficult := [(item.written.file, line) for item in read for line in item.difficult]:
         file, line = difficult[0]
-        text = f"{count(len(difficult), 'object is', 'objects are')} marked as difficult, and used like any other"
+        text = f"{count(len(difficult), 'object is', 'objects are')} marked difficult, and used like all others"
         findings.at(file=file).warn("difficult objects", text, line)
     return BoxSplit(findings.split, ImageFiles(tuple(str(item.path) for item in read)), images, in_threads=True)
 

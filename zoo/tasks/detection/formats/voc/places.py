@@ -137,7 +137,7 @@ def list_splits(place: Place, xmls: Collection[str], findings: Findings) -> dict
     if not splits:
         splits, rest = {"all": rest}, []
     tell_unread_lists(place.base, place.root, items, splits, findings)
-    _tell_rest(place, rest, "xml files in no split", "in no folder of a split", findings)
+    _tell_rest(place, rest, "xml files in no split", "in no split folder", findings)
     others = dict.fromkeys(key.split("/")[0] for key in rest if "/" in key)
     tell_unread_folders([place.xmls / name for name in others], place.root, splits, findings)
     return splits
@@ -156,7 +156,7 @@ def _find_kits(root: Path, folders: Sequence[Path]) -> list[Place]:
     others = [place.base for place in places if not re.fullmatch(r"(?i)voc[-_ ]?(20)?[0-9]{2}", place.base.name)]
     if len(places) > 1 and others:
         names = " and ".join(repr(place.show(place.base)) for place in places[:4])
-        raise DataError(f"{str(root)!r} holds several data sets of Pascal VOC, {names}. Pass the path of one.")
+        raise DataError(f"{str(root)!r} holds several Pascal VOC data sets, {names}. Pass the path of one.")
     return places
 
 

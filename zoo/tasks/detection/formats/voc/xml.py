@@ -71,7 +71,7 @@ def parse_xml(data: bytes) -> VocXml:
         begun.append(parser.CurrentLineNumber)
         texts.clear()
         if len(tags) == 1 and tag != "annotation":
-            raise InputError(f"its first tag is <{tag[:40]}>; expected <annotation>")
+            raise InputError(f"its root tag is <{tag[:40]}>; expected <annotation>")
         if tags == ["annotation", "object"]:
             xml.objects.append(VocObject(parser.CurrentLineNumber))
 
@@ -81,7 +81,7 @@ def parse_xml(data: bytes) -> VocXml:
         texts.clear()
 
     def refuse(name: str, *_: object) -> None:
-        raise InputError(f"it declares the entity {name[:40]!r}, which an annotation has no use for")
+        raise InputError(f"it declares the entity {name[:40]!r}, which is not allowed in annotations")
 
     parser.StartElementHandler = start
     parser.EndElementHandler = end
@@ -112,4 +112,4 @@ def _recode(data: bytes) -> tuple[bytes, str | None]:
     try:
         return data.decode(CODECS[name]).encode(), "utf-8"
     except UnicodeDecodeError as error:
-        raise InputError(f"it is not in {name}, as it says it is. Save it as UTF-8") from error
+        raise InputError(f"it is not in its declared encoding {name}. Save it as UTF-8") from error

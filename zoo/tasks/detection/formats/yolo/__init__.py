@@ -78,7 +78,7 @@ def read_yolo(root: Path) -> BoxSource | None:
     if names is None:
         used = {int(key) for split in splits.values() for image in split.images for key in image.keys}
         names = {key: str(key) for key in sorted(used)}
-        findings.note("class map", "there are no names of the classes; they are called by their numbers")
+        findings.note("class map", "there are no class names; classes are named by their numbers")
     here = findings.at(file=yaml.file if yaml else "")
     source = BoxSource(str(top), FORMAT.name, splits, deduplicate_class_names(names, here), tuple(findings.found))
     return replace(source, is_bare=_is_bare(source))
@@ -114,9 +114,9 @@ class _Reader(NamedTuple):
             here = self.findings.at(file=show_path(part.folders[0], self.top) if part.folders else "")
             text = f"none of {count(len(labels), 'image')} has a label file; {_tell_where(part.images[0], self.top)}"
             if split == "test":
-                here.warn(UNLABELLED, f"{text}. There is no test without them")
+                here.warn(UNLABELLED, f"{text}. The test split is skipped")
                 return {}
-            here.error(UNLABELLED, f"{text}. Nothing of {split} is used")
+            here.error(UNLABELLED, f"{text}. The split {split} is skipped")
             labels = {}
         used = frozenset(labels.values())
         for folder in part.folders:
@@ -129,14 +129,14 @@ class _Reader(NamedTuple):
     def _annotate(self, image: Path, label: Path | None) -> Annotated | None:
         name = show_path(image, self.top)
         if label is None:
-            text = "it is taken for an image with nothing in it"
+            text = "it is used as an empty image"
             self.findings.at(file=name).warn("images without a label file", text)
             return Annotated(name, no_boxes(), (), (), np.zeros(0, np.bool_), is_relative=True)
         here = self.findings.at(file=show_path(label, self.top))
         try:
             text = read_text(label, MAX_LABEL_BYTES)
         except InputError as error:
-            here.error("label files that cannot be read", f"{error}; the image is left out")
+            here.error("unreadable label files", f"{error}; the image is skipped")
             return None
         since = len(here.found)
         labels = parse_labels(text, self.names, here, pose=self.pose)
@@ -158,14 +158,14 @@ class _Reader(NamedTuple):
         folder = self.pairs.find_label_folder(place) or place
         for label in walk_files(folder, TXT):
             if label not in used and is_label_file(label) and not self.pairs.has_image(label):
-                text = f"there is no image {clip(label.stem)} for it; its boxes are left out"
+                text = f"there is no image {clip(label.stem)} for it; its boxes are skipped"
                 self.findings.at(file=show_path(label, self.top)).error("label files without an image", text)
 
     def _tell_same(self, labels: Mapping[Path, Path | None]) -> None:
         first: dict[Path, Path] = {}
         for image, label in labels.items():
             if label in first:
-                text = f"its label file is that of {first[label].name!r} too, and is used for both"
+                text = f"it shares its label file with {first[label].name!r}; both use it"
                 self.findings.at(file=show_path(image, self.top)).warn("images that share a label file", text)
             elif label:
                 first[label] = image
@@ -196,20 +196,20 @@ def _settle_names(
         longest = max(read, key=lambda path: len(read[path]))
         path = parts.names if parts.names in read else longest
         taken, names = show_path(path, top), read[path]
-        findings.at(file=taken).note("class map", f"it names {count(len(names), 'class', 'classes')}")
+        findings.at(file=taken).note("class map", f"it lists {count(len(names), 'class', 'classes')}")
     is_said = bool(yaml and yaml.names) or parts.names in read
     for other, others in read.items():
         key = next((key for key, name in others.items() if key in names and names[key] != name), None)
         if key is None:
             continue
-        text = f"{show_path(other, top)} calls class {key} {clip(others[key])}, and {taken} calls it {clip(names[key])}"
+        text = f"{show_path(other, top)} names class {key} {clip(others[key])}, but {taken} names it {clip(names[key])}"
         if not is_said:
             raise DataError(
-                f"{text}: the same number means two classes. Number the labels of all folders alike, and write a "
-                "data.yaml with the names; or pass the path of one folder."
+                f"{text}: one number for two classes. Use the same numbers in all folders and write a data.yaml with "
+                "the names, or pass the path of one folder."
             )
-        text = f"class {key} is {clip(others[key])} here, and {clip(names[key])} in {taken}, which is taken"
-        findings.at(file=show_path(other, top)).warn("class names that contradict each other", text)
+        text = f"class {key} is {clip(others[key])} here, but {clip(names[key])} in {taken}, which is used"
+        findings.at(file=show_path(other, top)).warn("contradictory class names", text)
     return names
 
 
@@ -225,7 +225,7 @@ def _read_names(top: Path, parts: Parts, pairs: Pairs, findings: Findings) -> di
         try:
             lines = read_text(path, MAX_NAME_BYTES).rstrip().splitlines()
         except InputError as error:
-            here.error("class names that cannot be read", str(error))
+            here.error("unreadable class names", str(error))
             continue
         read[path] = {key: plain_name(line).strip() or str(key) for key, line in enumerate(lines)}
     return read
@@ -248,5 +248,5 @@ def _tell_shared(splits: Mapping[str, BoxSplit], findings: Findings) -> None:
     for one, other in combinations(splits, 2):
         names = {image.name for image in splits[one].images}
         if both := [image.name for image in splits[other].images if image.name in names]:
-            text = f"{count(len(both), 'image is', 'images are')} in {one} and in {other}, and used in both"
+            text = f"{count(len(both), 'image is', 'images are')} in {one} and in {other}, used in both"
             findings.at(split=other, file=both[0]).warn("images in two splits", text)

@@ -35,7 +35,7 @@ def find_darknet_data(top: Path, any_case: AnyCase, findings: Findings) -> Darkn
     read = {path: values for path in files if "train" in (values := _read_values(path)) or "val" in values}
     if len(read) > 1:
         names = " and ".join(repr(show_path(path, top)) for path in list(read)[:4])
-        raise DataError(f"{str(top)!r} holds {names}, and either could describe the data. Move away all but one.")
+        raise DataError(f"{str(top)!r} holds {names}, and either could describe the data. Move all but one elsewhere.")
     return next((_locate(path, values, top, any_case, findings) for path, values in read.items()), None)
 
 
@@ -61,8 +61,8 @@ def _locate(path: Path, values: Mapping[str, str], top: Path, any_case: AnyCase,
             lists.append(SplitList(_find(values[split], path, top, any_case) or path.parent / values[split], split))
     names = _find(values["names"], path, top, any_case) if "names" in values else None
     if "names" in values and names is None:
-        text = f"names is {clip(values['names'])}, and there is no such file"
-        findings.at(file=show_path(path, top)).warn("paths that are not there", text)
+        text = f"names is {clip(values['names'])}, which does not exist"
+        findings.at(file=show_path(path, top)).warn("paths that do not exist", text)
     return DarknetData(lists, names)
 
 

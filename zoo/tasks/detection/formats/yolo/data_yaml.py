@@ -31,7 +31,7 @@ FILE_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 OWN_NAMES = FILE_NAMES[:2]  # those that other tools do not use
 MEANT = re.compile(r"""(?m)^[ \t]*["']?(names|nc|train|val|valid|validation|test)["']?[ \t]*:""")
 NAME_SUFFIXES = frozenset({".names", ".txt"})  # of a file with a name on each line
-ESCAPES = "In double quotes a backslash is an escape: write / instead, or use single quotes."
+ESCAPES = "In double quotes a backslash is an escape character: use /, or single quotes."
 MAX_BYTES = 10_000_000
 SUFFIXES = frozenset({".yaml", ".yml"})
 
@@ -101,8 +101,8 @@ def _read(path: Path, top: Path, findings: Findings) -> YoloYaml:
         told = [f"\n  line {problem.line}: {problem.text}" for problem in document.problems[:10]]
         told += [f"\n{ESCAPES}"] * any("escape" in problem.text for problem in document.problems)
         raise DataError(
-            f"{str(path)!r} cannot be used; expected lines such as 'train: images/train' and 'names: [cat, dog]'."
-            f"{''.join(told) or ' It holds no such lines.'}"
+            f"{str(path)!r} cannot be used; expected lines such as 'train: images/train' and 'names: [cat, "
+            f"dog]'.{''.join(told) or ' It has no such lines.'}"
         )
     values: dict[str, Any] = document.value
     names = _read_names(values, document, path, here)
@@ -119,28 +119,29 @@ def _read_names(values: Mapping[str, Any], document: Document, path: Path, findi
         given = _read_name_file(given, path, findings, line) or given
     if given is None:
         if isinstance(total, int) and 0 < total <= 100_000:
-            findings.note("class map", "there are no names; classes are called by their numbers", line)
+            findings.note("class map", "there are no class names; classes are named by their numbers", line)
             return {key: str(key) for key in range(total)}
         return None
     items = dict(enumerate(given)) if isinstance(given, list) else given
     if not isinstance(items, dict) or not items or not all(str(key).isdecimal() for key in items):
         raise DataError(
-            f"{str(path)!r}, line {line}: names is {clip(given)}; expected a list of names, or names by numbers."
+            f"{str(path)!r}, line {line}: names is {clip(given)}; expected a list of names, or a mapping of numbers "
+            "to names."
         )
     names: dict[Key, str] = {}
     for key in sorted(items, key=int):
         text = _as_text(items[key])
         if not text:
             here = document.lines.get(("names", key), line)
-            findings.error("classes without a name", f"class {key} is {clip(items[key])}; it is called {key}", here)
+            findings.error("classes without a name", f"class {key} is {clip(items[key])}; it is named {key}", here)
         names[int(key)] = text or str(key)
     if list(names) != list(range(len(names))):
         findings.note(
             "class map", f"class numbers have gaps: {count(len(names), 'name')} up to {max(map(int, names))}", line
         )
     if total is not None and total != len(names):
-        text = f"nc is {clip(total)}, but there are {count(len(names), 'name')}; the names are taken"
-        findings.error("nc does not fit the names", text, document.lines.get(("nc",)))
+        text = f"nc is {clip(total)}, but there are {count(len(names), 'name')}; the names are used"
+        findings.error("nc does not match the names", text, document.lines.get(("nc",)))
     return names
 
 
@@ -153,7 +154,7 @@ def _read_name_file(text: str, path: Path, findings: Findings, line: int | None)
                 names = read_text(file, MAX_BYTES).rstrip().splitlines()
             except InputError as error:
                 raise DataError(f"{str(path)!r}, line {line}: names is {clip(text)}: {error}.") from error
-            findings.note("class map", f"{clip(part)} names {count(len(names), 'class', 'classes')}", line)
+            findings.note("class map", f"{clip(part)} lists {count(len(names), 'class', 'classes')}", line)
             return names
     return None
 
@@ -172,8 +173,8 @@ def _find_base(values: Mapping[str, Any], document: Document, path: Path, findin
     base = path.parent / to_path(given.strip().replace("\\", "/"))
     if os.path.isdir(base):
         return base
-    text = f"path is {clip(given)}, and there is no such folder; paths begin at the yaml's own"
-    findings.warn("paths that are not there", text, document.lines.get(("path",)))
+    text = f"path is {clip(given)}, which is not a folder; paths are read relative to the yaml"
+    findings.warn("paths that do not exist", text, document.lines.get(("path",)))
     return path.parent
 
 
@@ -192,20 +193,20 @@ def _find_entries(
             found += places
             if places:
                 continue
-            text = f"{key} is {clip(item)}, and there is no such folder or list in {str(base)!r}"
+            text = f"{key} is {clip(item)}, but {str(base)!r} has no such folder or list"
             text += f". {ESCAPES}" * (isinstance(item, str) and not item.isprintable())
             if split == "test":
-                here.warn("splits that are not there", f"{text}; there is no test without it", line)
+                here.warn("missing splits", f"{text}; the test split is skipped", line)
             else:
-                here.error("splits that are not there", text, line)
+                here.error("missing splits", text, line)
         if found or split != "test":
             entries[split] = (*entries.get(split, ()), *found)
     if entries and not any(entries.values()):
         told = "".join(f"\n  {key}: {clip(values[key])}" for key in named)
         hint = f" {ESCAPES}" * any(isinstance(values[key], str) and not values[key].isprintable() for key in named)
         raise DataError(
-            f"{str(path)!r} names folders or lists that are not there:{told}\nLooked in {str(base)!r}. Correct the "
-            f"paths in the yaml, or its 'path'.{hint}"
+            f"{str(path)!r} lists folders or files that do not exist:{told}\nPaths are relative to {str(base)!r}. "
+            f"Correct the paths in the yaml, or its 'path'.{hint}"
         )
     return entries
 
@@ -225,8 +226,8 @@ def _locate(text: str, split: str, bases: list[Path], findings: Findings, line: 
         for base in folders:
             if found := _find(base / end):
                 if start or written.is_absolute():
-                    text = f"{clip(str(written))} is not there; {clip(end.as_posix())} is taken"
-                    findings.warn("paths that are not there", text, line)
+                    text = f"{clip(str(written))} does not exist; {clip(end.as_posix())} is used"
+                    findings.warn("paths that do not exist", text, line)
                 return found
     return []
 

@@ -11,7 +11,9 @@ from typing import NamedTuple
 from zoo.tasks.detection.annotations import Key
 from zoo.tasks.detection.formats._files import Findings, clip, count, parse_number
 
-KEY_POINTS = "it looks like a box and key points, each x y visibility; the yaml says so by kpt_shape, such as [17, 3]"
+KEY_POINTS = (
+    "it looks like a box with key points, each x y visibility; declare them in the yaml with kpt_shape, such as [17, 3]"
+)
 FARTHEST = 1.0  # how far outside of its image, in sides of it, a box may lie before it is taken for pixels
 
 
@@ -41,13 +43,13 @@ def parse_labels(text: str, keys: Collection[Key] | None, findings: Findings, *,
             if columns:
                 _check_length(columns, is_polygon=is_polygon, pose=pose)
                 if is_polygon and _are_key_points(columns):
-                    raise _BadLineError("key points that the yaml does not tell of", KEY_POINTS)
+                    raise _BadLineError("key points not declared in the yaml", KEY_POINTS)
                 labels.append(_parse(columns, keys, number, is_polygon=is_polygon))
                 polygons += [number] * is_polygon
         except _BadLineError as error:
-            findings.error(error.kind, f"{error}. The line is left out", number)
+            findings.error(error.kind, f"{error}. The line is skipped", number)
     if polygons:
-        text = f"{count(len(polygons), 'polygon is', 'polygons are')} read as the boxes around"
+        text = f"{count(len(polygons), 'polygon is', 'polygons are')} read as their bounding boxes"
         findings.warn("polygons", text, polygons[0])
     return labels
 
@@ -70,7 +72,7 @@ def _check_length(columns: Sequence[str], *, is_polygon: bool, pose: bool) -> No
     if is_polygon or len(columns) == 5 or (pose and len(columns) > 5):
         return
     text = f"{count(len(columns), 'column')} in {clip(' '.join(columns))}; expected 5, class cx cy w h"
-    raise _BadLineError("label lines of the wrong length", text)
+    raise _BadLineError("label lines with the wrong number of columns", text)
 
 
 def _are_key_points(columns: Sequence[str]) -> bool:
@@ -83,23 +85,24 @@ def _are_key_points(columns: Sequence[str]) -> bool:
 
 
 def _parse(columns: Sequence[str], keys: Collection[Key] | None, line: int, *, is_polygon: bool) -> Label:
-    kind = "label lines that cannot be read"
+    kind = "unreadable label lines"
     values = [value for column in columns if (value := parse_number(column)) is not None]
     if len(values) < len(columns):
         wrong = next(column for column in columns if parse_number(column) is None)
-        raise _BadLineError(kind, f"{clip(wrong)} is no number; expected class cx cy w h")
+        raise _BadLineError(kind, f"{clip(wrong)} is not a number; expected class cx cy w h")
     if not values[0].is_integer():
-        raise _BadLineError(kind, f"class {columns[0]} is no whole number")
+        raise _BadLineError(kind, f"class {columns[0]} is not a whole number")
     key = int(values[0])
     if key < 0 or (keys is not None and key not in keys):
-        known = "0 or more" if keys is None else f"one of the {len(keys):,} that have names"
+        known = "0 or more" if keys is None else f"one of the {len(keys):,} named classes"
         raise _BadLineError("class numbers out of range", f"class {clip(columns[0])}; expected {known}")
     box = _around(values[1:]) if is_polygon else _corners(*values[1:5])
     if min(box) < -FARTHEST or max(box) > 1 + FARTHEST:
         text = (
-            f"{clip(' '.join(columns[1:]))} are not from 0 to 1, shares of the image's sides; perhaps they are pixels"
+            f"{clip(' '.join(columns[1:]))} are not between 0 and 1, relative to the image size; perhaps they are "
+            "pixels"
         )
-        raise _BadLineError("boxes that are not relative", text)
+        raise _BadLineError("boxes not in relative coordinates", text)
     return Label(key, box, line)
 
 

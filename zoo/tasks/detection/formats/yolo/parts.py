@@ -90,7 +90,7 @@ def _take_entries(entries: Mapping[str, Sequence[Path]], top: Path, base: Path, 
                 images[place] = None
             elif not place.is_dir() and not _is_list(place):
                 here = findings.at(split=split, file=show_path(place, top))
-                here.error("splits that are not there", "it is neither a folder nor a list of images, *.txt")
+                here.error("missing splits", "it is neither a folder nor a list of images, *.txt")
         if images or folders or split != "test":
             parts[split] = Part(tuple(images), folders)
         here = findings.at(split=split)
@@ -105,8 +105,8 @@ def _tell_unnamed(there: Parts, file: str, findings: Findings) -> None:
     for split in ("val", "test"):
         if (part := there.splits.get(split)) and part.images:
             images = count(len(part.images), "image is", "images are")
-            text = f"it names no val; {images} there for {split}, and not used as such"
-            findings.at(file=file, split=split).warn("splits that the yaml does not name", text)
+            text = f"it defines no val; {images} available for {split} but not used"
+            findings.at(file=file, split=split).warn("splits not defined in the yaml", text)
 
 
 def _is_list(place: Path) -> bool:
@@ -146,7 +146,7 @@ def _find_folders(top: Path, pairs: Pairs, findings: Findings) -> dict[str, tupl
         parts = _gather(images, named)
         rest = sum(path.relative_to(images).parts[0] not in named for path in walk_files(images, IMAGE_SUFFIXES))
         if parts and rest:
-            text = f"{count(rest, 'image is', 'images are')} not in a folder for a split, and not used"
+            text = f"{count(rest, 'image is', 'images are')} not in a split folder, and not used"
             findings.at(file=show_path(images, top)).warn("images in no split", text)
             others = [images / name for name in list_folders(images) if name not in named]
             labelled = [folder for folder in others if _is_labelled(folder, pairs)]
@@ -188,8 +188,8 @@ def _tell_outside(part: Part, top: Path, findings: Findings, *, is_listed: bool)
     outside = [image for image in part.images if not _is_below(image, top)]
     if outside:
         first = clip(str(outside[0]), 200)
-        text = f"{count(len(outside), 'image is', 'images are')} outside of {str(top)!r}, such as {first}"
-        (findings.warn if is_listed else findings.note)("images outside of the data's folder", text)
+        text = f"{count(len(outside), 'image is', 'images are')} outside {str(top)!r}, such as {first}"
+        (findings.warn if is_listed else findings.note)("images outside the data folder", text)
 
 
 def _is_below(path: Path, top: Path) -> bool:
