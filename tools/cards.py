@@ -136,7 +136,7 @@ def _score(weights: dict[str, Any], preprocess: dict[str, Any]) -> dict[str, str
     if weights.get("top1"):
         where = f"ImageNet-1k validation, {preprocess['image_size']} px"
         return {"Published top-1": f"{weights['top1']:.2f} % ({where})"}
-    if not weights.get("mean_ap"):  # then it stands in the source
+    if not weights.get("mean_ap"):
         return {}
     return {"Published mAP@[.5:.95]": f"{weights['mean_ap']:.2f} % (COCO 2017 val, {preprocess['canvas_size'][1]} px)"}
 

@@ -38,7 +38,8 @@ class Weights:
         filename: The file in the repository.
         licence: SPDX identifier, lower case.
         source: Who trained them, on what.
-        top1: Top-1 accuracy on the validation set of ImageNet-1k, per cent.
+        top1: Published top-1 accuracy on the validation set of ImageNet-1k, per cent.
+        mean_ap: Published mAP@[.5:.95] on COCO 2017 val, per cent.
         size: Of the file, in bytes; None if it is not known to the byte.
         megabytes: Of the file, as the repository's page shows it: 10^6 bytes, rounded; None if it was not seen.
         notice: Lines that tell the terms, shown before the first use in a process.
@@ -51,6 +52,7 @@ class Weights:
     licence: str
     source: str = ""
     top1: float | None = None
+    mean_ap: float | None = None
     size: int | None = None
     megabytes: float | None = None
     notice: tuple[str, ...] = ()

@@ -113,9 +113,9 @@ SIZES: dict[str, dict[str, Any]] = {
 
 def _facts(size: str, *, repo: str, mean_ap: float, megabytes: float) -> dict[str, Any]:
     data = "Objects365, then COCO 2017" if "obj" in repo else "COCO 2017"
-    source = f"the authors of D-FINE; {data}; mAP {mean_ap}"
+    source = f"the authors of D-FINE; {data}"
     place = f"ustc-community/{repo}"
-    return describe_detr(open_size(size), repo=place, source=source, paper=PAPER, megabytes=megabytes)
+    return describe_detr(open_size(size), repo=place, source=source, paper=PAPER, mean_ap=mean_ap, megabytes=megabytes)
 
 
 def open_size(size: str) -> Architecture:

@@ -44,9 +44,10 @@ IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 def _facts(size: str, *, repo: str, mean_ap: float) -> dict[str, Any]:
     side = SIZES[size]["image_size"]
-    source = f"Roboflow; COCO 2017; mAP {mean_ap}"
+    source = "Roboflow; COCO 2017"
     preprocess = STRETCHED.resized(side).replace(**IMAGENET)
-    return describe_detr(open_size(size), repo=f"Roboflow/{repo}", source=source, paper=PAPER, preprocess=preprocess)
+    facts: dict[str, Any] = {"source": source, "paper": PAPER, "mean_ap": mean_ap, "preprocess": preprocess}
+    return describe_detr(open_size(size), repo=f"Roboflow/{repo}", **facts)
 
 
 def open_size(size: str) -> Architecture:

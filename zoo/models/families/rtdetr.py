@@ -45,8 +45,8 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 def _facts(size: str, *, mean_ap: float, megabytes: float | None = None) -> dict[str, Any]:
-    repo, source = f"PekingU/rtdetr_v2_{size}vd", f"the authors of RT-DETRv2; COCO 2017; mAP {mean_ap}"
-    return describe_detr(open_size(size), repo=repo, source=source, paper=PAPER, megabytes=megabytes)
+    repo, source = f"PekingU/rtdetr_v2_{size}vd", "the authors of RT-DETRv2; COCO 2017"
+    return describe_detr(open_size(size), repo=repo, source=source, paper=PAPER, mean_ap=mean_ap, megabytes=megabytes)
 
 
 def open_size(size: str) -> Architecture:

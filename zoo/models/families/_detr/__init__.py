@@ -20,6 +20,7 @@ def describe_detr(
     repo: str,
     source: str,
     paper: str,
+    mean_ap: float,
     megabytes: float | None = None,
     preprocess: Letterbox = STRETCHED,
 ) -> dict[str, Any]:
@@ -28,8 +29,9 @@ def describe_detr(
     Args:
         architecture: The network.
         repo: On the Hub. No full commit and no SHA-256 of it are known here: the head of `main` is taken, unpinned.
-        source: Who trained the weights, on what, and their published score.
+        source: Who trained the weights, on what.
         paper: Where it was published.
+        mean_ap: Their published mAP@[.5:.95] on COCO 2017 val, per cent.
         megabytes: Of the file of weights, as its page shows it; None if that was not seen.
         preprocess: How images come onto the canvas.
     """
@@ -38,7 +40,13 @@ def describe_detr(
         "preprocess": preprocess,
         "postprocess": POSTPROCESS,
         "weights": Weights(
-            repo=repo, revision=None, sha256=None, licence="apache-2.0", source=source, megabytes=megabytes
+            repo=repo,
+            revision=None,
+            sha256=None,
+            licence="apache-2.0",
+            source=source,
+            mean_ap=mean_ap,
+            megabytes=megabytes,
         ),
         "num_classes": len(COCO_CLASSES),
         "classes": COCO_CLASSES,
