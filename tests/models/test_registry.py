@@ -123,6 +123,7 @@ def test_it_is_described_in_plain_values():
             "licence": "mit",
             "source": "",
             "top1": 50.5,
+            "mean_ap": None,
             "size": None,
             "megabytes": None,
             "notice": [],
