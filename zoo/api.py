@@ -55,15 +55,16 @@ def plan(
     optimizer: Any = None,
     **overrides: Any,
 ) -> Plan:
-    """Return which parameter of a model would learn when and at which rate, without changing the model.
+    """Return the learning-rate plan: which parameters train, when and at which rate. The model is not changed.
 
     `print` it for the table, `plan.plot("plan.png")` for the plot, `plan.rates(step)` for the rates of any step.
 
     Args:
         model: Any module; or what `zoo.get` takes as a name, which is built without values, for the classes of its
             weights.
-        lr: One rate, or a mapping of keys to rates or settings with `"default"`; 0 freezes. None: the preset's.
-        mode: `head`, `low_lr` or `full`, for one rate.
+        lr: Learning rate, or a mapping of parameter-name prefixes to rates or settings with `"default"`; 0 freezes.
+            None: the preset's.
+        mode: `head`, `low_lr` or `full`, with a single `lr`.
         preset: A name of `zoo.list_presets()`, a YAML file, a mapping of fields, or a `Preset`; None: the
             defaults.
         steps_per_epoch: Optimizer steps in one epoch: images / (batch_size × accumulate), rounded up. None: not known
@@ -99,35 +100,36 @@ def finetune(
     callbacks: Callback | Sequence[Callback] = (),
     **overrides: Any,
 ) -> Run:
-    """Fine-tune a model on labelled images and keep everything of the run in one folder.
+    """Fine-tune a model on labelled images and save the run in one folder.
 
     Args:
-        model: A name of `zoo.list_models()`, or a saved model as for `zoo.get`: it is made with the classes of the data
-            and its known weights, or as `pretrained` says. Or a model of `zoo.get`, or any module, which is trained in
-            place.
+        model: A name of `zoo.list_models()`, or a saved model as for `zoo.get`: it is created with the classes of the
+            data and its published weights, or as `pretrained` says. Or a model from `zoo.get`, or any module, which is
+            trained in place.
         data: A folder (`train/<class>/*`, `val/<class>/*`, or `<class>/*`), a pair of datasets or loaders, or a
             Hugging Face dataset; for a detector a folder of Pascal VOC, COCO or YOLO, a pair of datasets with boxes, or
             a Hugging Face dataset with `objects`; or what `zoo.open_data` returned.
-        lr: One rate: the head learns at it and the rest is frozen, unless `mode` says otherwise; or a mapping of
-            keys to rates or settings with `"default"`, used as it is; 0 freezes. None: the preset's.
-        mode: `head`; `low_lr`: the rest learns at `lr * backbone_lr_factor`; `full`: all at one rate.
+        lr: Learning rate. With a single value the head is trained and the backbone is frozen, unless `mode` is set. Or
+            a mapping of parameter-name prefixes to rates or settings with `"default"`; 0 freezes. None: the preset's.
+        mode: What to train with a single `lr`: `head`; `low_lr`: also the backbone, at `lr * backbone_lr_factor`;
+            `full`: everything at `lr`.
         preset: A name of `zoo.list_presets()`, a YAML file, a mapping of fields, or a `Preset`; None: the
             defaults.
-        out: The run's folder, which must not exist or be empty; None: a new one under `runs/`.
+        out: Output folder, new or empty; None: a new one under `runs/`.
         progress: Whether to show the plan, a bar, and a line per epoch.
-        optimizer: Name of an optimizer, or a class; or an instance, whose own groups and rates are then the plan.
-        callbacks: Objects of classes derived from `zoo.Callback`.
+        optimizer: Name or class of an optimizer; or an instance, whose groups and learning rates are then used.
+        callbacks: Instances of `zoo.Callback`.
         overrides: Other fields of the preset, for example `epochs=5`; `zoo preset show --fields` lists them.
 
     Returns:
-        The run: the trained model, its scores, the plan, the proof that what was frozen did not move.
+        The run: the trained model, its scores, the plan, and the proof that frozen tensors did not change.
 
     Raises:
         InputError: If data, preset, plan or model do not fit together; nothing has been written then. All that can be
             known without images and weights is found first, in one error.
         WeightsError: If the weights of a named model cannot be had.
         FrozenError: If a frozen tensor changed.
-        Interrupted: After Ctrl-C, with everything saved; `zoo.resume` goes on.
+        Interrupted: After Ctrl-C, with everything saved; continue with `zoo.resume`.
     """
     refuse_in_worker()
     listeners, network = check_callbacks(callbacks), None
@@ -174,7 +176,7 @@ def resume(
     optimizer: Any = None,
     callbacks: Callback | Sequence[Callback] = (),
 ) -> Run:
-    """Go on with a run that was interrupted; the result is the uninterrupted run's, bit for bit.
+    """Resume an interrupted run; the result equals that of an uninterrupted run, bit for bit.
 
     That holds on the CPU, with one process, for images and data sets; a loader of your own orders its batches itself.
 

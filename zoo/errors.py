@@ -9,15 +9,15 @@ from typing import Any
 
 
 class ZooError(Exception):
-    """Base of all errors that are raised on purpose."""
+    """Base class of all errors of this package."""
 
 
 class InputError(ZooError, ValueError):
-    """An argument, a file or a data set is not what was asked for."""
+    """An argument, a file or a data set is invalid."""
 
 
 class PresetError(InputError):
-    """A preset has unknown keys, wrong types or values out of range; the text lists all of them.
+    """A preset has unknown keys, wrong types or values out of range; the message lists all of them.
 
     Attributes:
         problems: Each of them, with its line.
@@ -33,7 +33,7 @@ class PlanError(InputError):
 
 
 class DataError(InputError):
-    """A data set cannot be used; the text lists the files or samples."""
+    """A data set cannot be used; the message lists the files or samples."""
 
 
 class StorageError(ZooError, OSError):
@@ -41,23 +41,23 @@ class StorageError(ZooError, OSError):
 
 
 class WeightsError(ZooError, OSError):
-    """Weights could not be had, or are not what they were said to be."""
+    """Weights cannot be loaded or fail verification."""
 
 
 class WeightsNotFoundError(WeightsError):
-    """There is no such repository, revision or file, or it is not shown to this user."""
+    """The repository, revision or file does not exist, or this user has no access to it."""
 
 
 class WeightsAccessError(WeightsError):
-    """The terms of a repository were not accepted, or a token is missing, wrong or without the right."""
+    """The terms of a repository were not accepted, or the token is missing, invalid or lacks access."""
 
 
 class WeightsNetworkError(WeightsError):
-    """The Hub did not answer, not as a Hub does, or was not asked because offline work was wanted."""
+    """The Hub was unreachable, sent an invalid response, or was skipped in offline mode."""
 
 
 class WeightsContentError(WeightsError):
-    """A file is not what it was said to be, or is damaged."""
+    """A file is damaged or fails verification."""
 
 
 class WeightsStorageError(WeightsError, StorageError):
@@ -65,19 +65,19 @@ class WeightsStorageError(WeightsError, StorageError):
 
 
 class LicenceError(ZooError, PermissionError):
-    """The licence of the weights does not allow what was asked for."""
+    """The licence of the weights does not allow this use."""
 
 
 class FrozenError(ZooError, RuntimeError):
-    """A tensor that the plan had frozen has changed."""
+    """A frozen tensor has changed."""
 
 
 class TrainingError(ZooError, RuntimeError):
-    """Training cannot go on, for example because the loss is no longer a number."""
+    """Training cannot continue, for example because the loss is NaN."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was asked to stop and has saved itself; the text says how to go on."""
+    """A run was interrupted and saved itself; the message says how to resume."""
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:

@@ -78,27 +78,26 @@ def push(
 ) -> Push:
     """Publish a fine-tuned model with its page, settings, scores and plots, as one commit.
 
-    What goes is listed before the first request. The state of the optimizer, the environment and paths of this machine
-    stay here.
+    The files are listed before the first request. Optimizer state, environment and local paths are never uploaded.
 
     Args:
-        run_or_model: A run, its folder, or a model of `zoo.get`.
-        repo: `org/name`; made if it is not there.
-        private: Of a new repository. An existing one keeps its visibility; a public one is written to only if this is
+        run_or_model: A run, a run folder, or a model from `zoo.get`.
+        repo: `org/name`; created if it does not exist.
+        private: Visibility of a new repository. An existing one keeps its visibility; uploading to a public one needs
             False.
-        token: With the right to write; None: the client's saved one.
-        message: Of the commit.
-        dry_run: List what would go, and send nothing.
-        revision: Branch; made if it is not there. None: `main`.
-        pictures: Whether the plots of the run go, too; some show images of the data.
-        log: Is given the lines that tell what goes.
-        confirm: Asked after that; the push ends if it returns False. None: nobody is asked.
+        token: Write token; None: the saved one.
+        message: Commit message.
+        dry_run: List the files without uploading.
+        revision: Branch, created if it does not exist; None: `main`.
+        pictures: Whether to upload the plots; some show images of the data.
+        log: Called with each line of the list.
+        confirm: Called afterwards; False cancels the push. None: no confirmation.
         say: The former name of `log`.
 
     Raises:
-        InputError: The run is not finished, its class is not registered, or a text in it tells of this machine.
-        LicenceError: The licence of the weights forbids to pass them on.
-        WeightsError: The Hub did not take it; the text says what to do, and what the repository is like now.
+        InputError: The run is not finished, its class is not registered, or a file contains a local path.
+        LicenceError: The licence of the weights forbids redistribution.
+        WeightsError: The upload failed; the message says what to do and in which state the repository is.
     """
     _check_names(repo, revision)
     branch, log = revision or "main", say or log

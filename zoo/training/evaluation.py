@@ -32,16 +32,16 @@ def evaluate(
     skip_bad: bool = False,
     progress: bool = True,
 ) -> AnyEvaluation:
-    """Score a model on images that are labelled.
+    """Evaluate a model on labelled images.
 
     Args:
-        model_or_run: A model of this package, a `Run`, or the folder of one.
+        model_or_run: A model from `zoo.get`, a `Run`, or a run folder.
         data: What `finetune` takes. Its classes are matched with the model's by name.
         split: `train`, `val` or `test`.
         batch_size: Images per forward pass; None: 64, or 8 for a detector.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        num_workers: Processes that load images; None: chosen.
-        skip_bad: Leave out files that cannot be read, instead of stopping.
+        num_workers: Data-loading processes; None: chosen automatically.
+        skip_bad: Skip unreadable files instead of stopping.
         progress: Whether to show a bar.
 
     Returns:
