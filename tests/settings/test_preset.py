@@ -438,7 +438,7 @@ def test_every_field_is_explained() -> None:
     assert found["image_size"].expected == "an integer, 8 to 4096, or null"
     assert found["unfreeze"].expected == "a mapping of epochs to a prefix, or to a list of prefixes"
     assert found["schedule"].expected.startswith("a name, or a mapping with 'kind'; in Python also a function")
-    assert found["order"].expected == "a list of texts"
+    assert found["order"].expected == "a list of strings"
 
 
 def test_every_setting_of_a_key_of_lr_is_explained() -> None:
