@@ -241,7 +241,7 @@ def test_a_plot_that_cannot_be_written(capsys, monkeypatch):
         ([TINY, "--set", "schedule=cosin"], "schedule: unknown schedule 'cosin'. Did you mean 'cosine'?"),
         (
             [TINY, "--lr", "{default: 0, fc: {lr: [0.1, 0.2]}}"],
-            "has 2 values; the run has 1000 optimizer steps (10 epochs of 100). Give 1000 values or more, one per "
+            "has 2 values; the run has 1000 optimizer steps (10 epochs of 100). Pass at least 1000 values, one per "
             "step. The length is 10 epochs × 100 steps (assumed; --steps-per-epoch says it).",
         ),
     ],
