@@ -255,7 +255,7 @@ def test_a_full_disk(hub: HubServer, commit: str, monkeypatch: pytest.MonkeyPatc
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
-    assert "cannot be put into the cache" in refusal(WANTED)
+    assert "cannot be written to the cache" in refusal(WANTED)
 
 
 def test_an_error_of_no_known_kind(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
