@@ -50,6 +50,12 @@ def finetune(
     no_pretrained: Fresh = False,
     seed: Seed = None,
     device: Device = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Stop early after N evaluations without a better top-1 or mAP.", show_default="never"
+        ),
+    ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
     out: Annotated[
         Path | None,
@@ -77,6 +83,7 @@ def finetune(
       zoo finetune resnet50 flowers --mode low_lr --lr 0.005 --epochs 15
       zoo finetune resnet18 flowers --lr 'fc=0.01,layer4=0.001,default=0' -o runs/flowers
       zoo finetune resnet18 flowers --set 'unfreeze={3: layer4, 6: default}' --set schedule=constant
+      zoo finetune resnet18 flowers --epochs 100 --patience 5 --set keep=best
       zoo finetune yolo_nas_s cells --preset detection-low-lr --image-size 320
       zoo finetune --resume runs/flowers
       zoo finetune --resume runs/flowers --epochs 30
@@ -98,6 +105,7 @@ def finetune(
         image_size=image_size,
         seed=seed,
         device=device,
+        patience=patience,
         skip_bad=skip_bad or None,
         pretrained=weights or (False if no_pretrained else None),
     )

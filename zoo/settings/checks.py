@@ -22,7 +22,7 @@ from zoo.settings.fields import refusal
 from zoo.settings.files import load_preset
 from zoo.settings.preset import Preset
 from zoo.settings.resolve import plan_rates
-from zoo.tasks import task_of
+from zoo.tasks import check_monitor, task_of
 
 ONE_RATE: Mapping[str, Any] = {"lr": {DEFAULT: 0.01}, "mode": None, "layer_decay": None, "first_lr": None, "order": []}
 
@@ -145,6 +145,7 @@ def find_faults(findings: Findings, optimizer: Any = None, steps_per_epoch: int 
             text = f"{field} is {shown(value)}, which does not apply to a {task.card.noun}. Remove it."
             findings.errors.append(((field,), PresetError(text)))
         findings.get(("model",), task.check_options, preset, findings.network)
+        findings.get(("monitor",), check_monitor, task, preset.monitor)
     return _find_wrong_rates(findings, optimizer, steps_per_epoch)
 
 

@@ -33,7 +33,7 @@ _ORDER = (
     *("val_fraction", "split_seed", "classes", "skip_bad", "seed"),
     # Where it runs, and what is kept
     *("device", "precision", "num_workers", "fuse_backbone", "backbone_precision", "cache", "cache_dtype", "views"),
-    *("image_cache", "image_cache_gb", "evaluate_every", "keep"),
+    *("image_cache", "image_cache_gb", "evaluate_every", "monitor", "patience", "min_delta", "keep"),
 )
 
 
@@ -160,6 +160,9 @@ _KNOWN_ELSEWHERE = {
     "seed": ("random_seed", "random_state"),
     "precision": ("amp", "mixed_precision", "fp16", "bf16"),
     "num_workers": ("workers", "dataloader_num_workers"),
+    "patience": ("early_stopping", "early_stopping_patience"),
+    "min_delta": ("early_stopping_threshold",),
+    "monitor": ("metric_for_best_model", "metric_to_watch"),
     "evaluate_every": ("val_interval", "eval_interval", "check_val_every_n_epoch", "run_validation_freq"),
 }
 FIELD_OF = {foreign: field for field, names in _KNOWN_ELSEWHERE.items() for foreign in names}
@@ -170,8 +173,7 @@ _ELSEWHERE = {  # what is no field, and where it is said instead
     "class_weights": f"{_OWN_LOSS} that weights the classes, or pass loaders with a custom sampler.",
     "loss": f"{_OWN_LOSS}.",
     "sampler": "Pass your own loaders, which can use any sampler.",
-    "early_stopping": "Call run.stop() in a zoo.Callback, for example in on_epoch_end; keep=best saves the best epoch.",
     "drop_rate": "It is an argument of zoo.get.",
     "num_classes": "It is an argument of zoo.get.",
 }
-_ALIKE = {"class_weight": "class_weights", "criterion": "loss", "patience": "early_stopping", "dropout": "drop_rate"}
+_ALIKE = {"class_weight": "class_weights", "criterion": "loss", "dropout": "drop_rate"}

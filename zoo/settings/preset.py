@@ -70,8 +70,19 @@ class Preset(EngineOptions, DataOptions, StepOptions, RateOptions):
         "if the number of classes differs",
     )
     init_seed: int = Field(default=0, ge=0, description="random seed of newly initialized layers")
-    keep: Literal["last", "best"] = Field(
-        default="last", description="which weights to save: last epoch or best epoch (by top-1 or mAP)"
+    monitor: str | None = Field(
+        default=None,
+        description="metric that chooses the best epoch and stops training early, such as val_loss, macro_f1 or map50; "
+        "null: top-1 or mAP",
+    )
+    patience: int | None = Field(
+        default=None, ge=1, description="evaluations without improvement of monitor before training stops; null: never"
+    )
+    min_delta: float = Field(default=0.0, ge=0, description="smallest change of monitor that counts as an improvement")
+    keep: Literal["last", "best", "both"] = Field(
+        default="last",
+        description="which weights to save: last epoch, best epoch (by monitor), or both (the best, and "
+        "last.safetensors beside it)",
     )
 
     _task_options: dict[str, Options] = PrivateAttr(default_factory=dict)

@@ -1,11 +1,13 @@
 from .answers import PredictFlags as PredictFlags
 from .base import DEFAULT_TASK as DEFAULT_TASK
+from .base import LOSSES as LOSSES
 from .base import AnyEvaluation as AnyEvaluation
 from .base import CardFacts as CardFacts
 from .base import Evaluation as Evaluation
 from .base import Evaluator as Evaluator
 from .base import OpenedData as OpenedData
 from .base import Task as Task
+from .base import check_monitor as check_monitor
 from .base import open_data as open_data
 from .base import sum_up as sum_up
 from .base import task_names as task_names

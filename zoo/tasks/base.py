@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from zoo._model import ask
-from zoo.errors import InputError
+from zoo.errors import InputError, did_you_mean
 from zoo.progress import Progress
 from zoo.tasks.answers import PredictFlags
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # a name is all that it takes to find a task; torch comes wit
     from zoo.data import ImageSet, SplitSource, UserLoader
 
 DEFAULT_TASK = "classification"  # of a module that does not say
+LOSSES = ("val_loss", "loss")  # in the record of an epoch, lower is better
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +182,8 @@ class Task(Protocol):
     Attributes:
         name: As models say it, and the name of the task's folder.
         card: For the card of a published model.
-        columns: Scores in the line of each epoch: label by key of the record. The first chooses the best epoch.
+        columns: Scores in the line of each epoch: label by key of the record.
+        monitors: Scores of the record that may choose the best epoch, higher is better; the first does so by default.
         curves: Scores that are drawn over the epochs, likewise.
         secondary: Columns of the table per class that a narrow terminal leaves out, the least important first.
         defaults: Fields of the preset that this task has other defaults for, where no preset is named.
@@ -192,6 +194,7 @@ class Task(Protocol):
     name: ClassVar[str]
     card: ClassVar[CardFacts]
     columns: ClassVar[Mapping[str, str]]
+    monitors: ClassVar[tuple[str, ...]]
     curves: ClassVar[Mapping[str, str]]
     secondary: ClassVar[tuple[str, ...]]
     defaults: ClassVar[Mapping[str, Any]]
@@ -286,6 +289,20 @@ class Task(Protocol):
     def predict_command(self, model: Any, sources: Sequence[Any], flags: PredictFlags) -> None:
         """Print what a model says of images, and draw it where the flags say so."""
         ...
+
+
+def check_monitor(task: Task, name: str | None) -> None:
+    """Refuse a metric that no record of the task holds.
+
+    Raises:
+        InputError: Naming those that there are.
+    """
+    known = (*task.monitors, *LOSSES)
+    if name is not None and name not in known:
+        raise InputError(
+            f"monitor is {name!r}; expected one of {', '.join(known)} for a {task.card.noun}."
+            f"{did_you_mean(name, known)}"
+        )
 
 
 def task_names() -> list[str]:

@@ -1,15 +1,17 @@
 """What a run leaves in its folder when it ends, finished or interrupted."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
-from zoo.files import read_tensors
+from zoo.files import read_tensors, save_tensors
 from zoo.optim import digest_tensor, set_mode
 from zoo.progress import Progress
 from zoo.training.loggers import Loggers, RunResult
-from zoo.training.run_folder import RunFolder
+from zoo.training.run_folder import LAST, RunFolder
 from zoo.training.run_stage import RECORD
 from zoo.training.state import RunState
 from zoo.training.verdict import list_warnings
@@ -39,6 +41,8 @@ class Ending:
     def finish(self) -> RunResult:
         """Load the weights that the run keeps, and write them and all results."""
         parts, scores = self.state.parts, self.state.scores
+        last = parts.final_model.state_dict() if parts.preset.keep == "both" and scores.best is not None else {}
+        last = {name: value.cpu().clone() for name, value in last.items()}
         parts.model.load_state_dict(scores.best or parts.final_model.state_dict())
         if scores.best is not None and parts.supply.val is not None:
             scores.take(None)
@@ -46,11 +50,11 @@ class Ending:
         parts.accelerator.unwrap_model(parts.network, keep_fp32_wrapper=False)
         parts.model.eval().to(memory_format=torch.contiguous_format)
         if parts.is_main:
-            self._write_model()
+            self._write_model(last)
         result = self._collect("finished")
         if parts.is_main:
             self.loggers.finish(result, required=True)
-            self._write_record("finished", pictures=False)
+            self._write_record("finished", pictures=False, stopped_early=scores.monitor.find_stop(self.state.records))
             self.folder.drop_state()  # plots, and what other loggers make, do not decide whether a run is finished
             for warning in self._list_warnings():
                 self.show.log(f"warning: {warning}")
@@ -70,10 +74,16 @@ class Ending:
             self.loggers.finish(result, required=False)
         parts.accelerator.wait_for_everyone()  # a launcher ends the others as soon as one process has ended
 
-    def _write_model(self) -> None:
-        """Write the weights, and prove that what was frozen is in the file as it was."""
+    def _write_model(self, last: Mapping[str, Tensor]) -> None:
+        """Write the weights, and prove that what was frozen is in the file as it was.
+
+        Args:
+            last: The weights of the last epoch, to be kept beside the best; empty if they are not.
+        """
         model, proof = self.state.parts.model, self.state.frozen.proof
         self.folder.save_model(model, model.state_dict())
+        if last:
+            save_tensors(last, self.folder.file(LAST), {"format": "pt", "library": "zoo"})
         written = read_tensors(self.folder.file("model.safetensors"))
         found = {name: digest_tensor(value) for name, value in written.items() if name in proof.digests}
         proof.compare(proof.digests | found, "in model.safetensors")

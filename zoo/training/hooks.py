@@ -1,5 +1,6 @@
 """Parts of a run that act around its steps and own their state: frozen parts, rates, scores."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from zoo.optim import (
     set_rates,
 )
 from zoo.rates import Plan
+from zoo.training.early_stopping import Monitor
 from zoo.training.evaluation import score_batches
 from zoo.training.moving_average import MovingAverage
 from zoo.training.position import Position
@@ -114,7 +116,8 @@ class Scores:
         evaluation: Of the weights scored last; None before.
         examples: What the task draws of them.
         best: The best weights so far, on the CPU, if the run keeps those.
-        best_score: Their score; below 0 before the first.
+        best_score: Their score by the monitor; -inf before the first.
+        monitor: Chooses the best, and says when training stops early.
     """
 
     def __init__(self, parts: RunParts, log: Callable[[str], None]) -> None:
@@ -122,7 +125,8 @@ class Scores:
         self.evaluation: Any = None
         self.examples: Any = ()
         self.best: dict[str, Tensor] | None = None
-        self.best_score = -1.0
+        self.best_score = -math.inf
+        self.monitor = Monitor.of(parts.preset, parts.task, parts.plan)
 
     def take(self, average: MovingAverage | None) -> None:
         """Score the network, or the moving average of its weights, on the validation images."""
@@ -135,19 +139,23 @@ class Scores:
         evaluator = parts.task.make_evaluator(parts.model, parts.data.classes, parts.data.val, **options)
         self.evaluation, self.examples = score_batches(evaluator, network, batches, parts.accelerator)
 
-    def record(self, epoch: int) -> dict[str, Any]:
-        """Score the weights after an epoch, remember them if they are the best, and return what to record."""
+    def record(self, before: Mapping[str, Any]) -> dict[str, Any]:
+        """Score the weights after an epoch, remember them if they are the best, and return what to record.
+
+        Args:
+            before: What the record of the epoch holds of its training.
+        """
         parts = self.parts
         set_mode(parts.optimizer, learn=False)
         self.take(parts.average)
+        record: dict[str, Any] = self.evaluation.record()
         if trouble := find_trouble(self.evaluation):
-            self.log(f"epoch {epoch}: {trouble}")
-        elif self.evaluation.score > self.best_score:
-            self.best_score = self.evaluation.score
-            if parts.preset.keep == "best":
+            self.log(f"epoch {before['epoch']}: {trouble}")
+        elif (score := self.monitor.score({**before, **record})) > self.best_score:
+            self.best_score = score
+            if parts.preset.keep != "last":
                 self.best = {name: value.cpu().clone() for name, value in parts.final_model.state_dict().items()}
         set_mode(parts.optimizer, learn=True)
-        record: dict[str, Any] = self.evaluation.record()
         return record
 
 

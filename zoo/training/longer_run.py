@@ -4,6 +4,7 @@ The parent's folder is only read. An interrupted run goes on from its state, to 
 one only the weights are left, so its optimizer starts afresh.
 """
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
@@ -18,6 +19,7 @@ from zoo.rates import Plan
 from zoo.settings import Preset, plan_rates
 from zoo.tasks import task_of
 from zoo.training.callbacks import Callback
+from zoo.training.early_stopping import Monitor
 from zoo.training.position import Position
 from zoo.training.result import Run
 from zoo.training.run_claim import claimed, leaving_nothing, new_folder, open_folder
@@ -96,8 +98,9 @@ def _load(folder: RunFolder, model: nn.Module | None) -> tuple[nn.Module, dict[s
     network, preset = load_model(folder.path, model), folder.load_preset()
     records, known = folder.read_metrics(), read_record(folder.path)
     position = {field.name: known[field.name] for field in fields(Position) if field.name in known}
-    scores = [record[key] for record in records if (key := next(iter(task_of(network).columns))) in record]
-    keeps_best = preset.keep == "best" and bool(scores)
+    monitor = Monitor(preset.monitor or task_of(network).monitors[0])
+    best = max(map(monitor.score, records), default=-math.inf)
+    keeps_best = preset.keep != "last" and best > -math.inf
     tensors = network.state_dict()
     return network, {
         "model": tensors,
@@ -107,7 +110,7 @@ def _load(folder: RunFolder, model: nn.Module | None) -> tuple[nn.Module, dict[s
         "rates": folder.read_rates(),
         "records": records,
         "best": {name: value.clone() for name, value in tensors.items()} if keeps_best else None,
-        "best_score": max(scores) if keeps_best else -1.0,
+        "best_score": best if keeps_best else -math.inf,
     }
 
 

@@ -102,7 +102,7 @@ class TrainingRun:
             began = time.perf_counter() - sum(record["seconds"] for record in self.state.records)
             vote = StopVote(request, parts.accelerator)
             for last in (*parts.plan.unfreeze_epochs, epochs):
-                if position.epoch < last and not self._train_until(last, began, vote):
+                if self.handle.stopped or (position.epoch < last and not self._train_until(last, began, vote)):
                     break
             if position.epoch < epochs and not self.handle.stopped:
                 self.saver.save()
@@ -127,6 +127,7 @@ class TrainingRun:
         if parts.is_main and self.state.position.step == 0:
             self.folder.drop_start()
         self._call("on_start")
+        self._stop_early()  # a run that was killed before it could end
 
     def _train_until(self, last: int, began: float, vote: StopVote) -> bool:
         """Train until an epoch is over; return False if the run was asked to stop before."""
@@ -176,8 +177,15 @@ class TrainingRun:
         self.state.frozen.proof.check(f"after epoch {result.epoch}")
         self.loggers.epoch(self.state.record(result, began))
         self._call("on_epoch_end")
+        self._stop_early()
         if result.epoch < self.parts.preset.epochs:
             self.saver.save_if_due()
+
+    def _stop_early(self) -> None:
+        """Stop the run, with a line that says why, if it has not improved for long enough."""
+        if reason := self.state.scores.monitor.find_stop(self.state.records):
+            self.show.log(reason)
+            self.handle.stop()
 
     def _call(self, moment: Moment) -> None:
         if self.callbacks:

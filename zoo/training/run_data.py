@@ -45,6 +45,12 @@ def open_for_run(
             opened = task.open_data(data, on_progress=count, **options)
     if opened.train is None and opened.loaders is None:
         raise InputError(f"{opened.source} has no images to train on. Expected a split 'train', or no splits at all.")
+    has_val = opened.val is not None or "val" in (opened.loaders or {})
+    if preset.patience is not None and preset.monitor != "loss" and not has_val:
+        raise InputError(
+            f"patience is {preset.patience}, and {opened.source} has no images for validation to stop by. Add a split "
+            "'val', or set monitor to loss."
+        )
     show.log(f"data: {sum_up(opened)}")
     task.report(opened, show)
     if opened.skipped:

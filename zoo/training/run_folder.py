@@ -42,6 +42,7 @@ from zoo.training.state_checks import check_form
 from zoo.training.state_file import read_state, write_state
 
 MAX_JSON_BYTES = 64_000_000
+LAST = "last.safetensors"  # weights of the last epoch, where `model.safetensors` has those of the best
 
 
 class RunFolder:
@@ -163,7 +164,8 @@ class RunFolder:
 
     def seal(self) -> None:
         """Write down the digests of weights and configuration; from then on each reader checks them."""
-        write_checksums(self.path, ("config.json", "model.safetensors"))
+        names = ("config.json", "model.safetensors", LAST)
+        write_checksums(self.path, [name for name in names if self.file(name).is_file()])
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Write what a resumed run needs: tensors and plain values only."""

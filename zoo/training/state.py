@@ -62,7 +62,7 @@ class RunState:
             record["micro_batch_size"] = parts.micro_batches.size
         is_due = result.epoch == preset.epochs or result.epoch % preset.evaluate_every == 0
         if parts.supply.val is not None and is_due:
-            record |= self.scores.record(result.epoch)
+            record |= self.scores.record(record)
         elapsed = time.perf_counter() - began
         record["seconds"] = elapsed - sum(earlier["seconds"] for earlier in self.records)
         record["seconds_left"] = elapsed / result.epoch * (preset.epochs - result.epoch)

@@ -3,6 +3,7 @@
 The file's checksum tells damage. What passes it may still come from other code, settings or data than are there now.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from traceback import walk_tb
@@ -109,7 +110,7 @@ class _State(_Form):  # as many fields as `state.pt` has keys
     rates: _Rates
     records: list[_Record]
     best: Tensors | None
-    best_score: FiniteFloat
+    best_score: Annotated[float, Field(ge=-math.inf)]  # not NaN
     optimizer_class: str
     plan: str
     proof: _Proof

@@ -76,6 +76,10 @@ class Schedule(ABC):
     def to_dict(self) -> dict[str, Any]:
         """Return plain values; `parse_schedule` makes an equal schedule of them."""
 
+    def rise(self, clock: Clock) -> int:
+        """Return the steps of the warm-up."""
+        return 0
+
     @abstractmethod
     def check(self, clock: Clock) -> None:
         """Refuse a run that the schedule cannot serve.

@@ -55,9 +55,15 @@ class Evaluation:
         """What tells the better of two models: top-1."""
         return self.top1
 
+    @property
+    def macro_f1(self) -> float:
+        """Mean F1 over the classes that were shown or predicted, 0 to 1."""
+        known = [row["f1"] for row in self.per_class() if row["f1"] is not None]
+        return sum(known) / len(known) if known else 0.0
+
     def record(self) -> dict[str, float]:
         """Return what the record of an epoch holds of it."""
-        return {"val_loss": self.loss, "top1": self.top1, "top5": self.top5}
+        return {"val_loss": self.loss, "top1": self.top1, "top5": self.top5, "macro_f1": self.macro_f1}
 
     def per_class(self) -> list[dict[str, Any]]:
         """Return name, images, precision, recall and F1 of each class, 0 to 1; `None` where nothing can be divided."""
@@ -79,7 +85,13 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all scores as plain values."""
-        scores = {"top1": self.top1, "top5": self.top5, "loss": self.loss, "images": self.images}
+        scores = {
+            "top1": self.top1,
+            "top5": self.top5,
+            "macro_f1": self.macro_f1,
+            "loss": self.loss,
+            "images": self.images,
+        }
         if self.unanswered:
             scores["unanswered"] = sum(self.unanswered)
         return scores | {"per_class": self.per_class(), "confusion": [list(row) for row in self.confusion]}

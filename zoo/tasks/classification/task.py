@@ -53,6 +53,7 @@ class Classification:
     name: ClassVar[str] = "classification"
     card: ClassVar[CardFacts] = CARD
     columns: ClassVar[Mapping[str, str]] = {"top1": "top-1"}
+    monitors: ClassVar[tuple[str, ...]] = ("top1", "top5", "macro_f1")
     curves: ClassVar[Mapping[str, str]] = {"top1": "top-1", "top5": "top-5"}
     secondary: ClassVar[tuple[str, ...]] = ("images", "precision", "recall")
     defaults: ClassVar[Mapping[str, Any]] = {}

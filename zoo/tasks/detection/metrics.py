@@ -137,7 +137,7 @@ class DetectionEvaluation:
 
     def record(self) -> dict[str, float]:
         """Return what is written down of each epoch; what could not be computed is left out."""
-        values = {"val_loss": self.loss, "map": self.map, "map50": self.map50}
+        values = {"val_loss": self.loss, "map": self.map, "map50": self.map50, "map75": self.map75}
         values |= {f"val_loss_{name}": value for name, value in self.losses.items()}
         return {name: value for name, value in values.items() if value is not None}
 

@@ -70,6 +70,7 @@ class Detection:
     name: ClassVar[str] = "detection"
     card: ClassVar[CardFacts] = CARD
     columns: ClassVar[Mapping[str, str]] = {"map": "mAP", "map50": "mAP50"}
+    monitors: ClassVar[tuple[str, ...]] = ("map", "map50", "map75")
     curves: ClassVar[Mapping[str, str]] = {"map": "mAP@[.5:.95]", "map50": "mAP@.5"}
     secondary: ClassVar[tuple[str, ...]] = ("AR@100", "at conf", "recall", "precision", "AP@.5")
     defaults: ClassVar[Mapping[str, Any]] = {"batch_size": 16}
