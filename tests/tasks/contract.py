@@ -10,6 +10,7 @@ from PIL import Image
 from zoo.data.preprocessing import Preprocessing
 from zoo.settings.preset import Preset
 from zoo.tasks.base import task_of
+from zoo.tasks.scores import find_scores
 
 
 class TaskContract:
@@ -74,6 +75,10 @@ class TaskContract:
         one, all_at_once = (self.evaluate(task, prepared, size).compute() for size in (1, len(prepared[0].val)))
         json.dumps(one.to_dict())
         assert {"val_loss", *task.columns, *task.curves} <= one.record().keys()
+        scores = find_scores()[self.name]
+        assert one.record()[next(iter(scores))] == one.score
+        assert scores.items() >= task.columns.items()
+        assert scores.keys() <= one.to_dict().keys()
         assert all(isinstance(row, dict) for row in one.rows())
         assert one.score == pytest.approx(all_at_once.score, abs=1e-6)
         assert {one.images, all_at_once.images} == {len(prepared[0].val)}

@@ -13,3 +13,4 @@ from .base import sum_up as sum_up
 from .base import task_names as task_names
 from .base import task_of as task_of
 from .options import find_options as find_options
+from .scores import find_scores as find_scores

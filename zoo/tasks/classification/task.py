@@ -32,6 +32,7 @@ from zoo.tasks.classification.evaluator import ClassificationEvaluator, Miss, ch
 from zoo.tasks.classification.metrics import Evaluation
 from zoo.tasks.classification.plots import MOST_TILES, Tile, draw_batch, draw_mistakes
 from zoo.tasks.classification.predict import print_names
+from zoo.tasks.classification.scores import SCORES
 from zoo.tasks.confusion_plot import draw_confusion
 
 CARD = CardFacts(
@@ -52,9 +53,9 @@ class Classification:
 
     name: ClassVar[str] = "classification"
     card: ClassVar[CardFacts] = CARD
-    columns: ClassVar[Mapping[str, str]] = {"top1": "top-1"}
-    monitors: ClassVar[tuple[str, ...]] = ("top1", "top5", "macro_f1")
-    curves: ClassVar[Mapping[str, str]] = {"top1": "top-1", "top5": "top-5"}
+    columns: ClassVar[Mapping[str, str]] = {"top1": SCORES["top1"]}
+    monitors: ClassVar[tuple[str, ...]] = tuple(SCORES)
+    curves: ClassVar[Mapping[str, str]] = {key: SCORES[key] for key in ("top1", "top5")}
     secondary: ClassVar[tuple[str, ...]] = ("images", "precision", "recall")
     defaults: ClassVar[Mapping[str, Any]] = {}
     scoring_batch: ClassVar[int] = 64

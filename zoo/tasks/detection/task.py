@@ -36,6 +36,7 @@ from zoo.tasks.detection.plots import (
     draw_predictions,
 )
 from zoo.tasks.detection.predict import print_boxes
+from zoo.tasks.detection.scores import SCORES
 
 MOSAIC_IMAGES = 4
 MOST_CLASSES_TOLD = 20
@@ -69,8 +70,8 @@ class Detection:
 
     name: ClassVar[str] = "detection"
     card: ClassVar[CardFacts] = CARD
-    columns: ClassVar[Mapping[str, str]] = {"map": "mAP", "map50": "mAP50"}
-    monitors: ClassVar[tuple[str, ...]] = ("map", "map50", "map75")
+    columns: ClassVar[Mapping[str, str]] = {key: SCORES[key] for key in ("map", "map50")}
+    monitors: ClassVar[tuple[str, ...]] = tuple(SCORES)
     curves: ClassVar[Mapping[str, str]] = {"map": "mAP@[.5:.95]", "map50": "mAP@.5"}
     secondary: ClassVar[tuple[str, ...]] = ("AR@100", "at conf", "recall", "precision", "AP@.5")
     defaults: ClassVar[Mapping[str, Any]] = {"batch_size": 16}
