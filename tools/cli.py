@@ -17,6 +17,7 @@ from zoo.errors import ZooError
 
 from .cache_command import app as cache_app
 from .command_line import USAGE_ERROR, Command, Group, explain_usage, speak_commands
+from .compare_command import compare
 from .convert_command import convert
 from .data_commands import app as data_app
 from .env_command import env
@@ -28,6 +29,7 @@ from .plan_command import plan
 from .predict_command import predict
 from .preset_commands import app as preset_app
 from .push_command import push
+from .runs_command import runs
 from .weights_commands import app as weights_app
 
 app = typer.Typer(
@@ -81,7 +83,21 @@ def _hiding_warnings() -> Iterator[None]:
             logger.setLevel(level)
 
 
-for command in (finetune, predict, evaluate, plan, models, describe, push, convert, optimizers, schedules, env):
+for command in (
+    finetune,
+    predict,
+    evaluate,
+    plan,
+    runs,
+    compare,
+    models,
+    describe,
+    push,
+    convert,
+    optimizers,
+    schedules,
+    env,
+):
     app.command(cls=Command)(command)
 for group in (data_app, preset_app, weights_app, cache_app):
     app.add_typer(group)

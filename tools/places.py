@@ -1,6 +1,7 @@
-"""What a command is given where a run, a model or data is expected."""
+"""What a command is given where a run, a model, data or the name of a plot is expected."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import zoo
@@ -62,6 +63,27 @@ def check_order(command: str, run: str, data: str) -> None:
         return
     if _is_run(data) or _is_model(data):
         raise InputError(f"{run!r} is no run, and {data!r} is one: the run comes first. zoo {command} {data} {run}")
+
+
+def check_plot(path: Path) -> Path:
+    """Refuse a name under which something else is kept; a plot that was drawn before is replaced."""
+    if path.suffix.lower() != ".png":
+        raise InputError(f"the plot is a PNG, and '{path}' has another ending. Choose a name that ends in .png.")
+    if path.is_dir() or (path.exists() and not _is_drawn(path)):
+        raise InputError(f"'{path}' exists and was not drawn by zoo. Choose another name.")
+    if not path.parent.is_dir():
+        raise InputError(f"there is no folder '{path.parent}' for the plot. Make it, or choose another name.")
+    return path
+
+
+def _is_drawn(path: Path) -> bool:
+    """Whether a file is a PNG of matplotlib, which names itself at its beginning."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError:
+        return False
+    return head.startswith(b"\x89PNG\r\n\x1a\n") and b"Matplotlib" in head
 
 
 def _is_run(word: str) -> bool:

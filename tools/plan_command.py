@@ -17,6 +17,7 @@ from zoo.tasks import task_of
 from .completion import complete_model
 from .given_options import refuse_unused
 from .listing import AsJson, print_json
+from .places import check_plot
 from .preset_options import BatchSize, Device, Epochs, ImageSize, Lr, Mode, PresetName, Seed, Settings, read_fields
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def plan(
     fields = read_fields(settings, lr=lr, mode=mode, batch_size=batch_size, model=model, **given)
     name = fields.pop("model", None) or _model_of(preset)
     if plot is not None:
-        plot = _check_plot(to_path(plot))
+        plot = check_plot(to_path(plot))
     network = zoo.get(name, num_classes=classes)
     if images is not None:
         steps_per_epoch = _count_steps(images, preset, fields, task_of(network).defaults)
@@ -133,27 +134,6 @@ def _count_steps(images: int, preset: str | None, fields: Mapping[str, Any], def
     effective = resolve_preset(preset, overrides=others, defaults=defaults, **rates).preset
     batches = -(-images // effective.batch_size)
     return -(-batches // effective.accumulate)
-
-
-def _check_plot(path: Path) -> Path:
-    """Refuse a name under which something else is kept; a plot that was drawn before is replaced."""
-    if path.suffix.lower() != ".png":
-        raise InputError(f"the plot is a PNG, and '{path}' has another ending. Choose a name that ends in .png.")
-    if path.is_dir() or (path.exists() and not _is_drawn(path)):
-        raise InputError(f"'{path}' exists and is no plot of a plan. Choose another name.")
-    if not path.parent.is_dir():
-        raise InputError(f"there is no folder '{path.parent}' for the plot. Make it, or choose another name.")
-    return path
-
-
-def _is_drawn(path: Path) -> bool:
-    """Whether a file is a PNG of matplotlib, which names itself at its beginning."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(512)
-    except OSError:
-        return False
-    return head.startswith(b"\x89PNG\r\n\x1a\n") and b"Matplotlib" in head
 
 
 def _check_length(made: "Plan") -> None:

@@ -41,6 +41,7 @@ def call(capsys, *argv):
 
 
 COMMANDS = ["models", "describe", "plan", "schedules", "optimizers", "finetune", "evaluate", "predict", "preset"]
+COMMANDS += ["runs", "compare"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

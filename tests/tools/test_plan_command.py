@@ -191,7 +191,7 @@ def test_nothing_else_is_written_over(capsys, folder, content):
     (folder / "plan.png").write_bytes(content)
     code, out, err = call(capsys, TINY, "--plot", "plan.png")
     assert (code, out) == (2, "")
-    assert "'plan.png' exists and is no plot of a plan. Choose another name." in err
+    assert "'plan.png' exists and was not drawn by zoo. Choose another name." in err
     assert (folder / "plan.png").read_bytes() == content
 
 
@@ -200,7 +200,7 @@ def test_nothing_else_is_written_over(capsys, folder, content):
     [
         ("plan.jpg", "the plot is a PNG, and 'plan.jpg' has another ending"),
         ("no/plan.png", "there is no folder 'no' for the plot"),
-        ("folder.png", "'folder.png' exists and is no plot of a plan"),
+        ("folder.png", "'folder.png' exists and was not drawn by zoo"),
     ],
 )
 def test_names_that_cannot_be(capsys, folder, name, text):

@@ -1,5 +1,11 @@
 from .callbacks import Callback as Callback
 from .callbacks import check_callbacks as check_callbacks
+from .comparison import Spread as Spread
+from .comparison import check_comparable as check_comparable
+from .comparison import find_differences as find_differences
+from .comparison import find_spreads as find_spreads
+from .comparison import tell_doubts as tell_doubts
+from .comparison_plot import draw_comparison as draw_comparison
 from .evaluation import evaluate as evaluate
 from .failures import going_on as going_on
 from .failures import say_how_to_resume as say_how_to_resume
@@ -28,6 +34,9 @@ from .run_stage import find_stage as find_stage
 from .run_stage import read_record as read_record
 from .run_start import begin_run as begin_run
 from .run_start import load_start as load_start
+from .run_summary import RunSummary as RunSummary
+from .run_summary import find_runs as find_runs
+from .run_summary import summarize_run as summarize_run
 from .trial import check_can_learn as check_can_learn
 from .trial import try_batches as try_batches
 from .undrawn import redraw as redraw

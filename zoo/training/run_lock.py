@@ -112,9 +112,7 @@ def refuse_if_held(folder: Path) -> None:
     holder = read_holder(folder)
     if holder is None:
         return
-    running = holder.process.is_running()
-    if running is None and holder.process.host == Process.current().host:
-        running = not _is_free(folder / LOCK)
+    running = is_at_work(holder, folder)
     if running:
         raise InputError(f"{folder} is in use by {holder}. Wait for it to end, stop it, or choose another folder.")
     if running is None:
@@ -122,6 +120,14 @@ def refuse_if_held(folder: Path) -> None:
             f"{folder} is in use by {holder}. This machine cannot see whether that process is still running; if it "
             f"is not, delete {folder / LOCK} and run the command again."
         )
+
+
+def is_at_work(holder: Holder, folder: Path) -> bool | None:
+    """Say whether the process that a folder names still works in it; None if this machine cannot see that."""
+    running = holder.process.is_running()
+    if running is None and holder.process.host == Process.current().host:
+        running = not _is_free(folder / LOCK)
+    return running
 
 
 def _create(path: Path) -> int | None:

@@ -102,14 +102,14 @@ def _draw_curves(records: Sequence[Mapping[str, Any]], scores: Mapping[str, str]
     loss, accuracy = figure.subplots(1, 2)
     first = next(iter(scores))
     loss.set(title="Loss", xlabel="epoch", ylabel="loss")
-    _draw_line(loss, records, "loss", "training", BLUE)
-    _draw_line(loss, records, "val_loss", "validation", VERMILION)
+    draw_line(loss, records, "loss", "training", BLUE)
+    draw_line(loss, records, "val_loss", "validation", VERMILION)
     terms = list(dict.fromkeys(key for record in records for key in record if key.startswith(TERM)))
     for key, style in zip(terms, ("--", ":", "-.", (0, (1, 3))), strict=False):
-        _draw_line(loss, records, key, f"validation: {key.removeprefix(TERM)}", GREY, linestyle=style, marker="")
-    _widen(loss, 0.1)
+        draw_line(loss, records, key, f"validation: {key.removeprefix(TERM)}", GREY, linestyle=style, marker="")
+    widen(loss, 0.1)
     loss.legend()
-    _number_epochs(loss, records)
+    number_epochs(loss, records)
     values = [(record[first], record["epoch"]) for record in records if record.get(first) is not None]
     if not values:
         accuracy.set_axis_off()
@@ -121,33 +121,35 @@ def _draw_curves(records: Sequence[Mapping[str, Any]], scores: Mapping[str, str]
     )
     accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=""))
     for (key, label), colour in reversed(list(zip(scores.items(), (VERMILION, GREEN, BLUE), strict=False))):
-        _draw_line(accuracy, records, key, label, colour)
+        draw_line(accuracy, records, key, label, colour)
     accuracy.plot(epoch, best, "o", color=VERMILION, markersize=9, markerfacecolor="none")
-    _widen(accuracy, 0.04)
+    widen(accuracy, 0.04)
     bottom, top = accuracy.get_ylim()
     accuracy.set_ylim(max(bottom, -0.01), min(top, 1.01))
     accuracy.legend()
-    _number_epochs(accuracy, records)
+    number_epochs(accuracy, records)
     return figure
 
 
-def _draw_line(
-    axes: Axes, records: Sequence[Mapping[str, Any]], key: str, label: str, colour: str, **style: Any
+def draw_line(
+    axes: Axes, records: Sequence[Mapping[str, Any]], key: str, label: str, colour: Any, **style: Any
 ) -> None:
+    """Draw what the records have under a key over the epochs."""
     points = [(record["epoch"], record[key]) for record in records if record.get(key) is not None]
     if points:
         style = {"marker": "o" if len(points) <= 40 else "", "ms": 3.5} | (style if len(points) > 1 else {})
         axes.plot(*zip(*points, strict=True), color=colour, label=label, **style)
 
 
-def _widen(axes: Axes, least: float) -> None:
+def widen(axes: Axes, least: float) -> None:
     """Show at least so much of the vertical axis, so that a hair's breadth does not look like a gap."""
     bottom, top = axes.get_ylim()
     missing = max(least - (top - bottom), 0) / 2
     axes.set_ylim(bottom - missing, top + missing)
 
 
-def _number_epochs(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
+def number_epochs(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
+    """Number the horizontal axis from the first to the last epoch."""
     first, last = records[0]["epoch"], records[-1]["epoch"]
     room = 0.5 if first == last else 0.03 * (last - first)
     axes.set_xlim(first - room, last + room)
