@@ -56,7 +56,9 @@ def test_json_says_the_same(desk, capsys):
     (spread,) = found["seeds"]
     assert spread["runs"] == ["low-0", "low-1"]
     assert spread["scores"]["top1"]["mean"] == pytest.approx(0.6)
-    assert found["notes"] == []
+    assert found["notes"] == [
+        "it is not recorded which validation images these runs were scored on: low-0, low-1, high"
+    ]
 
 
 def test_the_curves_are_drawn(desk, capsys):

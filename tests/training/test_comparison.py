@@ -51,6 +51,9 @@ def test_other_validation_images_and_unfinished_runs_are_told():
     one, other = (make_run(data=DATA | file) for file in files)
     assert list(tell_doubts([one, one])) == []
     assert "not scored on the same validation images" in next(tell_doubts([one, other]))
+    assert list(tell_doubts([one, make_run("loader", data={})])) == [
+        "it is not recorded which validation images these runs were scored on: loader"
+    ]
     (told,) = tell_doubts([one, make_run("late", status="running", data=one.data)])
     assert told.endswith("last scored epoch: late")
 

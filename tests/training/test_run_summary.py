@@ -72,6 +72,7 @@ def test_runs_of_earlier_versions_are_read(archive, tmp_path):
     [
         ("config.json", None, "config.json is missing"),
         ("config.json", "{", "config.json cannot be read: Expecting property name"),
+        ("config.json", '{"task": ["x"]}', "config.json names the unknown task ['x']"),
         ("data.json", "[]", "data.json cannot be read: expected a JSON object, got list"),
         ("data.json", '{"source": 3}', "data.json cannot be read: source: Input should be a valid string"),
         ("metrics.jsonl", None, "metrics.jsonl is missing"),

@@ -68,7 +68,11 @@ def find_spreads(runs: Sequence[RunSummary]) -> list[Spread]:
 
 def tell_doubts(runs: Sequence[RunSummary]) -> Iterator[str]:
     """Yield what limits the comparison of scores, one sentence each."""
-    if len({dump_json(_validation_images(run)) for run in runs}) > 1:
+    images = [_validation_images(run) for run in runs]
+    unknown = [str(run.folder) for run, known in zip(runs, images, strict=True) if known is None]
+    if unknown:
+        yield f"it is not recorded which validation images these runs were scored on: {', '.join(unknown)}"
+    elif len({dump_json(known) for known in images}) > 1:
         yield "the runs were not scored on the same validation images, so a difference may come from the images"
     unfinished = [str(run.folder) for run in runs if run.status != "finished"]
     if unfinished:
@@ -101,4 +105,6 @@ def _describe_data(run: RunSummary) -> tuple[Any, ...]:
 
 
 def _validation_images(run: RunSummary) -> Any:
-    return run.data.get("files", {}).get("val") or run.data.get("digest")
+    """What tells the validation images of runs apart; None if their folders do not say."""
+    files = run.data.get("files", {}).get("val")
+    return sorted(files.items()) if files else run.data.get("digest")

@@ -146,6 +146,9 @@ def summarize_run(folder: Path) -> RunSummary | None:
     }
     if _STATUS[stage] == "finished" and not (folder / "model.safetensors").is_file():
         reader.faults.append("model.safetensors is missing")
+    task = found["config"].get("task", DEFAULT_TASK)
+    if task not in list(find_scores()):
+        reader.faults.append(f"config.json names the unknown task {task!r}")
     if stage == "lost" and record:
         reader.faults.append("state.pt is missing, so the run cannot be resumed")
     elif stage == "lost" and not reader.faults:
