@@ -59,6 +59,15 @@ def test_what_was_edited_is_told_field_by_field(folder: Path, name: str, old: st
         check_identity(folder, identity)
 
 
+def test_a_field_that_is_younger_than_the_run_has_its_default(folder: Path) -> None:
+    identity = read_identity(folder)
+    del identity["files"]["preset.yaml"]["class_weights"]
+    check_identity(folder, identity)
+    edit(folder / "preset.yaml", "class_weights: none", "class_weights: balanced")
+    with pytest.raises(InputError, match='class_weights was "none" and is now "balanced"'):
+        check_identity(folder, identity)
+
+
 @pytest.mark.parametrize("text", ["[]", "null", "{", "", '{"a": 1, "a": 2}', "[" * 100_000])
 def test_a_file_that_cannot_be_read_is_told(folder: Path, text: str) -> None:
     identity = read_identity(folder)

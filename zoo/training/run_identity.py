@@ -4,6 +4,7 @@ The state keeps them, so that a folder whose files were edited, or exchanged for
 with as if nothing had happened.
 """
 
+import functools
 import json
 import platform
 import sys
@@ -18,7 +19,7 @@ import torch
 from zoo._version import VERSION
 from zoo.errors import InputError, PresetError
 from zoo.files import read_object, read_yaml
-from zoo.settings import FORMER, load_preset
+from zoo.settings import FORMER, Preset, load_preset
 
 FILES = ("preset.yaml", "config.json", "data.json")
 FREE = {"device", "num_workers", "image_cache", "image_cache_gb"}  # of a preset: where and how fast, not what
@@ -94,7 +95,7 @@ def _compare(folder: Path, name: str, before: Mapping[str, Any]) -> Iterator[str
     now = _read(path) if path.is_file() else {}
     free = set()
     if name == "preset.yaml":
-        free, before = FREE, {FORMER.get(key, key): value for key, value in before.items()}
+        free, before = FREE, _defaults() | {FORMER.get(key, key): value for key, value in before.items()}
     for key in sorted({*before, *now} - free):
         for place, old, new in _differ(key, before.get(key, _ABSENT), now.get(key, _ABSENT)):
             yield f"{name}: {place} was {_show(old)} and is now {_show(new)}"
@@ -110,6 +111,12 @@ def _differ(place: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
             yield from _differ(f"{place}[{number}]", *pair)
     elif type(old) is not type(new) or old != new:
         yield place, old, new
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    """Return the fields with which a run began that were not yet known to its version of the package."""
+    return dict(read_yaml(Preset().to_yaml(full=True)).value)
 
 
 def _read(path: Path) -> dict[str, Any]:
