@@ -9,12 +9,14 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from zoo.errors import InputError, PlanError
 
 if TYPE_CHECKING:
     from torch import dtype
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 LOSS_INPUTS = 2  # outputs and targets
 FACTS = "_zoo_facts"  # where a foreign module keeps what it cannot take as an attribute
@@ -99,6 +101,18 @@ def find_loss(model: Any) -> Callable[..., Any] | None:
     except (TypeError, ValueError):
         return None
     return own if "label_smoothing" in arguments and len(arguments) > LOSS_INPUTS else None
+
+
+def plain_loss(method: _Method) -> _Method:
+    """Mark a model's method `loss` as the mean cross-entropy, in whose place a task may put a weighted one."""
+    vars(method)["is_plain_loss"] = True
+    return method
+
+
+def has_own_loss(model: Any) -> bool:
+    """Whether a model has a loss of its own that is not the plain cross-entropy."""
+    own = find_loss(model)
+    return own is not None and not getattr(own, "is_plain_loss", False)
 
 
 def known_config(model: Any) -> dict[str, Any]:

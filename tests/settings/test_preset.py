@@ -459,9 +459,8 @@ def test_what_is_no_name_is_told(preset) -> None:
 @pytest.mark.parametrize(
     ("key", "hint"),
     [
-        ("class_weights", r"Define a method loss\(outputs, targets"),
         ("criterion", r"Define a method loss"),
-        ("sampler", r"Pass your own"),
+        ("dropout", r"argument of zoo\.get"),
     ],
 )
 def test_what_is_said_elsewhere_has_a_hint(key, hint) -> None:

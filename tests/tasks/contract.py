@@ -44,7 +44,7 @@ class TaskContract:
 
     def test_its_batches_are_learnt_from(self, task, prepared):
         data, model = prepared
-        loss = task.make_loss(model, data.classes, self.preset)
+        loss = task.make_loss(model, data, self.preset)
         source = task.make_training_source(model, data, self.preset, is_frozen=False)
         json.dumps(source.cache_key)
         for inputs, targets in (

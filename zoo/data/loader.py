@@ -8,6 +8,7 @@ import os
 import random
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler, WeightedRandomSampler, default_collate
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from zoo.data.prefetch import submit_ahead
@@ -26,6 +27,7 @@ from zoo.errors import DataError, InputError
 
 FEW_IMAGES = 500  # starting a process takes longer than loading these
 MOST_WORKERS = 8
+EPOCHS_APART = 1 << 32  # the number that stands for the epoch, when an image comes again in one
 BATCHES_AHEAD = 2  # that threads make while one is worked on
 
 _drawing = threading.Lock()  # held by the thread whose random numbers the default generator gives
@@ -139,10 +141,23 @@ class EpochSampler(Sampler[tuple[int, int]]):
         seed: Decides the orders.
         leave_out: How many images at the end of each epoch's order are not used.
         views: 2 or more: the second number is that of the epoch's view, which are taken in turn: 0 to views - 1.
+        draw_weights: With `shuffle`: as many images are drawn with replacement, each as likely as its weight says. An
+            image that comes again in an epoch has another second number, so that it is changed anew. None: each image
+            comes once.
     """
 
-    def __init__(self, count: int, *, shuffle: bool = False, seed: int = 0, leave_out: int = 0, views: int = 1) -> None:
+    def __init__(
+        self,
+        count: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        leave_out: int = 0,
+        views: int = 1,
+        draw_weights: Sequence[float] | None = None,
+    ) -> None:
         self.count, self.shuffle, self.seed, self.leave_out, self.views = count, shuffle, seed, leave_out, views
+        self.draw_weights = draw_weights
         self.epoch, self.start = 0, 0
 
     def set_epoch(self, epoch: int, *, start: int = 0) -> None:
@@ -154,13 +169,23 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return self.count - self.leave_out
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch, order = self.epoch, list(range(self.count))
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(mix_seeds(self.seed, epoch))
-            order = torch.randperm(self.count, generator=generator).tolist()
-        view = epoch % self.views if self.views > 1 else epoch
-        for index in order[self.start : len(self)]:
-            yield index, view
+        draws: Counter[int] = Counter()  # of each image so far
+        for place, index in enumerate(self._order()[: len(self)]):
+            again = draws[index]
+            draws[index] += 1
+            if place >= self.start:
+                epoch = self.epoch + again * (1 if self.views > 1 else EPOCHS_APART)
+                yield index, epoch % self.views if self.views > 1 else epoch
+
+    def _order(self) -> list[int]:
+        """Return the images of the epoch, from its first on."""
+        if not self.shuffle:
+            return list(range(self.count))
+        generator = torch.Generator().manual_seed(mix_seeds(self.seed, self.epoch))
+        if self.draw_weights is not None:
+            return list(WeightedRandomSampler(self.draw_weights, self.count, generator=generator))
+        order: list[int] = torch.randperm(self.count, generator=generator).tolist()
+        return order
 
 
 class ImageLoader(DataLoader[Any]):
@@ -217,6 +242,7 @@ def order_batches(
     num_workers: int,
     pin_memory: bool,
     views: int = 1,
+    draw_weights: Sequence[float] | None = None,
 ) -> ImageLoader:
     """Make a loader whose batches do not depend on the number of processes that load.
 
@@ -231,6 +257,7 @@ def order_batches(
         num_workers: Processes that load; they live as long as the loader. 0: none.
         pin_memory: Whether batches are put where a GPU fetches them faster.
         views: As in `EpochSampler`.
+        draw_weights: As in `EpochSampler`.
     """
     _prepare_workers(num_workers)
     if count < 1:
@@ -238,7 +265,8 @@ def order_batches(
     if batch_size < 1 or num_workers < 0:
         raise InputError(f"batch_size is {batch_size}, num_workers {num_workers}; expected 1 or more, and 0 or more.")
     single = shuffle and batch_size > 1 and count > batch_size and count % batch_size == 1
-    sampler = EpochSampler(count, shuffle=shuffle, seed=seed, leave_out=int(single), views=views)
+    order: dict[str, Any] = {"leave_out": int(single), "views": views, "draw_weights": draw_weights}
+    sampler = EpochSampler(count, shuffle=shuffle, seed=seed, **order)
     loader = ImageLoader(
         samples,
         batch_size=batch_size,

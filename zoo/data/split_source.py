@@ -27,6 +27,8 @@ class SplitSource:
         unpack_targets: Turns such tensors, one after the other, the number of rows of each image, and the places of the
             images in their data set into targets again.
         draw: Draws a batch, images and targets as they are before `prepare`, into a file; None: it is not drawn.
+        draw_weights: How likely each image is drawn for an epoch, with replacement, relative to the others; None: each
+            is used once per epoch.
     """
 
     images: Any
@@ -38,6 +40,7 @@ class SplitSource:
     pack_targets: Callable[[Any], list[Tensor]]
     unpack_targets: Callable[[Tensor, Tensor, Tensor], Any]
     draw: Callable[[Any, Any, Path], None] | None = None
+    draw_weights: Sequence[float] | None = None
 
     def __len__(self) -> int:
         return len(self.images)

@@ -329,6 +329,7 @@ class _Loaders:
             shuffle=learn,
             seed=self.options.seed,
             views=self.options.views if learn else 1,
+            draw_weights=feed.draw_weights if learn else None,
             **{"pin_memory": self.accelerator.device.type == "cuda"} | arguments,
         )
         per_step = arguments["batch_size"] * self.accelerator.num_processes

@@ -9,6 +9,7 @@ from typing import Any, Literal, overload
 from torch import Tensor, nn
 from torch.nn import functional
 
+from zoo._model import plain_loss
 from zoo.data import OnBad, Preprocess, find_device
 from zoo.errors import InputError
 from zoo.models.interface import Model
@@ -172,6 +173,7 @@ class Classifier(Model):
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
 
+    @plain_loss
     def loss(self, outputs: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
         """Return the mean cross-entropy of logits `(B, C)` and class indices `(B,)`, int64, in nats."""
         return functional.cross_entropy(outputs, targets, label_smoothing=label_smoothing)

@@ -26,7 +26,8 @@ _ORDER = (
     *("epochs", "batch_size", "micro_batch_size", "accumulate", "schedule", "warmup_epochs", "warmup_steps"),
     *("warmup_start", "warmup_start_lr", "cooldown_epochs", "final_lr_ratio"),
     # How a step is taken
-    *("clip_grad_norm", "label_smoothing", "loss_params", "ema_decay", "ema_warmup", "compile", "freeze_norm_stats"),
+    *("clip_grad_norm", "label_smoothing", "class_weights", "focal_gamma", "sampler", "loss_params"),
+    *("ema_decay", "ema_warmup", "compile", "freeze_norm_stats"),
     # What the model sees
     *("image_size", "crop_pct", "augment", "resizer", "crop_scale_min", "flip_probability", "photometric", "zoom_out"),
     *("iou_crop", "scale_jitter", "multi_scale", "mosaic", "mixup", "plain_epochs"),
@@ -147,6 +148,9 @@ _KNOWN_ELSEWHERE = {
     "final_lr_ratio": ("cosine_final_lr_ratio", "lrf", "min_lr", "eta_min"),
     "clip_grad_norm": ("max_grad_norm", "gradient_clip_val", "grad_clip", "max_norm"),
     "label_smoothing": ("smoothing", "label_smoothing_factor"),
+    "class_weights": ("class_weight", "loss_weights", "weighted_loss"),
+    "focal_gamma": ("focal", "focal_loss", "fl_gamma"),
+    "sampler": ("weighted_sampler", "balanced_sampling", "class_balanced_sampling"),
     "mixup": ("mixup_prob", "mix_up"),
     "photometric": ("hsv_h", "hsv_s", "hsv_v", "color_jitter"),
     "plain_epochs": ("close_mosaic", "no_aug_epochs", "no_mosaic_epochs"),
@@ -170,10 +174,8 @@ FIELD_OF = {foreign: field for field, names in _KNOWN_ELSEWHERE.items() for fore
 
 _OWN_LOSS = "Define a method loss(outputs, targets, *, label_smoothing=0.0) on the model"
 _ELSEWHERE = {  # what is no field, and where it is said instead
-    "class_weights": f"{_OWN_LOSS} that weights the classes, or pass loaders with a custom sampler.",
     "loss": f"{_OWN_LOSS}.",
-    "sampler": "Pass your own loaders, which can use any sampler.",
     "drop_rate": "It is an argument of zoo.get.",
     "num_classes": "It is an argument of zoo.get.",
 }
-_ALIKE = {"class_weight": "class_weights", "criterion": "loss", "dropout": "drop_rate"}
+_ALIKE = {"criterion": "loss", "dropout": "drop_rate"}

@@ -205,7 +205,7 @@ class Task(Protocol):
         """Open data with the options of `zoo.open_data`; return open data as it is."""
         ...
 
-    def report(self, data: Any, show: Progress) -> None:
+    def report(self, data: Any, options: Any, show: Progress) -> None:
         """Say what should be known of opened data before a training."""
         ...
 
@@ -249,11 +249,15 @@ class Task(Protocol):
     def make_loss(
         self,
         model: "nn.Module",
-        classes: Sequence[str],
+        data: Any,
         options: Any,
         compile: Callable[[Any], Any] | None = None,
     ) -> "Callable[[Any, Any], Tensor]":
         """Return what makes a scalar of outputs and targets."""
+        ...
+
+    def weigh_classes(self, data: Any, options: Any) -> Mapping[str, float]:
+        """Return the weight of each class in the loss, by name; empty if they are not weighted."""
         ...
 
     def make_evaluator(

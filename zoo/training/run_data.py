@@ -52,7 +52,7 @@ def open_for_run(
             "'val', or set monitor to loss."
         )
     show.log(f"data: {sum_up(opened)}")
-    task.report(opened, show)
+    task.report(opened, preset, show)
     if opened.skipped:
         found = f"{len(opened.skipped):,} error{'s' * (len(opened.skipped) > 1)} in the data"
         show.log(f"{found}: the affected images or boxes are skipped; data.json lists them")

@@ -19,6 +19,7 @@ from zoo.optim import release_modes
 from zoo.progress import Progress, is_main_process
 from zoo.rates import GroupSettings, Plan
 from zoo.settings import Preset, notes_on, notes_on_copies, without_code
+from zoo.tasks import task_of
 from zoo.training.callbacks import Callback
 from zoo.training.run import TrainingRun
 from zoo.training.run_folder import RunFolder, to_text
@@ -43,6 +44,8 @@ def begin_run(
     One that goes on from the state of another run cannot be begun again without it: it has no weights to start from.
     """
     described = data.describe()
+    if weights := task_of(model).weigh_classes(data, preset):
+        described["class_weights"] = dict(weights)
     if is_main_process():
         if saved is None:
             write_start(folder, model, preset, described)

@@ -158,7 +158,7 @@ def build_parts(
         compiler.compile_optimizer(made, plan)
     folder.caption = make_caption(model, data.source, folder.path)
     task = task_of(model)
-    loss = task.make_loss(model, data.classes, preset, None if compiler is None else compiler.compile_loss)
+    loss = task.make_loss(model, data, preset, None if compiler is None else compiler.compile_loss)
     supply = make_inputs(task, model, data, preset, plan, accelerator, show, folder)
     average = None
     if preset.ema_decay is not None:

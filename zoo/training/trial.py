@@ -49,7 +49,7 @@ def try_batches(task: Task, model: nn.Module, data: Any, preset: Preset, plan: P
     with _same_draws(model):
         twin = _copy(model)
         # A function that was set as an attribute is shared with the copy, and may count its calls: it is left alone.
-        loss = task.make_loss(nn.Identity() if "loss" in vars(twin) else twin, data.classes, preset)
+        loss = task.make_loss(nn.Identity() if "loss" in vars(twin) else twin, data, preset)
         for split in ("train", "val"):
             batch = _take(task, model, data, preset, split)
             if batch is not None:

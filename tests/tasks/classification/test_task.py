@@ -11,7 +11,7 @@ from tasks.contract import TaskContract
 from zoo.errors import InputError, PresetError
 from zoo.progress import Progress
 from zoo.settings.preset import Preset
-from zoo.tasks.classification.data import open_data
+from zoo.tasks.classification.data import Data, open_data
 from zoo.tasks.classification.evaluator import Miss
 from zoo.tasks.classification.metrics import Evaluation
 from zoo.tasks.classification.task import MOST_TILES, Classification
@@ -92,25 +92,29 @@ def test_fields_of_detectors_are_refused(tmp_path):
         zoo.finetune(model, tmp_path, mosaic=0.5, plain_epochs=3, progress=False)
 
 
+def of_classes(*names):
+    return Data(None, None, None, names, "nowhere")
+
+
 def test_the_loss_is_the_models_own_with_the_presets_smoothing():
     logits, targets = torch.tensor([[2.0, 0.0], [1.0, 3.0]]), torch.tensor([0, 0])
     plain, model = nn.Identity(), zoo.get("timm/test_resnet", num_classes=2)
     expected = nn.functional.cross_entropy(logits, targets, label_smoothing=0.2)
     for network in (plain, model):
-        loss = TASK.make_loss(network, ("a", "b"), Preset(label_smoothing=0.2))
+        loss = TASK.make_loss(network, of_classes("a", "b"), Preset(label_smoothing=0.2))
         assert loss(logits, targets) == expected
     with pytest.raises(InputError, match=r"outputs of shape \(2, 2\) for 2 images; expected \(2, 3\)"):
-        TASK.make_loss(plain, ("a", "b", "c"), Preset())(logits, targets)
+        TASK.make_loss(plain, of_classes("a", "b", "c"), Preset())(logits, targets)
 
 
 def test_images_that_are_almost_black_are_told_before_a_training(tmp_path, capsys):
     write_tree(tmp_path, {"cat": 3, "dog": 3})
     for number in range(2):
         Image.fromarray(np.full((9, 7), 4095, np.uint16)).save(tmp_path / f"cat/{number}.png")
-    TASK.report(TASK.open_data(tmp_path), Progress())
+    TASK.report(TASK.open_data(tmp_path), Preset(), Progress())
     said = " ".join(capsys.readouterr().out.split())
     assert said.startswith("warning: 2 images are almost black. cat/0.png: its largest value is 4,095 of 65,535, which")
-    TASK.report(TASK.open_data(write_tree(tmp_path.with_name("fine"), {"cat": 3, "dog": 3})), Progress())
+    TASK.report(TASK.open_data(write_tree(tmp_path.with_name("fine"), {"cat": 3, "dog": 3})), Preset(), Progress())
     assert not capsys.readouterr().out
 
 

@@ -64,7 +64,7 @@ class KeptSamples(Dataset[Any]):
     def __getitems__(self, places: Sequence[tuple[int, int]]) -> tuple[tuple[Tensor, ...], Any]:
         """Return features and targets of `(index, epoch)` places; the views are taken in turn."""
         indices, epochs = torch.tensor(places).unbind(1)
-        wanted = (epochs * len(self) + indices) % self.kept.count
+        wanted = epochs % (self.kept.count // len(self)) * len(self) + indices
         parts, rows = self.kept.take(wanted, pin_memory=self.pin_memory)
         return parts, self.feed.unpack_targets(rows.values, rows.counts, send(indices, self.kept.device))
 

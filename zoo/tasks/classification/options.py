@@ -1,6 +1,6 @@
 """The preset's fields that classifiers alone have."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,21 @@ class Options(Section):
         ge=0,
         lt=1,
         description="label smoothing: share of the target spread over all classes",
+    )
+    class_weights: Literal["none", "balanced", "effective"] | dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default="none",
+        description="classifiers: weight of each class in the loss; balanced: 1 / its training images; effective: 1 / "
+        "their effective number (Cui et al. 2019); or relative weights by class name, 1 for others",
+    )
+    focal_gamma: float | None = Field(
+        default=None,
+        gt=0,
+        description="classifiers: gamma of the focal loss (Lin et al. 2017), for example 2; null: plain cross-entropy",
+    )
+    sampler: Literal["shuffle", "balanced"] = Field(
+        default="shuffle",
+        description="classifiers: shuffle: each training image once per epoch; balanced: as many images per epoch, "
+        "drawn with replacement, each class equally often",
     )
     crop_pct: float | None = Field(
         default=None,

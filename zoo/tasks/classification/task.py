@@ -27,6 +27,13 @@ from zoo.errors import InputError
 from zoo.progress import Progress
 from zoo.tasks.answers import PredictFlags
 from zoo.tasks.base import CardFacts, Task
+from zoo.tasks.classification.balance import (
+    check_balance,
+    describe_balance,
+    make_weighted_loss,
+    weigh_classes,
+    weigh_images,
+)
 from zoo.tasks.classification.data import Data, open_data
 from zoo.tasks.classification.evaluator import ClassificationEvaluator, Miss, check_logits
 from zoo.tasks.classification.metrics import Evaluation
@@ -65,15 +72,18 @@ class Classification:
         """Open what `zoo.tasks.classification.data.open_data` opens."""
         return open_data(source, **options)
 
-    def report(self, data: Data, show: Progress) -> None:
-        """Say which images are odd."""
+    def report(self, data: Data, options: Any, show: Progress) -> None:
+        """Say which images are odd, and how unequal classes are balanced, if they are."""
+        if rows := describe_balance(data, options):
+            show.table(rows, title="training images per class")
         if data.remarks:
             first = data.remarks[0]
             some = f"{len(data.remarks):,} image{'s are' if len(data.remarks) > 1 else ' is'}"
             show.log(f"warning: {some} almost black. {first.name}: {first.reason}")
 
     def check_options(self, options: Any, model: Any = None) -> None:
-        """Accept any: what contradicts itself here is found when it is used."""
+        """Refuse weights that the model's own loss would ignore, and classes that would be balanced twice."""
+        check_balance(options, model)
 
     def check_installed(self) -> None:
         """Accept any installation: nothing beyond the base packages is needed."""
@@ -99,7 +109,8 @@ class Classification:
         def draw(batch: Tensor, targets: Tensor, path: Path) -> None:
             draw_batch(batch.cpu(), [data.classes[target] for target in targets.tolist()], path)
 
-        source = partial(_make_source, images, transform, options.seed, preprocess, draw=draw)
+        weights = weigh_images(data, options)
+        source = partial(_make_source, images, transform, options.seed, preprocess, draw=draw, draw_weights=weights)
         if augment == "none":
             return source(facts)
         changed = {"augment": augment, "crop_scale_min": options.crop_scale_min, "flip": options.flip_probability}
@@ -125,22 +136,29 @@ class Classification:
         return lay_channels_last(torch.zeros(count, 3, side, side)), torch.zeros(count, dtype=torch.int64)
 
     def make_loss(
-        self, model: nn.Module, classes: Sequence[str], options: Any, compile: Callable[[Any], Any] | None = None
+        self, model: nn.Module, data: Data, options: Any, compile: Callable[[Any], Any] | None = None
     ) -> Callable[[Any, Tensor], Tensor]:
-        """Return the model's own loss, or cross-entropy for a module that has none."""
-        own: Callable[..., Tensor] = find_loss(model) or nn.functional.cross_entropy
+        """Return the model's own loss, or cross-entropy for a module that has none, weighted as the options say."""
+        check_balance(options, model)
+        device = next((parameter.device for parameter in model.parameters()), None)
+        weighted = make_weighted_loss(data, options, device)
+        own: Callable[..., Tensor] = weighted or find_loss(model) or nn.functional.cross_entropy
         own = own if compile is None else compile(own)
 
         def loss(outputs: Any, targets: Tensor) -> Tensor:
-            logits, expected = check_logits(outputs), (len(targets), len(classes))
+            logits, expected = check_logits(outputs), (len(targets), len(data.classes))
             if logits.shape != expected:
                 raise InputError(
                     f"the model returns outputs of shape {tuple(logits.shape)} for {len(targets)} images; expected "
-                    f"{expected}, one logit for each of the {len(classes)} classes."
+                    f"{expected}, one logit for each of the {len(data.classes)} classes."
                 )
             return own(logits, targets, label_smoothing=options.label_smoothing)
 
         return loss
+
+    def weigh_classes(self, data: Data, options: Any) -> dict[str, float]:
+        """Return the weights of the classes in the loss, with mean 1, by name."""
+        return weigh_classes(data, options)
 
     def make_evaluator(
         self,
@@ -193,6 +211,7 @@ def _make_source(
     changes: str | None = None,
     dtype: torch.dtype | None = None,
     draw: Callable[[Tensor, Tensor, Path], None] | None = None,
+    draw_weights: Sequence[float] | None = None,
 ) -> SplitSource:
     """Describe a split.
 
@@ -206,6 +225,7 @@ def _make_source(
         changes: As `SplitSource`.
         dtype: Of the network; None: float32.
         draw: As `SplitSource`.
+        draw_weights: As `SplitSource`.
     """
     return SplitSource(
         images=images,
@@ -217,6 +237,7 @@ def _make_source(
         pack_targets=lambda targets: list(targets[:, None, None]),
         unpack_targets=lambda rows, counts, indices: rows.flatten(),
         draw=draw,
+        draw_weights=draw_weights,
     )
 
 

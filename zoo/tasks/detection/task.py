@@ -82,7 +82,7 @@ class Detection:
         """Open what `zoo.tasks.detection.data.open_box_data` opens."""
         return open_box_data(source, **options)
 
-    def report(self, data: BoxData, show: Progress) -> None:
+    def report(self, data: BoxData, options: Any, show: Progress) -> None:
         """Say which class has which number, how many boxes there are, and all that was found to be odd."""
         show.log(f"format: {data.form}; classes: {_list_classes(data)}")
         show.table(
@@ -177,10 +177,14 @@ class Detection:
         return lay_channels_last(torch.zeros(count, 3, height, width)), targets
 
     def make_loss(
-        self, model: Any, classes: Sequence[str], options: Any, compile: Callable[[Any], Any] | None = None
+        self, model: Any, data: BoxData, options: Any, compile: Callable[[Any], Any] | None = None
     ) -> ModelLoss:
         """Return the model's own loss; it is not compiled, because each batch has another number of boxes."""
         return ModelLoss(model, options.loss_params)
+
+    def weigh_classes(self, data: BoxData, options: Any) -> dict[str, float]:
+        """Return nothing: detectors weight no classes."""
+        return {}
 
     def make_evaluator(
         self,
