@@ -28,5 +28,5 @@ def test_wrong_types_are_told_by_name(key: str, wrong: object) -> None:
 
 @pytest.mark.parametrize("value", [None, [], {"status": 1}, {"epoch": -1}, {"step": "2"}])
 def test_a_status_in_another_form(value: object) -> None:
-    with pytest.raises(ValueError, match=":" if value else "not an object"):
+    with pytest.raises(ValueError, match=":" if value else "expected a JSON object"):
         check_record("run.json", value)

@@ -84,7 +84,7 @@ def test_what_is_not_of_this_run_is_told(change, text):
         check(state)
 
 
-@pytest.mark.parametrize(("value", "text"), [(torch.ones(3), "has the shape"), (float("nan"), "not finite")])
+@pytest.mark.parametrize(("value", "text"), [(torch.ones(3), "has the shape"), (float("nan"), "NaN or infinite")])
 def test_moments_that_are_not_of_their_parameter(value, text):
     state = make_state()
     slots = state["optimizer"]["state"]

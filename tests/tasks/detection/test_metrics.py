@@ -246,7 +246,7 @@ def test_scores_as_text_and_plain_values():
     metrics.update(results, there)
     result = metrics.compute(loss=1.5)
     assert str(result) == "mAP@[.5:.95] 50.0 %, mAP@.5 50.0 % on 1,200 images, 2,400 boxes (conf 0.03, IoU 0.65)"
-    assert result.record() == {"val_loss": 1.5, "map": 0.5, "map50": 0.5}
+    assert result.record() == {"val_loss": 1.5, "map": 0.5, "map50": 0.5, "map75": 0.5}
     assert result.classes == ("cell", "no cell")
     assert result.rows()[0] == {
         "class": "cell",
