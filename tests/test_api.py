@@ -58,7 +58,7 @@ def test_what_is_shown_in_a_notebook_is_one_line(model, images, tmp_path):
     data, plan = zoo.open_data(images), zoo.plan(model)
     assert repr(data) == f"<Data {images}: 3 classes, images: 18 train, 9 val>"
     assert repr(data.train) == "<Images: 18>"
-    assert repr(plan).startswith("<Plan: 2 of 3 groups learn, ")
+    assert repr(plan).startswith("<Plan: 2 of 3 groups trained, ")
     assert repr(zoo.Preset(epochs=3)) == "Preset(epochs=3)"
     assert {"mosaic", "label_smoothing", "epochs"} <= set(dir(zoo.Preset()))
     run = zoo.finetune(model, data, out=tmp_path / "run", **TINY)
@@ -264,7 +264,7 @@ def test_the_hooks_of_a_module_of_ones_own_live(images, tmp_path):
     assert first["backbone"] == pytest.approx(0.02)
     assert first["linear"] == pytest.approx(0.1)
     assert second["backbone"] == pytest.approx(0.01)
-    with pytest.raises(OSError, match="of a class that is not in the registry"):
+    with pytest.raises(OSError, match="class is not registered"):
         zoo.load(run.folder)
     loaded = zoo.load(run.folder, model=Hooked())
     assert equal(dict(loaded.state_dict()), dict(run.model.state_dict()))
@@ -311,7 +311,7 @@ def test_the_plan_is_shown_before_training(model, images, tmp_path, capsys):
         ({"preset": "classify-head"}, PresetError, "Did you mean 'classify-heads'"),
         ({"optimizer": "AdmaW"}, InputError, r"unknown optimizer 'AdmaW'. Did you mean .*'AdamW'"),
         ({"device": "cuda"}, InputError, "device 'cuda' is not available"),
-        ({"cache": "memory", "mode": "full"}, InputError, "cache='memory' is not possible: the backbone learns"),
+        ({"cache": "memory", "mode": "full"}, InputError, "cache=memory is not possible: the backbone is trained"),
     ],
 )
 def test_wrong_options_write_nothing(model, images, tmp_path, options, error, text):
@@ -366,7 +366,7 @@ def test_all_that_is_known_is_checked_before_the_data_and_told_at_once(tmp_path,
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError) as caught:
         zoo.finetune("resnet81", "nowhere", optimizer="SDG", device="cpu", epochs=2, unfreeze={2: "fc"})
-    keys = ("4 errors", "'resnet81'", "'SDG'", "'fc' (after 2) would never learn", "nowhere'")
+    keys = ("4 errors", "'resnet81'", "'SDG'", "'fc' (after 2) would never be trained", "nowhere'")
     assert all(key in str(caught.value) for key in keys)
     assert list(tmp_path.iterdir()) == []
 

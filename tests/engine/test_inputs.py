@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -26,8 +28,8 @@ def supply(data, mode="head", show=None, **fields):
     preset = Preset(lr=0.1, mode=mode, batch_size=4, num_workers=0, device="cpu", image_size=32, **fields)
     plan = zoo.plan(model, preset=preset)
     apply_plan(model, plan)
-    show = show or Progress(enabled=False)
-    return model, make_inputs(task_of(model), model, data, preset, plan, make_accelerator("cpu"), show, None)
+    show, folder = show or Progress(enabled=False), SimpleNamespace(draw=lambda name, draw: None)
+    return model, make_inputs(task_of(model), model, data, preset, plan, make_accelerator("cpu"), show, folder)
 
 
 def test_loaders_are_taken_as_they_come_and_started_anew_or_from_a_batch_on():

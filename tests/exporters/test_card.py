@@ -210,9 +210,9 @@ def test_scores_that_are_none_are_left_out(value: object) -> None:
 @pytest.mark.parametrize(
     ("preprocess", "text"),
     [
-        (Preprocess(image_size=64), "resized to 64 × 64 pixels, RGB;"),
-        (Letterbox(channels="bgr"), "fitted into 640 × 640 pixels, BGR;"),
-        (Letterbox(content_size=(640, 640), keep_ratio=False), "stretched to 640 × 640 pixels, RGB;"),
+        (Preprocess(image_size=64), "resized to 64 × 64 pixels, RGB."),
+        (Letterbox(channels="bgr"), "fitted into 640 × 640 pixels, BGR."),
+        (Letterbox(content_size=(640, 640), keep_ratio=False), "stretched to 640 × 640 pixels, RGB."),
     ],
 )
 def test_what_it_takes(preprocess: Preprocess | Letterbox, text: str) -> None:

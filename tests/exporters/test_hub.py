@@ -252,7 +252,7 @@ def test_an_answer_that_is_lost_is_told(hub: HubServer, run: Path) -> None:
     hub.fail("POST .*/commit/main", truncate=3, reset=True)
     text = refusal(run)
     head = hub.store.resolve(REPO, "main")[0]
-    assert f"failed, its head has moved to {head}; look at {hub.endpoint}/{REPO}/commits/main" in text
+    assert f"failed, its head has moved to {head}" in text
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_offline(hub: HubServer, run: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_plain_http_is_refused_away_from_this_machine(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://mirror.example")
-    with pytest.raises(WeightsError, match=r"http://mirror\.example: .*read the token.*ZOO_ALLOW_HTTP=1"):
+    with pytest.raises(WeightsError, match=r"http://mirror\.example, .*read the token.*ZOO_ALLOW_HTTP=1"):
         send(run)
 
 

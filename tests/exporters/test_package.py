@@ -156,10 +156,10 @@ def test_a_run_that_is_not_finished(run: RunFolder, tmp_path: Path, how: str) ->
 
 
 def test_a_model_of_no_known_class(run: RunFolder, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^this model is of a class that is not in the registry, .*register_model"):
+    with pytest.raises(InputError, match=r"^this model has a class that is not registered, .*register_model"):
         packed(nn.Linear(2, 2), tmp_path)
     change_config(run, model=None)
-    with pytest.raises(InputError, match=r"run is of a class that is not in the registry"):
+    with pytest.raises(InputError, match=r"run has a class that is not registered"):
         packed(run.path, tmp_path)
 
 
@@ -283,7 +283,7 @@ def test_only_files_of_the_folder_itself_go(run: RunFolder, tmp_path: Path, key:
         os.mkfifo(target)
     else:
         target.symlink_to(key)
-    with pytest.raises(InputError, match=r"it is a link|is not a regular file|is not finished|is not a run"):
+    with pytest.raises(InputError, match=r"it is a symbolic link|is not a regular file|is not finished|is not a run"):
         packed(run.path, tmp_path)
 
 

@@ -113,7 +113,7 @@ def test_every_model_is_described_in_plain_values():
         assert facts["summary"]
     with pytest.raises(InputError, match="unknown model"):
         zoo.describe("xyz")
-    with pytest.raises(InputError, match=rf"names all {len(zoo.list_models())};"):
+    with pytest.raises(InputError, match=rf"There are {len(zoo.list_models())} "):
         find_entry("xyz")
 
 

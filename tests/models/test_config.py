@@ -91,7 +91,7 @@ def test_settings_of_boxes_are_checked_where_they_are_read(postprocess, text):
 
 def test_preprocessing_of_another_kind_is_refused():
     config = parse({"preprocess": Letterbox().to_dict()})
-    with pytest.raises(WeightsError, match=r"preprocessing of the kind Letterbox; tinynet takes Preprocess\."):
+    with pytest.raises(WeightsError, match=r"preprocessing of type Letterbox; tinynet needs Preprocess\."):
         config.fitting(ENTRY)
     config = parse({})
     assert (config.model, config.names, config.preprocess_value, config.init_seed) == (None, None, None, 0)
@@ -175,7 +175,7 @@ def test_hostile_files_of_the_own_form(change, text):
     [
         ({"architecture": 5}, "model: Input should be a valid string"),
         ({"architecture": None, "num_classes": 1.5}, "num_classes: Input should be a valid integer"),
-        ({"num_classes": 3}, "num_classes is 3 and there are 2 classes"),
+        ({"num_classes": 3}, "num_classes is 3, but there are 2 classes"),
         ({"label_names": {"0": "ant"}}, "classes: Input should be a valid list"),
         ({"model_args": [1]}, "model_args is a list; expected an object"),
         ({"model_args": {"layers": [1, 2]}}, "options.layers: Input should be a plain value"),
@@ -229,13 +229,13 @@ def test_a_configuration_of_another_model_does_not(raw):
     ],
 )
 def test_options_that_the_entry_does_not_allow(key, value):
-    with pytest.raises(WeightsError, match=rf"sets the option {key}={value!r}; tinynet allows .*pad_type.*'same'"):
+    with pytest.raises(WeightsError, match=rf"sets the option {key}={value!r}; tinynet supports .*pad_type.*'same'"):
         parse({"options": {key: value}}).fitting(ENTRY)
 
 
 @pytest.mark.parametrize("key", ["num_classes", "in_chans", "img_size"])
 def test_arguments_of_timm_that_contradict_the_rest_are_no_options_either(key):
-    with pytest.raises(WeightsError, match=rf"sets the option {key}=9; tinynet allows"):
+    with pytest.raises(WeightsError, match=rf"sets the option {key}=9; tinynet supports"):
         parse(TIMM | {"model_args": {key: 9}}).fitting(ENTRY)
 
 

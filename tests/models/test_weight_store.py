@@ -216,7 +216,7 @@ def test_a_mirror_is_pulled_found_and_verified(mirrored: Weights) -> None:
     assert stored.origin == "org/copies"
     (verdict,) = verify_stored()
     assert verdict.ok
-    assert "is the one that the Hub announced" in verdict.text
+    assert "as announced by the Hub" in verdict.text
 
 
 def test_the_pin_of_a_mirror_is_told(hub: HubServer, on_web: FileWeights, mirrored: Weights) -> None:

@@ -126,7 +126,7 @@ def test_a_run_with_a_state_is_resumed_and_not_begun_anew(images, whole, tmp_pat
     out, options = tmp_path / "run", TINY | {"mode": "full"}
     done = start(images, out, options, at("zoo.training.run:TrainingRun._after_step", call=5))  # in the second epoch
     assert done.returncode == -signal.SIGKILL
-    with pytest.raises(InputError, match=r"holds a run that is not finished.* zoo finetune --resume .*run; or choose"):
+    with pytest.raises(InputError, match=r"holds an unfinished run.* zoo finetune --resume .*run; or choose"):
         zoo.finetune(zoo.get(NAME, num_classes=3), images, out=out, **TINY)
     zoo.resume(out, progress=False)
     assert equal(weights(out), weights(whole / "full"))
@@ -194,7 +194,7 @@ def test_two_runs_are_not_in_one_folder(images, tmp_path):
                     lambda: zoo.resume(run.folder, progress=False),
                     lambda: zoo.finetune(zoo.get(NAME, num_classes=3), images, out=run.folder, **TINY),
                 ):
-                    with pytest.raises(InputError, match=rf"is in use: process {os.getpid()} on .* since "):
+                    with pytest.raises(InputError, match=rf"is in use by process {os.getpid()} on .* since "):
                         call()
 
     run = zoo.finetune(zoo.get(NAME, num_classes=3), images, lr=0.05, out=tmp_path / "run", callbacks=Look(), **TINY)

@@ -48,7 +48,7 @@ def test_our_own_scores_are_those_of_the_presets():
     text = section("mobilenetv2_100")
     assert text.count("top-1 on the first 100 images per class of CIFAR-10") == 3
     assert "`classify-heads`: top-1 on" in text
-    assert "as it is: 68.8 ± 0.3 %, 14 s." in text
+    assert "Preset unchanged: 68.8 ± 0.3 %, 14 s." in text
     assert "| Our score | `detection-full`: YOLO-NAS S from random weights on BCCD" in section("yolo_nas_s")
     assert "Our score" not in section("resnet18")
     assert {cards._names(text) for _, text in cards._measurements()} <= set(zoo.list_models()), "each names its model"

@@ -82,7 +82,7 @@ def test_a_split_that_is_not_there_is_told(data, tmp_path):
 def test_data_that_was_opened_before_must_have_the_models_classes(data):
     opened = zoo.open_data(data)
     assert evaluate(Colours("blue", "green", "red"), opened).top1 == 1.0
-    with pytest.raises(DataError, match=r"other classes \(3, first 'blue'\) than the model's \(3, first 'red'\)\."):
+    with pytest.raises(DataError, match=r"\(3, first 'blue'\) differ from the model's \(3, first 'red'\)\."):
         evaluate(Colours("red", "green", "blue"), opened)
 
 

@@ -448,7 +448,8 @@ def test_in_several_processes_it_is_told_which_size_to_take(monkeypatch):
     accelerator = make_accelerator("cpu")
     monkeypatch.setattr(type(accelerator), "num_processes", 2)
     with pytest.raises(
-        TrainingError, match=r"in process 0 of 2 with 8 images .* Start again with micro_batch_size=4 or"
+        TrainingError,
+        match=r"in process 0 of 2 with micro-batches of 8 images.* Start again with micro_batch_size=4 or",
     ):
         train(Cramped(2), Batches(22, size=8), accelerator=accelerator)
 

@@ -409,7 +409,7 @@ class Sharpness(torch.optim.SGD):
 
 @pytest.mark.parametrize("kind", [NeedsClosure, Sharpness, torch.optim.LBFGS])
 def test_an_optimizer_that_needs_a_closure_is_refused(images, tmp_path, kind):
-    text = f"the step of the optimizer {kind.__name__} needs a closure"
+    text = f"optimizer {kind.__name__} needs a closure"
     with pytest.raises(InputError, match=text):
         zoo.finetune(Parts(), images, out=tmp_path / "run", optimizer=kind, **TINY | FREE)
     network = Parts()

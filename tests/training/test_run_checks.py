@@ -39,7 +39,7 @@ def test_all_is_told_at_once(here):
 
 def test_model_and_data_in_each_others_place(here):
     (here / "flowers").mkdir()
-    assert "swap them, the model comes first" in refusal(Preset(model="flowers"), data="resnet18")
+    assert "swap them; the model comes first" in refusal(Preset(model="flowers"), data="resnet18")
 
 
 def test_a_folder_that_cannot_hold_the_run(here, monkeypatch):

@@ -22,7 +22,7 @@ def test_a_claimed_folder_is_claimed_once(tmp_path):
     out = tmp_path / "deep" / "run"
     with beginning(out) as folder:
         assert find_stage(out) == "claimed"
-        with pytest.raises(InputError, match="is in use: process"), beginning(out):
+        with pytest.raises(InputError, match="is in use by process"), beginning(out):
             pass
         assert find_stage(out) == "claimed"
         folder.has_steps = True

@@ -122,7 +122,7 @@ def test_a_sealed_folder_gives_back_what_was_saved_or_nothing(run, model, name, 
         run.write_text(name, run.file(name).read_text().replace('"ant"', '"bee"', 1).replace('"bee"', '"ant"', 2))
     else:
         damage(run.file(name))
-    with pytest.raises(WeightsError, match=rf"{name} is not the file that was saved.*delete the line of {name}"):
+    with pytest.raises(WeightsError, match=rf"{name} does not match its checksum.*delete the line of {name}"):
         read(run.path)
 
 

@@ -86,5 +86,5 @@ def test_other_versions_are_noted(folder: Path) -> None:
     identity = read_identity(folder)
     assert tell_versions(identity) is None
     identity["versions"]["torch"] = "1.0"
-    assert "the run began with torch 1.0 (now" in str(tell_versions(identity))
+    assert "the run started with torch 1.0 (now" in str(tell_versions(identity))
     assert tell_versions({}) is None

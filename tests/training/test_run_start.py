@@ -60,14 +60,14 @@ def test_what_has_changed_since_is_not_begun(folder, name):
     content = bytearray(folder.file(name).read_bytes())
     content[-3] ^= 1
     folder.file(name).write_bytes(content)
-    with pytest.raises(InputError, match=rf"{name} has changed since the run began.*the same finetune command again"):
+    with pytest.raises(InputError, match=rf"{name} has changed since the run started.*the same finetune command again"):
         load_start(folder, net(1))
 
 
 def test_a_record_without_digests_begins_nothing(folder):
     write_start(folder, net(0), Preset(), DATA)
     folder.file(RECORD).write_text(json.dumps({"status": "beginning"}))
-    with pytest.raises(InputError, match="has changed since the run began"):
+    with pytest.raises(InputError, match="has changed since the run started"):
         load_start(folder, net(1))
 
 

@@ -62,7 +62,7 @@ def test_the_model_and_the_random_numbers_stay():
     random.seed(3)
     state = random.getstate()
     loader = DataLoader(Samples(9), batch_size=4)
-    with pytest.raises(InputError, match=r"a batch of a single image, .* a larger batch_size \(a loader: drop_last"):
+    with pytest.raises(InputError, match=r"a batch of one image, .* a larger batch_size \(a loader: drop_last"):
         check_single(model, model, lambda: take_image(loader, torch.device("cpu")))
     assert random.getstate() == state
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -79,11 +79,11 @@ def test_a_run_is_refused_before_its_first_epoch(tmp_path):
         (images, {"batch_size": 1}),
         ((DataLoader(Samples(9), batch_size=4), DataLoader(Samples(4), batch_size=4)), {}),
     ):
-        with pytest.raises(InputError, match=r"a batch of (a single|1) image"):
+        with pytest.raises(InputError, match=r"a batch of (one|1) image"):
             zoo.finetune(network, data, out=tmp_path / "run", **TINY | options)
         assert torch.equal(network.head.weight, before)
         assert not (tmp_path / "run").exists()
-    with pytest.raises(InputError, match="a batch of a single image"):  # its last maps have one value per channel
+    with pytest.raises(InputError, match="a batch of one image"):  # its last maps have one value per channel
         zoo.finetune(zoo.get("resnet18", num_classes=3), images, out=tmp_path / "run", batch_size=1, **TINY)
     zoo.finetune(network, images, out=tmp_path / "one", batch_size=1, freeze_norm_stats=True, **TINY)
     zoo.finetune(network, images, out=tmp_path / "two", batch_size=4, **TINY)  # 9 images: the last one is left out

@@ -61,9 +61,9 @@ def run(model, data, tmp_path, **options):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda x: (x, x), r"gives a tuple of 2; expected one tensor of logits.*aux_logits=False"),
-        (lambda x: {"out": x}, r"gives a dict with the keys out; expected one tensor of logits"),
-        (ModelOutput, r"gives a ModelOutput; .* forward returns model\(images\)\.logits\."),
+        (lambda x: (x, x), r"returns a tuple of 2; expected one tensor of logits.*aux_logits=False"),
+        (lambda x: {"out": x}, r"returns a dict with the keys out; expected one tensor of logits"),
+        (ModelOutput, r"returns a ModelOutput; .* forward returns model\(images\)\.logits\."),
         (lambda x: x[:, :2], r"outputs of shape \(4, 2\) for 4 images; expected \(4, 3\)"),
         (lambda x: x[:, :, None], r"outputs of shape \(4, 3, 1\) for 4 images"),
     ],
@@ -120,9 +120,9 @@ def test_models_in_half_precision_are_refused_for_loaders(dtype, tmp_path):
         (
             Net(),
             loaders(channels=1),
-            r"Net fails on the first training batch: RuntimeError: .*has images float32",
+            r"Net fails on the first training batch: RuntimeError: .*images are float32",
         ),
-        (Net(channels=1), None, r"Net fails on the first training batch: RuntimeError: .*weights are float32"),
+        (Net(channels=1), None, r"Net fails on the first training batch: RuntimeError: .*weights float32"),
     ],
 )
 def test_another_number_of_channels(model, data, words, tmp_path):

@@ -49,7 +49,7 @@ def test_a_validation_loss_that_went_through_the_roof_is_told():
 def test_one_answer_for_images_of_several_classes_is_told():
     always = Evaluation(0.5, 1.0, 0.7, 4, ("ant", "bee"), ((0, 2), (0, 2)))
     (doubt,) = list_warnings(Position(), records(1.0), always)
-    assert doubt.startswith("all 4 images are taken for 'bee', which is no better than chance")
+    assert doubt.startswith("all 4 images are predicted as 'bee', no better than chance")
     one_class = Evaluation(1.0, 1.0, 0.1, 2, ("ant", "bee"), ((0, 0), (0, 2)))
     assert one_class.doubt is Evaluation(0.5, 1.0, 0.7, 4, ("ant", "bee"), ((1, 1), (1, 1))).doubt is None
     assert Evaluation(0.0, 0.0, math.nan, 2, ("ant", "bee"), ((0, 0), (0, 0)), (1, 1)).doubt is None

@@ -217,7 +217,7 @@ def test_content_is_held_against_the_announced_digest(hub: HubServer, known: Wei
     hub.fail("GET .*/model.safetensors", corrupt=True)
     assert find("org/tiny").sha256 == SHA256
     hub.fail("HEAD .*/model.safetensors", headers={"X-Linked-ETag": f'"{"0" * 64}"'}, times=None)
-    with pytest.raises(WeightsError, match=f"sha256 is {SHA256}, expected {'0' * 64}"):
+    with pytest.raises(WeightsError, match=f"SHA-256 is {SHA256}, expected {'0' * 64}"):
         find("org/tiny", cache_dir=tmp_path)
 
 
@@ -225,7 +225,7 @@ def test_content_is_held_against_the_announced_digest(hub: HubServer, known: Wei
     ("config", "reason"),
     [
         (b'{"x": "' + b"a" * 1_000_000 + b'"}', "longer than 1,000,000 bytes"),
-        (b"[1, 2]", "not an object: list"),
+        (b"[1, 2]", "expected a JSON object, got list"),
     ],
 )
 def test_a_hostile_config(hub: HubServer, tmp_path: Path, config: bytes, reason: str) -> None:
@@ -291,7 +291,9 @@ def test_an_existing_path_comes_before_a_repository(
      "org/" + "x" * 5000 + "/y", Path("org/tiny")],
 )  # fmt: skip
 def test_what_is_neither_here_nor_a_repository(hub: HubServer, source: str | Path) -> None:
-    expected = r"there is no (folder or file '([./a]|org/x)|file or folder .* 'org/name@revision' was expected)"
+    expected = (
+        r"there is no (folder or file '([./a]|org/x)|file or folder .* expected 'org/name' or 'org/name@revision')"
+    )
     with pytest.raises(WeightsError, match=expected):
         find(source)
     assert not hub.requests
@@ -398,7 +400,7 @@ def test_the_report_reads_well() -> None:
     assert str(report).splitlines() == [
         "2 tensors from https://hub.example/org/tiny at 222222222222, sha256 111111111111, pinned",
         "licence: mit",
-        "newly made: fc.weight",
+        "newly initialized: fc.weight",
         "not used: fc.weight",
     ]
     bare = replace(report, reinitialised=(), unused=(), sha256=None, revision=None, licence=None, pinned=False)

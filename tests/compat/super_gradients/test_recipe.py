@@ -132,7 +132,7 @@ def test_what_is_told_of_a_recipe(birds: Path) -> None:
     )
     place = "dataset_params.train_dataloader_params.batch_size"
     assert line(translation, place) == ("48", "batch_size", "48", "per process, as in super-gradients")
-    assert line(translation, "resume") == ("False", "-", "-", "nothing is asked for")
+    assert line(translation, "resume") == ("False", "-", "-", "no effect")
     assert line(translation, "defaults")[0] == READ
     reason = translation.left_out["defaults"]
     assert reason.startswith("not found beside it: checkpoint_params/nowhere_checkpoint_params.")
@@ -163,7 +163,7 @@ def test_training_parameters_alone(birds: Path) -> None:
     translation = translate_recipe(path)
     assert (translation.preset.model, translation.preset.lr, translation.preset.epochs) == (None, 1.0, 30)
     assert translation.left_out == {}
-    assert line(translation, "_convert_")[-1] == "nothing is asked for"
+    assert line(translation, "_convert_")[-1] == "no effect"
 
 
 @pytest.mark.parametrize("section", ["training_hyperparams", "training_params"])
@@ -255,7 +255,7 @@ def test_shortcuts(tmp_path: Path) -> None:
     assert (preset.lr, preset.epochs, preset.ema_decay, preset.batch_size) == (0.5, 7, 0.9999, 12)
     assert line(translation, "lr")[-1] == "copied to initial_lr"
     assert line(translation, "batch_size")[0] == "12"
-    assert line(translation, "num_workers")[-1] == "nothing is asked for"
+    assert line(translation, "num_workers")[-1] == "no effect"
     assert preset.num_workers is None
 
 
@@ -280,7 +280,7 @@ def test_an_unknown_architecture_is_left_out(tmp_path: Path, name: str) -> None:
 
 def test_no_architecture(tmp_path: Path) -> None:
     translation = recipe(tmp_path, "architecture:\ntraining_params: {initial_lr: 0.1}")
-    assert line(translation, "architecture")[-1] == "nothing is asked for"
+    assert line(translation, "architecture")[-1] == "no effect"
 
 
 def test_a_model_that_is_known_has_no_hooks(tmp_path: Path) -> None:

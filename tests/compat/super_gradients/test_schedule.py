@@ -235,7 +235,7 @@ def test_starts_of_the_warm_up() -> None:
     assert translation.preset.warmup_start_lr == 0.01
     assert translation.left_out == {"warmup_initial_lr.fc": "initial_lr has no such key"}
     assert remark(course(warmup_initial_lr=0.01), "warmup_initial_lr") == "there is no warm-up"
-    assert remark(course(lr_warmup_epochs=3), "warmup_initial_lr") == "lr / 4, as there"
+    assert remark(course(lr_warmup_epochs=3), "warmup_initial_lr") == "lr / 4, as in super-gradients"
     assert course(exact=False, lr_warmup_epochs=3).preset.warmup_start == 0.25
     translation = course(exact=False, lr_warmup_epochs=2, warmup_initial_lr=0.5)
     assert (translation.preset.warmup_start, translation.preset.warmup_start_lr) == (1.0, None)

@@ -206,7 +206,7 @@ def test_bytes_and_floats_are_resized_alike():
 
 @pytest.mark.parametrize("size", [0, 33, (64, 100), (32, -32)])
 def test_wrong_sizes(size):
-    with pytest.raises(InputError, match=r"the size of a batch is .* x .*; expected multiples of 32 pixels"):
+    with pytest.raises(InputError, match=r"the batch has images of .* x .*; expected multiples of 32 pixels"):
         resize_batch(torch.zeros(1, 3, 64, 64), BoxTargets(torch.zeros(0, 6), torch.tensor([0])), size)
 
 

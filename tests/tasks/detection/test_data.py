@@ -118,7 +118,7 @@ def test_numbers_without_names_are_named_by_the_given_classes() -> None:
     data = open_box_data((set_of(0, 2), set_of(2, seed=9)), classes=["cat", "dog", "elk"])
     assert data.class_map == ((0, "cat"), (2, "elk"))
     assert counts(data) == {"train": [1, 0, 1], "val": [0, 0, 1]}
-    with pytest.raises(DataError, match=r"lacks: '2' \(2 boxes\)"):
+    with pytest.raises(DataError, match=r"not in the class list: '2' \(2 boxes\)"):
         open_box_data((set_of(0, 2), set_of(2, seed=9)), classes=["cat", "dog"])
 
 

@@ -60,5 +60,5 @@ def test_a_file_that_has_gone_since_is_named(tmp_path: Path) -> None:
     images = BoxedImages(lambda position: str(path), ("photo.png",), ((7, 9),), (boxes([0]),), (0,))
     assert images.read(0)[0].size == (9, 7)
     path.unlink()
-    with pytest.raises(DataError, match=r"image 'photo.png': cannot read .*no such file.*skip_bad=True"):
+    with pytest.raises(DataError, match=r"image 'photo.png': cannot read .*does not exist.*skip_bad=True"):
         images.read(0)

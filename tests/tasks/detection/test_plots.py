@@ -203,7 +203,7 @@ def test_curves_of_one_class_of_many_and_of_none():
     assert len(figure.axes[0].lines[0].get_xdata()) == 0
     assert figure.axes[0].get_legend().get_texts()[0].get_text() == "cell  0.0 %"
     figure = build(plots._draw_precision_recall, evaluation(ClassScores(name="a", boxes=0), map50=None))
-    assert "no boxes to be found" in texts(figure)
+    assert "no true boxes" in texts(figure)
 
 
 @pytest.mark.parametrize("draw", [draw_precision_recall, draw_class_ap])

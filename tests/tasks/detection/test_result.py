@@ -182,7 +182,7 @@ def test_no_source_is_written_over(photo, monkeypatch):
 
 
 def test_a_image_needs_a_suffix_that_can_be_written(tmp_path):
-    with pytest.raises(InputError, match=r"cannot write an image as 'x\.gif'; expected a folder, or a name with"):
+    with pytest.raises(InputError, match=r"cannot write an image as 'x\.gif'; expected a folder, or a file name with"):
         make().save(tmp_path / "x.gif")
 
 

@@ -130,7 +130,7 @@ def test_what_a_detector_cannot_do_is_told_before_anything_is_written(data, tmp_
 
 
 def test_data_of_another_kind_or_class_count_is_told(data, tmp_path):
-    with pytest.raises(InputError, match=r"the data has 2 classes and the model 3 outputs"):
+    with pytest.raises(InputError, match=r"the data has 2 classes, but the model has 3 outputs"):
         zoo.finetune(zoo.get("yolo_nas_s", num_classes=3), data, 0.01, out=tmp_path / "run", epochs=1, **OPTIONS)
     for folder in ("train/a", "train/b"):
         (tmp_path / "plain" / folder).mkdir(parents=True)

@@ -13,7 +13,7 @@ pytest.importorskip("transformers", reason="the extra 'transformers' is not inst
 @pytest.mark.parametrize("missing", ["transformers", "scipy", "scipy.optimize"])
 def test_a_missing_extra_is_named(monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(InputError, match=r"^d_fine is built by transformers and scipy.*zoo-finetune\[transformers\]'$"):
+    with pytest.raises(InputError, match=r"^d_fine needs transformers and scipy.*zoo-finetune\[transformers\]'$"):
         import_transformers("d_fine")
 
 

@@ -231,7 +231,7 @@ def test_a_file_that_wants_to_run_something_is_refused_unread(path, tmp_path, pr
 
 def test_what_allows_one_name_allows_no_other(path):
     content = {"net": STATE, "acc": np.float64(1), "x": Call(os.system, "true")}
-    assert "asks for posix.system. " in refusal(save(path, content))
+    assert "posix.system. Nothing was run" in refusal(save(path, content))
     save(path, {"net": STATE, "acc": np.float64(1)})
     before = torch.serialization.get_safe_globals()
     read_sg_checkpoint(path)

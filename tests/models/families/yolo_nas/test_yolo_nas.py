@@ -358,12 +358,12 @@ def test_published_weights_are_downloaded_and_their_terms_told_once(published, i
 
 def test_commercial_use_is_refused_before_anything_is_asked(published, monkeypatch, capsys):
     site, path, cache = published
-    with pytest.raises(LicenceError, match=r"commercial use was asked for"):
+    with pytest.raises(LicenceError, match=r"not known to allow commercial use"):
         zoo.get(NAME, pretrained=True, commercial=True, cache_dir=cache)
     monkeypatch.setenv("ZOO_COMMERCIAL_ONLY", "1")
-    with pytest.raises(LicenceError, match=r"commercial use was asked for"):
+    with pytest.raises(LicenceError, match=r"not known to allow commercial use"):
         zoo.get(NAME, pretrained=True, cache_dir=cache)
-    with pytest.raises(LicenceError, match=r"commercial use was asked for"):
+    with pytest.raises(LicenceError, match=r"not known to allow commercial use"):
         zoo.get(NAME, pretrained=path)
     assert site.requests == []
     assert capsys.readouterr().err == ""

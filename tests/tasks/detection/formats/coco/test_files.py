@@ -151,6 +151,6 @@ def test_annotation_files_of_another_place_are_told(tmp_path: Path) -> None:
     found = find(tmp_path, "annotations/train.json", "train/_annotations.coco.json", "all.json", "captions_a.json")
     assert found == {"train": ("annotations/train.json", ".")}
     assert splits(tmp_path)[1] == [
-        ("warning", f"{name!r} is not read: 'annotations/train.json' is")
+        ("warning", f"{name!r} is not read: 'annotations/train.json' is used instead")
         for name in ("train/_annotations.coco.json", "all.json")
     ]
