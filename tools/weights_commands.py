@@ -60,7 +60,7 @@ def list_(
             "here": "yes" if stored.path else "no",
             "size": _size(stored),
             "licence": stored.weights.licence,
-            "pinned": "yes" if stored.weights.pinned else "no",
+            "pinned": "yes" if stored.pinned else "no",
             "from": stored.origin,
         }
         for stored in found

