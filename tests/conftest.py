@@ -49,6 +49,10 @@ _modules = [0]  # how many were loaded when garbage was collected last
 _drawing: list[bool] = []  # holds something while plots are drawn
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # so that no worker ends with a long one alone
+
+
 def pytest_collection_finish() -> None:
     from PIL import Image
 

@@ -2,24 +2,13 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 import zoo
 from tools import demo_detection
 
 
-@pytest.fixture
-def two_threads():
-    """The longest test comes last, when other processes have nothing left to do."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.slow
 @pytest.mark.plots
-@pytest.mark.usefixtures("two_threads")
 def test_the_demo_learns_draws_and_says_what_is_next(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     small = {"COUNTS": {"train": 192, "val": 8}, "SIDE": 96, "SIDES": (20, 40), "PER_CANVAS": (2, 5)}

@@ -27,7 +27,7 @@ def find_file_weights(
 ) -> ResolvedWeights:
     """Bring published weights to this machine.
 
-    The cache comes first, then the Python package that carries them, the user's repository, the mirror, and the
+    The Python package that carries them comes first, then the cache, the user's repository, the mirror, and the
     publisher's addresses. The repository may hold the published file, or `model.safetensors` as `zoo convert` writes
     it.
 
@@ -42,15 +42,15 @@ def find_file_weights(
         WeightsError: No place has them; the text has the answer of each, and what to do.
         InputError: The repository that was set is no name of one.
     """
-    target = place_file_weights(known, cache_dir)
-    if has_content(target, known.sha256):
-        return _open(target, known.filename, known, read_foreign)
     answers: list[str] = []
     if known.package is not None:
         path, origin = known.package.find(), f"package {known.package.distribution}"
         if path is not None and has_content(path, known.sha256):
             return _open(path, origin, known, read_foreign)
         answers.append(f"{origin}: {'not installed' if path is None else f'{path} differs from the published file'}")
+    target = place_file_weights(known, cache_dir)
+    if has_content(target, known.sha256):
+        return _open(target, known.filename, known, read_foreign)
     repo = find_setting(known.repo_setting) if known.repo_setting else None
     if repo is not None and known.repo_setting:
         _check_repo(repo, known.repo_setting)
@@ -86,10 +86,9 @@ def place_file_weights(known: FileWeights, cache_dir: str | Path | None = None) 
 
 def find_local_file(known: FileWeights) -> Path | None:
     """Return the published file on this machine, in the cache or in its package; None if it is in neither."""
-    path = place_file_weights(known)
-    if path.is_file():
-        return path
-    return None if known.package is None else known.package.find()
+    packaged = None if known.package is None else known.package.find()
+    path = packaged or place_file_weights(known)
+    return path if path.is_file() else None
 
 
 def _check_repo(repo: str, setting: str) -> None:

@@ -101,7 +101,8 @@ def test_what_is_no_state_dict_of_it_is_refused(tmp_path):
             read_checkpoint("tf_efficientnet_lite0", path)
 
 
-def test_without_the_package_the_hub_is_asked_and_the_extra_is_named(hub: HubServer, monkeypatch):
+def test_without_the_package_the_hub_is_asked_and_the_extra_is_named(hub: HubServer, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     weights = find_entry("efficientnet_lite0").weights
     monkeypatch.setattr(type(weights.package), "find", lambda package: None)
     with pytest.raises(WeightsError) as caught:

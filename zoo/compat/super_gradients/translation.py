@@ -338,7 +338,7 @@ def _rest(book: Book) -> None:
         if book.has(key):
             continue
         if key in READ:
-            book.note(key, remark="nothing is asked for" if _is_empty(value) else "no effect with the others")
+            book.note(key, remark="no effect" if _is_empty(value) else "no effect with the others")
         elif key in LEFT_OUT:
             _leave_known(book, key, value)
         elif key in preset_fields():
@@ -356,7 +356,7 @@ def _leave_known(book: Book, key: str, value: Any) -> None:
     default, reason = LEFT_OUT[key]
     is_plain = isinstance(value, bool | int | float | str | list)  # others may compare in their own way
     if _is_empty(value) or (is_plain and value == default):
-        book.lines.append(Line(key, shown(value), "-", "-", "nothing is asked for"))
+        book.lines.append(Line(key, shown(value), "-", "-", "no effect"))
     else:
         book.leave(key, reason)
 
