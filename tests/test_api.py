@@ -356,6 +356,13 @@ def test_a_model_that_is_named_has_its_known_weights(images, tmp_path, monkeypat
     assert run.folder.name.startswith("my_net-images")
 
 
+def test_weights_that_cannot_be_had_are_told_before_the_images_are_read(images, tmp_path, hub, capsys):
+    with pytest.raises(WeightsError, match="resnet18"):
+        zoo.finetune("resnet18", images, out=tmp_path / "run", **TINY | {"progress": True})
+    assert "checking images" not in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_named_model_takes_no_optimizer_of_other_parameters(model, images, tmp_path):
     own = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(InputError, match="the SGD belongs to another model: 'timm/test_resnet'"):

@@ -26,6 +26,7 @@ from zoo.training import (
     claimed,
     default_fields,
     disown_altered,
+    fetch_named,
     find_stage,
     going_on,
     leaving_nothing,
@@ -149,6 +150,8 @@ def finetune(
             for note in notes:
                 show.log(f"note: {note}")
             task = task_of(known)
+            if network is None:
+                fetch_named(settled)
             opened = open_for_run(data, task, settled, show, like=settled.classes or names_of(network))
             if network is None:
                 network, chosen = make_model(settled, opened, show.log), None

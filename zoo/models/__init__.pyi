@@ -1,5 +1,6 @@
 from .build import build_outline as build_outline
 from .build import check_pretrained as check_pretrained
+from .build import fetch_weights as fetch_weights
 from .build import find_task as find_task
 from .build import from_config as from_config
 from .build import from_weights as from_weights

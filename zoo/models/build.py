@@ -130,6 +130,20 @@ def check_pretrained(name: str, pretrained: bool | str | None) -> None:
     check_commercial(entry.name, entry.weights.licence, None)
 
 
+def fetch_weights(name: str, pretrained: bool | str | None) -> ResolvedWeights | None:
+    """Bring the weights that `get` would load to this machine and check them; None for random weights.
+
+    Raises:
+        WeightsError: They cannot be had.
+        LicenceError: They do not allow the commercial use that the environment asks for.
+    """
+    entry, source = _choose(name, pretrained or False, None, None, None)
+    if source is False:
+        return None
+    check_pretrained(name, pretrained)
+    return _find(entry, source, None, None)
+
+
 def build_outline(name: str) -> Any:
     """Return the network of a name with the names and shapes of its parameters but no values, on torch's meta device.
 

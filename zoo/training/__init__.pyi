@@ -11,6 +11,7 @@ from .failures import going_on as going_on
 from .failures import say_how_to_resume as say_how_to_resume
 from .longer_run import train_longer as train_longer
 from .named_model import default_fields as default_fields
+from .named_model import fetch_named as fetch_named
 from .named_model import make_model as make_model
 from .plan_notes import disown_altered as disown_altered
 from .plan_notes import show_plan as show_plan

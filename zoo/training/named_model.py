@@ -1,4 +1,4 @@
-"""The model of a run that is named: its task and defaults are known at once, its weights come after the data."""
+"""The model of a run that is named: its task is known at once, its weights are fetched before the data is read."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from zoo.errors import InputError, WeightsError, ZooError
-from zoo.models import get, look_up, names_saved
+from zoo.models import fetch_weights, get, look_up, names_saved
 from zoo.settings import Preset
 from zoo.tasks import task_of
 
@@ -33,6 +33,22 @@ def default_fields(name: str | os.PathLike[str], optimizer: Any) -> Mapping[str,
         return {}
 
 
+def fetch_named(preset: Preset) -> None:
+    """Bring the weights of the model that a preset names to this machine, before the images are read.
+
+    Raises:
+        WeightsError: They cannot be had, or are not those of the preset.
+    """
+    weights = fetch_weights(preset.model or "", preset.pretrained)
+    found = weights and weights.sha256
+    if preset.pretrained_sha256 not in (None, found):
+        raise WeightsError(
+            f"the weights in {preset.pretrained} differ from those of the preset: their SHA-256 is {found}, expected "
+            f"{preset.pretrained_sha256}. Restore the original weights; or, to use these, pass them (--weights, "
+            "pretrained=), or remove pretrained_sha256 from the preset."
+        )
+
+
 def make_model(preset: Preset, data: Any, log: Callable[[str], None]) -> Any:
     """Make the model that a preset names for the classes of the data.
 
@@ -45,19 +61,12 @@ def make_model(preset: Preset, data: Any, log: Callable[[str], None]) -> Any:
         log: Called with what was loaded.
 
     Raises:
-        WeightsError: The weights cannot be had, or are not those of the preset.
+        WeightsError: The weights cannot be had, or do not fit.
     """
     name: Any = preset.model
     by_name = data.named and (preset.match_outputs or names_saved(name))
     classes = {"classes": data.classes} if by_name else {"num_classes": len(data.classes)}
     made = get(name, pretrained=preset.pretrained or False, seed=preset.init_seed, **classes)
-    found = made.load_report and made.load_report.sha256
-    if preset.pretrained_sha256 not in (None, found):
-        raise WeightsError(
-            f"the weights in {preset.pretrained} differ from those of the preset: their SHA-256 is {found}, expected "
-            f"{preset.pretrained_sha256}. Restore the original weights; or, to use these, pass them (--weights, "
-            "pretrained=), or remove pretrained_sha256 from the preset."
-        )
     if made.load_report is not None:
         for line in f"weights: {made.load_report}".split("\n"):
             log(line)
