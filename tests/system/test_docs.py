@@ -75,6 +75,7 @@ def desk(shelf, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for place in ("zoo.get", "zoo.training.named_model.get"):
         monkeypatch.setattr(place, get_at_once)
+    monkeypatch.setattr("zoo.training.named_model.fetch_weights", lambda name, pretrained: None)
     monkeypatch.setattr("zoo.engine.compile.BACKEND", "eager")
     monkeypatch.setattr("zoo.optim.catalog._registered", {})
     monkeypatch.setattr("zoo.rates.schedules.parse._REGISTERED", {})

@@ -193,7 +193,7 @@ def test_the_folder_is_claimed_before_the_data_is_looked_at(capsys, run, tmp_pat
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_the_data_is_looked_at_is_one_sentence(capsys, images, tmp_path, monkeypatch, number):
     monkeypatch.setattr("zoo.api.open_for_run", lambda *_, **__: signal.raise_signal(number))
-    code, _, err = call(capsys, "finetune", "timm/resnet10t", images, "-o", tmp_path / "run")
+    code, _, err = call(capsys, "finetune", "timm/resnet10t", images, "--no-pretrained", "-o", tmp_path / "run")
     assert code == 130
     assert " ".join(err.split()) == "stopped before the first step; no run folder was kept."
     assert not list(tmp_path.iterdir())
