@@ -18,8 +18,8 @@ class Monitor:
         key: Of the metric in a record.
         patience: Evaluations without improvement after which training stops; None: it does not.
         min_delta: Least change that counts as an improvement.
-        first_epoch: Epochs before this one do not count as waiting: the learning rate still rises, or layers are still
-            frozen that train later.
+        first_epoch: Number of epochs at the start that do not count as waiting: the learning rate still rises, or
+            layers are still frozen that train later.
     """
 
     key: str

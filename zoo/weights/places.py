@@ -86,9 +86,10 @@ def place_file_weights(known: FileWeights, cache_dir: str | Path | None = None) 
 
 def find_local_file(known: FileWeights) -> Path | None:
     """Return the published file on this machine, in the cache or in its package; None if it is in neither."""
-    packaged = None if known.package is None else known.package.find()
-    path = packaged or place_file_weights(known)
-    return path if path.is_file() else None
+    packaged, cached = None if known.package is None else known.package.find(), place_file_weights(known)
+    if not cached.is_file():
+        return packaged
+    return packaged if packaged is not None and has_content(packaged, known.sha256) else cached
 
 
 def _check_repo(repo: str, setting: str) -> None:

