@@ -46,6 +46,7 @@ def test_one_flipped_bit_is_an_error_that_tells_the_way_out(folder: Path, keeps_
 def test_lines_in_another_form_tell_nothing(folder: Path, content: bytes) -> None:
     (folder / SUMS).write_bytes(content)
     check_checksum(folder / "a")
+    assert (folder / SUMS).read_bytes() == content  # it is left as it was
 
 
 def test_without_the_file_nothing_is_checked(folder: Path) -> None:

@@ -47,3 +47,5 @@ def test_the_right_order_passes(desk):
     check_order("evaluate", "runs/garden", "flowers")
     check_order("evaluate", "resnet18", "flowers")
     check_order("evaluate", "flowers", "nothing")
+    with pytest.raises(InputError, match="the run comes first"):
+        check_order("evaluate", "flowers", "resnet18")

@@ -1,4 +1,4 @@
-"""What speaks against the result of a run: a loss that went through the roof, scores that are no numbers."""
+"""What speaks against the result of a run: a loss that has exploded, scores that are not numbers."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -110,9 +110,9 @@ def test_predictions_stand_beside_the_truth_with_what_is_wrong_and_missed():
     examples = [Example(0, right), Example(2, wrong)]
     figure = build(plots._draw_predictions, examples, make_images(), CLASSES, 0.25)
     captions = texts(figure)
-    assert "plot_0.jpg, 2 boxes" in captions
+    assert "val/plot_0.jpg, 2 boxes" in captions
     assert "2 of 2 found" in captions
-    assert "plot_2.jpg, 2 boxes" in captions
+    assert "val/plot_2.jpg, 2 boxes" in captions
     assert "1 of 2 found, 1 wrong" in captions
     assert any("a score of 0.25 or more" in text for text in captions)
     (axes,) = figure.axes

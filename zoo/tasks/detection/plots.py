@@ -1,6 +1,5 @@
 """Plots of a detector's run: the first batch, what was found beside the truth, precision over recall, scores."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -178,7 +177,11 @@ def _draw_predictions(
     for number, found in examples:
         plot, boxes = images.read(number)
         tiles += _compare(
-            shorten(os.path.basename(images.names[number]), 44), plot, boxes.learnable(), _keep(found, conf), classes
+            shorten("/".join(Path(images.names[number]).parts[-2:]), 44),
+            plot,
+            boxes.learnable(),
+            _keep(found, conf),
+            classes,
         )
     note = f"left: true boxes; right: predictions with a score of {conf:g} or more; ✗ wrong, - - - missed"
     return _draw_sheet("Predictions", note, tiles, across=2 if len(examples) < 3 else 4, group=2)
