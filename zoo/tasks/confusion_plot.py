@@ -78,10 +78,12 @@ def _draw_confusion(counts: Counts, classes: Sequence[str], title: str | None = 
     below = 0.15 + (beside - 0.15) * np.sin(np.deg2rad(slant))
     left, bottom, listed = beside + 0.42, below + 0.4, measure(figure, confusions, 8) if crowded else 0
     panel = listed + 2.2 if crowded else 0
-    figure.set_size_inches(max(left + side + 1.3 + panel, 5.6), bottom + side + (0.8 if crowded else 0.55))
     total, right = counts.sum(), np.trace(counts)
     score = f"{100 * right / total:.1f} % of {total:,.0f} images correct" if total else "no images"
-    entitle(figure, title or f"Confusion matrix: {score}")
+    title = title or f"Confusion matrix: {score}"
+    width = max(left + side + 1.3 + panel, 5.6, 1.2 * measure(figure, [title], 12) + 0.3)  # the title is bold
+    figure.set_size_inches(width, bottom + side + (0.8 if crowded else 0.55))
+    entitle(figure, title)
 
     axes = place(figure, left, bottom, side, side)
     _draw_shares(axes, counts, rows, place(figure, left + side + 0.2, bottom + 0.2 * side, 0.14, 0.6 * side))

@@ -40,7 +40,7 @@ from zoo.tasks.detection.scores import SCORES
 
 MOSAIC_IMAGES = 4
 MOST_CLASSES_TOLD = 20
-CONFUSION = f"Confusion matrix: boxes with a confidence of {CONF:g} or more, at an IoU of {IOU:g}"
+CONFUSION = f"Confusion matrix (confidence {CONF:g} or more, IoU {IOU:g})"
 CARD = CardFacts(
     noun="detector",
     pipeline="object-detection",

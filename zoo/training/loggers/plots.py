@@ -13,6 +13,7 @@ from zoo._figures import (
     BLUE,
     GREEN,
     GREY,
+    LINES,
     LOG_FROM,
     MOST_POINTS,
     VERMILION,
@@ -105,8 +106,8 @@ def _draw_curves(records: Sequence[Mapping[str, Any]], scores: Mapping[str, str]
     draw_line(loss, records, "loss", "training", BLUE)
     draw_line(loss, records, "val_loss", "validation", VERMILION)
     terms = list(dict.fromkeys(key for record in records for key in record if key.startswith(TERM)))
-    for key, style in zip(terms, ("--", ":", "-.", (0, (1, 3))), strict=False):
-        draw_line(loss, records, key, f"validation: {key.removeprefix(TERM)}", GREY, linestyle=style, marker="")
+    for key, colour in zip(terms, LINES[2:], strict=False):
+        draw_line(loss, records, key, f"validation: {key.removeprefix(TERM)}", colour, linestyle="--", marker="")
     widen(loss, 0.1)
     loss.legend()
     number_epochs(loss, records)
@@ -125,7 +126,7 @@ def _draw_curves(records: Sequence[Mapping[str, Any]], scores: Mapping[str, str]
     accuracy.plot(epoch, best, "o", color=VERMILION, markersize=9, markerfacecolor="none")
     widen(accuracy, 0.04)
     bottom, top = accuracy.get_ylim()
-    accuracy.set_ylim(max(bottom, -0.01), min(top, 1.01))
+    accuracy.set_ylim(max(bottom, -0.004), min(top, 1.01))
     accuracy.legend()
     number_epochs(accuracy, records)
     return figure
