@@ -29,6 +29,7 @@ from .plan_command import plan
 from .predict_command import predict
 from .preset_commands import app as preset_app
 from .push_command import push
+from .report_command import report
 from .runs_command import runs
 from .weights_commands import app as weights_app
 
@@ -90,6 +91,7 @@ for command in (
     plan,
     runs,
     compare,
+    report,
     models,
     describe,
     push,

@@ -3,6 +3,7 @@ from .checks import rates_for_file as rates_for_file
 from .checks import schedule_for_file as schedule_for_file
 from .context import schedule_defaults as schedule_defaults
 from .groups import NO_DECAY as NO_DECAY
+from .groups import UNUSED as UNUSED
 from .groups import Group as Group
 from .make import check_in_time as check_in_time
 from .make import make_plan as make_plan

@@ -15,6 +15,8 @@ from .named_model import fetch_named as fetch_named
 from .named_model import make_model as make_model
 from .plan_notes import disown_altered as disown_altered
 from .plan_notes import show_plan as show_plan
+from .report import make_report as make_report
+from .report import write_report as write_report
 from .result import Run as Run
 from .run import TrainingRun as TrainingRun
 from .run_checks import check_run as check_run

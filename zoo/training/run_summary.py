@@ -205,7 +205,7 @@ class _Reader:
             self._note(PRESET, ValueError(*first or ["it is no preset"]))
             return {}
         said = {str(key): value for key, value in document.value.items()}
-        return _read_defaults() | {FORMER.get(key, key): value for key, value in said.items()}
+        return read_defaults() | {FORMER.get(key, key): value for key, value in said.items()}
 
     def _read(self, name: str, *, required: bool) -> bytes | None:
         path = self.folder / name
@@ -224,7 +224,7 @@ class _Reader:
 
 
 @cache
-def _read_defaults() -> dict[str, Any]:
+def read_defaults() -> dict[str, Any]:
     """Return the default of each field of a preset as a file says it."""
     values: dict[str, Any] = read_yaml(Preset().to_yaml(full=True)).value
     return values

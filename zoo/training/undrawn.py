@@ -10,7 +10,7 @@ from zoo.rates import Plan
 from zoo.settings import Preset
 from zoo.tasks import task_of
 from zoo.training.evaluation import score_split
-from zoo.training.loggers import Plots, RunFacts, RunResult
+from zoo.training.loggers import Loggers, Plots, Report, RunFacts, RunResult
 from zoo.training.result import Run
 from zoo.training.run_folder import RunFolder, make_caption
 from zoo.training.run_stage import read_record
@@ -33,9 +33,10 @@ def redraw(folder: RunFolder, model: nn.Module, data: Any, preset: Preset, plan:
         evaluation, examples = score_split(model, task, data, "val", show, **options)
     records, rates, proof = folder.read_metrics(), folder.read_rates(), folder.read_json("proof.json")
     folder.caption = make_caption(model, data.source, folder.path)
-    plots = Plots()
     record = read_record(folder.path)
     steps = max(1, record.get("step", 1) // max(1, record.get("epoch", 1)))
-    plots.start(RunFacts(folder, show, preset, plan, task, steps, data.val, records))
-    plots.finish(RunResult("finished", records, rates, proof=proof, evaluation=evaluation, examples=examples))
+    loggers = Loggers((Plots, Report), show.log)
+    loggers.start(RunFacts(folder, show, preset, plan, task, steps, data.val, records))
+    result = RunResult("finished", records, rates, proof=proof, evaluation=evaluation, examples=examples)
+    loggers.finish(result, required=False)
     return Run(folder.path, cast(Model, model.eval()), plan, preset, records, evaluation, proof)

@@ -1,0 +1,11 @@
+from .charts import draw_lines as draw_lines
+from .charts import draw_matrix as draw_matrix
+from .elements import Markup as Markup
+from .elements import code as code
+from .elements import embed_image as embed_image
+from .elements import escape as escape
+from .elements import join as join
+from .elements import list_facts as list_facts
+from .elements import make_fragment as make_fragment
+from .elements import make_page as make_page
+from .elements import make_table as make_table
