@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +10,7 @@ from zoo._text import clean, echo
 
 from .command_line import Command, Group
 from .listing import AsJson, print_json, print_table
+from .preset_options import ImageRoot
 
 if TYPE_CHECKING:
     from zoo.tasks.detection import BoxReport
@@ -29,12 +30,14 @@ def check(
     path: Annotated[
         str,
         typer.Argument(
-            metavar="DATA", help="A folder of Pascal VOC, COCO or YOLO, its data.yaml, or a folder of class folders."
+            metavar="DATA",
+            help="A folder of Pascal VOC, COCO or YOLO, its data.yaml, a folder of classes, or a table of images.",
         ),
     ],
     split: Annotated[
         str, typer.Option(metavar="NAME", help="Check one split only: train, val or test.", show_default="all")
     ] = "",
+    image_root: ImageRoot = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a data set: images per class, unreadable files, wrong boxes.
@@ -46,20 +49,26 @@ def check(
     Examples:
       zoo data check cells
       zoo data check flowers
+      zoo data check labels.csv --image-root photos
       zoo data check cells/data.yaml --split val
       zoo data check cells --json
     """  # noqa: D301
+    from zoo.data import is_table
+    from zoo.files import to_path
     from zoo.progress import Progress
     from zoo.tasks.detection import check_box_data
     from zoo.tasks.detection.formats import NoBoxesError
 
+    if image_root is not None or is_table(to_path(path)):
+        _check_classes(path, split, as_json, image_root)
+        return
     try:
         with Progress(enabled=not as_json) as show, show.counting("checking images") as count:
             report = check_box_data(path, only=split or None, on_progress=count)
     except NoBoxesError:
         if not _has_classes(path):
             raise
-        _check_classes(path, split, as_json)
+        _check_classes(path, split, as_json, image_root)
         return
     if as_json:
         print_json(report.to_dict())
@@ -80,18 +89,21 @@ def _has_classes(path: str) -> bool:
         return False
 
 
-def _check_classes(path: str, split: str, as_json: bool) -> None:
-    """Check the images of a folder with a folder for each class."""
+def _check_classes(path: str, split: str, as_json: bool, image_root: str | None) -> None:
+    """Check the images of a folder with a folder for each class, or of a table."""
     from zoo.progress import Progress
     from zoo.tasks.classification import open_data
 
     with Progress(enabled=not as_json) as show, show.counting("checking images") as count:
-        data = open_data(path, skip_bad=True, only=split or None, evaluation=bool(split), on_progress=count)
+        options: dict[str, Any] = {"only": split or None, "evaluation": bool(split), "image_root": image_root}
+        data = open_data(path, skip_bad=True, on_progress=count, **options)
     found = data.describe()
     if as_json:
         print_json(found)
     else:
-        echo(f"folders of classes, without boxes: {data.source}")
+        echo(f"{'tables' if data.notes else 'folders'} of classes, without boxes: {data.source}")
+        for note in data.notes:
+            echo(note)
         counts = found["counts"]
         rows = [{"class": name} | {key: f"{of[name]:,}" for key, of in counts.items()} for name in data.classes]
         print_table(rows, "images", totals={"class": "all"} | _sums(counts))

@@ -11,6 +11,7 @@ from zoo.tasks import task_of
 from .completion import complete_run
 from .listing import AsJson, print_json, print_table
 from .places import check_order, load_model
+from .preset_options import ImageRoot
 
 
 def evaluate(
@@ -18,7 +19,7 @@ def evaluate(
         str,
         typer.Argument(metavar="RUN", help="The folder of a run, or a model's name.", autocompletion=complete_run),
     ],
-    data: Annotated[str, typer.Argument(metavar="DATA", help="A folder of labelled images, as for zoo finetune.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A folder or table of labelled images.")],
     split: Annotated[str, typer.Option(metavar="NAME", help="The split to score: train, val or test.")] = "val",
     batch_size: Annotated[
         int | None,
@@ -26,6 +27,7 @@ def evaluate(
     ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")] = "auto",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
+    image_root: ImageRoot = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a run on labelled images.
@@ -37,11 +39,13 @@ def evaluate(
     Examples:
       zoo evaluate runs/flowers flowers
       zoo evaluate runs/flowers flowers --split test
+      zoo evaluate runs/flowers labels.csv --image-root photos
       zoo evaluate runs/flowers flowers --json
     """  # noqa: D301
     check_order("evaluate", model_or_run, data)
     model = load_model(model_or_run, device=device)
     options: dict[str, Any] = {"split": split, "batch_size": batch_size, "device": device, "skip_bad": skip_bad}
+    options["image_root"] = image_root
     result = zoo.evaluate(model, data, progress=not as_json, **options)
     if as_json:
         print_json(result.to_dict())

@@ -13,7 +13,19 @@ from zoo.errors import InputError, Interrupted
 
 from .completion import complete_model_first, complete_run_folder
 from .given_options import refuse_unused
-from .preset_options import BatchSize, Device, Epochs, ImageSize, Lr, Mode, PresetName, Seed, Settings, read_fields
+from .preset_options import (
+    BatchSize,
+    Device,
+    Epochs,
+    ImageRoot,
+    ImageSize,
+    Lr,
+    Mode,
+    PresetName,
+    Seed,
+    Settings,
+    read_fields,
+)
 
 RESUMING = {"resume", "model_and_data", "epochs", "out"}  # what means something beside --resume
 
@@ -35,7 +47,7 @@ def finetune(
         list[str] | None,
         typer.Argument(
             metavar="[MODEL] DATA",
-            help="A model that zoo models lists (or the preset's own), and a folder of images.",
+            help="A model that zoo models lists (or the preset's own), and a folder or a table of images.",
             autocompletion=complete_model_first,
         ),
     ] = None,
@@ -57,6 +69,7 @@ def finetune(
         ),
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
+    image_root: ImageRoot = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="FOLDER", help="Output folder.", show_default="runs/MODEL-DATA-DATE"),
@@ -73,13 +86,15 @@ def finetune(
     """Fine-tune a model on a folder of images.
 
     By default only the head is trained. For a classifier DATA holds train/CLASS/*.jpg and val/CLASS/*.jpg, or just
-    CLASS/*.jpg; for a detector it is a folder of Pascal VOC, COCO or YOLO. Ctrl-C saves the run.
+    CLASS/*.jpg, or it is a CSV or Parquet table with the columns image and label (and split, group); for a detector it
+    is a folder of Pascal VOC, COCO or YOLO. Ctrl-C saves the run.
 
     zoo plan shows first what the same options would train.
 
     \b
     Examples:
       zoo finetune resnet18 flowers
+      zoo finetune resnet18 labels.csv --image-root photos
       zoo finetune resnet50 flowers --mode low_lr --lr 0.005 --epochs 15
       zoo finetune resnet18 flowers --lr 'fc=0.01,layer4=0.001,default=0' -o runs/flowers
       zoo finetune resnet18 flowers --set 'unfreeze={3: layer4, 6: default}' --set schedule=constant
@@ -107,6 +122,7 @@ def finetune(
         device=device,
         patience=patience,
         skip_bad=skip_bad or None,
+        image_root=image_root,
         pretrained=weights or (False if no_pretrained else None),
     )
     if weights is not None or no_pretrained:

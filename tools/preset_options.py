@@ -63,6 +63,12 @@ BatchSize = Annotated[
 ImageSize = Annotated[
     int | None, typer.Option(metavar="PIXELS", help="Side of the input images.", show_default="the model's")
 ]
+ImageRoot = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER", help="Folder that the image paths of a table start in.", show_default="that of the table"
+    ),
+]
 Seed = Annotated[int | None, typer.Option(metavar="N", help="Seed of everything random.", show_default="0")]
 Device = Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.", show_default="auto")]
 

@@ -13,6 +13,7 @@ from zoo.files.safetensors import read_tensors
 from zoo.settings.data_record import contradictions, opening_options, record_data
 from zoo.settings.files import load_preset
 from zoo.settings.preset import Preset
+from zoo.tasks import task_of
 
 NAME = "timm/test_resnet"
 OPTIONS: dict[str, Any] = {"lr": 0.05, "epochs": 1, "batch_size": 8, "image_size": 32, "cache": "off", "num_workers": 0}
@@ -27,9 +28,14 @@ def test_a_preset_says_how_data_was_opened() -> None:
     data = opened(val_fraction=0.5, split_seed=3, skip_bad=True)
     preset = record_data(Preset(seed=1), data, by_name=False)
     assert (preset.val_fraction, preset.split_seed, preset.skip_bad, preset.classes) == (0.5, 3, True, [])
-    assert opening_options(preset) == {"val_fraction": 0.5, "seed": 3, "skip_bad": True}
+    assert opening_options(preset, task_of("detection")) == {"val_fraction": 0.5, "seed": 3, "skip_bad": True}
     assert record_data(Preset(seed=3), data, by_name=False).split_seed is None
-    assert opening_options(Preset(seed=3))["seed"] == 3
+    assert opening_options(Preset(seed=3), task_of("classification")) == {
+        "val_fraction": 0.2,
+        "seed": 3,
+        "skip_bad": False,
+        "image_root": None,
+    }
     named = record_data(Preset(), opened(classes=["b", "a"]), by_name=False)
     assert (named.classes, named.match_outputs) == (["b", "a"], False)
     assert record_data(Preset(), opened(), by_name=True).classes == ["b", "a"]

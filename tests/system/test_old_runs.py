@@ -41,6 +41,7 @@ RENAMED = {
 
 YOUNGER = {
     "label_smoothing": "class_weights: none\nfocal_gamma: null\nsampler: shuffle\n",
+    "skip_bad": "image_root: null\n",
     "evaluate_every": "monitor: null\npatience: null\nmin_delta: 0.0\n",
 }  # fields that presets have had since, by the field that they follow
 

@@ -38,7 +38,9 @@ from .inputs import skipping as skipping
 from .labels import are_numbers as are_numbers
 from .labels import check_classes as check_classes
 from .labels import derive_classes as derive_classes
+from .labels import number_labels as number_labels
 from .labels import order_names as order_names
+from .labels import plain_labels as plain_labels
 from .labels import plain_name as plain_name
 from .labels import say_nameless as say_nameless
 from .letterbox import Bytes as Bytes
@@ -62,6 +64,8 @@ from .near_duplicates import check_installed as check_installed
 from .near_duplicates import find_near_duplicates as find_near_duplicates
 from .near_duplicates import hash_image as hash_image
 from .options import DataOptions as DataOptions
+from .partition import check_parts as check_parts
+from .partition import draw_parts as draw_parts
 from .prefetch import prefetch_items as prefetch_items
 from .prefetch import submit_ahead as submit_ahead
 from .preprocessing import Preprocessing as Preprocessing
@@ -78,6 +82,14 @@ from .splits import split_of_dataset as split_of_dataset
 from .splits import split_of_files as split_of_files
 from .stopping import StopRequest as StopRequest
 from .stopping import stopping_at_once as stopping_at_once
+from .table_splits import LabelReader as LabelReader
+from .table_splits import TableSplits as TableSplits
+from .table_splits import find_tables as find_tables
+from .table_splits import read_splits as read_splits
+from .tables import Row as Row
+from .tables import Table as Table
+from .tables import is_table as is_table
+from .tables import read_table as read_table
 from .transforms import Augment as Augment
 from .transforms import Preprocess as Preprocess
 from .transforms import Transform as Transform

@@ -20,7 +20,7 @@ LIKE_SPLITS = ("train", "test", "val", "eval")  # how folders begin that are har
 NOT_DATA = {"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "@eadir"}  # what systems leave behind
 EXPECTED = (
     "Expected train/<class>/<images> and val/<class>/<images>, or <class>/<images> alone (part of it is then held "
-    "out for val)."
+    "out for val), or a table (.csv, .parquet) with the columns image and label."
 )
 
 Files = dict[str, list[str]]  # class -> sorted paths, relative to the root, with forward slashes

@@ -78,6 +78,10 @@ class Images:
         """Return what `read_image` takes of an image."""
         return self.reader(self.positions[index])[0]
 
+    def list_numbers(self) -> list[tuple[int, ...]]:
+        """Return all class numbers of each image."""
+        return [(target,) for target in self.targets]
+
     def target_bytes(self) -> list[bytes]:
         """Return the class numbers as bytes, after a word for what they are."""
         return [b"classes", array("q", self.targets).tobytes()]
@@ -113,13 +117,17 @@ class Check:
     """
 
     good: tuple[int, ...]
-    labels: tuple[int | str, ...]
+    labels: tuple[Any, ...]
     problems: tuple[Problem, ...]
     remarks: tuple[Problem, ...] = ()
 
 
 def check_splits(
-    splits: Mapping[str, Split], *, check: bool, on_progress: Callable[[int, int], None] | None = None
+    splits: Mapping[str, Split],
+    *,
+    check: bool,
+    on_progress: Callable[[int, int], None] | None = None,
+    plain: Callable[[Sequence[Any], Sequence[str], str], list[Any]] = plain_labels,
 ) -> dict[str, Check]:
     """Read every sample once, files in several threads; files that were found good and have not changed are not read.
 
@@ -127,6 +135,7 @@ def check_splits(
         splits: What to look at.
         check: Whether to decode; else only labels that are not known yet are read.
         on_progress: Called with the number of samples seen and of all.
+        plain: Turns labels, the names of their samples and of the split into plain values.
 
     Returns:
         What was found, by split.
@@ -147,7 +156,9 @@ def check_splits(
         warnings.filterwarnings("ignore", module="PIL")  # what it warns of either reads well or becomes a fault
         found = {name: list(_examine_all(split, check=check, count=count)) for name, split in wanted.items()}
     return {
-        name: _conclude(split, found[name] if name in found else [(label, None, "") for label in split.labels or ()])
+        name: _conclude(
+            split, found[name] if name in found else [(label, None, "") for label in split.labels or ()], plain
+        )
         for name, split in splits.items()
     }
 
@@ -259,9 +270,11 @@ def _examine_one(source: Any, reader: Reader, position: int, notes: CheckNotes |
     return fault, remark
 
 
-def _conclude(split: Split, findings: Sequence[Finding]) -> Check:
+def _conclude(
+    split: Split, findings: Sequence[Finding], plain: Callable[[Sequence[Any], Sequence[str], str], list[Any]]
+) -> Check:
     good = tuple(position for position, (_, fault, _) in enumerate(findings) if fault is None)
-    labels = plain_labels([findings[i][0] for i in good], [split.names[i] for i in good], split.name)
+    labels = plain([findings[i][0] for i in good], [split.names[i] for i in good], split.name)
     told = list(zip(split.names, findings, strict=True))
     problems = tuple(Problem(name, fault) for name, (_, fault, _) in told if fault is not None)
     remarks = tuple(Problem(name, remark) for name, (_, _, remark) in told if remark)

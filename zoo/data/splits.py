@@ -34,6 +34,7 @@ class Split:
         labels: Class numbers or class names; None: only reading tells.
         classes: The names of the class numbers, if known.
         in_threads: Whether samples are files or bytes that may be decoded in several threads.
+        groups: What each belongs to, if the data says it: images of a group are never in two splits.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Split:
     labels: tuple[Any, ...] | None
     classes: tuple[str, ...] | None
     in_threads: bool = False
+    groups: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,12 @@ def split_of_files(root: Path, files: dict[str, list[str]], name: str) -> Split:
     """Make a split of files by class."""
     names = tuple(name for same in files.values() for name in same)
     labels = tuple(label for label, same in files.items() for _ in same)
-    printable = tuple(name if name.isprintable() else ascii(name)[1:-1] for name in names)
-    return Split(name, FileReader(root, names), printable, labels, tuple(files), in_threads=True)
+    return Split(name, FileReader(root, names), printable_names(names), labels, tuple(files), in_threads=True)
+
+
+def printable_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of files for messages and records."""
+    return tuple(name if name.isprintable() else ascii(name)[1:-1] for name in names)
 
 
 def split_of_dataset(dataset: Any, name: str) -> Split:

@@ -31,7 +31,7 @@ _ORDER = (
     # What the model sees
     *("image_size", "crop_pct", "augment", "resizer", "crop_scale_min", "flip_probability", "photometric", "zoom_out"),
     *("iou_crop", "scale_jitter", "multi_scale", "mosaic", "mixup", "plain_epochs"),
-    *("val_fraction", "split_seed", "classes", "skip_bad", "seed"),
+    *("val_fraction", "split_seed", "classes", "skip_bad", "image_root", "seed"),
     # Where it runs, and what is kept
     *("device", "precision", "num_workers", "fuse_backbone", "backbone_precision", "cache", "cache_dtype", "views"),
     *("image_cache", "image_cache_gb", "evaluate_every", "monitor", "patience", "min_delta", "keep"),

@@ -189,6 +189,7 @@ class Task(Protocol):
         defaults: Fields of the preset that this task has other defaults for, where no preset is named.
         scoring_batch: Images per forward pass when a model is scored.
         flags: Options of the command `zoo predict` that mean something here: names of `PredictFlags`.
+        opening: Fields of its options that `open_data` takes.
     """
 
     name: ClassVar[str]
@@ -200,6 +201,7 @@ class Task(Protocol):
     defaults: ClassVar[Mapping[str, Any]]
     scoring_batch: ClassVar[int]
     flags: ClassVar[frozenset[str]]
+    opening: ClassVar[tuple[str, ...]]
 
     def open_data(self, source: Any, **options: Any) -> OpenedData:
         """Open data with the options of `zoo.open_data`; return open data as it is."""

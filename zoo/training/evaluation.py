@@ -30,6 +30,7 @@ def evaluate(
     device: str = "auto",
     num_workers: int | None = None,
     skip_bad: bool = False,
+    image_root: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> AnyEvaluation:
     """Evaluate a model on labelled images.
@@ -42,6 +43,7 @@ def evaluate(
         device: `auto`, `cpu`, `cuda` or `mps`.
         num_workers: Data-loading processes; None: chosen automatically.
         skip_bad: Skip unreadable files instead of stopping.
+        image_root: Of a table of images: the folder that its paths start in; None: its own folder.
         progress: Whether to show a bar.
 
     Returns:
@@ -57,11 +59,14 @@ def evaluate(
     if not (callable(model) and get_fact(model, "preprocess")):
         raise InputError(f"expected a model from zoo.get, a run or a run folder, not {type(model).__name__}.")
     task, classes = task_of(model), tuple(get_fact(model, "classes", ()))
+    if image_root is not None and "image_root" not in task.opening:
+        raise InputError(f"image_root is {str(image_root)!r}, which does not apply to a {task.card.noun}. Remove it.")
     with Progress(enabled=progress and is_main_process()) as show:
         if place is not None and read_record(to_path(place)).get("status") == "interrupted":
             show.log(f"note: the run in {place} was interrupted; its last saved state is evaluated")
         with show.counting("checking images") as count:
             options: dict[str, Any] = {"skip_bad": skip_bad, "only": split, "on_progress": count}
+            options |= {} if image_root is None else {"image_root": image_root}
             opened = task.open_data(data, classes=classes, by_name=True, evaluation=True, **options)
         if opened.classes != classes:  # it was opened before, by zoo.open_data
             raise DataError(

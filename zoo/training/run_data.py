@@ -40,7 +40,7 @@ def open_for_run(
         for line in contradictions(preset, opened):
             show.log(f"note: {line}")
     else:
-        options = opening_options(preset) | {"classes": classes, "by_name": True, "like": like}
+        options = opening_options(preset, task) | {"classes": classes, "by_name": True, "like": like}
         with show.counting("checking images") as count:
             opened = task.open_data(data, on_progress=count, **options)
     if opened.train is None and opened.loaders is None:

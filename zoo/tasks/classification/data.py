@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -27,18 +27,14 @@ from zoo.data import (
     known_classes,
     list_files,
     match_targets,
-    number_images,
     order_names,
-    pick_val,
     plain_name,
     rename_splits,
-    scan_folder,
-    split_of_dataset,
-    split_of_files,
 )
-from zoo.errors import DataError
-from zoo.files import to_path
+from zoo.errors import DataError, InputError
 from zoo.tasks.base import sum_up
+from zoo.tasks.classification.label_kind import SINGLE, LabelKind
+from zoo.tasks.classification.sources import find_splits
 
 OnProgress: TypeAlias = Callable[[int, int], None]
 
@@ -59,8 +55,10 @@ class Data:
         loaders: The user's own loaders by split, instead of images.
         named: Whether the classes have names; if not, the data has numbers only, and they are called by these.
         options: What of the preset it was opened with: `val_fraction`, `split_seed`, `skip_bad`, and `classes` where
-            their order was said.
+            their order was said, and `image_root`.
         remarks: What is odd about some images that are used, such as that they are almost black.
+        notes: How tables were read.
+        kind: What the labels of an image are.
     """
 
     train: Images | None
@@ -73,6 +71,8 @@ class Data:
     named: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+    kind: LabelKind = SINGLE
 
     def __repr__(self) -> str:
         return f"<Data {sum_up(self)}>"
@@ -104,7 +104,7 @@ class Data:
         return {name: images for name, images in splits.items() if images is not None}
 
     def _count(self, images: Images) -> dict[str, int]:
-        counts = Counter(images.targets)
+        counts = Counter(number for numbers in images.list_numbers() for number in numbers)
         return {name: counts[number] for number, name in enumerate(self.classes)}
 
     def _digest(self, contents: Mapping[str, Sequence[str]]) -> str:
@@ -129,11 +129,15 @@ def open_data(
     evaluation: bool = False,
     only: str | None = None,
     on_progress: OnProgress | None = None,
+    image_root: str | os.PathLike[str] | None = None,
+    kind: LabelKind = SINGLE,
 ) -> Data:
     """Open data of any kind, and find what cannot be used before anything is trained.
 
     Args:
-        source: A folder `train/<class>/*` and `val/<class>/*` (or `valid`, `validation`, `test`), or `<class>/*`;
+        source: A folder `train/<class>/*` and `val/<class>/*` (or `valid`, `validation`, `test`), or `<class>/*`; a
+            CSV or Parquet table with the columns image, label and, where there are any, split and group; a folder with
+            `train.csv` and `val.csv`;
             a torch or Hugging Face data set, a pair `(train, val)` of them (val may be None), or a mapping of splits;
             a pair or a mapping of loaders, whose batches are used as they are. A `Data` is returned as it is.
         classes: Class names in the order of the class numbers; None: the data's own, sorted where it has no order.
@@ -148,34 +152,39 @@ def open_data(
             classes may be missing.
         only: With `evaluation`, the one split that is wanted, `train`, `val` or `test`; others are not looked at.
         on_progress: Called with the number of samples checked and of all.
+        image_root: Of a table: what its paths are relative to; None: its own folder.
+        kind: What the labels of an image are.
 
     Raises:
         DataError: If the data cannot be used; the text says what was found, what was expected, and what to do.
     """
     if isinstance(source, Data):
+        _check_kind(source, kind)
         return source
     numbering = _Numbering(check_classes(classes), by_name, tuple(like))
     check_val_fraction(val_fraction)
     if loaders := _find_loaders(source, evaluation=evaluation):
         return _open_loaders(loaders, numbering, check=check, on_progress=on_progress)
-    where, splits = _find_splits(source, only)
+    found = find_splits(source, only, kind, image_root, skip_bad)
+    splits = found.splits
     if only and evaluation:
         splits, numbering = _keep_one(splits, only, numbering)
-    checks = check_splits(splits, check=check, on_progress=on_progress)
+    checks = check_splits(splits, check=check, on_progress=on_progress, plain=kind.plain)
     skipped = tuple(problem for check in checks.values() for problem in check.problems)
     if skipped and not skip_bad:
         raise DataError(_list_problems(splits, checks))
-    names, images, named = _number_splits(splits, checks, numbering)
-    options: dict[str, Any] = {"skip_bad": skip_bad} | numbering.options(names)
+    names, images, named = _number_splits(splits, checks, numbering, kind)
+    options: dict[str, Any] = {"skip_bad": skip_bad, **found.options, **numbering.options(names)}
     if not evaluation:
         _check_every_class(splits, images, names)
-        images, chosen = _split_off_val(images, val_fraction, seed)
+        images, chosen = _split_off_val(splits, images, kind, val_fraction, seed)
         options |= chosen
     if not images:
-        raise DataError(f"{where} has no usable image. Expected at least one.")
+        raise DataError(f"{found.where} has no usable image. Expected at least one.")
     remarks = tuple(remark for check in checks.values() for remark in check.remarks)
     parts = (images.get("train"), images.get("val") or images.get("test") or images.get("all"), images.get("test"))
-    return Data(*parts, names, where, skipped, named=named, options=options, remarks=remarks)
+    facts: dict[str, Any] = {"options": options, "remarks": remarks, "notes": found.notes, "kind": kind}
+    return Data(*parts, names, found.where, (*found.skipped, *skipped), named=named, **facts)
 
 
 @dataclass(frozen=True)
@@ -201,39 +210,13 @@ class _Numbering:
         return {"classes": list(classes)} if self.given or self.like else {}
 
 
-def _find_splits(source: Any, only: str | None) -> tuple[str, dict[str, Split]]:
-    """Tell what the source is, in words, and make its splits: `train`, `val`, `test`, or `all`."""
-    if isinstance(source, (str, os.PathLike)):
-        if not os.fspath(source):
-            raise DataError("the path of the data is empty; expected a folder of images.")
-        root = to_path(source).absolute()
-        return str(root), {name: split_of_files(root, files, _say(name)) for name, files in scan_folder(root).items()}
-    if isinstance(source, Mapping):
-        datasets = rename_splits(source)
-    elif isinstance(source, (tuple, list)) and len(source) == 2:
-        datasets = {name: part for name, part in zip(("train", "val"), source, strict=True) if part is not None}
-        datasets = {"all": datasets["train"]} if datasets.keys() == {"train"} else datasets
-    else:
-        datasets = {"all": source}
-    if not datasets:
-        raise DataError("the data is (None, None); expected a data set for train, for val, or both.")
-    for name, part in datasets.items():
-        if is_loader(part):
-            other = next((_say(one) for one, rest in datasets.items() if not is_loader(rest)), "another split")
-            raise DataError(
-                f"{_say(name)} is a loader and {other} is not; expected all splits as loaders, or all as data sets."
-            )
-        if isinstance(part, Iterator):
-            raise DataError(
-                f"{_say(name)} is a {type(part).__name__}, which can be read only once; expected a loader that "
-                "restarts every epoch and has a length, or a data set."
-            )
-    kind = type(next(iter(datasets.values()))).__name__
-    splits = {name: split_of_dataset(part, _say(name)) for name, part in datasets.items()}
-    is_extra = len(splits) > 1 and only != "test"
-    if is_extra and "test" in splits and set(splits["test"].labels or (0,)) <= {-1, None}:
-        del splits["test"]  # published without labels
-    return f"data set {kind}", splits
+def _check_kind(data: Data, kind: LabelKind) -> None:
+    """Refuse data that was opened with labels of another kind."""
+    if data.kind.name != kind.name:
+        raise InputError(
+            f"the data was opened with labels={data.kind.name}, but labels={kind.name} is needed. Pass "
+            f"labels={kind.name!r} to zoo.open_data, or labels={data.kind.name!r} here."
+        )
 
 
 def _keep_one(splits: dict[str, Split], only: str, numbering: _Numbering) -> tuple[dict[str, Split], _Numbering]:
@@ -263,18 +246,18 @@ def _list_problems(splits: Mapping[str, Split], checks: Mapping[str, Check]) -> 
 
 
 def _number_splits(
-    splits: Mapping[str, Split], checks: Mapping[str, Check], numbering: _Numbering
+    splits: Mapping[str, Split], checks: Mapping[str, Check], numbering: _Numbering, kind: LabelKind
 ) -> tuple[tuple[str, ...], dict[str, Images], bool]:
     """Return the classes, every split that has images, numbered by them, and whether the classes have names."""
     base = next(name for name in ("train", "all", "val", "test") if name in splits)
-    first, labels = splits[base], checks[base].labels
+    first, labels = splits[base], kind.flatten(checks[base].labels)
     classes, origin = numbering.given, numbering.origin
     if classes is None:
         own, origin = derive_classes(labels, first.classes, first.name, numbering.like), first.name
         classes = order_names(own, numbering.like)
     are_names = first.classes is not None or not all(isinstance(label, int) for label in labels)
     images = {
-        name: number_images(split, checks[name], classes, origin, by_name=not numbering.are_places)
+        name: kind.number(split, checks[name], classes, origin, by_name=not numbering.are_places)
         for name, split in splits.items()
     }
     return classes, {name: part for name, part in images.items() if len(part)}, are_names or numbering.are_places
@@ -288,7 +271,7 @@ def _check_every_class(splits: Mapping[str, Split], images: Mapping[str, Images]
     base = next((name for name in ("train", "all") if name in splits), None)
     if base is None:
         return
-    filled, where = set(images[base].targets), splits[base].name
+    filled, where = {number for numbers in images[base].list_numbers() for number in numbers}, splits[base].name
     empty = [repr(name) for number, name in enumerate(classes) if number not in filled]
     if empty and isinstance(splits[base].reader, FileReader):
         more = f" and {len(empty) - MOST_LISTED} more" * (len(empty) > MOST_LISTED)
@@ -302,12 +285,16 @@ def _check_every_class(splits: Mapping[str, Split], images: Mapping[str, Images]
         )
 
 
-def _split_off_val(images: dict[str, Images], fraction: float, seed: int) -> tuple[dict[str, Images], dict[str, float]]:
+def _split_off_val(
+    splits: Mapping[str, Split], images: dict[str, Images], kind: LabelKind, fraction: float, seed: int
+) -> tuple[dict[str, Images], dict[str, float]]:
     """Keep a part of each class for val where the data has none; return by which options, too."""
     if "val" in images or "test" in images:
         return images, {}
-    every = images.get("train") or images["all"]
-    chosen = set(pick_val(every.names, every.targets, fraction=fraction, seed=seed))
+    base = "train" if "train" in images else "all"
+    every, groups = images[base], splits[base].groups
+    of_images = None if groups is None else [groups[position] for position in every.positions]
+    chosen = set(kind.pick_val(every, of_images, fraction=fraction, seed=seed))
     if not chosen:
         raise DataError(
             "every class has a single image, so none can be held out for val. Add images, or a folder "
@@ -398,7 +385,3 @@ def _lines(images: Images, contents: Sequence[str]) -> list[bytes]:
     rows = zip(images.names, contents, images.targets, strict=True)
     lines = [f"{name}\0{content}\0{target}\n".encode(errors="surrogatepass") for name, content, target in rows]
     return sorted(lines) if isinstance(images.reader, FileReader) else lines
-
-
-def _say(split: str) -> str:
-    return "the data" if split == "all" else split

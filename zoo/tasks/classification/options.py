@@ -31,6 +31,10 @@ class Options(Section):
         description="classifiers: shuffle: each training image once per epoch; balanced: as many images per epoch, "
         "drawn with replacement, each class equally often",
     )
+    image_root: str | None = Field(
+        default=None,
+        description="classifiers: folder that image paths of a table start in; null: the table's",
+    )
     crop_pct: float | None = Field(
         default=None,
         gt=0,

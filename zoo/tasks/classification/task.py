@@ -67,13 +67,16 @@ class Classification:
     defaults: ClassVar[Mapping[str, Any]] = {}
     scoring_batch: ClassVar[int] = 64
     flags: ClassVar[frozenset[str]] = frozenset({"out", "top_k"})
+    opening: ClassVar[tuple[str, ...]] = ("image_root",)
 
     def open_data(self, source: Any, **options: Any) -> Data:
         """Open what `zoo.tasks.classification.data.open_data` opens."""
         return open_data(source, **options)
 
     def report(self, data: Data, options: Any, show: Progress) -> None:
-        """Say which images are odd, and how unequal classes are balanced, if they are."""
+        """Say how tables were read, which images are odd, and how unequal classes are balanced, if they are."""
+        for note in data.notes:
+            show.log(note)
         if rows := describe_balance(data, options):
             show.table(rows, title="training images per class")
         if data.remarks:

@@ -77,6 +77,7 @@ class Detection:
     defaults: ClassVar[Mapping[str, Any]] = {"batch_size": 16}
     scoring_batch: ClassVar[int] = 8
     flags: ClassVar[frozenset[str]] = frozenset({"conf", "iou", "out"})
+    opening: ClassVar[tuple[str, ...]] = ()
 
     def open_data(self, source: Any, **options: Any) -> BoxData:
         """Open what `zoo.tasks.detection.data.open_box_data` opens."""
