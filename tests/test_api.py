@@ -40,7 +40,8 @@ def test_a_run_has_all_its_files_and_says_what_it_did(model, images, tmp_path):
     run = zoo.finetune(model, images, lr=0.05, out=tmp_path / "run", **TINY)
     names = {path.relative_to(run.folder).as_posix() for path in run.folder.rglob("*") if path.is_file()}
     assert names == {
-        "model.safetensors", "config.json", "preset.yaml", "plan.json", "data.json", "environment.json", "run.json",
+        "model.safetensors", "last.safetensors", "config.json", "preset.yaml", "plan.json", "data.json",
+        "environment.json", "run.json",
         "metrics.jsonl", "rates.csv", "evaluation.json", "proof.json", "features.json",
         "SHA256SUMS", "pictures/curves.png", "pictures/rates.png", "pictures/confusion.png", "pictures/mistakes.png",
         "pictures/first_batch.png",
@@ -49,7 +50,7 @@ def test_a_run_has_all_its_files_and_says_what_it_did(model, images, tmp_path):
     assert json.loads((run.folder / "data.json").read_text())["classes"] == ["blue", "green", "red"]
     assert len((run.folder / "metrics.jsonl").read_text().splitlines()) == 2
     assert len((run.folder / "rates.csv").read_text().splitlines()) == 1 + 2 * 5
-    assert run.evaluation.top1 == run.metrics[-1]["top1"]
+    assert run.evaluation.top1 == max(record["top1"] for record in run.metrics)
     assert run.evaluation.images == 9
     assert json.loads((run.folder / "plan.json").read_text())["digest"] == run.plan.digest
 

@@ -21,8 +21,9 @@ def load_model(model_or_run: str, *, device: str = "auto") -> Any:
         InputError: There is no such folder or model, or no such device.
     """
     from zoo.models import find_entry, list_families
+    from zoo.training import read_record, split_run
 
-    path = to_path(model_or_run)
+    path, _ = split_run(model_or_run)
     if os.path.isfile(path):
         raise InputError(
             f"{path} is a file; expected the folder of a run, or a model's name. zoo convert {path} -o DIR makes a "
@@ -40,11 +41,9 @@ def load_model(model_or_run: str, *, device: str = "auto") -> Any:
 
     make_accelerator(device)
     if os.path.exists(path):
-        from zoo.training import read_record
-
         if read_record(path).get("status") == "interrupted":
             warn(f"note: the run in {path} was interrupted; its weights are those of that moment")
-        return zoo.load(path)
+        return zoo.load(model_or_run)
     return zoo.get(model_or_run, pretrained=True)
 
 

@@ -253,7 +253,9 @@ def load(
 
     Args:
         run: A run, its folder, or any folder with its `model.safetensors` and `config.json`; or a repository on the Hub
-            that `zoo.push` has made, `org/name` or `org/name@revision`.
+            that `zoo.push` has made, `org/name` or `org/name@revision`. A run has the weights of its best epoch unless
+            `keep` said otherwise, and `model.config["origin"]["epoch"]` tells which; `runs/a/last.safetensors` loads
+            those of the last.
         model: A network of the run's class, if it is not one of the registry's.
         cache_dir: Where downloads are kept; None: the Hub client's own cache.
         token: For private or gated repositories; None: the client's saved one.

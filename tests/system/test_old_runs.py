@@ -40,6 +40,7 @@ RENAMED = {
 
 
 YOUNGER = {
+    "ema_warmup": "swa_epochs: null\n",
     "label_smoothing": "class_weights: none\nfocal_gamma: null\nsampler: shuffle\n",
     "skip_bad": "image_root: null\n",
     "evaluate_every": "monitor: null\npatience: null\nmin_delta: 0.0\n",

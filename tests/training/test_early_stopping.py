@@ -9,7 +9,7 @@ import torch
 
 import zoo
 from coloured_folder import write_coloured
-from zoo.errors import InputError, Interrupted
+from zoo.errors import InputError, Interrupted, WeightsError
 from zoo.files.safetensors import read_tensors
 from zoo.training.early_stopping import Monitor
 
@@ -115,6 +115,22 @@ def test_both_weights_are_kept_the_best_by_the_monitor_and_the_last(images, tmp_
     assert not (plain.folder / "last.safetensors").exists()
     reopened = zoo.get("timm/test_resnet", pretrained=run.folder / "last.safetensors", num_classes=3)
     assert torch.equal(reopened.fc.weight, last["fc.weight"])
+
+
+def test_the_score_of_one_class_can_choose_the_best_epoch(images, tmp_path):
+    run = train(images, tmp_path / "run", monitor="recall:red", patience=None, epochs=2, mode="full")
+    assert all(0 <= record["recall:red"] <= 1 for record in run.metrics)
+    with pytest.raises(InputError, match=r"the data has no class 'rad'; it has blue, green, red. Did you mean 'red'"):
+        train(images, tmp_path / "a", monitor="recall:rad")
+    with pytest.raises(InputError, match=r"monitor is 'ap:red'; expected one of top1, .*recall:CLASS"):
+        train(images, tmp_path / "a", monitor="ap:red")
+
+
+def test_the_weights_of_the_last_epoch_are_loaded_by_their_file(images, tmp_path):
+    run = train(images, tmp_path / "run", patience=None, epochs=2, mode="full", keep="best")
+    assert zoo.load(run.folder / "model.safetensors").config["origin"]["epoch"].endswith("best top1")
+    with pytest.raises(WeightsError, match=r"has no last.safetensors: runs write it with keep=both"):
+        zoo.load(run.folder / "last.safetensors")
 
 
 def test_what_cannot_be_monitored_is_refused(images, tmp_path):

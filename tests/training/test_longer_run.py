@@ -71,19 +71,19 @@ def test_an_interrupted_run_under_a_constant_rate_is_the_longer_run_bit_for_bit(
 def test_a_finished_run_goes_on_from_its_weights(images, finished, tmp_path, capsys):
     before, first = digests(finished), FirstWeights()
     run = zoo.resume(finished, epochs=4, out=tmp_path / "more", callbacks=first)
-    assert equal(read_tensors(finished / "model.safetensors"), first.tensors)
+    assert equal(read_tensors(finished / "last.safetensors"), first.tensors)
     assert digests(finished) == before
     assert [record["epoch"] for record in run.metrics] == [1, 2, 3, 4]
     assert run.metrics[:2] == [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert len((run.folder / "rates.csv").read_text().splitlines()) == 1 + run.plan.clock.steps
     told = capsys.readouterr().out
     assert f"continuing {finished} after 2 of 2 epochs as a new run, up to 4" in told
-    assert "its weights are trained with a new optimizer" in told
+    assert "the weights of its last epoch are trained with a new optimizer" in told
     was, now = 0.0001, run.plan.rates(run.plan.clock.steps // 2)["default"]
     assert f"schedule cosine over 4 epochs instead of 2: learning rate of default after epoch 2 is {now:.3g}" in told
     assert now > 10 * was
     parent = json.loads((run.folder / "parent.json").read_text())
-    assert (parent["file"], parent["sha256"]) == ("model.safetensors", before["model.safetensors"])
+    assert (parent["file"], parent["sha256"]) == ("last.safetensors", before["last.safetensors"])
     assert zoo.load(run.folder).classes == zoo.load(finished).classes
 
 

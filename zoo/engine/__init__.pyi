@@ -19,6 +19,7 @@ from .micro_batches import MicroBatchSize as MicroBatchSize
 from .micro_batches import count_images as count_images
 from .micro_batches import split_batch as split_batch
 from .micro_batches import take_first as take_first
+from .norm_statistics import recompute_norms as recompute_norms
 from .options import EngineOptions as EngineOptions
 from .sync_norms import restore_norms as restore_norms
 from .sync_norms import synchronize_norms as synchronize_norms

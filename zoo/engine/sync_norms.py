@@ -33,7 +33,7 @@ def synchronize_norms(model: nn.Module, device: torch.device, processes: int, lo
         Names of the norms that are synchronised now.
     """
     restore_norms(model)
-    learning = _learning_norms(model) if processes > 1 else {}
+    learning = learning_norms(model) if processes > 1 else {}
     if learning and device.type not in GPUS:
         log(
             f"note: {len(learning)} batch norms use per-process statistics (they are synchronised on GPUs only; this "
@@ -63,7 +63,7 @@ def restore_norms(model: nn.Module) -> None:
             del norm.process_group
 
 
-def _learning_norms(model: nn.Module) -> dict[str, nn.Module]:
+def learning_norms(model: nn.Module) -> dict[str, nn.Module]:
     """Return the batch norms that take their statistics from batches while the model trains."""
     norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
     return {name: norm for name, norm in norms.items() if _learns(norm)}

@@ -1,6 +1,6 @@
 """The options of an optimizer step."""
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from zoo._fields import Options, Params
 
@@ -17,4 +17,26 @@ class StepOptions(Options):
         default=None, gt=0, lt=1, description="decay of the exponential moving average (EMA) of the weights; null: off"
     )
     ema_warmup: bool = Field(default=False, description="ramp the EMA decay up from 0: at most 1 - step ** (-2/3)")
+    swa_epochs: int | None = Field(
+        default=None,
+        ge=2,
+        description="average the weights after each of the last N epochs (SWA) and keep the mean if it scores better "
+        "than the best epoch; null: no average",
+    )
     freeze_norm_stats: bool = Field(default=False, description="do not update the running statistics of any norm layer")
+
+    @field_validator("swa_epochs", "patience", check_fields=False)
+    @classmethod
+    def _one_average(cls, value: int | None, info: ValidationInfo) -> int | None:
+        """A mean of the last epochs needs to know these, and weights that are not averaged already."""
+        mean = value if info.field_name == "swa_epochs" else info.data.get("swa_epochs")
+        if mean is None or value is None:
+            return value
+        said, epochs = f"swa_epochs is {mean}", info.data.get("epochs", mean)
+        if info.field_name == "patience":  # a field of the whole preset, as epochs is
+            raise ValueError(f"{said}, but with patience the last epochs are not known. Remove one of them.")
+        if mean > epochs:
+            raise ValueError(f"{said}, and the run has {epochs} epochs. Set it to {epochs} or less.")
+        if info.data.get("ema_decay") is not None:
+            raise ValueError(f"{said}, and ema_decay averages the weights already. Remove one of them.")
+        return value

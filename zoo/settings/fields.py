@@ -27,7 +27,7 @@ _ORDER = (
     *("warmup_start", "warmup_start_lr", "cooldown_epochs", "final_lr_ratio"),
     # How a step is taken
     *("clip_grad_norm", "label_smoothing", "class_weights", "focal_gamma", "sampler", "loss_params"),
-    *("ema_decay", "ema_warmup", "compile", "freeze_norm_stats"),
+    *("ema_decay", "ema_warmup", "swa_epochs", "compile", "freeze_norm_stats"),
     # What the model sees
     *("image_size", "crop_pct", "augment", "resizer", "crop_scale_min", "flip_probability", "photometric", "zoom_out"),
     *("iou_crop", "scale_jitter", "multi_scale", "mosaic", "mixup", "plain_epochs"),
@@ -155,6 +155,7 @@ _KNOWN_ELSEWHERE = {
     "photometric": ("hsv_h", "hsv_s", "hsv_v", "color_jitter"),
     "plain_epochs": ("close_mosaic", "no_aug_epochs", "no_mosaic_epochs"),
     "ema_decay": ("ema", "model_ema", "model_ema_decay"),
+    "swa_epochs": ("swa", "swa_start", "stochastic_weight_avg"),
     "freeze_norm_stats": ("freeze_bn", "norm_eval", "bn_eval"),
     "image_size": ("imgsz", "img_size", "input_size", "resolution", "size"),
     "augment": ("aa", "aug", "augmentation", "auto_augment"),

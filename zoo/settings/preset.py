@@ -80,9 +80,9 @@ class Preset(EngineOptions, DataOptions, StepOptions, RateOptions):
     )
     min_delta: float = Field(default=0.0, ge=0, description="smallest change of monitor that counts as an improvement")
     keep: Literal["last", "best", "both"] = Field(
-        default="last",
-        description="which weights to save: last epoch, best epoch (by monitor), or both (the best, and "
-        "last.safetensors beside it)",
+        default="both",
+        description="which weights model.safetensors holds: the best epoch (by monitor) or the last; both: the best, "
+        "and last.safetensors beside it",
     )
 
     _task_options: dict[str, Options] = PrivateAttr(default_factory=dict)

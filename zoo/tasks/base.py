@@ -125,6 +125,10 @@ class Evaluation(Protocol):
         """Mean loss; None if it was not computed."""
         ...
 
+    def per_class(self) -> list[dict[str, Any]]:
+        """Return the scores of each class, 0 to 1, with its name as `class`; None where nothing can be divided."""
+        ...
+
     def record(self) -> dict[str, float]:
         """Return what the record of an epoch holds of it: `val_loss`, and the scores that the task has columns for."""
         ...
@@ -184,6 +188,7 @@ class Task(Protocol):
         card: For the card of a published model.
         columns: Scores in the line of each epoch: label by key of the record.
         monitors: Scores of the record that may choose the best epoch, higher is better; the first does so by default.
+        class_monitors: Scores of a single class that may, by their keys in `Evaluation.per_class`.
         curves: Scores that are drawn over the epochs, likewise.
         secondary: Columns of the table per class that a narrow terminal leaves out, the least important first.
         defaults: Fields of the preset that this task has other defaults for, where no preset is named.
@@ -196,6 +201,7 @@ class Task(Protocol):
     card: ClassVar[CardFacts]
     columns: ClassVar[Mapping[str, str]]
     monitors: ClassVar[tuple[str, ...]]
+    class_monitors: ClassVar[tuple[str, ...]]
     curves: ClassVar[Mapping[str, str]]
     secondary: ClassVar[tuple[str, ...]]
     defaults: ClassVar[Mapping[str, Any]]
@@ -297,17 +303,31 @@ class Task(Protocol):
         ...
 
 
-def check_monitor(task: Task, name: str | None) -> None:
+def check_monitor(task: Task, name: str | None, classes: Sequence[str] | None = None) -> None:
     """Refuse a metric that no record of the task holds.
+
+    Args:
+        task: Has the metrics.
+        name: Of the metric; None: the task's own. `f1:cat` is that of a class.
+        classes: Of the data; None: not known yet.
 
     Raises:
         InputError: Naming those that there are.
     """
+    score, _, of = (name or "").partition(":")
     known = (*task.monitors, *LOSSES)
-    if name is not None and name not in known:
+    if not name or name in known:
+        return
+    if score not in task.class_monitors or not of:
+        of_class = ", ".join(f"{score}:CLASS" for score in task.class_monitors)
         raise InputError(
-            f"monitor is {name!r}; expected one of {', '.join(known)} for a {task.card.noun}."
+            f"monitor is {name!r}; expected one of {', '.join(known)}, {of_class} for a {task.card.noun}."
             f"{did_you_mean(name, known)}"
+        )
+    if classes is not None and of not in classes:
+        raise InputError(
+            f"monitor is {name!r}, but the data has no class {of!r}; it has {', '.join(classes[:10])}"
+            f"{' ...' if len(classes) > 10 else ''}.{did_you_mean(of, classes)}"
         )
 
 

@@ -35,6 +35,14 @@ class Monitor:
         first = max([0, *plan.unfreeze_epochs, *map(math.ceil, ends)])
         return cls(preset.monitor or task.monitors[0], preset.patience, preset.min_delta, first)
 
+    def record(self, evaluation: Any) -> dict[str, Any]:
+        """Return what the record of an epoch holds of its evaluation, with the metric if it is that of a class."""
+        record: dict[str, Any] = evaluation.record()
+        score, _, name = self.key.partition(":")
+        if name:
+            record[self.key] = next(row[score] for row in evaluation.per_class() if row["class"] == name)
+        return record
+
     def score(self, record: Mapping[str, Any]) -> float:
         """Return the metric so that higher is better; -inf where there is none, or it is not a number."""
         value = record.get(self.key)

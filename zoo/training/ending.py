@@ -1,5 +1,6 @@
 """What a run leaves in its folder when it ends, finished or interrupted."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal
@@ -10,8 +11,9 @@ from torch import Tensor
 from zoo.files import read_tensors, save_tensors
 from zoo.optim import digest_tensor, set_mode
 from zoo.progress import Progress
+from zoo.training.kept_weights import KeptWeights
 from zoo.training.loggers import Loggers, RunResult
-from zoo.training.run_folder import LAST, RunFolder
+from zoo.training.run_folder import LAST, WEIGHTS, RunFolder
 from zoo.training.run_stage import RECORD
 from zoo.training.state import RunState
 from zoo.training.verdict import list_warnings
@@ -36,22 +38,23 @@ class Ending:
         set_mode(parts.optimizer, learn=False)
         is_scored = not state.position.batch and "val_loss" in state.records[-1]
         if not is_scored and parts.supply.val is not None:
-            state.scores.take(parts.average)
+            state.scores.take(parts.final_model)
 
     def finish(self) -> RunResult:
         """Load the weights that the run keeps, and write them and all results."""
         parts, scores = self.state.parts, self.state.scores
-        last = parts.final_model.state_dict() if parts.preset.keep == "both" and scores.best is not None else {}
-        last = {name: value.cpu().clone() for name, value in last.items()}
-        parts.model.load_state_dict(scores.best or parts.final_model.state_dict())
-        if scores.best is not None and parts.supply.val is not None:
-            scores.take(None)
+        if parts.mean is not None and parts.mean.epochs:
+            scores.try_mean(parts.mean)
+        kept, last = self._choose()
+        parts.model.load_state_dict(scores.best.weights or parts.final_model.state_dict())
+        if scores.best.weights is not None:
+            scores.recall_best()
         parts.accelerator.wait_for_everyone()
         parts.accelerator.unwrap_model(parts.network, keep_fp32_wrapper=False)
         parts.model.eval().to(memory_format=torch.contiguous_format)
         if parts.is_main:
             self._write_model(last)
-        result = self._collect("finished")
+        result = self._collect("finished", kept)
         if parts.is_main:
             self.loggers.finish(result, required=True)
             self._write_record("finished", pictures=False, stopped_early=scores.monitor.find_stop(self.state.records))
@@ -68,7 +71,7 @@ class Ending:
         if parts.is_main:
             self.folder.save_model(parts.model, parts.final_model.state_dict())
             self.folder.seal()
-            result = self._collect("interrupted")
+            result = self._collect("interrupted", {})
             self.loggers.finish(result, required=True)
             self._write_record("interrupted")
             self.loggers.finish(result, required=False)
@@ -84,14 +87,31 @@ class Ending:
         self.folder.save_model(model, model.state_dict())
         if last:
             save_tensors(last, self.folder.file(LAST), {"format": "pt", "library": "zoo"})
-        written = read_tensors(self.folder.file("model.safetensors"))
+        written = read_tensors(self.folder.file(WEIGHTS))
         found = {name: digest_tensor(value) for name, value in written.items() if name in proof.digests}
-        proof.compare(proof.digests | found, "in model.safetensors")
+        proof.compare(proof.digests | found, f"in {WEIGHTS}")
         self.folder.seal()
 
-    def _collect(self, status: Literal["finished", "interrupted"]) -> RunResult:
+    def _choose(self) -> tuple[dict[str, KeptWeights], dict[str, Tensor]]:
+        """Return what each file of weights is to hold, and the weights of the last epoch if they stand beside."""
+        state, parts, best = self.state, self.state.parts, self.state.scores.best
+        of_epoch = {record["epoch"]: record for record in state.records}
+        averaged = parts.average is not None
+        end = state.position.epoch + bool(state.position.batch)
+        last = KeptWeights((end,), None, averaged, of_epoch.get(end, {}))
+        if best.weights is None:
+            return {WEIGHTS: last}, {}
+        metrics = of_epoch[best.epochs[0]] if len(best.epochs) == 1 else {}
+        is_best = parts.preset.keep != "last" and best.score > -math.inf
+        chosen_by = state.scores.monitor.key if is_best else None
+        kept = {WEIGHTS: KeptWeights(best.epochs, chosen_by, averaged, metrics)}
+        if parts.preset.keep != "both":
+            return kept, {}
+        tensors = parts.final_model.state_dict()
+        return kept | {LAST: last}, {name: value.cpu().clone() for name, value in tensors.items()}
+
+    def _collect(self, status: Literal["finished", "interrupted"], kept: Mapping[str, KeptWeights]) -> RunResult:
         state, scores, live = self.state, self.state.scores, self.state.rates.live
-        is_averaged = state.parts.average is not None and (scores.best is None or state.parts.supply.val is None)
         return RunResult(
             status=status,
             records=state.records,
@@ -100,7 +120,7 @@ class Ending:
             proof=state.frozen.proof.to_dict(),
             evaluation=scores.evaluation,
             examples=scores.examples,
-            weights="moving average" if is_averaged else "best epoch" if scores.best else "last epoch",
+            weights=kept,
         )
 
     def _write_record(self, status: str, **facts: Any) -> None:

@@ -13,10 +13,10 @@ from zoo._model import get_fact
 from zoo.data import UserLoader, default_workers, lay_channels_last
 from zoo.engine import count_images, count_unpadded, load_from_user, load_to_score, make_accelerator, take_first
 from zoo.errors import DataError, InputError
-from zoo.files import to_path
 from zoo.models import take_model
 from zoo.progress import Progress, is_main_process
 from zoo.tasks import AnyEvaluation, Evaluation, Evaluator, Task, task_of
+from zoo.training.run_folder import describe_weights, split_run
 from zoo.training.run_model import load_model
 from zoo.training.run_stage import read_record
 
@@ -36,7 +36,7 @@ def evaluate(
     """Evaluate a model on labelled images.
 
     Args:
-        model_or_run: A model from `zoo.get`, a `Run`, or a run folder.
+        model_or_run: A model from `zoo.get`, a `Run`, a run folder, or a file of its weights (`last.safetensors`).
         data: What `finetune` takes. Its classes are matched with the model's by name.
         split: `train`, `val` or `test`.
         batch_size: Images per forward pass; None: 64, or 8 for a detector.
@@ -62,8 +62,8 @@ def evaluate(
     if image_root is not None and "image_root" not in task.opening:
         raise InputError(f"image_root is {str(image_root)!r}, which does not apply to a {task.card.noun}. Remove it.")
     with Progress(enabled=progress and is_main_process()) as show:
-        if place is not None and read_record(to_path(place)).get("status") == "interrupted":
-            show.log(f"note: the run in {place} was interrupted; its last saved state is evaluated")
+        if place is not None:
+            _tell_weights(place, show)
         with show.counting("checking images") as count:
             options: dict[str, Any] = {"skip_bad": skip_bad, "only": split, "on_progress": count}
             options |= {} if image_root is None else {"image_root": image_root}
@@ -77,6 +77,15 @@ def evaluate(
         how: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "device": device}
         result, _ = score_split(model, task, opened, split, show, **how)
     return cast(AnyEvaluation, result)
+
+
+def _tell_weights(place: str | os.PathLike[str], show: Progress) -> None:
+    """Say which weights of a run are scored."""
+    path, name = split_run(place)
+    if read_record(path).get("status") == "interrupted":
+        show.log(f"note: the run in {path} was interrupted; its last saved state is evaluated")
+    elif path.is_dir() and (which := describe_weights(path, name)):
+        show.log(f"weights: {which}")
 
 
 def score_split(

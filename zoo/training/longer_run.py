@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from zoo.errors import InputError
-from zoo.files import digest_file
+from zoo.files import check_checksum, digest_file, read_tensors
 from zoo.progress import Progress, format_rate
 from zoo.rates import Plan
 from zoo.settings import Preset, plan_rates
@@ -24,13 +24,11 @@ from zoo.training.position import Position
 from zoo.training.result import Run
 from zoo.training.run_claim import claimed, leaving_nothing, new_folder, open_folder
 from zoo.training.run_data import reopen_data
-from zoo.training.run_folder import RunFolder
+from zoo.training.run_folder import LAST, WEIGHTS, RunFolder
 from zoo.training.run_lock import refuse_if_held
 from zoo.training.run_model import build_network, load_model
 from zoo.training.run_stage import PARENT, STATE, find_stage, read_record
 from zoo.training.run_start import begin_run
-
-WEIGHTS = "model.safetensors"
 
 
 def train_longer(
@@ -89,7 +87,11 @@ def _load(folder: RunFolder, model: nn.Module | None) -> tuple[nn.Module, dict[s
     stage = find_stage(folder.path)
     if stage == "training":
         state = folder.load_state()
-        return build_network(folder, model)[0], state | {"clock": {**state["clock"], "epochs": None}, "plan": None}
+        return build_network(folder, model)[0], state | {
+            "clock": {**state["clock"], "epochs": None},
+            "plan": None,
+            "swa": None,  # the last epochs are others now
+        }
     if stage not in ("finished", "undrawn"):
         raise InputError(
             f"the run in {folder.path} has not finished an epoch. Run its finetune command again, with the number of "
@@ -101,7 +103,11 @@ def _load(folder: RunFolder, model: nn.Module | None) -> tuple[nn.Module, dict[s
     monitor = Monitor(preset.monitor or task_of(network).monitors[0])
     best = max(map(monitor.score, records), default=-math.inf)
     keeps_best = preset.keep != "last" and best > -math.inf
-    tensors = network.state_dict()
+    chosen = network.state_dict()
+    tensors = chosen
+    if folder.file(LAST).is_file():
+        check_checksum(folder.file(LAST))
+        tensors = read_tensors(folder.file(LAST))
     return network, {
         "model": tensors,
         "ema": tensors if preset.ema_decay is not None else None,
@@ -109,7 +115,7 @@ def _load(folder: RunFolder, model: nn.Module | None) -> tuple[nn.Module, dict[s
         "position": position,
         "rates": folder.read_rates(),
         "records": records,
-        "best": {name: value.clone() for name, value in tensors.items()} if keeps_best else None,
+        "best": {name: value.clone() for name, value in chosen.items()} if keeps_best else None,
         "best_score": best if keeps_best else -math.inf,
     }
 
@@ -133,7 +139,13 @@ def _tell(folder: RunFolder, before: Preset, preset: Preset, state: Mapping[str,
     done = state["position"]["epoch"]
     yield f"continuing {folder.path} after {done} of {before.epochs} epochs as a new run, up to {preset.epochs} epochs"
     if state["optimizer"] is None:
-        which = "its best weights" if state["best"] else "its averaged weights" if state["ema"] else "its weights"
+        which = "its weights"
+        if folder.file(LAST).is_file():
+            which = "the weights of its last epoch"
+        elif state["best"]:
+            which = "its best weights"
+        elif state["ema"]:
+            which = "its averaged weights"
         yield f"note: that run is finished and has no optimizer state: {which} are trained with a new optimizer"
 
 
@@ -152,6 +164,6 @@ def _tell_rates(former: Plan, plan: Plan, done: Position) -> str:
 
 def _describe_parent(folder: RunFolder, before: Preset, done: Position) -> dict[str, Any]:
     """Return which run a new one goes on from, and the digest of what it took from it."""
-    file = STATE if folder.file(STATE).is_file() else WEIGHTS
+    file = next(name for name in (STATE, LAST, WEIGHTS) if folder.file(name).is_file())
     facts = {"run": str(folder.path.absolute()), "epochs": before.epochs, "file": file}
     return facts | {"sha256": digest_file(folder.file(file)), "position": asdict(done)}

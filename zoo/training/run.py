@@ -19,7 +19,7 @@ from zoo.settings import Preset
 from zoo.training.callbacks import Callback, Moment, RunHandle, call
 from zoo.training.ending import Ending
 from zoo.training.failures import going_on
-from zoo.training.hooks import FrozenParts, RateSetter, Scores, freeze
+from zoo.training.hooks import FrozenParts, RateSetter, freeze
 from zoo.training.loggers import Loggers, RunFacts, RunResult, find_loggers
 from zoo.training.loop import EpochResult, fit
 from zoo.training.position import Position
@@ -27,6 +27,7 @@ from zoo.training.result import Run
 from zoo.training.run_folder import RunFolder
 from zoo.training.run_model import adopt_weights
 from zoo.training.run_stage import STATE, find_stage
+from zoo.training.scores import Scores
 from zoo.training.setup import build_parts
 from zoo.training.state import RunState, StateSaver
 from zoo.training.state_checks import check_tensors, is_of_optimizer, telling_misfits

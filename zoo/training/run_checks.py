@@ -106,4 +106,4 @@ def _count_bytes(model: nn.Module | None, preset: Preset) -> int:
     heads = head_prefixes(model)
     tensors = [value for name, value in model.state_dict().items() if not (heads and name.startswith(heads))]
     weights = sum(value.numel() * value.element_size() for value in tensors if isinstance(value, torch.Tensor))
-    return COPIES * weights * (1 if preset.ema_decay is None else 2)
+    return COPIES * weights * (1 + (preset.ema_decay is not None) + (preset.swa_epochs is not None))

@@ -8,7 +8,7 @@ from zoo.data import tell_change
 from zoo.errors import DataError, InputError
 from zoo.progress import Progress
 from zoo.settings import Preset, contradictions, opening_options
-from zoo.tasks import Task, sum_up
+from zoo.tasks import Task, check_monitor, sum_up
 from zoo.training.failures import say_how_to_resume
 from zoo.training.run_folder import RunFolder
 
@@ -51,6 +51,7 @@ def open_for_run(
             f"patience is {preset.patience}, and {opened.source} has no images for validation to stop by. Add a split "
             "'val', or set monitor to loss."
         )
+    check_monitor(task, preset.monitor, opened.classes)
     show.log(f"data: {sum_up(opened)}")
     task.report(opened, preset, show)
     if opened.skipped:

@@ -35,6 +35,7 @@ from zoo.models import (
     describe_model,
 )
 from zoo.settings import FORMER, Preset, load_preset
+from zoo.training.kept_weights import KeptWeights
 from zoo.training.run_identity import check_identity, read_identity
 from zoo.training.run_records import check_record, dump_rates, parse_rates
 from zoo.training.run_stage import START, STATE, find_stage
@@ -42,7 +43,24 @@ from zoo.training.state_checks import check_form
 from zoo.training.state_file import read_state, write_state
 
 MAX_JSON_BYTES = 64_000_000
+WEIGHTS = "model.safetensors"
+EVALUATION = "evaluation.json"
 LAST = "last.safetensors"  # weights of the last epoch, where `model.safetensors` has those of the best
+
+
+def split_run(path: str | os.PathLike[str]) -> tuple[Path, str]:
+    """Return the folder of a run and the name of its weights: `runs/a` and `runs/a/last.safetensors` both name one."""
+    place = to_path(path)
+    is_file = place.name in (WEIGHTS, LAST) and (place.parent / "config.json").is_file()
+    return (place.parent, place.name) if is_file else (place, WEIGHTS)
+
+
+def describe_weights(path: Path, name: str = WEIGHTS) -> str | None:
+    """Say which epoch a file of a run's weights is of, such as `epoch 3, best top1`; None if the run does not tell."""
+    folder = RunFolder(path)
+    known = folder.read_json(EVALUATION) if folder.file(EVALUATION).is_file() else {}
+    kept = known.get("weights", {}).get(name)
+    return None if kept is None else str(KeptWeights.from_dict(kept))
 
 
 class RunFolder:
@@ -160,11 +178,11 @@ class RunFolder:
         drop_checksums(self.path)
         self.write_json("config.json", config.model_dump())
         facts = {"format": "pt", "library": "zoo", "model": config.model or "", "licence": config.licence or ""}
-        return save_tensors(tensors, self.file("model.safetensors"), facts)
+        return save_tensors(tensors, self.file(WEIGHTS), facts)
 
     def seal(self) -> None:
         """Write down the digests of weights and configuration; from then on each reader checks them."""
-        names = ("config.json", "model.safetensors", LAST)
+        names = ("config.json", WEIGHTS, LAST)
         write_checksums(self.path, [name for name in names if self.file(name).is_file()])
 
     def save_state(self, state: Mapping[str, Any]) -> None:
@@ -214,7 +232,7 @@ def make_caption(model: nn.Module, source: str, folder: Path) -> str:
 
 
 def _why_no_state(folder: Path) -> str:
-    has_weights = (folder / "model.safetensors").is_file()
+    has_weights = (folder / WEIGHTS).is_file()
     start = f"To start a new run from its weights: --weights {folder}, or pretrained={str(folder)!r}."
     if find_stage(folder) in ("finished", "undrawn"):
         return f"the run is finished. Load its model with zoo.load. {start}"

@@ -13,7 +13,7 @@ from zoo.errors import WeightsError
 from zoo.files import check_checksum, digest_file, to_path
 from zoo.models import ModelConfig, find_saved_entry, from_config, names_repository, open_saved, take_model
 from zoo.training.run_claim import open_folder
-from zoo.training.run_folder import RunFolder
+from zoo.training.run_folder import LAST, WEIGHTS, RunFolder, describe_weights, split_run
 from zoo.training.run_stage import STATE
 from zoo.weights import LoadReport, ResolvedWeights, find_weights, load_into
 
@@ -30,7 +30,8 @@ def load_model(
     """Return the model of a run, a checkpoint folder or a repository, in eval mode: the same logits, bit for bit.
 
     Args:
-        path: The folder; or `org/name`, `org/name@revision` of a repository on the Hub, where there is no such folder.
+        path: The folder, or one of its files of weights, such as `last.safetensors`; or `org/name`,
+            `org/name@revision` of a repository on the Hub, where there is no such folder.
         model: A network to load into, for a run of a class that is not in the registry.
         cache_dir: Where downloads are kept; None: the Hub client's own cache.
         token: For private or gated repositories; None: the client's saved one.
@@ -39,10 +40,11 @@ def load_model(
     if is_remote:
         config, found = _fetch(str(path), cache_dir, token)
     else:
-        folder = open_folder(path)
+        root, name = split_run(path)
+        folder = open_folder(root)
         config = folder.read_config()
         _check_buildable(folder, config, model)
-        found = _find_weights(folder, config)
+        found = _find_weights(folder, config, name)
     network: Any = from_config(config) if model is None else take_model(model)
     if model is not None:
         _set_facts(network, config)
@@ -51,6 +53,8 @@ def load_model(
         network.load_report = report
         place = f"{str(path).partition('@')[0]}@{found.revision}" if is_remote else str(Path(found.origin).absolute())
         tell_origin(facts, found, place)
+        if not is_remote and (epochs := describe_weights(folder.path, name)):
+            facts["origin"]["epoch"] = epochs
     loaded: nn.Module = network.eval()
     return loaded
 
@@ -64,12 +68,13 @@ def tell_origin(facts: dict[str, Any], found: ResolvedWeights, place: str) -> No
         place: What to pass as `pretrained` to have them again.
     """
     told = {"weights": found.origin, "revision": found.revision, "sha256": found.sha256, "pretrained": place}
-    facts["origin"] = facts["origin"] | told
+    before = {key: value for key, value in facts["origin"].items() if key != "epoch"}
+    facts["origin"] = before | told
 
 
 def adopt_weights(model: nn.Module, folder: RunFolder) -> None:
     """Say of a model that has learnt that its weights are those of its run, as if it had been loaded from there."""
-    facts, weights = known_config(model), folder.file("model.safetensors")
+    facts, weights = known_config(model), folder.file(WEIGHTS)
     if not facts:
         return
     digest = digest_file(weights) if weights.is_file() else ""
@@ -119,13 +124,19 @@ def _check_buildable(folder: RunFolder, config: ModelConfig, model: nn.Module | 
         )
 
 
-def _find_weights(folder: RunFolder, config: ModelConfig) -> ResolvedWeights:
-    weights = folder.file("model.safetensors")
+def _find_weights(folder: RunFolder, config: ModelConfig, name: str) -> ResolvedWeights:
+    weights = folder.file(name)
+    if name == LAST and not weights.is_file():
+        raise WeightsError(
+            f"{folder.path} has no {LAST}: runs write it with keep=both only, beside the best epoch. Load "
+            f"{folder.path}, which has one set of weights."
+        )
     if not weights.is_file():
         left = "the run was interrupted; resume it" if folder.file(STATE).is_file() else "the folder is incomplete"
         raise WeightsError(f"{folder.path} has no model.safetensors: {left}.")
     check_checksum(weights)
-    return ResolvedWeights(weights, None, str(folder.path), None, digest_file(weights), config.licence, pinned=True)
+    place = str(folder.path if name == WEIGHTS else weights)
+    return ResolvedWeights(weights, None, place, None, digest_file(weights), config.licence, pinned=True)
 
 
 def _without_wrappers(found: ResolvedWeights, network: nn.Module) -> ResolvedWeights:

@@ -42,7 +42,22 @@ class _Epoch(_Form):
     epoch: Annotated[int, Field(ge=1)]
 
 
-_FORMS: dict[str, type[_Form]] = {"data.json": _Data, "run.json": _Run, "metrics.jsonl": _Epoch}
+class _Kept(_Form):
+    epochs: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    chosen_by: str | None
+    moving_average: bool
+
+
+class _Evaluation(_Form):
+    weights: dict[str, _Kept] = {}
+
+
+_FORMS: dict[str, type[_Form]] = {
+    "data.json": _Data,
+    "run.json": _Run,
+    "metrics.jsonl": _Epoch,
+    "evaluation.json": _Evaluation,
+}
 
 
 def check_record(name: str, value: Any) -> None:

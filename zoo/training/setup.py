@@ -26,7 +26,7 @@ from zoo.rates.schedules import Clock
 from zoo.settings import Preset
 from zoo.tasks import Task, task_of
 from zoo.training.inputs import make_inputs
-from zoo.training.moving_average import MovingAverage
+from zoo.training.moving_average import EpochMean, MovingAverage
 from zoo.training.position import Position
 from zoo.training.run_folder import RunFolder, make_caption
 from zoo.training.single_image import check_single, holds_single, take_image
@@ -52,6 +52,7 @@ class RunParts:
         compiler: Compiles the step; None if it runs uncompiled.
         micro_batches: How many images of a batch are in the network at a time.
         average: Moving average of the weights; None: they are kept as they are.
+        mean: Mean of the weights of the last epochs; None: there is none.
     """
 
     model: nn.Module
@@ -66,6 +67,7 @@ class RunParts:
     compiler: StepCompiler | None
     micro_batches: MicroBatchSize
     average: MovingAverage | None
+    mean: EpochMean | None = None
 
     @property
     def task(self) -> Task:
@@ -176,6 +178,7 @@ def build_parts(
         compiler=compiler,
         micro_batches=MicroBatchSize(),
         average=average,
+        mean=None if preset.swa_epochs is None else EpochMean(model, preset.swa_epochs, preset.epochs),
     )
     size = _choose_size(parts, show) if saved is None or "micro_batch_size" not in saved else saved["micro_batch_size"]
     parts.micro_batches = MicroBatchSize(cast("int | None", size), on_halved=lambda size: show.log(HALVED.format(size)))

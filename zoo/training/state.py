@@ -1,5 +1,6 @@
 """The state of an unfinished run: collected from its parts, saved, and given back to them."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -8,13 +9,14 @@ from typing import Any
 
 from zoo._model import known_config
 from zoo.errors import InputError, Interrupted
-from zoo.optim import load_optimizer_state
+from zoo.optim import load_optimizer_state, set_mode
 from zoo.training.failures import say_how_to_resume
-from zoo.training.hooks import FrozenParts, RateSetter, Scores
+from zoo.training.hooks import FrozenParts, RateSetter
 from zoo.training.loop import EpochResult
 from zoo.training.position import Position
 from zoo.training.run_folder import RunFolder
 from zoo.training.run_stage import STATE, find_stage
+from zoo.training.scores import Best, Scores
 from zoo.training.setup import RunParts
 from zoo.training.state_checks import check_clock, check_optimizer, telling_misfits
 
@@ -60,6 +62,10 @@ class RunState:
         }
         if parts.micro_batches.size is not None:
             record["micro_batch_size"] = parts.micro_batches.size
+        if parts.mean is not None:
+            set_mode(parts.optimizer, learn=False)
+            parts.mean.update(result.epoch)
+            set_mode(parts.optimizer, learn=True)
         is_due = result.epoch == preset.epochs or result.epoch % preset.evaluate_every == 0
         if parts.supply.val is not None and is_due:
             record |= self.scores.record(record)
@@ -77,14 +83,14 @@ class RunState:
         return {
             "model": parts.model.state_dict(),
             "ema": None if average is None else average.model.state_dict(),
+            "swa": None if parts.mean is None else parts.mean.state_dict(),
             "optimizer": parts.optimizer.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
             "position": asdict(self.position),
             "micro_batch_size": parts.micro_batches.size,
             "rates": self.rates.live.state_dict(),
             "records": self.records,
-            "best": self.scores.best,
-            "best_score": self.scores.best_score,
+            **self.scores.best.state_dict(),
             "clock": self._clock,
             "optimizer_class": self._optimizer_class,
             "plan": parts.plan.digest,
@@ -118,12 +124,14 @@ class RunState:
             check_optimizer(parts.optimizer)
             if parts.average is not None:
                 parts.average.model.load_state_dict(dict(state["ema"]))
+            if parts.mean is not None:
+                parts.mean.load_state_dict(state.get("swa"))
             if parts.accelerator.scaler is not None:
                 parts.accelerator.scaler.load_state_dict(state["scaler"])
             self.rates.live.load_state_dict(state["rates"])
             self.frozen.load_state_dict(state["proof"])
         self.records = state["records"]
-        self.scores.best, self.scores.best_score = state["best"], state["best_score"]
+        self.scores.best = self._load_best(state)
 
     def take_over(self, state: Mapping[str, Any], run: str) -> None:
         """Go on from the results of a finished run, whose optimizer is gone.
@@ -145,7 +153,13 @@ class RunState:
             )
         self.rates.live.history = {name: list(rates) for name, rates in state["rates"].items()}
         self.records = state["records"]
-        self.scores.best, self.scores.best_score = state["best"], state["best_score"]
+        self.scores.best = self._load_best(state)
+
+    def _load_best(self, state: Mapping[str, Any]) -> Best:
+        """Return the best weights of a state; earlier versions did not save which epoch they are of."""
+        score, monitor = state["best_score"], self.scores.monitor
+        of_score = [record["epoch"] for record in state["records"] if monitor.score(record) == score > -math.inf]
+        return Best(state["best"], score, tuple(state.get("best_epochs") or of_score[:1]))
 
     @property
     def _optimizer_class(self) -> str:

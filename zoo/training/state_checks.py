@@ -99,6 +99,11 @@ class _Proof(_Form):
     moments: list[dict[str, str]]
 
 
+class _Mean(_Form):
+    weights: Tensors
+    epochs: Annotated[int, Field(ge=1)]
+
+
 class _State(_Form):  # as many fields as `state.pt` has keys
     model: Tensors
     ema: Tensors | None
@@ -111,6 +116,8 @@ class _State(_Form):  # as many fields as `state.pt` has keys
     records: list[_Record]
     best: Tensors | None
     best_score: Annotated[float, Field(ge=-math.inf)]  # not NaN
+    best_epochs: list[Annotated[int, Field(ge=1)]] = []
+    swa: _Mean | None = None
     optimizer_class: str
     plan: str
     proof: _Proof
@@ -136,14 +143,16 @@ def check_tensors(state: Mapping[str, Any], model: nn.Module) -> None:
         InputError: Naming the first few.
     """
     expected = model.state_dict()
-    for part in ("model", "ema", "best"):
-        if state[part] is not None:
-            if found := list(_compare(state[part], expected)):
+    mean = state.get("swa")
+    parts = {part: state[part] for part in ("model", "ema", "best")} | {"swa": mean and mean["weights"]}
+    for part, tensors in parts.items():
+        if tensors is not None:
+            if found := list(_compare(tensors, expected)):
                 raise _refusal([f"{part} belongs to a different network: {found[0]}", *found[1:]])
             learning = {name for name, _ in model.named_parameters()}
             wrong = [
                 name
-                for name, tensor in state[part].items()
+                for name, tensor in tensors.items()
                 if bool(tensor.isnan().any()) or (name in learning and not bool(tensor.isfinite().all()))
             ]
             if wrong:

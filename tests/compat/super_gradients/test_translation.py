@@ -471,17 +471,17 @@ def test_loss(values: dict[str, Any], smoothing: float, left_out: set[str]) -> N
 @pytest.mark.parametrize(
     ("values", "keep"),
     [
-        ({}, "last"),
+        ({}, "both"),
         ({"metric_to_watch": "Accuracy"}, "best"),
         ({"metric_to_watch": "accuracy", "greater_metric_to_watch_is_better": True}, "best"),
-        ({"metric_to_watch": "Accuracy", "greater_metric_to_watch_is_better": False}, "last"),
-        ({"metric_to_watch": "mAP@0.50"}, "last"),
+        ({"metric_to_watch": "Accuracy", "greater_metric_to_watch_is_better": False}, "both"),
+        ({"metric_to_watch": "mAP@0.50"}, "both"),
     ],
 )
 def test_which_weights_are_kept(values: dict[str, Any], keep: str) -> None:
     translation = given(**values)
     assert translation.preset.keep == keep
-    assert ("metric_to_watch" in translation.left_out) == ("metric_to_watch" in values and keep == "last")
+    assert ("metric_to_watch" in translation.left_out) == ("metric_to_watch" in values and keep == "both")
 
 
 def test_values_that_are_not_there_yet_are_left_out() -> None:

@@ -62,6 +62,7 @@ class Classification:
     card: ClassVar[CardFacts] = CARD
     columns: ClassVar[Mapping[str, str]] = {"top1": SCORES["top1"]}
     monitors: ClassVar[tuple[str, ...]] = tuple(SCORES)
+    class_monitors: ClassVar[tuple[str, ...]] = ("precision", "recall", "f1")
     curves: ClassVar[Mapping[str, str]] = {key: SCORES[key] for key in ("top1", "top5")}
     secondary: ClassVar[tuple[str, ...]] = ("images", "precision", "recall")
     defaults: ClassVar[Mapping[str, Any]] = {}

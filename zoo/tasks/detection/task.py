@@ -72,6 +72,7 @@ class Detection:
     card: ClassVar[CardFacts] = CARD
     columns: ClassVar[Mapping[str, str]] = {key: SCORES[key] for key in ("map", "map50")}
     monitors: ClassVar[tuple[str, ...]] = tuple(SCORES)
+    class_monitors: ClassVar[tuple[str, ...]] = ("ap", "ap50", "ar100")
     curves: ClassVar[Mapping[str, str]] = {"map": "mAP@[.5:.95]", "map50": "mAP@.5"}
     secondary: ClassVar[tuple[str, ...]] = ("AR@100", "at conf", "recall", "precision", "AP@.5")
     defaults: ClassVar[Mapping[str, Any]] = {"batch_size": 16}

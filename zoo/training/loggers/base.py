@@ -12,6 +12,7 @@ from zoo.progress import Progress
 from zoo.rates import Plan
 from zoo.settings import Preset
 from zoo.tasks import Task
+from zoo.training.kept_weights import KeptWeights
 from zoo.training.position import Position
 from zoo.training.run_folder import RunFolder
 
@@ -55,7 +56,7 @@ class RunResult:
         proof: Digests of the frozen tensors at each moment.
         evaluation: Scores of the final weights; None if they were not scored.
         examples: What the task draws beside the scores.
-        weights: Which weights were scored: those of the last or best epoch, or their moving average.
+        weights: Which weights each file holds; `evaluation` is of the first.
     """
 
     status: Literal["finished", "interrupted"]
@@ -65,7 +66,7 @@ class RunResult:
     proof: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Any = None
     examples: Any = ()
-    weights: str = "last epoch"
+    weights: Mapping[str, KeptWeights] = field(default_factory=dict)
 
 
 class Logger:

@@ -1,8 +1,9 @@
 """Shows a bar in each epoch, a line after it, and the result."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zoo.training.kept_weights import KeptWeights
 from zoo.training.loggers.base import Logger, RunFacts, RunResult
 from zoo.training.position import Position
 
@@ -35,7 +36,8 @@ class Console(Logger):
         folder = self.facts.folder.path
         lines = {"folder": str(folder), "plots": str(folder / "pictures")}
         if result.evaluation is not None:
-            lines = {"result": f"{result.evaluation} (val, {result.weights})"} | lines
+            kept, *beside = result.weights.values()
+            lines = {"result": f"{result.evaluation} (val, {kept})"} | _tell_last(beside, kept) | lines
             rows, secondary = result.evaluation.rows()[:MOST_ROWS], self.facts.task.secondary
             self.facts.show.table(rows, title="per-class scores", secondary=secondary, in_full="evaluation.json")
         if count := len(result.proof.get("digests", ())):
@@ -43,6 +45,13 @@ class Console(Logger):
                 f"{count} frozen tensors unchanged, checksums compared {len(result.proof['moments'])} times"
             )
         self.facts.show.finish(lines)
+
+
+def _tell_last(beside: Sequence[KeptWeights], kept: KeptWeights) -> dict[str, str]:
+    """Say how the weights of the last epoch score that stand beside the best, if those are others."""
+    key = kept.chosen_by or ""
+    last = next((last for last in beside if last.epochs != kept.epochs and key in last.metrics), None)
+    return {} if last is None else {"last": f"{key} {last.metrics[key]:.4g} in {last} (last.safetensors)"}
 
 
 def _merge_halves(rates: Mapping[str, float]) -> dict[str, float]:

@@ -29,7 +29,8 @@ class Files(Logger):
             folder.write_json("rate_changes.json", result.rate_changes)
         folder.write_json("proof.json", result.proof)
         if result.evaluation is not None:
-            folder.write_json("evaluation.json", result.evaluation.to_dict())
+            weights = {name: kept.to_dict() for name, kept in result.weights.items()}
+            folder.write_json("evaluation.json", result.evaluation.to_dict() | {"weights": weights})
 
 
 LOGGER = Files
