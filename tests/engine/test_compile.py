@@ -141,7 +141,7 @@ def test_numbers_as_rates_would_be_compiled_anew():
 def test_compiled_code_gives_the_weights_of_the_plain_run(tmp_path):
     begin = make_network().state_dict()
     for optimizer, tolerance, lr in (("SGD", 3e-8, TINY["lr"]), ("AdamW", 3.5e-6, {"0": 0.001, "default": 0.002})):
-        options = {"optimizer": optimizer, "lr": lr, "epochs": 4, "label_smoothing": 0.1}
+        options = {"optimizer": optimizer, "lr": lr, "epochs": 4, "label_smoothing": 0.1, "keep": "last"}
         out = tmp_path / optimizer
         plain = finetune(out / "plain", make_network(dropout=0.3), **options)
         found = finetune(out / "compiled", make_network(dropout=0.3), compile=True, **options)

@@ -126,6 +126,12 @@ def test_the_score_of_one_class_can_choose_the_best_epoch(images, tmp_path):
         train(images, tmp_path / "a", monitor="ap:red")
 
 
+def test_of_equal_scores_the_lower_loss_is_the_best(images, tmp_path):
+    run = train(images, tmp_path / "run", patience=None, epochs=3, mode="full", monitor="top5", image_size=64)
+    assert {record["top5"] for record in run.metrics} == {1.0}, "there are three classes"
+    assert run.evaluation.loss == min(record["val_loss"] for record in run.metrics)
+
+
 def test_the_weights_of_the_last_epoch_are_loaded_by_their_file(images, tmp_path):
     run = train(images, tmp_path / "run", patience=None, epochs=2, mode="full", keep="best")
     assert zoo.load(run.folder / "model.safetensors").config["origin"]["epoch"].endswith("best top1")

@@ -27,12 +27,14 @@ class Best:
     Attributes:
         weights: On the CPU; None before the first, or if the run does not keep them.
         score: By the monitor; -inf before the first.
+        loss: On the validation images; the lower one is the better of two equal scores.
         epochs: Theirs, from 1: one, or several whose mean they are; empty before the first.
         scored: Their evaluation and the examples to draw; None after a resume.
     """
 
     weights: Mapping[str, Tensor] | None = None
     score: float = -math.inf
+    loss: float = math.inf
     epochs: tuple[int, ...] = ()
     scored: tuple[Any, Sequence[Any]] | None = None
 
@@ -89,9 +91,9 @@ class Scores:
         record = self.monitor.record(self.evaluation)
         if trouble := find_trouble(self.evaluation):
             self.log(f"epoch {epoch}: {trouble}")
-        elif (score := self.monitor.score({**before, **record})) > self.best.score:
+        elif self._is_best(score := self.monitor.score({**before, **record}), loss := find_loss(record)):
             weights = None if parts.preset.keep == "last" else self._copy(self.best.weights)
-            self.best = Best(weights, score, (epoch,), (self.evaluation, self.examples))
+            self.best = Best(weights, score, loss, (epoch,), (self.evaluation, self.examples))
         set_mode(parts.optimizer, learn=True)
         return record
 
@@ -111,13 +113,18 @@ class Scores:
             return
         self.take(mean.model)
         trouble = find_trouble(self.evaluation)
-        score = -math.inf if trouble else self.monitor.score(self.monitor.record(self.evaluation))
-        is_kept = score > best.score or (parts.preset.keep == "last" and not trouble)
+        record = self.monitor.record(self.evaluation)
+        score, loss = self.monitor.score(record), find_loss(record)
+        is_kept = not trouble and (parts.preset.keep == "last" or self._is_best(score, loss))
         if is_kept:
-            self.best = Best(weights, score, mean.epochs, (self.evaluation, self.examples))
+            self.best = Best(weights, score, loss, mean.epochs, (self.evaluation, self.examples))
         against = f"{abs(best.score):.4g} of {name_epochs(best.epochs)}" if best.epochs else "no scored epoch"
         found = trouble or f"{self.monitor.key} {abs(score):.4g}, against {against}"
         self.log(f"{name}: {found}{norms}; it is {'kept' if is_kept else 'not kept'}")
+
+    def _is_best(self, score: float, loss: float) -> bool:
+        """Whether weights are better than the best so far; on few images many epochs have the same score."""
+        return score > -math.inf and (score, -loss) > (self.best.score, -self.best.loss)
 
     @torch.no_grad()
     def _run_through(self, network: nn.Module) -> None:
@@ -142,6 +149,11 @@ class Scores:
         known = {name: value for name, value in (former or {}).items() if name in frozen}
         now = self.parts.final_model.state_dict()
         return {name: known[name] if name in known else value.cpu().clone() for name, value in now.items()}
+
+
+def find_loss(record: Mapping[str, Any]) -> float:
+    """Return the validation loss of a record; infinity if it has none."""
+    return float(record.get("val_loss", math.inf))
 
 
 def _in_micro_batches(batches: Any, sizes: MicroBatchSize) -> Iterator[tuple[Any, Any]]:

@@ -16,7 +16,7 @@ from zoo.training.loop import EpochResult
 from zoo.training.position import Position
 from zoo.training.run_folder import RunFolder
 from zoo.training.run_stage import STATE, find_stage
-from zoo.training.scores import Best, Scores
+from zoo.training.scores import Best, Scores, find_loss
 from zoo.training.setup import RunParts
 from zoo.training.state_checks import check_clock, check_optimizer, telling_misfits
 
@@ -159,7 +159,9 @@ class RunState:
         """Return the best weights of a state; earlier versions did not save which epoch they are of."""
         score, monitor = state["best_score"], self.scores.monitor
         of_score = [record["epoch"] for record in state["records"] if monitor.score(record) == score > -math.inf]
-        return Best(state["best"], score, tuple(state.get("best_epochs") or of_score[:1]))
+        epochs = tuple(state.get("best_epochs") or of_score[:1])
+        loss = next((find_loss(record) for record in state["records"] if (record["epoch"],) == epochs), math.inf)
+        return Best(state["best"], score, loss, epochs)
 
     @property
     def _optimizer_class(self) -> str:

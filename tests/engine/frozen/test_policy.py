@@ -196,6 +196,7 @@ def data(tmp_path_factory):
 def finetune(data, out, cache, **options):
     model = zoo.get("timm/test_resnet", num_classes=3, drop_rate=0.2, seed=1)
     fixed = {"augment": "none", "image_size": 32, "batch_size": 4, "epochs": 3, "device": "cpu", "progress": False}
+    fixed["keep"] = "last"
     return zoo.finetune(model, data, 0.01, cache=cache, out=out, **fixed | options)
 
 
