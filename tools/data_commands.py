@@ -11,18 +11,22 @@ from zoo._text import clean, echo
 from .command_line import Command, Group
 from .listing import AsJson, print_json, print_table
 from .preset_options import ImageRoot
+from .split_command import split
 
 if TYPE_CHECKING:
     from zoo.tasks.detection import BoxReport
 
 COLOURS = {"error": "red", "warning": "yellow", "note": "dim"}
 
-app = typer.Typer(name="data", cls=Group, help="Check a data set before training.", no_args_is_help=True)
+app = typer.Typer(name="data", cls=Group, help="Check or split a data set before training.", no_args_is_help=True)
 
 
 @app.callback()
 def _data() -> None:
-    """Check a data set before training."""  # typer makes a group of a single command only if there is this
+    """Check or split a data set before training."""
+
+
+app.command(cls=Command)(split)
 
 
 @app.command(cls=Command)

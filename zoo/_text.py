@@ -87,3 +87,9 @@ def drop_unwritten() -> None:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, stream.fileno())
             os.close(nowhere)
+
+
+def list_lines(lines: Sequence[str], most: int) -> str:
+    """Return lines for a message, indented, each after a line break; only the first where there are many."""
+    more = f"\n  ... and {len(lines) - most:,} more" if len(lines) > most else ""
+    return "".join(f"\n  {line}" for line in lines[:most]) + more

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from zoo._text import list_lines
 from zoo.errors import DataError
 
 MOST_LISTED = 20  # labels that a message names
@@ -110,12 +111,11 @@ def check_parts(
         if not all(counts[part][number] for part in wanted)
     ]
     if lines:
-        more = f"\n  ... and {len(lines) - MOST_LISTED:,} more" if len(lines) > MOST_LISTED else ""
-        listed = "".join(f"\n  {line}" for line in lines[:MOST_LISTED])
+        listed = list_lines(lines, MOST_LISTED)
         raise DataError(
             f"{len(lines):,} of {len(classes):,} classes cannot be in every split: they have too few {what}, or too "
-            f"large ones.{listed}{more}\nEach class needs {len(wanted)} {what} or more. Add images, ask for fewer "
-            "splits, or split without --stratified."
+            f"large ones:{listed}\nEach class needs {len(wanted)} {what} or more. Add images, ask for fewer splits, or "
+            "split without --stratified."
         )
 
 

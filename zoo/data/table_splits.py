@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
+from zoo._text import list_lines
 from zoo.data.folders import SPLIT_NAMES
 from zoo.data.images import Problem
 from zoo.data.splits import FileReader, Split, printable_names
@@ -124,7 +125,7 @@ def read_splits(
         hint = "Correct them, or pass skip_bad=True (--skip-bad) to leave them out."
         if len(faulty) == total and image_root is None:
             hint = "If the images are elsewhere, set image_root (--image-root) to the folder that their paths start in."
-        raise DataError(f"{len(faulty):,} of {total:,} rows cannot be used:{_list(lines)}\n{hint}")
+        raise DataError(f"{len(faulty):,} of {total:,} rows cannot be used:{list_lines(lines, MOST_LISTED)}\n{hint}")
     _check_apart(entries)
     notes = dict.fromkeys(note for rows in read for note in rows.notes)
     classes = read[0].labels.classes
@@ -212,8 +213,9 @@ def _check_apart(entries: Sequence[tuple[str, _Entry]]) -> None:
         if len(splits) > 1
     ]
     if lines:
+        listed = list_lines(lines, MOST_LISTED)
         raise DataError(
-            f"images or groups are in several splits:{_list(lines)}\nKeep each of them in one split: a score on images "
+            f"images or groups are in several splits:{listed}\nKeep each of them in one split: a score on images "
             "that a model has learnt from means nothing."
         )
 
@@ -242,8 +244,3 @@ def _make_splits(
 def _give_groups(entries: Sequence[_Entry]) -> Iterator[str]:
     """Yield the group of each image; one without is a group of its own."""
     return (entry.group or f"\0{entry.name}" for entry in entries)
-
-
-def _list(lines: Sequence[str]) -> str:
-    more = f"\n  ... and {len(lines) - MOST_LISTED:,} more" if len(lines) > MOST_LISTED else ""
-    return "".join(f"\n  {line}" for line in lines[:MOST_LISTED]) + more
