@@ -68,6 +68,14 @@ def finetune(
             metavar="N", help="Stop early after N evaluations without a better top-1 or mAP.", show_default="never"
         ),
     ] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TRACKER[,TRACKER]",
+            help="Also log to tensorboard, mlflow, trackio, wandb, comet_ml, clearml, dvclive or aim.",
+            show_default="the run's folder alone",
+        ),
+    ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
     image_root: ImageRoot = None,
     out: Annotated[
@@ -99,6 +107,7 @@ def finetune(
       zoo finetune resnet18 flowers --lr 'fc=0.01,layer4=0.001,default=0' -o runs/flowers
       zoo finetune resnet18 flowers --set 'unfreeze={3: layer4, 6: default}' --set schedule=constant
       zoo finetune resnet18 flowers --epochs 100 --patience 5 --set keep=best
+      zoo finetune resnet18 flowers --log tensorboard,mlflow
       zoo finetune yolo_nas_s cells --preset detection-low-lr --image-size 320
       zoo finetune --resume runs/flowers
       zoo finetune --resume runs/flowers --epochs 30
@@ -121,6 +130,7 @@ def finetune(
         seed=seed,
         device=device,
         patience=patience,
+        log=log,
         skip_bad=skip_bad or None,
         image_root=image_root,
         pretrained=weights or (False if no_pretrained else None),

@@ -519,7 +519,7 @@ def test_tasks_share_a_field_only_with_one_meaning(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(preset_module, "find_options", lambda: {**find_options(), "third": task})
         return list(preset_fields.__wrapped__())
 
-    assert fields(label_smoothing=0.0, dice=0.5)[-3:] == ["min_delta", "keep", "dice"]
+    assert fields(label_smoothing=0.0, dice=0.5)[-3:] == ["keep", "log", "dice"]
     for clash in ({"label_smoothing": 0.5}, {"seed": 0}):
         with pytest.raises(
             TypeError, match=rf"option {next(iter(clash))} of third already exists with a different meaning"

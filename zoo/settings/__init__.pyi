@@ -25,3 +25,5 @@ from .preset import preset_fields as preset_fields
 from .resolve import plan_rates as plan_rates
 from .resolve import resolve_preset as resolve_preset
 from .resolve import without_code as without_code
+from .trackers import TRACKERS as TRACKERS
+from .trackers import check_trackers as check_trackers

@@ -22,6 +22,7 @@ from zoo.settings.fields import refusal
 from zoo.settings.files import load_preset
 from zoo.settings.preset import Preset
 from zoo.settings.resolve import plan_rates
+from zoo.settings.trackers import check_trackers
 from zoo.tasks import check_monitor, task_of
 
 ONE_RATE: Mapping[str, Any] = {"lr": {DEFAULT: 0.01}, "mode": None, "layer_decay": None, "first_lr": None, "order": []}
@@ -153,6 +154,7 @@ def find_missing(findings: Findings) -> None:
     """Find what this machine lacks for a run: the device, or a library that the task needs."""
     preset, task = findings.preset, findings.task
     findings.get(("device",), check_device, preset.device, preset.precision)
+    findings.get(("log",), check_trackers, preset.log)
     if task is not None:
         findings.get(("model",), task.check_installed)
 

@@ -35,6 +35,7 @@ _ORDER = (
     # Where it runs, and what is kept
     *("device", "precision", "num_workers", "fuse_backbone", "backbone_precision", "cache", "cache_dtype", "views"),
     *("image_cache", "image_cache_gb", "evaluate_every", "monitor", "patience", "min_delta", "keep"),
+    "log",
 )
 
 

@@ -39,6 +39,7 @@ from zoo.settings.fields import (
     in_order,
     refusal,
 )
+from zoo.settings.trackers import TRACKERS, TrackerNames
 from zoo.tasks import find_options
 
 
@@ -83,6 +84,11 @@ class Preset(EngineOptions, DataOptions, StepOptions, RateOptions):
         default="both",
         description="which weights model.safetensors holds: the best epoch (by monitor) or the last; both: the best, "
         "and last.safetensors beside it",
+    )
+
+    log: TrackerNames = Field(
+        default=[],
+        description=f"experiment trackers to log to, besides the run's folder: {', '.join(TRACKERS)}",
     )
 
     _task_options: dict[str, Options] = PrivateAttr(default_factory=dict)

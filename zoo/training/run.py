@@ -88,6 +88,7 @@ class TrainingRun:
             with parts.supply.store or nullcontext(), going_on(self.saver.describe):
                 result = self._run()
         finally:
+            self.loggers.close()
             restore_norms(parts.model)
             release_modes(parts.model)
             if parts.is_main and state.position.step:

@@ -22,7 +22,7 @@ from zoo.files import read_object, read_yaml
 from zoo.settings import FORMER, Preset, load_preset
 
 FILES = ("preset.yaml", "config.json", "data.json")
-FREE = {"device", "num_workers", "image_cache", "image_cache_gb"}  # of a preset: where and how fast, not what
+FREE = {"device", "num_workers", "image_cache", "image_cache_gb", "log"}  # of a preset: where and how fast, not what
 LISTS = {"files"}  # of data.json: too long for each state; its digest tells the same
 MOST_BYTES = 64_000_000  # of a file
 MOST_TOLD = 6  # differences that a message names

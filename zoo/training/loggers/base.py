@@ -98,6 +98,9 @@ class Logger:
     def finish(self, result: RunResult) -> None:
         """Log the result of a run that is finished or interrupted."""
 
+    def close(self) -> None:
+        """Let go of what is open, however the run has ended."""
+
 
 class Loggers:
     """Calls the loggers of one run, and drops those that fail.
@@ -139,6 +142,12 @@ class Loggers:
             if logger.is_required is required:
                 with self._surviving(type(logger)):
                     logger.finish(result)
+
+    def close(self) -> None:
+        """Close the loggers, also those of a run that has failed."""
+        for logger in self._loggers:
+            with self._surviving(type(logger)):
+                logger.close()
 
     @contextmanager
     def _surviving(self, kind: type[Logger]) -> Iterator[None]:
