@@ -17,6 +17,7 @@ Path = tuple[str | int, ...]
 _TYPES = {int: "an integer", float: "a number", bool: "true or false", str: "a string", NoneType: "null"}
 _PLURALS = {int: "integers", float: "numbers", str: "strings"}
 _BOUNDS = {"ge": "{} or more", "gt": "above {}", "le": "at most {}", "lt": "below {}"}
+CLOSE = 0.7  # of a value to a choice: of such short words, 'gpu' would mean 'cpu'
 _LONGEST = 60
 _MOST_SETTINGS = 3
 
@@ -155,16 +156,28 @@ def _sentence(
     value: Any = values
     for key in path:
         value = value[key]
-    return f"{name} is {shown(value)}; expected {_expected(path, fields)}."
+    near = did_you_mean(value, _choices(path, fields), cutoff=CLOSE) if isinstance(value, str) else ""
+    return f"{name} is {shown(value)}; expected {_expected(path, fields)}.{near}"
 
 
 def _expected(path: Path, fields: Mapping[str, FieldInfo]) -> str:
     """Put into words what is expected where a path leads to."""
+    return in_words(*_follow(path, fields))
+
+
+def _choices(path: Path, fields: Mapping[str, FieldInfo]) -> list[str]:
+    """Return the words among which a value may be chosen where a path leads to."""
+    literals = [option for option in _options(_follow(path, fields)[0]) if get_origin(option) is Literal]
+    return [choice for literal in literals for choice in get_args(literal) if isinstance(choice, str)]
+
+
+def _follow(path: Path, fields: Mapping[str, FieldInfo]) -> tuple[Any, list[Any]]:
+    """Return the type and metadata of what a path leads to."""
     field = fields[str(path[0])]
     annotation, metadata = field.annotation, list(field.metadata)
     for key in path[1:]:
         annotation, metadata = _step_into(annotation, key)
-    return in_words(annotation, metadata)
+    return annotation, metadata
 
 
 def _siblings(path: Path, fields: Mapping[str, FieldInfo]) -> list[str]:

@@ -80,9 +80,9 @@ class Interrupted(KeyboardInterrupt):
     """A run was interrupted and saved itself; the message says how to resume."""
 
 
-def did_you_mean(word: str, options: Iterable[str]) -> str:
+def did_you_mean(word: str, options: Iterable[str], *, cutoff: float = 0.6) -> str:
     """Return ` Did you mean 'a' or 'b'?`, or nothing if no option is close; the space joins it to a sentence."""
     names = list(options)
     lowered = {name.lower(): name for name in names}
-    close = [lowered[match] for match in get_close_matches(word.lower(), lowered, n=2, cutoff=0.6)]
+    close = [lowered[match] for match in get_close_matches(word.lower(), lowered, n=2, cutoff=cutoff)]
     return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""

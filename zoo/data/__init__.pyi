@@ -1,3 +1,5 @@
+from .changes import Augment as Augment
+from .changes import Changes as Changes
 from .contents import digest_contents as digest_contents
 from .contents import list_files as list_files
 from .contents import tell_change as tell_change
@@ -90,7 +92,6 @@ from .tables import Row as Row
 from .tables import Table as Table
 from .tables import is_table as is_table
 from .tables import read_table as read_table
-from .transforms import Augment as Augment
 from .transforms import Preprocess as Preprocess
 from .transforms import Transform as Transform
 from .transforms import eval_transform as eval_transform

@@ -12,12 +12,18 @@ class DataOptions(Options):
 
     batch_size: int = Field(default=32, ge=1, description="images per batch and process")
     image_size: int | None = Field(default=None, ge=8, le=4096, description="input size, px; null: the model's")
-    augment: Literal["auto", "none", "crop-flip", "trivial"] = Field(
+    augment: Literal["auto", "none", "crop-flip", "trivial", "rand", "augmix", "imagenet", "cifar10", "svhn"] = Field(
         default="auto",
-        description="augmentation of training images; auto: none with a frozen backbone, else crop-flip; trivial: "
-        "crop-flip and one more random operation",
+        description="augmentation of training images; none: turned off; auto: none with a frozen backbone and no other "
+        "augmentation set, else crop-flip; others: crop-flip and TrivialAugment, RandAugment, AugMix, or the "
+        "AutoAugment policy of that data set",
     )
     flip_probability: float = Field(default=0.5, ge=0, le=1, description="probability of a horizontal flip")
+    vertical_flip: float = Field(default=0.0, ge=0, le=1, description="probability of a vertical flip")
+    max_rotation: float = Field(
+        default=0.0, ge=0, le=180, description="random rotation by up to this angle either way, degrees"
+    )
+    grayscale: float = Field(default=0.0, ge=0, le=1, description="probability that an image becomes gray")
     val_fraction: float = Field(
         default=0.2,
         gt=0,

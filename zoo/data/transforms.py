@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, get_a
 
 from PIL import Image
 
+from zoo.data.changes import NO_CHANGES, Augment, Changes
 from zoo.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic"]
 CropMode: TypeAlias = Literal["center", "squash"]
-Augment: TypeAlias = Literal["none", "crop-flip", "trivial"]
 Resizer: TypeAlias = Literal["pillow", "torch"]
 Transform: TypeAlias = "Callable[[Image.Image], Tensor]"
 
@@ -128,6 +128,7 @@ def train_transform(
     augment: Augment = "crop-flip",
     crop_scale_min: float = 0.35,
     flip_probability: float = 0.5,
+    changes: Changes = NO_CHANGES,
     normalise: bool = True,
     resizer: Resizer = "pillow",
 ) -> Transform:
@@ -135,10 +136,11 @@ def train_transform(
 
     Args:
         preprocess: What the weights expect.
-        augment: `none`: no change; `crop-flip`: a random part of the image, mirrored or not; `trivial`: also one
-            random change of colour or shape of random strength (TrivialAugment).
+        augment: `none`: no change; `crop-flip`: a random part of the image, mirrored or not; others also change what
+            is left by the policy of this name, of which `trivial` is TrivialAugment.
         crop_scale_min: Least share of the image's area that a crop keeps, above 0 to 1.
         flip_probability: How often the image is mirrored, 0 to 1.
+        changes: What else is drawn by lot, unless `augment` is `none`.
         normalise: As for `eval_transform`.
         resizer: As for `eval_transform`; both draw the same changes.
 
@@ -157,9 +159,11 @@ def train_transform(
     side, how = preprocess.image_size, _interpolation(preprocess)
     crop = v2.RandomResizedCrop(side, scale=(crop_scale_min, 1.0), interpolation=how)
     part = [crop] if _in_pillow(preprocess, resizer) else [_Part(crop), v2.PILToTensor(), v2.Resize((side, side), how)]
-    change = [v2.ToPILImage(), v2.TrivialAugmentWide()] if augment == "trivial" else []
-    steps = [_to_rgb, *part, v2.RandomHorizontalFlip(flip_probability), *change, _to_tensor]
-    composed: Transform = v2.Compose([*steps, *_to_numbers(preprocess, normalise)])
+    fill = [round(255 * value) for value in preprocess.mean]
+    change = changes.of_images(augment, fill)
+    pillow = [v2.ToPILImage()] if change else []  # policies are Pillow's, whichever library resizes
+    steps = [_to_rgb, *part, v2.RandomHorizontalFlip(flip_probability), *pillow, *change, _to_tensor]
+    composed: Transform = v2.Compose([*steps, *changes.of_pixels(fill), *_to_numbers(preprocess, normalise)])
     return composed
 
 

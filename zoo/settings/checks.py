@@ -18,7 +18,7 @@ from zoo.files import Problem, to_path
 from zoo.models import build_outline, check_pretrained, look_up, names_saved
 from zoo.optim import check_optimizer, check_params, default_params, find_optimizer
 from zoo.rates import DEFAULT, GroupSettings, Plan, check_in_time
-from zoo.settings.fields import refusal
+from zoo.settings.fields import OTHER_WORD, refusal
 from zoo.settings.files import load_preset
 from zoo.settings.preset import Preset
 from zoo.settings.resolve import plan_rates
@@ -143,7 +143,8 @@ def find_faults(findings: Findings, optimizer: Any = None, steps_per_epoch: int 
     preset, task = findings.preset, findings.task
     if task is not None:
         for field, value in preset.find_other_tasks(task.name).items():
-            text = f"{field} is {shown(value)}, which does not apply to a {task.card.noun}. Remove it."
+            advice = f"Use {OTHER_WORD[field]} instead" if field in OTHER_WORD else "Remove it"
+            text = f"{field} is {shown(value)}, which does not apply to a {task.card.noun}. {advice}."
             findings.errors.append(((field,), PresetError(text)))
         findings.get(("model",), task.check_options, preset, findings.network)
         findings.get(("monitor",), check_monitor, task, preset.monitor)

@@ -29,8 +29,10 @@ _ORDER = (
     *("clip_grad_norm", "label_smoothing", "class_weights", "focal_gamma", "sampler", "loss_params"),
     *("ema_decay", "ema_warmup", "swa_epochs", "compile", "freeze_norm_stats"),
     # What the model sees
-    *("image_size", "crop_pct", "augment", "resizer", "crop_scale_min", "flip_probability", "photometric", "zoom_out"),
-    *("iou_crop", "scale_jitter", "multi_scale", "mosaic", "mixup", "plain_epochs"),
+    *("image_size", "crop_pct", "augment", "augment_magnitude", "rand_ops", "resizer", "crop_scale_min"),
+    *("flip_probability", "vertical_flip", "max_rotation", "color_jitter", "grayscale", "random_erasing"),
+    *("mixup_alpha", "cutmix_alpha", "photometric", "zoom_out", "iou_crop", "scale_jitter", "multi_scale"),
+    *("mosaic", "mixup", "plain_epochs"),
     *("val_fraction", "split_seed", "classes", "skip_bad", "image_root", "seed"),
     # Where it runs, and what is kept
     *("device", "precision", "num_workers", "fuse_backbone", "backbone_precision", "cache", "cache_dtype", "views"),
@@ -40,6 +42,15 @@ _ORDER = (
 
 
 FORMER = {"chunk_size": "micro_batch_size", "fuse_trunk": "fuse_backbone", "trunk_precision": "backbone_precision"}
+
+
+# What one task calls what another one has by another name.
+OTHER_WORD = {
+    "mixup": "mixup_alpha",
+    "mixup_alpha": "mixup",
+    "photometric": "color_jitter",
+    "color_jitter": "photometric",
+}
 
 
 class PresetField(NamedTuple):
@@ -153,7 +164,14 @@ _KNOWN_ELSEWHERE = {
     "focal_gamma": ("focal", "focal_loss", "fl_gamma"),
     "sampler": ("weighted_sampler", "balanced_sampling", "class_balanced_sampling"),
     "mixup": ("mixup_prob", "mix_up"),
-    "photometric": ("hsv_h", "hsv_s", "hsv_v", "color_jitter"),
+    "cutmix_alpha": ("cutmix", "cut_mix"),
+    "photometric": ("hsv_h", "hsv_s", "hsv_v"),
+    "color_jitter": ("jitter", "colour_jitter", "brightness", "contrast", "saturation"),
+    "random_erasing": ("reprob", "random_erase", "erasing", "cutout"),
+    "grayscale": ("grayscale_prob", "greyscale", "random_grayscale"),
+    "vertical_flip": ("vflip", "flipud"),
+    "max_rotation": ("degrees", "rotate", "random_rotation"),
+    "augment_magnitude": ("ra_magnitude", "augmix_severity", "magnitude"),
     "plain_epochs": ("close_mosaic", "no_aug_epochs", "no_mosaic_epochs"),
     "ema_decay": ("ema", "model_ema", "model_ema_decay"),
     "swa_epochs": ("swa", "swa_start", "stochastic_weight_avg"),

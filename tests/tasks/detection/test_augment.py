@@ -66,9 +66,9 @@ def test_without_changes_a_sample_is_what_predict_sees():
 
 
 @pytest.mark.parametrize("letterbox", [SQUARE, WIDE], ids=["square", "wide"])
-@pytest.mark.parametrize("name", ["flip", "zoom_out", "iou_crop", "scale_jitter"])
+@pytest.mark.parametrize("name", ["flip", "zoom_out", "iou_crop", "scale_jitter", "vertical_flip", "max_rotation"])
 def test_boxes_move_with_their_things(name, letterbox):
-    augment = BoxAugment(**{name: 0.6 if name == "scale_jitter" else 1})
+    augment = BoxAugment(**{name: {"scale_jitter": 0.6, "max_rotation": 25}.get(name, 1)})
     compared = 0
     for seed in range(40):
         canvas, labels, boxes = change(augment, seed=seed, letterbox=letterbox)
@@ -82,6 +82,16 @@ def test_boxes_move_with_their_things(name, letterbox):
                 assert (seen - mine[0]).abs().max() <= 2.5, (seed, number)
                 compared += 1
     assert compared >= 80
+
+
+def test_younger_changes_leave_what_identifies_older_ones_as_it_was():
+    assert list(BoxAugment(flip=0.5).to_key()) == [
+        *("flip", "photometric", "zoom_out", "iou_crop", "scale_jitter", "mosaic", "mixup")
+    ]
+    assert BoxAugment(grayscale=0.5).to_key()["grayscale"] == 0.5
+    gray, labels, _ = change(BoxAugment(grayscale=1))
+    assert torch.equal(gray, gray[:1].expand(3, -1, -1))
+    assert labels == [0, 1, 2]
 
 
 @pytest.mark.parametrize("letterbox", [SQUARE, WIDE], ids=["square", "wide"])
@@ -286,6 +296,7 @@ def test_the_generator_decides():
     [
         ({"flip": 1.5}, r"flip is 1\.5; expected a number from 0 to 1\."),
         ({"mosaic": -0.1}, r"mosaic is -0\.1; expected a number from 0 to 1\."),
+        ({"max_rotation": 181}, r"max_rotation is 181; expected a number from 0 to 180\."),
         ({"scale_jitter": 1}, r"scale_jitter is 1; expected a number from 0 to 0\.9\."),
         ({"mixup": float("nan")}, r"mixup is nan; expected"),
         ({"zoom_out": "often"}, r"zoom_out is 'often'; expected"),

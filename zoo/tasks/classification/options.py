@@ -44,6 +44,34 @@ class Options(Section):
     crop_scale_min: float = Field(
         default=0.35, gt=0, le=1, description="smallest random crop, as a fraction of the image area"
     )
+    color_jitter: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="classifiers: random brightness, contrast and saturation, each times 1 - x to 1 + x",
+    )
+    random_erasing: float = Field(
+        default=0.0, ge=0, le=1, description="classifiers: probability that a random rectangle is erased"
+    )
+    mixup_alpha: float = Field(
+        default=0.0,
+        ge=0,
+        description="classifiers: mixup (Zhang et al. 2018): images of a batch are blended in pairs, in shares of "
+        "Beta(x, x), for example 0.2; 0: off; with cutmix_alpha every other batch on average",
+    )
+    cutmix_alpha: float = Field(
+        default=0.0,
+        ge=0,
+        description="classifiers: CutMix (Yun et al. 2019): a part of each image is replaced by another one's, its "
+        "share from Beta(x, x), for example 1; 0: off",
+    )
+    augment_magnitude: int | None = Field(
+        default=None,
+        ge=0,
+        le=30,
+        description="strength of augment=rand (0 to 30) or augmix (1 to 10); null: 9 or 3",
+    )
+    rand_ops: int | None = Field(default=None, ge=1, le=14, description="operations per image of augment=rand; null: 2")
     resizer: Literal["pillow", "torch"] = Field(
         default="pillow",
         description="library that resizes training images of classifiers; torch: twice as fast, 1 in 300 values "

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from zoo._model import find_loss, float_dtype, get_fact, set_fact
 from zoo.data import (
-    Augment,
+    Changes,
     Images,
     Preprocess,
     Samples,
@@ -27,6 +27,7 @@ from zoo.errors import InputError
 from zoo.progress import Progress
 from zoo.tasks.answers import PredictFlags
 from zoo.tasks.base import CardFacts, Task
+from zoo.tasks.classification.augment import check_augment, check_has_images, choose_augment, describe_augment
 from zoo.tasks.classification.balance import (
     check_balance,
     describe_balance,
@@ -37,7 +38,8 @@ from zoo.tasks.classification.balance import (
 from zoo.tasks.classification.data import Data, open_data
 from zoo.tasks.classification.evaluator import ClassificationEvaluator, Miss, check_logits
 from zoo.tasks.classification.metrics import Evaluation
-from zoo.tasks.classification.plots import MOST_TILES, Tile, draw_batch, draw_mistakes
+from zoo.tasks.classification.mixing import Mixing, draw_training, find_mixing
+from zoo.tasks.classification.plots import MOST_TILES, Tile, draw_mistakes
 from zoo.tasks.classification.predict import print_names
 from zoo.tasks.classification.scores import SCORES
 from zoo.tasks.confusion_plot import draw_confusion
@@ -75,8 +77,9 @@ class Classification:
         return open_data(source, **options)
 
     def report(self, data: Data, options: Any, show: Progress) -> None:
-        """Say how tables were read, which images are odd, and how unequal classes are balanced, if they are."""
-        for note in data.notes:
+        """Say how tables were read, what images get and which are odd, and how unequal classes are balanced."""
+        check_has_images(data, options)
+        for note in [*data.notes, *describe_augment(options)]:
             show.log(note)
         if rows := describe_balance(data, options):
             show.table(rows, title="training images per class")
@@ -86,8 +89,9 @@ class Classification:
             show.log(f"warning: {some} almost black. {first.name}: {first.reason}")
 
     def check_options(self, options: Any, model: Any = None) -> None:
-        """Refuse weights that the model's own loss would ignore, and classes that would be balanced twice."""
+        """Refuse what the model's own loss would ignore or cannot take, and what contradicts itself."""
         check_balance(options, model)
+        check_augment(options, model)
 
     def check_installed(self) -> None:
         """Accept any installation: nothing beyond the base packages is needed."""
@@ -103,25 +107,30 @@ class Classification:
 
     def make_training_source(self, model: Any, data: Data, options: Any, *, is_frozen: bool) -> SplitSource:
         """Describe the training images and their random changes."""
-        augment = _choose_augment(options, is_frozen=is_frozen)
-        changes = {"crop_scale_min": options.crop_scale_min, "flip_probability": options.flip_probability}
-        images: Any = data.train
-        preprocess = get_fact(model, "preprocess")
-        transform = train_transform(preprocess, augment=augment, **changes, normalise=False, resizer=options.resizer)
+        augment, mix = choose_augment(options, is_frozen=is_frozen), find_mixing(options, len(data.classes))
+        crop = {"crop_scale_min": options.crop_scale_min, "flip_probability": options.flip_probability}
+        changes, images, preprocess = Changes.of_options(options), data.train, get_fact(model, "preprocess")
+        transform = train_transform(
+            preprocess, augment=augment, **crop, changes=changes, normalise=False, resizer=options.resizer
+        )
         facts: dict[str, Any] = {"preprocess": preprocess.to_dict(), "resizer": options.resizer}
-
-        def draw(batch: Tensor, targets: Tensor, path: Path) -> None:
-            draw_batch(batch.cpu(), [data.classes[target] for target in targets.tolist()], path)
-
-        weights = weigh_images(data, options)
-        source = partial(_make_source, images, transform, options.seed, preprocess, draw=draw, draw_weights=weights)
+        source = partial(
+            _make_source,
+            images,
+            transform,
+            options.seed,
+            preprocess,
+            mix=mix,
+            draw=partial(draw_training, classes=data.classes, mix=mix),
+            draw_weights=weigh_images(data, options),
+        )
         if augment == "none":
             return source(facts)
         changed = {"augment": augment, "crop_scale_min": options.crop_scale_min, "flip": options.flip_probability}
-        facts |= {"changed": changed, "seed": options.seed}
+        facts |= {"changed": {**changed, **changes.said()}, "seed": options.seed}
         anew = "augmentation changes the images every epoch (views=4 would cache four versions of each)"
         why = anew if options.views == 1 else None
-        return source(facts, draws=True, changes=why)
+        return source(facts, draws=True, changes="every batch is mixed anew (mixup or CutMix)" if mix else why)
 
     def make_scoring_source(self, model: Any, images: Images, seed: int = 0) -> SplitSource:
         """Describe images as `predict` shows them to the network."""
@@ -196,22 +205,15 @@ class Classification:
         print_names(model, sources, flags)
 
 
-def _choose_augment(options: Any, *, is_frozen: bool) -> Augment:
-    """Choose what `auto` is: no changes where features of a frozen backbone can be kept then."""
-    if options.augment == "auto":
-        return "none" if is_frozen and options.views == 1 else "crop-flip"
-    augment: Augment = options.augment
-    return augment
-
-
 def _make_source(
-    images: Images,
+    images: Any,
     transform: Transform,
     seed: int,
     preprocess: Preprocess,
     facts: Mapping[str, Any],
     *,
     draws: bool = False,
+    mix: Mixing | None = None,
     changes: str | None = None,
     dtype: torch.dtype | None = None,
     draw: Callable[[Tensor, Tensor, Path], None] | None = None,
@@ -226,6 +228,7 @@ def _make_source(
         preprocess: What the network expects.
         facts: As `SplitSource` has them, and so are the rest.
         draws: Whether the transform draws random numbers.
+        mix: What mixes batches, if they are.
         changes: As `SplitSource`.
         dtype: Of the network; None: float32.
         draw: As `SplitSource`.
@@ -235,7 +238,7 @@ def _make_source(
         images=images,
         samples=Samples(images, transform, seed, draws=draws),
         collate=collate,
-        prepare=partial(_prepare, preprocess=preprocess, dtype=dtype or torch.float32),
+        prepare=partial(_prepare, preprocess=preprocess, dtype=dtype or torch.float32, mix=mix),
         cache_key=facts,
         uncacheable_reason=changes,
         pack_targets=lambda targets: list(targets[:, None, None]),
@@ -246,10 +249,20 @@ def _make_source(
 
 
 def _prepare(
-    images: Tensor, targets: Tensor, epoch: int, batch: int, *, preprocess: Preprocess, dtype: torch.dtype
+    images: Tensor,
+    targets: Tensor,
+    epoch: int,
+    batch: int,
+    *,
+    preprocess: Preprocess,
+    dtype: torch.dtype,
+    mix: Mixing | None,
 ) -> tuple[Tensor, Tensor]:
     """Turn a batch of pixels into what the network takes."""
-    return lay_channels_last(to_input(images, preprocess).to(dtype)), targets
+    inputs = to_input(images, preprocess).to(dtype)
+    if mix is not None:
+        inputs, targets = mix(inputs, targets, epoch, batch)
+    return lay_channels_last(inputs), targets
 
 
 def _show(miss: Miss, images: Images, classes: Sequence[str]) -> Tile:

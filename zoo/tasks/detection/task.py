@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -134,7 +134,7 @@ class Detection:
         images: Any = data.train
         letterbox, augment = model.preprocess, _choose_augment(options)
         plain_from = options.epochs - options.plain_epochs if options.plain_epochs else None
-        changed = {} if augment.is_none else {"augment": asdict(augment), "seed": options.seed}
+        changed = {} if augment.is_none else {"augment": augment.to_key(), "seed": options.seed}
 
         def draw(batch: Tensor, targets: BoxTargets, path: Path) -> None:
             draw_batch(batch.cpu(), targets.rows.cpu(), data.classes, path, is_bgr=letterbox.channels == "bgr")
@@ -222,7 +222,7 @@ class Detection:
 def _choose_augment(options: Any) -> BoxAugment:
     if options.augment == "none":
         return BoxAugment()
-    names = ("photometric", "zoom_out", "iou_crop", "scale_jitter", "mosaic", "mixup")
+    names = (field.name for field in fields(BoxAugment) if field.name != "flip")
     return BoxAugment(flip=options.flip_probability, **{name: getattr(options, name) for name in names})
 
 
