@@ -15,6 +15,7 @@ from zoo._text import drop_unwritten, echo, indent
 from zoo._version import VERSION
 from zoo.errors import ZooError
 
+from .average_command import average
 from .cache_command import app as cache_app
 from .command_line import USAGE_ERROR, Command, Group, explain_usage, speak_commands
 from .compare_command import compare
@@ -91,6 +92,7 @@ for command in (
     plan,
     runs,
     compare,
+    average,
     report,
     models,
     describe,

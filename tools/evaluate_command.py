@@ -52,4 +52,5 @@ def evaluate(
         return
     secondary = task_of(model).secondary
     print_table(result.rows(), "scores per class", secondary=secondary, in_full="zoo evaluate --json")
-    echo(str(result))
+    which = model.config["origin"].get("epoch")
+    echo(f"{result} (weights: {which})" if which else str(result))

@@ -16,5 +16,6 @@ from .settings import load_preset as load_preset
 from .tasks import open_data as open_data
 from .training import Callback as Callback
 from .training import Run as Run
+from .training import average as average
 from .training import evaluate as evaluate
 from .weights import config as config

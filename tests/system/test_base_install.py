@@ -32,6 +32,7 @@ COMMANDS = {  # in this order: what is typed, and the extra that it names; None:
     ("evaluate", "run", "flowers"): None,
     ("runs", "."): None,
     ("compare", "run", "run-2"): None,
+    ("average", "run", "run-2"): None,
     ("predict", "run", "flowers/val/red"): None,
     ("push", "run", "org/name", "--dry-run"): None,
     ("preset", "list"): None,

@@ -41,7 +41,7 @@ def call(capsys, *argv):
 
 
 COMMANDS = ["models", "describe", "plan", "schedules", "optimizers", "finetune", "evaluate", "predict", "preset"]
-COMMANDS += ["runs", "compare", "report"]
+COMMANDS += ["runs", "compare", "average", "report"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

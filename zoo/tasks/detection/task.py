@@ -189,13 +189,7 @@ class Detection:
         return {}
 
     def make_evaluator(
-        self,
-        model: Any,
-        classes: Sequence[str],
-        images: BoxedImages,
-        *,
-        device: torch.device,
-        loss: Any = None,
+        self, model: Any, classes: Sequence[str], images: BoxedImages, *, device: torch.device, loss: Any = None
     ) -> DetectionEvaluator:
         """Return what scores outputs in pixels of the images."""
         return DetectionEvaluator(model, classes, images, loss or ModelLoss(model))
