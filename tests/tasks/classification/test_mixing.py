@@ -153,8 +153,8 @@ def test_the_drawing_names_both_classes_with_their_shares(data, monkeypatch, tmp
     pixels, names, _ = seen[0]
     inputs, _ = source.prepare(images, targets, 0, 0)
     assert torch.allclose(to_input(pixels, Preprocess()), inputs, atol=0.02)  # rounded to bytes
-    assert all(name.count("%") == 2 for name in names)
-    assert "blue" in names[0]
+    assert [set(shares) for shares in names] == [{"blue", "red"}, {"blue", "green"}, {"green", "red"}]
+    assert all(sum(shares.values()) == pytest.approx(1) and len(shares) == 2 for shares in names)
 
 
 class OwnLoss(ModelInterface, nn.Linear):

@@ -81,16 +81,14 @@ def check_mixing(options: Any, model: Any) -> None:
 def draw_training(batch: Tensor, targets: Tensor, path: Path, *, classes: Sequence[str], mix: Mixing | None) -> None:
     """Draw the first batch of a run, uint8 `(B, 3, H, W)` before it is mixed, as the network sees it."""
     if mix is None:
-        names = [classes[target] for target in targets.tolist()]
+        names: list[Any] = [classes[target] for target in targets.tolist()]
     else:
         mixed, shares = mix(batch.to(torch.float32), targets, 0, 0)
         batch, names = mixed.round().to(torch.uint8), [_name_shares(row, classes) for row in shares.tolist()]
     draw_batch(batch.cpu(), names, path)
 
 
-def _name_shares(shares: Sequence[float], classes: Sequence[str]) -> str:
-    """Return the classes of a mixed image with their shares, the larger first."""
+def _name_shares(shares: Sequence[float], classes: Sequence[str]) -> dict[str, float]:
+    """Return the classes of a mixed image with their shares, the largest first."""
     parts = sorted(((share, name) for share, name in zip(shares, classes, strict=True) if share), reverse=True)
-    if len(parts) == 1:
-        return parts[0][1]
-    return " + ".join(f"{100 * share:.0f} % {name}" for share, name in parts)
+    return {name: share for share, name in parts}

@@ -1,6 +1,6 @@
 """Sheets of images with their predicted classes; plain values in, one PNG out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Tile:
         confidence: Probability of `predicted`, 0 to 1; None if nothing was predicted.
         name: Path, or name of the sample; a sheet shows the file with its folder. Empty: none is shown.
         truth: Name of the true class; None if it is unknown.
+        others: Further classes of the image, with their shares.
     """
 
     image: Image.Image
@@ -47,6 +48,7 @@ class Tile:
     confidence: float | None = None
     name: str = ""
     truth: str | None = None
+    others: tuple[tuple[str, float], ...] = ()
 
 
 def draw_mistakes(mistakes: Sequence[Tile], path: str | Path, *, total: int | None = None) -> Path:
@@ -74,12 +76,12 @@ def draw_predictions(predictions: Sequence[Tile], path: str | Path, *, total: in
         return save(_draw_sheet("Predictions", "predicted class, confidence / file", predictions, total), path)
 
 
-def draw_batch(images: npt.ArrayLike, names: Sequence[str], path: str | Path) -> Path:
+def draw_batch(images: npt.ArrayLike, names: Sequence[str | Mapping[str, float]], path: str | Path) -> Path:
     """Draw the first images of a training batch as the network sees them, at most 24.
 
     Args:
         images: `(B, 3, H, W)` uint8; an array, or a tensor on the CPU.
-        names: Class of each image.
+        names: Class of each image, or its classes with their shares, the largest first.
         path: The PNG to write.
 
     Returns:
@@ -87,10 +89,17 @@ def draw_batch(images: npt.ArrayLike, names: Sequence[str], path: str | Path) ->
     """
     pixels = np.asarray(images).transpose(0, 2, 3, 1)
     shown = zip(pixels[:MOST_TILES], names, strict=False)
-    tiles = [Tile(Image.fromarray(np.ascontiguousarray(image)), name) for image, name in shown]
-    what = f"class; {pixels.shape[2]} x {pixels.shape[1]} pixels"
+    tiles = [_make_tile(Image.fromarray(np.ascontiguousarray(image)), name) for image, name in shown]
+    what = f"class{', share' * any(tile.others for tile in tiles)}; {pixels.shape[2]} x {pixels.shape[1]} pixels"
     with look():
         return save(_draw_sheet("Training images as the network sees them", what, tiles, len(pixels)), path)
+
+
+def _make_tile(image: Image.Image, name: str | Mapping[str, float]) -> Tile:
+    if isinstance(name, str):
+        return Tile(image, name)
+    (first, share), *others = name.items()
+    return Tile(image, first, share if others else None, others=tuple(others))
 
 
 def _draw_sheet(title: str, what: str, tiles: Sequence[Tile], total: int | None = None) -> Figure:
@@ -120,11 +129,12 @@ def _draw_tile(sheet: Axes, left: float, top: float, tile: Tile) -> None:
     sheet.add_patch(Rectangle((left, top - side), side, side, fill=False, edgecolor="#B0B0B0", linewidth=0.6))
     confidence = "" if tile.confidence is None else f" {100 * tile.confidence:.0f} %"
     predicted = f"{shorten(tile.predicted, 16)}{confidence}"
+    others = [(f"{shorten(other, 16)} {100 * share:.0f} %", 8.0, INK) for other, share in tile.others]
     colour = INK if tile.truth in (None, tile.predicted) else VERMILION
     truth = [] if tile.truth is None else [(f"true: {shorten(tile.truth, 18)}", 8.0, INK)]
     name = shorten("/".join(Path(tile.name).parts[-2:]), 28)
     top -= side + 0.05
-    for text, size, shade in [(predicted, 8.0, colour), *truth, (name, 6.5, GREY)]:
+    for text, size, shade in [(predicted, 8.0, colour), *others, *truth, (name, 6.5, GREY)]:
         weight = "bold" if text is predicted else "normal"
         line = sheet.text(left, top, text, va="top", size=size, color=shade, fontweight=weight)
         line.set_fontsize(size * min(1, side * dots / max(line.get_window_extent().width, 1)))
