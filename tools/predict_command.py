@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo._text import warn
-from zoo.errors import InputError
+from zoo.errors import InputError, did_you_mean
 
 from .completion import complete_run
 from .given_options import refuse_unused
@@ -15,10 +15,11 @@ from .listing import AsJson
 from .places import check_order, load_model
 
 if TYPE_CHECKING:
-    from zoo.data import Source
+    from zoo.tasks import Task
 
-FLAGS = {"out", "conf", "iou", "top_k"}  # which of them mean something, the task says
+FLAGS = {"out", "save", "coco_ids", "conf", "iou", "top_k"}  # which of them mean something, the task says
 MOST_NAMED = 20  # of images that were left out
+DEFAULT_WAYS = ("images", "json")
 
 
 # Long: an option takes several lines.
@@ -40,6 +41,22 @@ def predict(
             metavar="FOLDER",
             help="Also draw the predictions, and write them to predictions.json, in this folder.",
             show_default="print only",
+        ),
+    ] = None,
+    save: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="What to write to --out: images, json, csv; detectors also coco (results), yolo (labels) and crops.",
+            show_default="images,json",
+        ),
+    ] = None,
+    coco_ids: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --save coco: use the ids of images and categories of this COCO file.",
+            show_default="ids from the file names, and class numbers from 1",
         ),
     ] = None,
     conf: Annotated[
@@ -75,6 +92,7 @@ def predict(
       zoo predict mobilenetv2_100 photos/ --top-k 5
       zoo predict runs/cells photos/ -o found --conf 0.4 --skip-bad
       zoo predict runs/cells 'photos/*.png' clip.mp4 -o found
+      zoo predict runs/cells photos/ -o found --save csv,yolo
     """  # noqa: D301
     from zoo.tasks import PredictFlags, task_of
 
@@ -82,22 +100,25 @@ def predict(
     model = load_model(model_or_run, device=device)
     task = task_of(model)
     refuse_unused(context, FLAGS - task.flags, f"for a {task.card.noun}.")
+    ways = _list_ways(save, coco_ids, task, out)
     from zoo.data import UnreadableError
     from zoo.engine import make_accelerator
 
     model.to(make_accelerator(device).device)
-    found = _list_sources(sources)
+    count = _count_sources(sources)
     left_out = LeftOut()
     options = {"image_size": image_size, "stream": True, "skip_bad": left_out if skip_bad else False}
-    flags = PredictFlags(out=out, conf=conf, iou=iou, top_k=top_k, as_json=as_json, options=options)
+    flags = PredictFlags(
+        out=out, save=ways, coco_ids=coco_ids, conf=conf, iou=iou, top_k=top_k, as_json=as_json, options=options
+    )
     try:
-        task.predict_command(model, found, flags)
+        task.predict_command(model, sources, flags)
     except UnreadableError as error:
-        hint = " --skip-bad leaves out what cannot be read." if len(found) > 1 else ""
+        hint = " --skip-bad leaves out what cannot be read." if count > 1 else ""
         raise InputError(f"{error}.{hint}" if hint else str(error)) from error
     finally:
-        left_out.report(len(found))
-    if len(left_out.errors) == len(found):
+        left_out.report(count)
+    if left_out.count == count:
         raise InputError("no image could be read.")
 
 
@@ -106,14 +127,18 @@ class LeftOut:
     """The images that could not be read.
 
     Attributes:
-        errors: What each is called, and what is wrong with it.
+        count: How many.
+        errors: What the first of them are called, and what is wrong with them.
     """
 
+    count: int = 0
     errors: list[str] = field(default_factory=list)
 
     def __call__(self, error: InputError) -> None:
         """Note one."""
-        self.errors.append(str(error))
+        self.count += 1
+        if self.count <= MOST_NAMED:
+            self.errors.append(str(error))
 
     def report(self, count: int) -> None:
         """Name them on standard error.
@@ -121,25 +146,46 @@ class LeftOut:
         Args:
             count: Of all that was given.
         """
-        if not self.errors:
+        if not self.count:
             return
-        warn(f"left out {len(self.errors):,} of {count:,}:")
-        for error in self.errors[:MOST_NAMED]:
+        warn(f"left out {self.count:,} of {count:,}:")
+        for error in self.errors:
             warn(f"  {error}")
-        if len(self.errors) > MOST_NAMED:
-            warn(f"  and {len(self.errors) - MOST_NAMED:,} more")
+        if self.count > len(self.errors):
+            warn(f"  and {self.count - len(self.errors):,} more")
 
 
-def _list_sources(words: list[str]) -> "list[Source]":
-    """Return what was given, and tell what of its folders is passed over."""
-    from zoo.data import find_sources, is_video
+def _list_ways(save: str | None, coco_ids: Path | None, task: "Task", out: Path | None) -> tuple[str, ...]:
+    """Return what is to be written, each once."""
+    if save is not None and out is None:
+        raise InputError("--save needs a folder to write to. Add --out FOLDER.")
+    ways = tuple(dict.fromkeys(way.strip() for way in save.split(","))) if save is not None else DEFAULT_WAYS
+    for way in ways:
+        if way not in task.saves:
+            expected = ", ".join(task.saves)
+            hint = did_you_mean(way, task.saves)
+            raise InputError(f"--save {way!r} is not written for a {task.card.noun}; expected {expected}.{hint}")
+    if coco_ids is not None and "coco" not in ways:
+        raise InputError("--coco-ids has no effect without --save coco. Leave it out, or add coco to --save.")
+    return ways
 
-    others: list[Path] = []
-    found = find_sources(words, others.append)
-    videos = [file for file in others if is_video(file)]
-    foreign = [file for file in others if not is_video(file)]
-    if videos:
-        warn(f"videos passed over: {len(videos):,}, such as {str(videos[0])!r}. Pass them by their paths or a pattern.")
-    if foreign:
-        warn(f"files passed over, as they are no images: {len(foreign):,}, such as {str(foreign[0])!r}")
-    return found
+
+def _count_sources(words: list[str]) -> int:
+    """Return how many images and videos were given, and tell what of their folders is passed over."""
+    from zoo.data import count_sources, is_video
+
+    videos, foreign = (0, ""), (0, "")
+
+    def note(file: Path) -> None:
+        nonlocal videos, foreign
+        if is_video(file):
+            videos = videos[0] + 1, videos[1] or str(file)
+        else:
+            foreign = foreign[0] + 1, foreign[1] or str(file)
+
+    count = count_sources(words, note)
+    if videos[0]:
+        warn(f"videos passed over: {videos[0]:,}, such as {videos[1]!r}. Pass them by their paths or a pattern.")
+    if foreign[0]:
+        warn(f"files passed over, as they are no images: {foreign[0]:,}, such as {foreign[1]!r}")
+    return count

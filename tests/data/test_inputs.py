@@ -11,8 +11,9 @@ from image_files import make_image, write_image
 from zoo.data.inputs import (
     FramePlace,
     UnreadableError,
-    find_sources,
+    count_sources,
     gather,
+    iterate_sources,
     read_again,
     read_sources,
     skipping,
@@ -32,6 +33,10 @@ def photos(tmp_path, monkeypatch):
     write_video("photos/clip.mp4", [(Image.new("RGB", (32, 32), "red"), second) for second in (0.0, 0.5)])
     Path("photos/notes.txt").write_text("no image")
     return Path("photos")
+
+
+def find_sources(given):
+    return list(iterate_sources(given))
 
 
 def labels(given):
@@ -116,6 +121,22 @@ def test_no_two_files_are_drawn_over_one_another(photos):
     assert files(["x.avi", "x.mp4"]) == ["x.mp4", "x-2.mp4"]
 
 
+def test_large_folders_are_walked_in_order_as_they_were(photos, monkeypatch):
+    """Blocks of a few names give the same order as all of them, and what is written meanwhile is not read."""
+    expected = labels("photos")
+    monkeypatch.setattr("zoo.data.folders.BLOCK", 2)
+    sources = iterate_sources(iter(["photos", "gone/*.png"]))  # an iterator is not run ahead of
+    found = []
+    for _, source in zip(expected, sources, strict=False):
+        found.append(source.label)
+        write_image(photos / "z" / f"{len(found)}.png")
+    assert found == expected
+    with pytest.raises(InputError, match="no file matches"):
+        next(sources)
+    with pytest.raises(InputError, match="no file matches"):
+        iterate_sources(["photos", "gone/*.png"])  # at once
+
+
 def test_what_training_takes_is_taken(photos):
     """A file is an image whatever its name is; others are told."""
     make_image().save("photos/scan", "PNG")
@@ -125,8 +146,9 @@ def test_what_training_takes_is_taken(photos):
     Path("photos/Thumbs.db").write_bytes(b"x")
     os.mkfifo("photos/pipe")
     others = []
-    found = [source.file for source in find_sources("photos", others.append)]
+    found = [source.file for source in find_sources("photos")]
     assert found == ["a/1.JPG", "a/2.png", "a/deep/3.webp", "b.png", "camera.jpg", "phone.jpg", "scan.jpg", "twin.jpg"]
+    assert count_sources("photos", others.append) == len(found)
     assert others == [Path("photos", name) for name in ("clip.mp4", "notes.txt", "pipe")]
 
 

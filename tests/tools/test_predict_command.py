@@ -1,4 +1,7 @@
+import csv
+import gc
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -102,6 +105,51 @@ def test_names_are_printed_written_down_and_drawn(classifier, photos, tmp_path, 
     assert "exists" in capsys.readouterr().err
     assert main(["predict", *options, "--conf", "0.5"]) == 2
     assert "--conf has no effect for a classifier" in capsys.readouterr().err
+
+
+def test_names_as_a_table(classifier, photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["predict", str(classifier), str(photos), "-o", str(out), "--save", "csv", "--device", "cpu"]) == 0
+    assert [path.name for path in out.iterdir()] == ["predictions.csv"]
+    assert f"written to {out}: predictions.csv" in capsys.readouterr().out
+    rows = list(csv.DictReader((out / "predictions.csv").read_text().splitlines()))
+    answers = zoo.load(classifier).predict(photos)
+    expected = [(a.source, str(rank), name) for a in answers for rank, name in enumerate(a.names, 1)]
+    assert [(row["source"], row["rank"], row["class"]) for row in rows] == expected
+    assert [float(row["probability"]) for row in rows] == pytest.approx([p for a in answers for p in a.probabilities])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--save", "csv"], "--save needs a folder to write to. Add --out FOLDER"),
+        (["-o", "out", "--save", "csv,yolo"], "'yolo' is not written for a classifier; expected images, json, csv"),
+        (["-o", "out", "--coco-ids", "x.json"], "--coco-ids has no effect for a classifier"),
+    ],
+)
+def test_wrong_ways_to_save_are_told(classifier, photos, capsys, options, message):
+    assert main(["predict", str(classifier), str(photos), *options, "--device", "cpu"]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["classifier", "detector"])
+def test_images_are_read_as_answers_are_asked_for_and_not_kept(kind, photos, request):
+    """Of a long list little more than a batch is read ahead, and nothing that was handed out is held."""
+    model, read, seen = zoo.load(request.getfixturevalue(kind)), [], []
+
+    def paths():
+        for number in range(1000):
+            read.append(number)
+            yield photos / f"{number % 2}.png"
+
+    for answer in model.predict(paths(), stream=True, batch_size=4):
+        seen.append(weakref.ref(answer))
+        if len(seen) == 10:
+            break
+    del answer
+    gc.collect()
+    assert len(read) < 10 + 2 * 4 + 2 * 16
+    assert sum(ref() is not None for ref in seen) <= 4
 
 
 @pytest.fixture

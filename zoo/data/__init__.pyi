@@ -32,8 +32,9 @@ from .inputs import InputImage as InputImage
 from .inputs import OnBad as OnBad
 from .inputs import Source as Source
 from .inputs import UnreadableError as UnreadableError
-from .inputs import find_sources as find_sources
+from .inputs import count_sources as count_sources
 from .inputs import gather as gather
+from .inputs import iterate_sources as iterate_sources
 from .inputs import read_again as read_again
 from .inputs import read_sources as read_sources
 from .inputs import skipping as skipping

@@ -1,8 +1,9 @@
 """Folders of images: which splits, which classes, which files. Nothing is opened here."""
 
+import heapq
 import os
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from zoo.errors import DataError, InputError
@@ -22,6 +23,8 @@ EXPECTED = (
     "Expected train/<class>/<images> and val/<class>/<images>, or <class>/<images> alone (part of it is then held "
     "out for val), or a table (.csv, .parquet) with the columns image and label."
 )
+
+BLOCK = 50_000  # names of one folder that are sorted at a time
 
 Files = dict[str, list[str]]  # class -> sorted paths, relative to the root, with forward slashes
 
@@ -48,13 +51,15 @@ def scan_folder(root: Path) -> dict[str, Files]:
     return {"all": _scan_classes(root, root)}
 
 
-def walk_files(folder: Path) -> Iterator[str]:
-    """Yield the files in a folder and its folders, relative to it; what does not count as data is passed over.
+def walk_files(folder: Path) -> Iterator[Path]:
+    """Yield the files in a folder and its folders, in the order of their paths; what is no data is passed over.
+
+    No more than `BLOCK` names of a folder are in memory, however many it holds.
 
     Raises:
         DataError: A folder cannot be listed.
     """
-    return (str(PurePosixPath(name)) for name in _walk(folder, folder, frozenset()))
+    return _walk_sorted(folder, frozenset())
 
 
 def rename_splits(source: Mapping[Any, Any]) -> dict[str, Any]:
@@ -191,6 +196,19 @@ def _walk(root: Path, folder: Path, above: frozenset[tuple[int, int]]) -> Iterat
             yield f"{prefix}/{entry.name}"
 
 
+def _walk_sorted(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+    identity = _identify(folder)
+    if identity in above:
+        return
+    last = ""
+    while block := heapq.nsmallest(BLOCK, ((e.name, _is_folder(e)) for e in _scan(folder) if e.name > last)):
+        for last, is_folder in block:
+            if is_folder:
+                yield from _walk_sorted(folder / last, above | {identity})
+            else:
+                yield folder / last
+
+
 def _identify(folder: Path) -> tuple[int, int]:
     place = folder.stat()
     return place.st_dev, place.st_ino
@@ -207,9 +225,13 @@ def _has_files(folder: Path) -> bool:
 
 def _list(folder: Path) -> list["os.DirEntry[str]"]:
     """List what counts in a folder."""
+    return list(_scan(folder))
+
+
+def _scan(folder: Path) -> Iterator["os.DirEntry[str]"]:
     try:
         with os.scandir(folder) as entries:
-            return [entry for entry in entries if entry.name[0] != "." and entry.name.casefold() not in NOT_DATA]
+            yield from (e for e in entries if e.name[0] != "." and e.name.casefold() not in NOT_DATA)
     except OSError as error:
         raise DataError(
             f"the folder {str(folder)!r} cannot be listed ({error.strerror}). Grant read permission, or move it "

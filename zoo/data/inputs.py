@@ -7,6 +7,7 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -78,28 +79,33 @@ class InputImage(NamedTuple):
     fault: InputError | None = None
 
 
-def find_sources(given: Any, on_other: Callable[[Path], object] | None = None) -> list[Source]:
-    """List the images and videos that were given; only files whose names do not tell what they are are looked into.
+def iterate_sources(given: Any) -> Iterator[Source]:
+    """Yield the images and videos that were given, one by one; only files whose names do not tell are looked into.
+
+    Of a folder the names are kept, in a few bytes each, as they were at the start: what is written into it meanwhile
+    is not read.
 
     Args:
         given: A path; a pattern such as `photos/*.jpg` (`**` for folders in folders); a folder, which stands for the
             images in it and in its folders; an image (PIL, array `(H, W, 3)` uint8, tensor `(3, H, W)` uint8 or
             float 0 to 1, bytes of a file, an open file); a batch of them as one array or tensor of four dimensions;
-            what this function returned; or a list of any of these.
-        on_other: Is given each file of a folder or pattern that is passed over, as it is no image.
+            what this function gave; or a list or an iterator of any of these.
 
     Raises:
-        InputError: Nothing was given, a folder or pattern has no images, or it is a web address.
+        InputError: Nothing was given, a folder or pattern has no images, or it is a web address; at once, unless an
+            iterator was given.
     """
-    found = _expand(given, on_other or (lambda _: None))
-    if not found:
-        raise InputError("no images were passed. Pass at least one.")
-    named = [
-        source if source.label else Source(f"image {index}", source.item, f"image-{index}.jpg")
-        for index, source in enumerate(found)
-    ]
-    taken: set[str] = set()
-    return [source._replace(file=_unique(_drawn_name(source), taken)) for source in named]
+    return _name(_begin(_expand(given, _ignore), lambda: "no images were passed. Pass at least one."))
+
+
+def count_sources(given: Any, on_other: Callable[[Path], object]) -> int:
+    """Return how many there are; the arguments and errors are those of `iterate_sources`.
+
+    Args:
+        given: No iterator, which would be used up.
+        on_other: Is given each file of a folder or pattern that is passed over, as it is no image.
+    """
+    return sum(1 for _ in _expand(given, on_other))
 
 
 def read_sources(sources: Iterable[Source]) -> Iterator[InputImage]:
@@ -165,7 +171,28 @@ def skipping(skip_bad: bool | OnBad) -> Iterator[OnBad | None]:
             warnings.warn(f"skipped {len(errors):,} unreadable images. The first: {errors[0]}", stacklevel=2)
 
 
-def _expand(given: Any, on_other: Callable[[Path], object]) -> list[Source]:
+def _ignore(other: Path) -> None:
+    """Pass over a file that is no image."""
+
+
+def _begin(sources: Iterable[Source], say_lacking: Callable[[], str]) -> Iterator[Source]:
+    """Return the same sources; whether there is one, is known at once."""
+    rest = iter(sources)
+    first = next(rest, None)
+    if first is None:
+        raise InputError(say_lacking())
+    return chain((first,), rest)
+
+
+def _name(sources: Iterable[Source]) -> Iterator[Source]:
+    """Give labels to those without one, and to each a file name of its own."""
+    taken: set[str] = set()
+    for index, found in enumerate(sources):
+        source = found if found.label else Source(f"image {index}", found.item, f"image-{index}.jpg")
+        yield source._replace(file=_unique(_drawn_name(source), taken))
+
+
+def _expand(given: Any, on_other: Callable[[Path], object]) -> Iterable[Source]:
     """Return sources whose file names may be the same; those without a name have an empty label."""
     if isinstance(given, Source):
         return [given]
@@ -178,12 +205,14 @@ def _expand(given: Any, on_other: Callable[[Path], object]) -> list[Source]:
         return [Source("", image, "") for image in batch]
     if callable(getattr(given, "read", None)):
         return [Source("", given.read(), "")]
+    if isinstance(given, Iterator):
+        return (source for part in given for source in _expand(part, on_other))
     if isinstance(given, bytes) or not isinstance(given, Sequence):
         return [Source("", given, "")]
-    return [source for part in given for source in _expand(part, on_other)]
+    return chain.from_iterable([_expand(part, on_other) for part in given])
 
 
-def _expand_path(text: str, on_other: Callable[[Path], object]) -> list[Source]:
+def _expand_path(text: str, on_other: Callable[[Path], object]) -> Iterable[Source]:
     if ADDRESS.match(text):
         raise InputError(f"cannot read {text!r}: it is a URL; expected a file. Download it first.")
     path = to_path(text)
@@ -194,16 +223,24 @@ def _expand_path(text: str, on_other: Callable[[Path], object]) -> list[Source]:
     return [Source(str(path), path, path.name)]
 
 
-def _expand_folder(folder: Path, on_other: Callable[[Path], object]) -> list[Source]:
-    files = sorted(folder / name for name in walk_files(folder))
-    if not files:
+def _expand_folder(folder: Path, on_other: Callable[[Path], object]) -> Iterator[Source]:
+    names, others = bytearray(), Others(on_other)
+    for file in walk_files(folder):
+        names += os.fsencode(file.relative_to(folder)) + b"\0"
+    if not names:
         raise InputError(f"the folder {folder} holds no files. Expected images to predict.")
-    images = [file for file in files if _is_image(file)]
-    if not images:
-        hint = " Pass videos by their paths or a pattern." if any(map(is_video, files)) else ""
-        raise InputError(f"the folder {folder} holds no images, but {_describe(files)}.{hint}")
-    _tell_others(files, images, on_other)
-    return [Source(str(file), file, file.relative_to(folder).as_posix()) for file in images]
+    files = (folder / os.fsdecode(name[0]) for name in re.finditer(rb"[^\0]+", names))
+    sources = (
+        Source(str(file), file, file.relative_to(folder).as_posix())
+        for file in files
+        if _is_image(file) or others.add(file)
+    )
+
+    def say_lacking() -> str:
+        hint = " Pass videos by their paths or a pattern." if others.has_video else ""
+        return f"the folder {folder} holds no images, but {others}.{hint}"
+
+    return _begin(sources, say_lacking)
 
 
 def _expand_pattern(pattern: str, on_other: Callable[[Path], object]) -> list[Source]:
@@ -211,29 +248,38 @@ def _expand_pattern(pattern: str, on_other: Callable[[Path], object]) -> list[So
     if not files:
         where = "" if os.path.isabs(pattern) else f" Current folder: {Path.cwd()}."
         raise InputError(f"no file matches the pattern {pattern!r}.{where}")
-    usable = [file for file in files if is_video(file) or _is_image(file)]
+    others = Others(on_other)
+    usable = [file for file in files if is_video(file) or _is_image(file) or others.add(file)]
     if not usable:
-        raise InputError(f"no image or video matches the pattern {pattern!r}, but {_describe(files)}.")
-    _tell_others(files, usable, on_other)
+        raise InputError(f"no image or video matches the pattern {pattern!r}, but {others}.")
     root = os.path.commonpath([file.parent for file in usable])
     return [Source(str(file), file, Path(os.path.relpath(file, root)).as_posix()) for file in usable]
+
+
+class Others:
+    """The files that are passed over, as they are no images; as text, what an error says of them.
+
+    Args:
+        on_other: Is given each.
+    """
+
+    def __init__(self, on_other: Callable[[Path], object]) -> None:
+        self.on_other, self.count, self.first, self.has_video = on_other, 0, "", False
+
+    def __str__(self) -> str:
+        return f"{self.count:,} other files such as {self.first!r}" if self.count > 1 else f"the file {self.first!r}"
+
+    def add(self, file: Path) -> bool:
+        """Note one; return that it is no image."""
+        self.count, self.first = self.count + 1, self.first or file.name
+        self.has_video = self.has_video or is_video(file)
+        self.on_other(file)
+        return False
 
 
 def _is_image(file: Path) -> bool:
     """Whether a file is one, by its name or by how it begins: a name says nothing against it, as in training."""
     return file.suffix.lower() in IMAGE_SUFFIXES or (not is_video(file) and begins_like_image(file))
-
-
-def _tell_others(files: Sequence[Path], taken: Sequence[Path], on_other: Callable[[Path], object]) -> None:
-    kept = set(taken)
-    for file in files:
-        if file not in kept:
-            on_other(file)
-
-
-def _describe(files: Sequence[Path]) -> str:
-    count, first = len(files), files[0].name
-    return f"{count:,} other files such as {first!r}" if count > 1 else f"the file {first!r}"
 
 
 def _drawn_name(source: Source) -> str:

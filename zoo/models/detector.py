@@ -17,9 +17,9 @@ from zoo.data import (
     OnBad,
     Placement,
     find_device,
-    find_sources,
     fit_image,
     gather,
+    iterate_sources,
     normalize_canvas,
     read_image,
     read_sources,
@@ -172,7 +172,7 @@ class Detector(Model):
         if device is not None:
             self.to(find_device(device))
         letterbox = self.preprocess if image_size is None else self.preprocess.resized(image_size, step=self.size_step)
-        images = read_sources(find_sources(source))
+        images = read_sources(iterate_sources(source))
         batches = partial(gather, _prepare_all(images, letterbox), batch_size)
         results = self._find(batches, letterbox, settings, skip_bad, keep=stream)
         return results if stream else list(results)

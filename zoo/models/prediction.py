@@ -1,6 +1,6 @@
 """What a classifier says of images: from sources to class names with their probabilities."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from zoo._text import clean
-from zoo.data import OnBad, Source, eval_transform, find_sources, gather, read_image, skipping
+from zoo.data import OnBad, Source, eval_transform, gather, iterate_sources, read_image, skipping
 from zoo.errors import InputError
 
 
@@ -56,13 +56,14 @@ def predict_classes(
     if min(top_k, batch_size) < 1:
         raise InputError(f"top_k is {top_k}, batch_size {batch_size}; expected 1 or more of each.")
     preprocess = model.preprocess.replace(image_size=image_size) if image_size else model.preprocess
-    reads = [partial(_read, source, eval_transform(preprocess)) for source in find_sources(sources)]
+    transform = eval_transform(preprocess)
+    reads = (partial(_read, source, transform) for source in iterate_sources(sources))
     answers = _name_all(model, reads, top_k, batch_size, skip_bad)
     return answers if stream else list(answers)
 
 
 def _name_all(
-    model: Any, reads: Sequence[Callable[[], tuple[str, Tensor]]], top_k: int, batch_size: int, skip_bad: bool | OnBad
+    model: Any, reads: Iterable[Callable[[], tuple[str, Tensor]]], top_k: int, batch_size: int, skip_bad: bool | OnBad
 ) -> Iterator[Prediction]:
     with skipping(skip_bad) as on_bad:
         for batch in gather(reads, batch_size, on_bad):

@@ -1,16 +1,29 @@
-"""What the command `zoo predict` hands to a task, and how the task's answers are printed."""
+"""What the command `zoo predict` hands to a task, and how the task's answers are printed and written, one by one."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import csv
+import io
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from zoo._text import echo, warn
 from zoo.errors import InputError
-from zoo.files import dump_json, make_folder, to_path, write_file
+from zoo.files import dump_json, make_folder, open_whole, to_path
 
-PREDICTIONS = "predictions.json"
+FILES: Mapping[str, str] = {  # what `--save` writes besides drawn images, and where
+    "json": "predictions.json",
+    "csv": "predictions.csv",
+    "coco": "predictions.coco.json",
+    "yolo": "labels",
+    "crops": "crops",
+}
+
+Write: TypeAlias = Callable[[str], object]
+Keep: TypeAlias = Callable[[Any], object]
+Saver: TypeAlias = Callable[[Path], AbstractContextManager[Keep]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +31,9 @@ class PredictFlags:
     """What was said on the command line; None where nothing was.
 
     Attributes:
-        out: A folder for what is drawn.
+        out: A folder for what is written.
+        save: What to write there: `images`, or a key of `FILES`.
+        coco_ids: A COCO file with the ids to write.
         conf: The least score.
         iou: The overlap from which two boxes are one thing.
         top_k: Names per image.
@@ -27,6 +42,8 @@ class PredictFlags:
     """
 
     out: Path | None
+    save: tuple[str, ...]
+    coco_ids: Path | None
     conf: float | None
     iou: float | None
     top_k: int | None
@@ -34,37 +51,123 @@ class PredictFlags:
     options: Mapping[str, Any]
 
 
+class JsonList:
+    """Writes a list as JSON, entry by entry.
+
+    Args:
+        write: Is given lines, without their ends.
+
+    Attributes:
+        count: Entries so far.
+    """
+
+    def __init__(self, write: Write) -> None:
+        self.write, self.count, self._last = write, 0, "["
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Write an entry."""
+        self.write(self._last + "," * bool(self.count))
+        self.count, self._last = self.count + 1, textwrap.indent(dump_json(entry, indent=1), " ")
+
+    def close(self) -> None:
+        """Write the end."""
+        if self.count:
+            self.write(self._last)
+        self.write("]" if self.count else "[]")
+
+
 @contextmanager
-def printing_records(as_json: bool) -> Iterator[list[dict[str, Any]]]:
-    """Print the records as data when the block ends, also by an error: what was found is found."""
-    records: list[dict[str, Any]] = []
-    try:
-        yield records
-    finally:
-        if as_json:
-            echo(dump_json(records, indent=1), lines=True)
-
-
-def open_answers(out: Path) -> Path:
-    """Return the folder for images and predictions, made if need be; those of an earlier command are kept."""
-    folder = make_folder(to_path(out))
-    if (folder / PREDICTIONS).exists():
-        raise InputError(f"{folder / PREDICTIONS} already exists. Choose another folder, or remove it.")
-    return folder
-
-
-@contextmanager
-def writing_records(records: list[dict[str, Any]], out: Path | None, as_json: bool) -> Iterator[None]:
-    """Write the records into a folder when the block ends; if an error ends it, what there is until then."""
-    if out is None:
-        yield
+def printing_records(as_json: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Print records as data when they come, and the end also after an error: what was found is found."""
+    if not as_json:
+        yield lambda record: None
         return
+    records = JsonList(lambda line: echo(line, lines=True))
     try:
-        yield
+        yield records.add
+    finally:
+        records.close()
+
+
+@contextmanager
+def saving_answers(flags: PredictFlags, savers: Mapping[str, Saver]) -> Iterator[Keep]:
+    """Yield what writes an answer in each of the ways that the flags name; files are whole, also after an error.
+
+    Args:
+        flags: A folder, and what to write there.
+        savers: By the names of the flags; those that it lacks are written by somebody else.
+    """
+    if flags.out is None:
+        yield lambda answer: None
+        return
+    folder, count = _open_answers(flags.out, flags.save), 0
+    try:
+        with ExitStack() as stack:
+            ways = [stack.enter_context(savers[name](folder / FILES[name])) for name in flags.save if name in savers]
+
+            def save(answer: Any) -> None:
+                nonlocal count
+                for way in ways:
+                    way(answer)
+                count += 1
+
+            yield save
     except BaseException:
-        if records:
-            write_file(out / PREDICTIONS, dump_json(records, indent=1) + "\n")
-            warn(f"stopped early; {len(records):,} predictions are saved in {out / PREDICTIONS}")
+        if count:
+            where = next((folder / FILES[name] for name in flags.save if name in FILES), folder)
+            warn(f"stopped early; {count:,} predictions are saved in {where}")
         raise
-    write_file(out / PREDICTIONS, dump_json(records, indent=1) + "\n")
-    echo(f"written to {out}: {PREDICTIONS} and images", err=as_json)
+    *names, last = [*(FILES[name] for name in flags.save if name in FILES), *["images"] * ("images" in flags.save)]
+    echo(f"written to {folder}: {' and '.join([', '.join(names), last] if names else [last])}", err=flags.as_json)
+
+
+@contextmanager
+def writing_json(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Write records into a file, as a list; an error before the first one leaves no file."""
+    with writing_lines(path) as write:
+        records = JsonList(write)
+        try:
+            yield records.add
+        except BaseException:
+            if records.count:
+                records.close()
+            raise
+        records.close()
+
+
+@contextmanager
+def writing_rows(path: Path, columns: Sequence[str]) -> Iterator[Callable[[Sequence[Any]], None]]:
+    """Write rows of a table (CSV) into a file, below the names of their columns."""
+    with writing_lines(path) as write:
+
+        def add(row: Sequence[Any]) -> None:
+            text = io.StringIO(newline="")
+            csv.writer(text, lineterminator="").writerow(row)
+            write(text.getvalue())
+
+        add(columns)
+        yield add
+
+
+@contextmanager
+def writing_lines(path: Path) -> Iterator[Write]:
+    """Write lines into a file; it appears under its name when the block ends, with what there is also by an error."""
+    stopped: BaseException | None = None
+    with open_whole(path) as file:
+        try:
+            yield lambda line: file.write(f"{line}\n".encode(errors="backslashreplace"))
+        except BaseException as error:
+            if not file.tell():
+                raise
+            stopped = error
+    if stopped is not None:
+        raise stopped
+
+
+def _open_answers(out: Path, save: Sequence[str]) -> Path:
+    """Return the folder for what is written, made if need be; what an earlier command wrote is kept."""
+    folder = make_folder(to_path(out))
+    for file in (folder / FILES[name] for name in save if name in FILES):
+        if file.exists():
+            raise InputError(f"{file} already exists. Choose another folder, or remove it.")
+    return folder

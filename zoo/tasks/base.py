@@ -194,6 +194,7 @@ class Task(Protocol):
         defaults: Fields of the preset that this task has other defaults for, where no preset is named.
         scoring_batch: Images per forward pass when a model is scored.
         flags: Options of the command `zoo predict` that mean something here: names of `PredictFlags`.
+        saves: What the command can write into a folder.
         opening: Fields of its options that `open_data` takes.
     """
 
@@ -207,6 +208,7 @@ class Task(Protocol):
     defaults: ClassVar[Mapping[str, Any]]
     scoring_batch: ClassVar[int]
     flags: ClassVar[frozenset[str]]
+    saves: ClassVar[tuple[str, ...]]
     opening: ClassVar[tuple[str, ...]]
 
     def open_data(self, source: Any, **options: Any) -> OpenedData:
@@ -298,8 +300,8 @@ class Task(Protocol):
         """
         ...
 
-    def predict_command(self, model: Any, sources: Sequence[Any], flags: PredictFlags) -> None:
-        """Print what a model says of images, and draw it where the flags say so."""
+    def predict_command(self, model: Any, sources: Any, flags: PredictFlags) -> None:
+        """Print what a model says of images, and draw it or write it down where the flags say so."""
         ...
 
 

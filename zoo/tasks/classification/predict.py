@@ -1,29 +1,53 @@
-"""The class names of images, printed and drawn by the command `zoo predict`."""
+"""The class names of images, printed, drawn and written down by the command `zoo predict`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from zoo._text import echo
-from zoo.data import Source, read_image
-from zoo.tasks.answers import PredictFlags, open_answers, printing_records, writing_records
+from zoo.data import read_image
+from zoo.tasks.answers import Keep, PredictFlags, printing_records, saving_answers, writing_json, writing_rows
 from zoo.tasks.classification.plots import MOST_TILES, Tile, draw_predictions
 
 TOP = 3  # names per image, if the command does not say
 SHEET = "predictions.png"
+COLUMNS = ("source", "rank", "class", "probability")
 
 
-def print_names(model: Any, sources: Sequence[Source], flags: PredictFlags) -> None:
+def print_names(model: Any, sources: Any, flags: PredictFlags) -> None:
     """Print the predicted classes of each image; with a folder, write them there and draw the first images."""
-    out = None if flags.out is None else open_answers(flags.out)
     answers = model.predict(sources, top_k=TOP if flags.top_k is None else flags.top_k, **flags.options)
-    items = {source.label: source.item for source in sources}
-    tiles: list[Tile] = []
-    with printing_records(flags.as_json) as records, writing_records(records, out, flags.as_json):
+    tiles, total = list[Tile](), 0
+    is_drawn = flags.out is not None and "images" in flags.save
+    savers = {"json": _writing_dicts, "csv": _writing_table}
+    with printing_records(flags.as_json) as record, saving_answers(flags, savers) as save:
         for answer in answers:
-            records.append(vars(answer))
-            if not flags.as_json:
+            save(answer)
+            total += 1
+            if flags.as_json:
+                record(vars(answer))
+            else:
                 echo(str(answer))
-            if out is not None and len(tiles) < MOST_TILES:
-                tiles.append(Tile(read_image(items[answer.source]), answer.name, answer.probability, answer.source))
-        if out is not None:
-            draw_predictions(tiles, out / SHEET, total=len(records))
+            if is_drawn and len(tiles) < MOST_TILES:
+                tiles.append(Tile(read_image(Path(answer.source)), answer.name, answer.probability, answer.source))
+        if flags.out is not None and is_drawn:
+            draw_predictions(tiles, flags.out / SHEET, total=total)
+
+
+@contextmanager
+def _writing_dicts(path: Path) -> Iterator[Keep]:
+    with writing_json(path) as add:
+        yield lambda answer: add(vars(answer))
+
+
+@contextmanager
+def _writing_table(path: Path) -> Iterator[Keep]:
+    """Write a row for each name of an image, the most probable first."""
+    with writing_rows(path, COLUMNS) as add:
+
+        def keep(answer: Any) -> None:
+            for rank, (name, probability) in enumerate(zip(answer.names, answer.probabilities, strict=True), 1):
+                add([answer.source, rank, name, f"{probability:.6f}"])
+
+        yield keep

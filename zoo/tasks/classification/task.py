@@ -14,7 +14,6 @@ from zoo.data import (
     Images,
     Preprocess,
     Samples,
-    Source,
     SplitSource,
     Transform,
     collate,
@@ -69,7 +68,8 @@ class Classification:
     secondary: ClassVar[tuple[str, ...]] = ("images", "precision", "recall")
     defaults: ClassVar[Mapping[str, Any]] = {}
     scoring_batch: ClassVar[int] = 64
-    flags: ClassVar[frozenset[str]] = frozenset({"out", "top_k"})
+    flags: ClassVar[frozenset[str]] = frozenset({"out", "save", "top_k"})
+    saves: ClassVar[tuple[str, ...]] = ("images", "json", "csv")
     opening: ClassVar[tuple[str, ...]] = ("image_root",)
 
     def open_data(self, source: Any, **options: Any) -> Data:
@@ -200,7 +200,7 @@ class Classification:
             )
         return plots
 
-    def predict_command(self, model: Any, sources: Sequence[Source], flags: PredictFlags) -> None:
+    def predict_command(self, model: Any, sources: Any, flags: PredictFlags) -> None:
         """Print the most probable names; with a folder, write them there, with a sheet of the first images."""
         print_names(model, sources, flags)
 

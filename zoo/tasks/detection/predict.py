@@ -1,28 +1,38 @@
 """The boxes on images and videos, printed, drawn and written down by the command `zoo predict`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
 from zoo._text import echo
-from zoo.data import Source
-from zoo.tasks.answers import PredictFlags, open_answers, printing_records, writing_records
+from zoo.tasks.answers import PredictFlags, printing_records, saving_answers
 from zoo.tasks.detection.result import DetectionResult, save_video
+from zoo.tasks.detection.saving import make_savers
 
 
-def print_boxes(model: Any, sources: Sequence[Source], flags: PredictFlags) -> None:
+def print_boxes(model: Any, sources: Any, flags: PredictFlags) -> None:
     """Print, draw and write down what is found, one image at a time: a video does not have to fit into memory."""
     results = model.predict(sources, conf=flags.conf, iou=flags.iou, **flags.options)
-    out, as_json = None if flags.out is None else open_answers(flags.out), flags.as_json
-    with printing_records(as_json) as records, writing_records(records, out, as_json):
-        for _, same in groupby(results, key=lambda result: result.source):
-            kept = _telling(same, records, as_json=as_json)
-            if out is None:
-                for _ in kept:
-                    pass
+    classes = tuple(model.classes) or tuple(map(str, range(model.num_classes)))
+    savers = make_savers(classes, flags.coco_ids)
+    with printing_records(flags.as_json) as record, saving_answers(flags, savers) as save:
+
+        def tell(result: DetectionResult) -> DetectionResult:
+            save(result)
+            if flags.as_json:
+                record(result.to_dict())
             else:
-                _draw(kept, out)
+                echo(str(result))
+            return result
+
+        told = map(tell, results)
+        if flags.out is None or "images" not in flags.save:
+            for _ in told:
+                pass
+        else:
+            for _, same in groupby(told, key=lambda result: result.source):
+                _draw(same, flags.out)
 
 
 def _draw(results: Iterator[DetectionResult], out: Path) -> None:
@@ -35,14 +45,3 @@ def _draw(results: Iterator[DetectionResult], out: Path) -> None:
     video = out / f"{Path(first.file).parent}.mp4"
     video.parent.mkdir(parents=True, exist_ok=True)
     save_video(chain((first,), results), video)
-
-
-def _telling(
-    results: Iterator[DetectionResult], records: list[dict[str, Any]], *, as_json: bool
-) -> Iterator[DetectionResult]:
-    """Pass results on, and print and record each."""
-    for result in results:
-        records.append(result.to_dict())
-        if not as_json:
-            echo(str(result))
-        yield result

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from zoo._model import ask
-from zoo.data import Letterbox, Prepare, Source, SplitSource, lay_channels_last, normalize_canvas
+from zoo.data import Letterbox, Prepare, SplitSource, lay_channels_last, normalize_canvas
 from zoo.data import check_installed as check_hashes
 from zoo.errors import InputError
 from zoo.progress import Progress
@@ -77,7 +77,8 @@ class Detection:
     secondary: ClassVar[tuple[str, ...]] = ("AR@100", "at conf", "recall", "precision", "AP@.5")
     defaults: ClassVar[Mapping[str, Any]] = {"batch_size": 16}
     scoring_batch: ClassVar[int] = 8
-    flags: ClassVar[frozenset[str]] = frozenset({"conf", "iou", "out"})
+    flags: ClassVar[frozenset[str]] = frozenset({"coco_ids", "conf", "iou", "out", "save"})
+    saves: ClassVar[tuple[str, ...]] = ("images", "json", "csv", "coco", "yolo", "crops")
     opening: ClassVar[tuple[str, ...]] = ()
 
     def open_data(self, source: Any, **options: Any) -> BoxData:
@@ -208,7 +209,7 @@ class Detection:
             "predictions.png": lambda path: draw_predictions(examples, images, evaluation.classes, path),
         }
 
-    def predict_command(self, model: Any, sources: Sequence[Source], flags: PredictFlags) -> None:
+    def predict_command(self, model: Any, sources: Any, flags: PredictFlags) -> None:
         """Print the boxes that are found, and draw them."""
         print_boxes(model, sources, flags)
 
