@@ -134,7 +134,7 @@ def test_of_equal_scores_the_lower_loss_is_the_best(images, tmp_path):
 
 def test_the_weights_of_the_last_epoch_are_loaded_by_their_file(images, tmp_path):
     run = train(images, tmp_path / "run", patience=None, epochs=2, mode="full", keep="best")
-    assert zoo.load(run.folder / "model.safetensors").config["origin"]["epoch"].endswith("best top1")
+    assert zoo.load(run.folder / "model.safetensors").config["origin"]["epoch"].endswith("best top-1")
     with pytest.raises(WeightsError, match=r"has no last.safetensors: runs write it with keep=both"):
         zoo.load(run.folder / "last.safetensors")
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from zoo.tasks import LOSSES, find_scores
+
 _PACE = ("images_per_second", "waiting", "seconds", "seconds_left")  # of a record: how fast the epoch was
 
 
@@ -26,7 +28,7 @@ class KeptWeights:
     def __str__(self) -> str:
         which = name_epochs(self.epochs) + ", moving average" * self.has_average
         if self.chosen_by:
-            return f"{which}, best {self.chosen_by}"
+            return f"{which}, best {label_metric(self.chosen_by)}"
         return which if len(self.epochs) > 1 else f"{which}, the last"
 
     def to_dict(self) -> dict[str, Any]:
@@ -35,10 +37,26 @@ class KeptWeights:
         scores = {key: value for key, value in shown.items() if key not in _PACE}
         return {"epochs": [*self.epochs], "chosen_by": self.chosen_by, "moving_average": self.has_average, **scores}
 
+    def tell(self, key: str) -> str:
+        """Return a metric of the epoch in words, such as `top-1 54.8 %`; empty if it was not measured."""
+        value = self.metrics.get(key)
+        if value is None:
+            return ""
+        return f"{label_metric(key)} {f'{value:.4g}' if key in LOSSES else f'{value:.2%}'}"
+
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return what `to_dict` described, without the scores."""
-        return cls(values["epochs"], values["chosen_by"], values["moving_average"])
+    def find(cls, evaluation: Mapping[str, Any], file: str) -> Self | None:
+        """Return what `evaluation.json` says of a file of weights, without its scores; None if it does not tell."""
+        weights = evaluation.get("weights")
+        kept = weights.get(file) if isinstance(weights, Mapping) else None
+        if not isinstance(kept, Mapping) or not kept.get("epochs"):
+            return None
+        return cls(kept["epochs"], kept.get("chosen_by"), bool(kept.get("moving_average")))
+
+
+def label_metric(key: str) -> str:
+    """Return the label of a metric by its key in a record, such as `top-1` or `mAP`; other keys as they are."""
+    return next((labels[key] for labels in find_scores().values() if key in labels), key)
 
 
 def name_epochs(epochs: Sequence[int]) -> str:

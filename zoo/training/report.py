@@ -34,7 +34,9 @@ from zoo.pages import (
 from zoo.progress import format_rate, format_seconds
 from zoo.rates import NO_DECAY, UNUSED
 from zoo.tasks import find_scores, task_of
+from zoo.training.kept_weights import KeptWeights
 from zoo.training.report_style import STYLE
+from zoo.training.run_folder import WEIGHTS
 from zoo.training.run_records import MAX_BYTES, parse_rates, read_run_file
 from zoo.training.run_summary import RunSummary, read_defaults, summarize_run
 from zoo.weights import find_terms
@@ -136,7 +138,7 @@ def _head(run: RunSummary, name: str) -> Markup:
     told = join([Markup(f"<p class='note'>{escape(note)}</p>") for note in notes if note])
     data = Path(str(run.data.get("source", ""))).name
     title = f"{run.model or 'custom model'}{' on ' * bool(data)}{data}"
-    weights = str(run.evaluation.get("weights") or "")
+    weights = str(KeptWeights.find(run.evaluation, WEIGHTS) or "")
     return Markup(
         f"<header><p class='run'>{escape(name)}</p><h1>{escape(title)}</h1>"
         f"<div class='cards'>{''.join(cards) or 'not evaluated'}</div>"

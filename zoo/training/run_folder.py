@@ -56,11 +56,11 @@ def split_run(path: str | os.PathLike[str]) -> tuple[Path, str]:
 
 
 def describe_weights(path: Path, name: str = WEIGHTS) -> str | None:
-    """Say which epoch a file of a run's weights is of, such as `epoch 3, best top1`; None if the run does not tell."""
+    """Say which epoch a file of a run's weights is of, such as `epoch 3, best top-1`; None if the run does not tell."""
     folder = RunFolder(path)
     known = folder.read_json(EVALUATION) if folder.file(EVALUATION).is_file() else {}
-    kept = known.get("weights", {}).get(name)
-    return None if kept is None else str(KeptWeights.from_dict(kept))
+    kept = KeptWeights.find(known, name)
+    return None if kept is None else str(kept)
 
 
 class RunFolder:

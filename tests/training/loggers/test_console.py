@@ -19,8 +19,8 @@ def test_the_result_is_printed_last_and_names_the_weights(tmp_path):
     best, last = KeptWeights([1], "top1", metrics={"top1": 0.5}), KeptWeights([2], metrics={"top1": 0.4})
     weights = {"model.safetensors": best, "last.safetensors": last}
     lines = follow(Console, tmp_path / "run", make_records(), result={"evaluation": Scores(), "weights": weights})
-    assert "top-1 50.0 % (val, epoch 1, best top1)" in lines
-    assert "top1 0.4 in epoch 2, the last (last.safetensors)" in lines
+    assert "top-1 50.0 % (val, epoch 1, best top-1)" in lines
+    assert "top-1 40.00% in epoch 2 (last.safetensors)" in lines
     assert "1 frozen tensors unchanged, checksums compared 1 times" in lines
     assert "class29" in lines
     assert "class30" not in lines

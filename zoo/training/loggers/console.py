@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zoo.training.kept_weights import KeptWeights
+from zoo.training.kept_weights import KeptWeights, name_epochs
 from zoo.training.loggers.base import Logger, RunFacts, RunResult
 from zoo.training.position import Position
 
@@ -49,9 +49,9 @@ class Console(Logger):
 
 def _tell_last(beside: Sequence[KeptWeights], kept: KeptWeights) -> dict[str, str]:
     """Say how the weights of the last epoch score that stand beside the best, if those are others."""
-    key = kept.chosen_by or ""
-    last = next((last for last in beside if last.epochs != kept.epochs and key in last.metrics), None)
-    return {} if last is None else {"last": f"{key} {last.metrics[key]:.4g} in {last} (last.safetensors)"}
+    last = next((last for last in beside if last.epochs != kept.epochs), None)
+    score = last.tell(kept.chosen_by or "") if last else ""
+    return {"last": f"{score} in {name_epochs(last.epochs)} (last.safetensors)"} if last and score else {}
 
 
 def _merge_halves(rates: Mapping[str, float]) -> dict[str, float]:
