@@ -29,9 +29,13 @@ LINK = re.compile(r"(\]\()([^)#:\s]+)((?:#[\w-]+)?\))")
 
 
 def main() -> int:
-    """Gather the pages and build the site; the exit status is that of the builder."""
+    """Gather the pages, run the notebooks, and build the site; the exit status is that of the builder."""
+    from notebook_page import write_notebook_page  # which the tests of the pages do without
+
     shutil.rmtree(PAGES, ignore_errors=True)
     gather_pages(PAGES)
+    for notebook, page in _find_notebooks(PAGES).items():
+        write_notebook_page(notebook, page)
     shutil.rmtree(ROOT / "site", ignore_errors=True)
     builder = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
     return subprocess.run(builder, cwd=ROOT, check=False).returncode
@@ -39,13 +43,21 @@ def main() -> int:
 
 def gather_pages(folder: Path) -> None:
     """Write all pages and images of the site into a folder, with links that lead from page to page."""
-    shutil.copytree(ROOT / "docs", folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    shutil.copytree(ROOT / "docs", folder, ignore=shutil.ignore_patterns("*.py", "*.ipynb", "__pycache__"))
     origins = {page: ROOT / "docs" / page.relative_to(folder) for page in folder.rglob("*.md")}
     origins |= {folder / page: ROOT / source for source, page in COPIED.items()}
+    pages = {origin: page for page, origin in origins.items()} | _find_notebooks(folder)
     for page, origin in origins.items():
-        page.write_text(_relink(origin, page, {origin: page for page, origin in origins.items()}), "utf8")
+        page.write_text(_relink(origin, page, pages), "utf8")
     for name, write in GENERATED.items():
         (folder / name).write_text("\n".join((*write(), "")), "utf8")
+
+
+def _find_notebooks(folder: Path) -> dict[Path, Path]:
+    """Return the notebooks, and the page that each becomes."""
+    return {
+        path: folder / "notebooks" / f"{path.stem}.md" for path in sorted((ROOT / "docs/notebooks").glob("*.ipynb"))
+    }
 
 
 def _relink(origin: Path, page: Path, pages: dict[Path, Path]) -> str:

@@ -341,8 +341,11 @@ def format_rate(rate: float) -> str:
 
 
 def _standard_output(output: Output) -> Console:
-    """Colours may be forced by the environment, for example in a build's log; bars are only for a real terminal."""
-    return BearingConsole(output, force_interactive=None if output.isatty() else False)
+    """Colours may be forced by the environment, for example in a build's log; bars are only for a real terminal.
+
+    A notebook gets plain lines: rich would make each of them an output of its own.
+    """
+    return BearingConsole(output, force_interactive=None if output.isatty() else False, force_jupyter=False)
 
 
 def _describe_rates(rates: Mapping[str, float], *, short: bool) -> list[_Cell]:

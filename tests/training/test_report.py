@@ -1,46 +1,18 @@
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from html_page import Page
 from small_run import EVALUATION, write_run
 from training.loggers.contract import make_facts, make_records, make_result
 from zoo.training.loggers import report as logger
 from zoo.training.loggers.base import Loggers
-from zoo.training.report import make_report, write_report
+from zoo.training.report import make_report, show_run, write_report
 from zoo.training.run_summary import summarize_run
 
 EVIL = "<b>&\"' </title><script>alert(1)</script>"
-ALONE = {"meta", "img", "br"}
-
-
-class Page(HTMLParser):
-    """What a browser makes of a page: elements that are closed in order, their attributes, and text."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags, self.loads, self.text = [], set(), [], ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.add(tag)
-        self.loads += [value for name, value in attributes if name in ("src", "href", "srcset", "action", "data")]
-        assert not any(name.startswith("on") for name, _ in attributes)
-        if tag not in ALONE:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.handle_starttag(tag, attributes)
-        if tag not in ALONE:
-            self.open.pop()
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
 
 
 @pytest.fixture
@@ -109,3 +81,11 @@ def test_a_page_that_cannot_be_written_does_not_end_a_run(tmp_path, monkeypatch)
     loggers.start(make_facts(tmp_path / "run"))
     loggers.finish(make_result(make_records()), required=False)
     assert said == ["note: logger Report failed and is switched off: OSError: disk full"]
+
+
+def test_a_notebook_shows_scores_and_curves(run):
+    page = Page(show_run(run.path))
+    assert page.open == []
+    assert "75.0%" in page.text
+    assert "epoch 2\ntraining: 0.5" in page.text
+    assert EVIL in page.text

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from zoo.models.hooks import GroupHooks
+from zoo.models.notebook import show_model
 from zoo.weights import Licence, LoadReport
 
 
@@ -25,6 +26,10 @@ class Model(GroupHooks, nn.Module):
     licence: Licence
     load_report: LoadReport | None
     config: dict[str, Any]
+
+    def _repr_html_(self) -> str:
+        """Return what is known of the model, and its parts, as a notebook shows them."""
+        return show_model(self)
 
     if TYPE_CHECKING:  # what a task adds, a type checker does not know
         preprocess: Any

@@ -10,29 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from zoo._console import NUMBER
 from zoo._text import clean
-
-STYLE = """
-.zoo{--ink:#1c2733;--soft:#5c6b7a;--line:#dde3ea;--ground:#f5f7f9;--card:#fff;--accent:#0072b2;--good:#007a58;
---warn:#a84300;--l0:#0072b2;--l1:#d55e00;--l2:#009e73;--l3:#b8558c;--l4:#c88700;--l5:#3c9fdc;color-scheme:light}
-@media(prefers-color-scheme:dark){.zoo{--ink:#e4eaf0;--soft:#98a6b5;--line:#2f3a46;--ground:#12171d;--card:#1a2129;
---accent:#58b4f0;--good:#3ecb9c;--warn:#ff9a5c;--l0:#58b4f0;--l1:#ff8a4c;--l2:#2fc597;--l3:#e695c4;--l4:#f0b73c;
---l5:#9ad4ff;color-scheme:dark}}
-.zoo{color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif}
-.zoo *{box-sizing:border-box}
-.zoo .scroll{overflow-x:auto}
-.zoo table{border-collapse:collapse;font-size:.93em;font-variant-numeric:tabular-nums;margin:0}
-.zoo th,.zoo td{padding:.32em .9em .32em 0;text-align:left;border:0;border-bottom:1px solid var(--line);
-background:none;color:var(--ink);vertical-align:top;max-width:32em;overflow-wrap:break-word}
-.zoo th{color:var(--soft);font-weight:500;white-space:nowrap}
-.zoo .number{text-align:right;white-space:nowrap}
-.zoo tfoot td{font-weight:600;border-bottom:0}
-.zoo dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.3em 1.2em;margin:0}
-.zoo dt{color:var(--soft)}
-.zoo dd{margin:0;overflow-wrap:anywhere}
-.zoo code{font:.92em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
-.zoo svg{display:block;width:100%;height:auto}
-.zoo img{max-width:100%;height:auto}
-"""
+from zoo.pages.style import STYLE
 
 
 class Markup(str):
@@ -72,7 +50,9 @@ def make_table(
     body = "".join(line("td", row) for row in rows[:most])
     foot = f"<tfoot>{line('td', totals)}</tfoot>" if totals else ""
     more = f"<p>the first {most} of {len(rows):,}</p>" if len(rows) > most else ""
-    return Markup(f'<div class="scroll"><table><thead>{head}</thead><tbody>{body}</tbody>{foot}</table></div>{more}')
+    return Markup(
+        f'<div class="scroll"><table class="rows"><thead>{head}</thead><tbody>{body}</tbody>{foot}</table></div>{more}'
+    )
 
 
 def list_facts(facts: Mapping[str, object]) -> Markup:
@@ -103,7 +83,7 @@ def embed_image(content: bytes, kind: str, text: str, *, style: str = "") -> Mar
 def make_fragment(title: object, *parts: object) -> str:
     """Return a heading and parts with their style, for a notebook."""
     body = join(parts, "")
-    return f'<style>{STYLE}</style><div class="zoo"><p><b>{escape(title)}</b></p>{body}</div>'
+    return f'<style>{STYLE}</style><div class="zoo fragment"><p><b>{escape(title)}</b></p>{body}</div>'
 
 
 def make_page(title: str, style: str, parts: Sequence[object]) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from zoo.errors import InputError, PlanError
+from zoo.pages import make_fragment, make_table
 from zoo.rates.groups import ONE_STEP, Group, Starts
 from zoo.rates.plot import draw_plan
 from zoo.rates.plot_rows import Part
@@ -179,6 +180,10 @@ class Plan:
         length = f"{self.clock.epochs} epochs × {self.clock.steps_per_epoch:,} steps{known}"
         share, count = self.totals()["state"], len(self.trained)
         return f"<Plan: {count} of {len(self.groups)} groups trained, {share}, {length}; print it for the table>"
+
+    def _repr_html_(self) -> str:
+        """Return the table as a notebook shows it."""
+        return make_fragment(repr(self).strip("<>").partition(";")[0], make_table(self.rows(), self.totals()))
 
     def __rich__(self) -> Any:
         """Return the table as rich prints it."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from zoo._model import ask
 from zoo.errors import InputError, did_you_mean
+from zoo.pages import make_fragment, make_table
 from zoo.progress import Progress
 from zoo.tasks.answers import PredictFlags
 
@@ -110,6 +111,18 @@ def sum_up(data: OpenedData) -> str:
     """Return in one line where opened data comes from, and how many classes and images it has."""
     counts = ", ".join(f"{len(images):,} {name}" for name in ("train", "val") if (images := getattr(data, name)))
     return f"{data.source}: {len(data.classes)} classes, images: {counts or 'from loaders'}"
+
+
+def show_data(data: OpenedData, counts: Mapping[str, Mapping[str, int]]) -> str:
+    """Return opened data as a notebook shows it.
+
+    Args:
+        data: Of any task.
+        counts: What there is of each class in each split.
+    """
+    rows = [{"class": name, **{split: f"{of[name]:,}" for split, of in counts.items()}} for name in data.classes]
+    totals = {"class": "all", **{split: f"{sum(of.values()):,}" for split, of in counts.items()}}
+    return make_fragment(sum_up(data), make_table(rows, totals, most=30) if counts else "")
 
 
 class Evaluation(Protocol):

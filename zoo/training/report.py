@@ -28,6 +28,7 @@ from zoo.pages import (
     escape,
     join,
     list_facts,
+    make_fragment,
     make_page,
     make_table,
 )
@@ -71,13 +72,22 @@ def write_report(folder: Path) -> Path:
 def make_report(run: RunSummary) -> str:
     """Return the page of a run."""
     name = run.folder.absolute().name
-    parts: list[object] = [_head(run, name)]
+    parts: list[object] = [_try(partial(_head, run, name))]
     for title, body in _sections(run):
         anchor = re.sub(r"\W+", "-", title.lower())
         parts.append(Markup(f'<section id="{anchor}"><h2>{escape(title)}</h2>{body}</section>'))
     version = run.config.get("zoo") or "?"
     parts.append(Markup(f"<footer>made from the files of the run by zoo {escape(version)}</footer>"))
     return make_page(f"{name}: {run.model or 'custom model'}", STYLE, parts)
+
+
+def show_run(folder: Path) -> str:
+    """Return scores, curves and scores per class of a run, as a notebook shows them."""
+    run = summarize_run(folder)
+    assert run is not None
+    parts = [_tell_scores(run), _try(partial(_show_training, run)), _try(partial(_show_classes, run))]
+    facts = list_facts({"report": folder / REPORT})
+    return make_fragment(f"run in {folder}", join([*filter(None, parts), facts], "<br>"))
 
 
 def _sections(run: RunSummary) -> Iterator[Section]:
@@ -118,12 +128,6 @@ _DRAWN = {
 def _head(run: RunSummary, name: str) -> Markup:
     """The name, the scores in large letters, and what should be known of them."""
     record = _read(run, "run.json")
-    labels = find_scores().get(run.task, {})
-    scores = {label: f"{run.scores[key]:.1%}" for key, label in labels.items() if key in run.scores}
-    cards = [
-        f'<div class="card{" first" * (not number)}"><b>{value}</b><span>{escape(label)}</span></div>'
-        for number, (label, value) in enumerate(scores.items())
-    ]
     planned = run.settings.get("epochs")
     seconds = sum(float(entry.get("seconds", 0)) for entry in run.records)
     facts = [
@@ -138,12 +142,22 @@ def _head(run: RunSummary, name: str) -> Markup:
     told = join([Markup(f"<p class='note'>{escape(note)}</p>") for note in notes if note])
     data = Path(str(run.data.get("source", ""))).name
     title = f"{run.model or 'custom model'}{' on ' * bool(data)}{data}"
-    weights = str(KeptWeights.find(run.evaluation, WEIGHTS) or "")
+    facts.append(str(KeptWeights.find(run.evaluation, WEIGHTS) or ""))
     return Markup(
         f"<header><p class='run'>{escape(name)}</p><h1>{escape(title)}</h1>"
-        f"<div class='cards'>{''.join(cards) or 'not evaluated'}</div>"
-        f"<p class='facts'>{escape(' · '.join(filter(None, [*facts, weights])))}</p>{told}</header>"
+        f"{_tell_scores(run)}<p class='facts'>{escape(' · '.join(filter(None, facts)))}</p>{told}</header>"
     )
+
+
+def _tell_scores(run: RunSummary) -> Markup:
+    """The scores in large letters."""
+    labels = find_scores().get(run.task, {})
+    scores = {label: f"{run.scores[key]:.1%}" for key, label in labels.items() if key in run.scores}
+    cards = [
+        f"<div class='card{' first' * (not number)}'><b>{value}</b><span>{escape(label)}</span></div>"
+        for number, (label, value) in enumerate(scores.items())
+    ]
+    return Markup(f"<div class='cards'>{''.join(cards) or 'not evaluated'}</div>")
 
 
 def _show_training(run: RunSummary) -> Markup | None:

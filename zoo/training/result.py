@@ -10,6 +10,7 @@ from zoo.rates import Plan
 from zoo.settings import Preset
 from zoo.tasks import AnyEvaluation
 from zoo.training.evaluation import evaluate
+from zoo.training.report import show_run
 from zoo.training.run_claim import name_model
 
 
@@ -46,6 +47,10 @@ class Run:
     def evaluate(self, data: Any, **options: Any) -> AnyEvaluation:
         """Score the model on other data; see `zoo.evaluate`."""
         return evaluate(self.model, data, **options)
+
+    def _repr_html_(self) -> str:
+        """Return scores and curves as a notebook shows them."""
+        return show_run(self.folder)
 
     def __repr__(self) -> str:
         scores = "not evaluated" if self.evaluation is None else str(self.evaluation)

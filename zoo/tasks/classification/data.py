@@ -32,7 +32,7 @@ from zoo.data import (
     rename_splits,
 )
 from zoo.errors import DataError, InputError
-from zoo.tasks.base import sum_up
+from zoo.tasks.base import show_data, sum_up
 from zoo.tasks.classification.label_kind import SINGLE, LabelKind
 from zoo.tasks.classification.sources import find_splits
 
@@ -76,6 +76,10 @@ class Data:
 
     def __repr__(self) -> str:
         return f"<Data {sum_up(self)}>"
+
+    def _repr_html_(self) -> str:
+        """Return the images of each class as a notebook shows them."""
+        return show_data(self, {name: self._count(images) for name, images in self._splits().items()})
 
     def describe(self) -> dict[str, Any]:
         """Return plain values for a file: classes, counts, what was left out, and a digest that tells data sets apart.

@@ -19,7 +19,7 @@ from zoo.data import (
     say_nameless,
 )
 from zoo.errors import DataError, did_you_mean
-from zoo.tasks.base import sum_up
+from zoo.tasks.base import show_data, sum_up
 from zoo.tasks.detection.annotations import BoxSource, BoxSplit, Finding, ImageReader, Key
 from zoo.tasks.detection.check import check_boxes
 from zoo.tasks.detection.formats import UNREAD_SPLITS, read_box_datasets, read_box_folder
@@ -69,6 +69,10 @@ class BoxData:
     def __repr__(self) -> str:
         return f"<BoxData {sum_up(self)}>"
 
+    def _repr_html_(self) -> str:
+        """Return the boxes of each class as a notebook shows them."""
+        return show_data(self, self._count())
+
     def describe(self) -> dict[str, Any]:
         """Return plain values for a file: classes, counts, what was found and left out, and a digest.
 
@@ -83,10 +87,7 @@ class BoxData:
             "classes": list(self.classes),
             "class_map": [list(pair) for pair in self.class_map],
             "images": {name: len(images) for name, images in splits.items()},
-            "counts": {
-                name: dict(zip(self.classes, images.count_boxes(len(self.classes)), strict=True))
-                for name, images in splits.items()
-            },
+            "counts": self._count(),
             "findings": {group.kind: len(group.findings) for group in self.report.groups()},
             "skipped": [{"name": finding.place, "reason": finding.text} for finding in self.skipped],
             "digest": self._digest(contents),
@@ -96,6 +97,14 @@ class BoxData:
     def list_labels(self) -> dict[str, dict[str, Any]]:
         """Return the one class of each image: a detector's have none."""
         return {}
+
+    def _count(self) -> dict[str, dict[str, int]]:
+        """Return the boxes of each class in each split."""
+        count = len(self.classes)
+        return {
+            name: dict(zip(self.classes, images.count_boxes(count), strict=True))
+            for name, images in self._splits().items()
+        }
 
     def _splits(self) -> dict[str, BoxedImages]:
         splits = {"train": self.train, "val": self.val, "test": self.test}

@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from zoo._text import clean
 from zoo.data import WRITABLE, FramePlace, read_again, write_video
 from zoo.errors import InputError
 from zoo.files import dump_json, make_folder, open_whole, to_path, write_file
+from zoo.pages import embed_image, make_fragment, make_table
 from zoo.tasks.detection.drawing import draw_boxes, import_supervision
 
 JPEG_QUALITY = 95
+SHOWN_SIDE, MOST_SHOWN = 640, 10  # in a notebook: pixels of the longer side, rows of boxes
+SIDES = ("left", "top", "right", "bottom")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -80,6 +84,18 @@ class DetectionResult:
 
     def __repr__(self) -> str:
         return f"<DetectionResult {self}>"
+
+    def _repr_html_(self) -> str:
+        """Return the image with its boxes, and the surest of them, as a notebook shows them."""
+        buffer, image = BytesIO(), self.draw().convert("RGB")
+        image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+        image.save(buffer, "jpeg", quality=80)
+        rows = [
+            {"class": name, "score": f"{score:.2f}"} | {side: f"{at:.0f}" for side, at in zip(SIDES, box, strict=True)}
+            for name, score, box in self
+        ]
+        table = make_table(rows, most=MOST_SHOWN) if rows else ""
+        return make_fragment(self, embed_image(buffer.getvalue(), "jpeg", str(self)), table)
 
     def draw(self) -> Image.Image:
         """Return a copy of the image with boxes, names and scores on it."""
