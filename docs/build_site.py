@@ -34,7 +34,7 @@ def main() -> int:
 
     shutil.rmtree(PAGES, ignore_errors=True)
     gather_pages(PAGES)
-    for notebook, page in _find_notebooks(PAGES).items():
+    for notebook, page in find_notebooks(PAGES).items():
         write_notebook_page(notebook, page)
     shutil.rmtree(ROOT / "site", ignore_errors=True)
     builder = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
@@ -46,14 +46,14 @@ def gather_pages(folder: Path) -> None:
     shutil.copytree(ROOT / "docs", folder, ignore=shutil.ignore_patterns("*.py", "*.ipynb", "__pycache__"))
     origins = {page: ROOT / "docs" / page.relative_to(folder) for page in folder.rglob("*.md")}
     origins |= {folder / page: ROOT / source for source, page in COPIED.items()}
-    pages = {origin: page for page, origin in origins.items()} | _find_notebooks(folder)
+    pages = {origin: page for page, origin in origins.items()} | find_notebooks(folder)
     for page, origin in origins.items():
         page.write_text(_relink(origin, page, pages), "utf8")
     for name, write in GENERATED.items():
         (folder / name).write_text("\n".join((*write(), "")), "utf8")
 
 
-def _find_notebooks(folder: Path) -> dict[Path, Path]:
+def find_notebooks(folder: Path) -> dict[Path, Path]:
     """Return the notebooks, and the page that each becomes."""
     return {
         path: folder / "notebooks" / f"{path.stem}.md" for path in sorted((ROOT / "docs/notebooks").glob("*.ipynb"))
