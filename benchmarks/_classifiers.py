@@ -173,7 +173,7 @@ def by_zoo(job: Job, model: Any, watch: Watch) -> float:
             out=Path(out) / "run",
             **{"mode": "head" if job.frozen else "full", **steps, **job.fields},
         )
-    return float(run.evaluation.top1)
+    return float(run.metrics[-1]["top1"])
 
 
 def infer_once(job: Job, network: Any, watch: Watch) -> float | None:

@@ -173,7 +173,7 @@ def by_zoo(job: Job, model: Any, watch: Watch) -> float:
             out=Path(out) / "run",
             **{"mode": "head" if job.frozen else "full", **job.fields},
         )
-    return float(run.evaluation.map or 0.0)
+    return float(run.metrics[-1].get("map") or 0.0)
 
 
 def by_hand(job: Job, model: Any, watch: Watch) -> float | None:

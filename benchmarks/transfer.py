@@ -95,7 +95,7 @@ def train(chosen: argparse.Namespace, source: str | bool, data: Path, settings: 
         run = zoo.finetune(
             model, data, out=out, seed=seed, image_size=chosen.image_size, crop_pct=1.0, progress=False, **settings
         )
-    return 100 * run.evaluation.top1
+    return 100 * run.metrics[-1]["top1"]
 
 
 def probe_by_hand(chosen: argparse.Namespace, source: str | bool, data: Path, seeds: int) -> list[float]:
