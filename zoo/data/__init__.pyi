@@ -52,10 +52,12 @@ from .letterbox import Placement as Placement
 from .letterbox import Position as Position
 from .letterbox import fit_image as fit_image
 from .letterbox import normalize_canvas as normalize_canvas
+from .loader import EPOCHS_APART as EPOCHS_APART
 from .loader import EpochSampler as EpochSampler
 from .loader import ImageLoader as ImageLoader
 from .loader import Samples as Samples
 from .loader import collate as collate
+from .loader import count_repeated as count_repeated
 from .loader import default_workers as default_workers
 from .loader import lay_channels_last as lay_channels_last
 from .loader import load_places as load_places

@@ -144,6 +144,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
         draw_weights: With `shuffle`: as many images are drawn with replacement, each as likely as its weight says. An
             image that comes again in an epoch has another second number, so that it is changed anew. None: each image
             comes once.
+        repeats: With `shuffle`: how often each image comes in an epoch on average, 1 or more: its number rounded up or
+            down, by lot. Epochs have the same length.
     """
 
     def __init__(
@@ -155,9 +157,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
         leave_out: int = 0,
         views: int = 1,
         draw_weights: Sequence[float] | None = None,
+        repeats: Sequence[float] | None = None,
     ) -> None:
         self.count, self.shuffle, self.seed, self.leave_out, self.views = count, shuffle, seed, leave_out, views
-        self.draw_weights = draw_weights
+        self.draw_weights, self.repeats = draw_weights, repeats if shuffle else None
+        self.places = (count if self.repeats is None else count_repeated(self.repeats)) - leave_out
         self.epoch, self.start = 0, 0
 
     def set_epoch(self, epoch: int, *, start: int = 0) -> None:
@@ -166,7 +170,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __len__(self) -> int:
         """Return images per epoch; `start` does not change it."""
-        return self.count - self.leave_out
+        return self.places
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         draws: Counter[int] = Counter()  # of each image so far
@@ -184,8 +188,32 @@ class EpochSampler(Sampler[tuple[int, int]]):
         generator = torch.Generator().manual_seed(mix_seeds(self.seed, self.epoch))
         if self.draw_weights is not None:
             return list(WeightedRandomSampler(self.draw_weights, self.count, generator=generator))
-        order: list[int] = torch.randperm(self.count, generator=generator).tolist()
+        indices = torch.arange(self.count)
+        if self.repeats is not None:
+            indices = indices.repeat_interleave(_round_by_lot(self.repeats, generator))
+        order: list[int] = indices[torch.randperm(len(indices), generator=generator)].tolist()
         return order
+
+
+def count_repeated(repeats: Sequence[float]) -> int:
+    """Return how many images an epoch has in which each comes so often on average, by `EpochSampler`."""
+    whole, part = _split_repeats(repeats)
+    return int(whole.sum() + part.cumsum(0)[-1].floor())
+
+
+def _round_by_lot(repeats: Sequence[float], generator: torch.Generator) -> Tensor:
+    """Round numbers up or down, each to its own on average; their sum is `count_repeated` of them, or one more.
+
+    One number moves all places between which a whole number lies (systematic sampling).
+    """
+    whole, part = _split_repeats(repeats)
+    ends = part.cumsum(0) + torch.rand((), generator=generator, dtype=torch.float64)
+    return whole + ends.floor().diff(prepend=torch.zeros(1, dtype=torch.float64)).long()
+
+
+def _split_repeats(repeats: Sequence[float]) -> tuple[Tensor, Tensor]:
+    numbers = torch.tensor(repeats, dtype=torch.float64)
+    return numbers.floor().long(), numbers - numbers.floor()
 
 
 class ImageLoader(DataLoader[Any]):
@@ -243,6 +271,7 @@ def order_batches(
     pin_memory: bool,
     views: int = 1,
     draw_weights: Sequence[float] | None = None,
+    repeats: Sequence[float] | None = None,
 ) -> ImageLoader:
     """Make a loader whose batches do not depend on the number of processes that load.
 
@@ -258,14 +287,16 @@ def order_batches(
         pin_memory: Whether batches are put where a GPU fetches them faster.
         views: As in `EpochSampler`.
         draw_weights: As in `EpochSampler`.
+        repeats: As in `EpochSampler`.
     """
     _prepare_workers(num_workers)
     if count < 1:
         raise InputError("there are no images to load; expected one or more.")
     if batch_size < 1 or num_workers < 0:
         raise InputError(f"batch_size is {batch_size}, num_workers {num_workers}; expected 1 or more, and 0 or more.")
-    single = shuffle and batch_size > 1 and count > batch_size and count % batch_size == 1
-    order: dict[str, Any] = {"leave_out": int(single), "views": views, "draw_weights": draw_weights}
+    images = count_repeated(repeats) if repeats is not None and shuffle else count
+    single = shuffle and batch_size > 1 and images > batch_size and images % batch_size == 1
+    order: dict[str, Any] = {"leave_out": int(single), "views": views, "draw_weights": draw_weights, "repeats": repeats}
     sampler = EpochSampler(count, shuffle=shuffle, seed=seed, **order)
     loader = ImageLoader(
         samples,

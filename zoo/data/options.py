@@ -24,6 +24,12 @@ class DataOptions(Options):
         default=0.0, ge=0, le=180, description="random rotation by up to this angle either way, degrees"
     )
     grayscale: float = Field(default=0.0, ge=0, le=1, description="probability that an image becomes gray")
+    sampler: Literal["shuffle", "balanced", "repeat"] = Field(
+        default="shuffle",
+        description="shuffle: each training image once per epoch; balanced (classifiers): as many images per epoch, "
+        "drawn with replacement, each class equally often; repeat (detectors): images of rare classes several times "
+        "per epoch (LVIS, Gupta et al. 2019)",
+    )
     val_fraction: float = Field(
         default=0.2,
         gt=0,

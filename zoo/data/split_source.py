@@ -29,6 +29,7 @@ class SplitSource:
         draw: Draws a batch, images and targets as they are before `prepare`, into a file; None: it is not drawn.
         draw_weights: How likely each image is drawn for an epoch, with replacement, relative to the others; None: each
             is used once per epoch.
+        repeats: How often each image comes in an epoch on average, 1 or more; None: once.
     """
 
     images: Any
@@ -41,6 +42,7 @@ class SplitSource:
     unpack_targets: Callable[[Tensor, Tensor, Tensor], Any]
     draw: Callable[[Any, Any, Path], None] | None = None
     draw_weights: Sequence[float] | None = None
+    repeats: Sequence[float] | None = None
 
     def __len__(self) -> int:
         return len(self.images)

@@ -330,6 +330,7 @@ class _Loaders:
             seed=self.options.seed,
             views=self.options.views if learn else 1,
             draw_weights=feed.draw_weights if learn else None,
+            repeats=feed.repeats if learn else None,
             **{"pin_memory": self.accelerator.device.type == "cuda"} | arguments,
         )
         per_step = arguments["batch_size"] * self.accelerator.num_processes

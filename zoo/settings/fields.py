@@ -26,8 +26,8 @@ _ORDER = (
     *("epochs", "batch_size", "micro_batch_size", "accumulate", "schedule", "warmup_epochs", "warmup_steps"),
     *("warmup_start", "warmup_start_lr", "cooldown_epochs", "final_lr_ratio"),
     # How a step is taken
-    *("clip_grad_norm", "label_smoothing", "class_weights", "focal_gamma", "sampler", "loss_params"),
-    *("ema_decay", "ema_warmup", "swa_epochs", "compile", "freeze_norm_stats"),
+    *("clip_grad_norm", "label_smoothing", "class_weights", "focal_gamma", "sampler", "repeat_threshold"),
+    *("loss_params", "ema_decay", "ema_warmup", "swa_epochs", "compile", "freeze_norm_stats"),
     # What the model sees
     *("image_size", "crop_pct", "augment", "augment_magnitude", "rand_ops", "resizer", "crop_scale_min"),
     *("flip_probability", "vertical_flip", "max_rotation", "color_jitter", "grayscale", "random_erasing"),
@@ -163,6 +163,7 @@ _KNOWN_ELSEWHERE = {
     "class_weights": ("class_weight", "loss_weights", "weighted_loss"),
     "focal_gamma": ("focal", "focal_loss", "fl_gamma"),
     "sampler": ("weighted_sampler", "balanced_sampling", "class_balanced_sampling"),
+    "repeat_threshold": ("repeat_factor", "rfs_threshold", "repeat_thr", "oversample_thr"),
     "mixup": ("mixup_prob", "mix_up"),
     "cutmix_alpha": ("cutmix", "cut_mix"),
     "photometric": ("hsv_h", "hsv_s", "hsv_v"),

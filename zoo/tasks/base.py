@@ -279,8 +279,8 @@ class Task(Protocol):
         """Return what makes a scalar of outputs and targets."""
         ...
 
-    def weigh_classes(self, data: Any, options: Any) -> Mapping[str, float]:
-        """Return the weight of each class in the loss, by name; empty if they are not weighted."""
+    def describe_balance(self, data: Any, options: Any) -> Mapping[str, Mapping[str, float]]:
+        """Return numbers per class that say how classes are balanced, for `data.json`; empty if they are not."""
         ...
 
     def make_evaluator(

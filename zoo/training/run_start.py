@@ -43,9 +43,7 @@ def begin_run(
 
     One that goes on from the state of another run cannot be begun again without it: it has no weights to start from.
     """
-    described = data.describe()
-    if weights := task_of(model).weigh_classes(data, preset):
-        described["class_weights"] = dict(weights)
+    described = {**data.describe(), **task_of(model).describe_balance(data, preset)}
     if is_main_process():
         if saved is None:
             write_start(folder, model, preset, described)

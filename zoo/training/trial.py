@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -151,7 +152,7 @@ def _try_batch(
 ) -> None:
     images, targets = batch
     device = next((parameter.device for parameter in twin.parameters()), torch.device("cpu"))
-    images, targets = images.to(device), targets.to(device)
+    images, targets = send_to_device((images, targets), device)
     apply_plan(twin, plan)
     if preset.freeze_norm_stats:
         keep_norm_statistics(twin)

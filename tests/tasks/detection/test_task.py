@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from zoo.tasks.detection.batches import BoxTargets
 from zoo.tasks.detection.task import Detection, _join_rows, _split_rows
 
 OPTIONS = {"image_size": 64, "batch_size": 4, "device": "cpu", "num_workers": 0, "progress": False}
+DRAWN = {"epochs": 2, "mosaic": 0.5, "plain_epochs": 1, "sampler": "repeat", "repeat_threshold": 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def run(data, tmp_path_factory, drawn):
     model = zoo.get("yolo_nas_s", num_classes=2)
     out = tmp_path_factory.mktemp("runs") / "run"
     with drawn():
-        return zoo.finetune(model, data, 0.002, out=out, epochs=2, mosaic=0.5, plain_epochs=1, **OPTIONS)
+        return zoo.finetune(model, data, 0.002, out=out, **OPTIONS, **DRAWN)
 
 
 class StopAfter(zoo.Callback):
@@ -59,6 +61,9 @@ def test_a_run_leaves_scores_and_images(run, data):
             assert len(image.convert("L").getcolors()) > 10
     kept = json.loads((run.folder / "data.json").read_text())
     assert kept["class_map"] == [[0, "blue"], [1, "red"]]
+    factors = {name: math.sqrt(9 / images) for name, images in kept["images_per_class"].items()}
+    assert kept["repeat_factors"] == pytest.approx(factors)
+    assert run.metrics[-1]["step"] == 2 * 3  # of 4 images, where each image once would be 2 steps
     assert run.evaluation.images == 3
     assert run.evaluation.boxes == 4
 
@@ -85,7 +90,7 @@ def test_the_folder_gives_the_same_model_back(run, data):
 @pytest.mark.parametrize("steps", [1, 2])
 def test_a_resumed_run_is_the_uninterrupted_run(run, data, tmp_path, steps):
     model = zoo.get("yolo_nas_s", num_classes=2)
-    options = OPTIONS | {"epochs": 2, "mosaic": 0.5, "plain_epochs": 1, "callbacks": StopAfter(steps)}
+    options = OPTIONS | DRAWN | {"callbacks": StopAfter(steps)}
     with pytest.raises(Interrupted, match=r"everything is saved"):
         zoo.finetune(model, data, 0.002, out=tmp_path / "run", **options)
     resumed = zoo.resume(tmp_path / "run", progress=False)

@@ -18,11 +18,13 @@ SMALLEST = 1e-7  # 1 - p: below it, the slope of (1 - p) ** gamma may be infinit
 
 
 def check_balance(options: Any, model: Any) -> None:
-    """Refuse weights that a model's own loss would ignore, and classes that would be balanced twice.
+    """Refuse weights that a model's own loss would ignore, what is for detectors, and classes balanced twice.
 
     Raises:
         InputError: Naming the fields.
     """
+    if options.sampler == "repeat":
+        raise InputError("sampler is 'repeat', which does not apply to a classifier. Use balanced instead.")
     said = [name for name, off in (("class_weights", "none"), ("focal_gamma", None)) if getattr(options, name) != off]
     if said and has_own_loss(model):
         raise InputError(
@@ -64,7 +66,7 @@ def weigh_images(data: Data, options: Any) -> list[float] | None:
     Raises:
         InputError: There is nothing to count.
     """
-    if options.sampler == "shuffle":
+    if options.sampler != "balanced":
         return None
     counts = list(_count(data, "sampler=balanced").values())
     assert data.train is not None

@@ -26,11 +26,6 @@ class Options(Section):
         gt=0,
         description="classifiers: gamma of the focal loss (Lin et al. 2017), for example 2; null: plain cross-entropy",
     )
-    sampler: Literal["shuffle", "balanced"] = Field(
-        default="shuffle",
-        description="classifiers: shuffle: each training image once per epoch; balanced: as many images per epoch, "
-        "drawn with replacement, each class equally often",
-    )
     image_root: str | None = Field(
         default=None,
         description="classifiers: folder that image paths of a table start in; null: the table's",

@@ -169,9 +169,10 @@ class Classification:
 
         return loss
 
-    def weigh_classes(self, data: Data, options: Any) -> dict[str, float]:
+    def describe_balance(self, data: Data, options: Any) -> dict[str, dict[str, float]]:
         """Return the weights of the classes in the loss, with mean 1, by name."""
-        return weigh_classes(data, options)
+        weights = weigh_classes(data, options)
+        return {"class_weights": weights} if weights else {}
 
     def make_evaluator(
         self,

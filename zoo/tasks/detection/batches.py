@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset, default_collate
 
-from zoo.data import ImageLoader, Letterbox, mix_seeds, order_batches, seeded_sample
+from zoo.data import EPOCHS_APART, ImageLoader, Letterbox, mix_seeds, order_batches, seeded_sample
 from zoo.errors import InputError
 from zoo.tasks.detection.augment import BoxAugment, Boxed, augment_boxed
 from zoo.tasks.detection.images import Boxes
@@ -81,7 +81,7 @@ class BoxSamples(Dataset[BoxSample]):
             without boxes around many things at once; and the index.
         """
         index, epoch = place if isinstance(place, tuple) else (place, 0)
-        is_plain = self.plain_from is not None and epoch >= self.plain_from
+        is_plain = self.plain_from is not None and epoch % EPOCHS_APART >= self.plain_from
         augment = self.augment.without_mixing() if is_plain else self.augment
         is_foreign = not getattr(self.images, "in_threads", False)
         with seeded_sample(self.seed, epoch, index, everywhere=is_foreign):

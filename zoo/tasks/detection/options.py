@@ -28,3 +28,10 @@ class Options(Section):
     )
     mixup: float = Field(default=0.0, ge=0, le=1, description="detectors: probability of mixup (two images blended)")
     plain_epochs: int = Field(default=0, ge=0, description="detectors: epochs at the end without mosaic and mixup")
+    repeat_threshold: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="detectors: with sampler=repeat: a class in a smaller fraction f of the training images is "
+        "repeated sqrt(x / f) times",
+    )

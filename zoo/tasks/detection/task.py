@@ -36,6 +36,7 @@ from zoo.tasks.detection.plots import (
     draw_predictions,
 )
 from zoo.tasks.detection.predict import print_boxes
+from zoo.tasks.detection.repeat import check_sampler, count_repeats, find_rarity, report_repeats
 from zoo.tasks.detection.scores import SCORES
 
 MOSAIC_IMAGES = 4
@@ -97,12 +98,14 @@ class Detection:
         )
         for line in data.report.summary():
             show.log(line)
+        report_repeats(data, options, show)
 
     def check_options(self, options: Any, model: Any = None) -> None:
         """Refuse what the model's loss does not take, or what contradicts itself, before anything is read."""
         check_params = ask(model, "check_loss_params")
         if check_params is not None:
             check_params(options.loss_params)
+        check_sampler(options)
         if options.augment not in ("auto", "none"):
             raise InputError(
                 f"augment is {options.augment!r}, which is for classifiers; detectors have one field per "
@@ -150,6 +153,7 @@ class Detection:
             pack_targets=_split_rows,
             unpack_targets=_join_rows,
             draw=draw,
+            repeats=count_repeats(data, options),
         )
 
     def make_scoring_source(self, model: Any, images: BoxedImages, seed: int = 0) -> SplitSource:
@@ -185,9 +189,11 @@ class Detection:
         """Return the model's own loss; it is not compiled, because each batch has another number of boxes."""
         return ModelLoss(model, options.loss_params)
 
-    def weigh_classes(self, data: BoxData, options: Any) -> dict[str, float]:
-        """Return nothing: detectors weight no classes."""
-        return {}
+    def describe_balance(self, data: BoxData, options: Any) -> dict[str, dict[str, float]]:
+        """Return how many training images have each class, and how often they are repeated at least."""
+        rarity = find_rarity(data, options).items()
+        images, factors = ({name: value[place] for name, value in rarity} for place in range(2))
+        return {"images_per_class": images, "repeat_factors": factors} if rarity else {}
 
     def make_evaluator(
         self, model: Any, classes: Sequence[str], images: BoxedImages, *, device: torch.device, loss: Any = None
