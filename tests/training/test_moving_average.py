@@ -48,7 +48,7 @@ def test_the_mean_is_that_of_the_last_epochs_also_after_a_resume(images, tmp_pat
     statistics = run.model.state_dict()["bn1.running_mean"]
     assert not torch.equal(statistics, seen.weights[-1]["bn1.running_mean"]), "they are those of the mean"
     said = capsys.readouterr().out
-    assert "mean of epochs 2 to 4: top1" in said
+    assert "mean of epochs 2 to 4: top-1" in said
     assert "batch norms recomputed; it is kept" in said
     assert zoo.load(run.folder).config["origin"]["epoch"] == "mean of epochs 2 to 4"
     with pytest.raises(Interrupted):

@@ -14,7 +14,7 @@ from zoo.engine import MicroBatchSize, recompute_norms, split_batch
 from zoo.optim import set_mode
 from zoo.training.early_stopping import Monitor
 from zoo.training.evaluation import score_batches
-from zoo.training.kept_weights import name_epochs
+from zoo.training.kept_weights import label_metric, name_epochs
 from zoo.training.moving_average import EpochMean
 from zoo.training.setup import RunParts
 from zoo.training.verdict import find_trouble
@@ -118,8 +118,8 @@ class Scores:
         is_kept = not trouble and (parts.preset.keep == "last" or self._is_best(score, loss))
         if is_kept:
             self.best = Best(weights, score, loss, mean.epochs, (self.evaluation, self.examples))
-        against = f"{abs(best.score):.4g} of {name_epochs(best.epochs)}" if best.epochs else "no scored epoch"
-        found = trouble or f"{self.monitor.key} {abs(score):.4g}, against {against}"
+        against = f"{_name(best.score, best.loss)} of {name_epochs(best.epochs)}" if best.epochs else "no scored epoch"
+        found = trouble or f"{label_metric(self.monitor.key)} {_name(score, loss)}, against {against}"
         self.log(f"{name}: {found}{norms}; it is {'kept' if is_kept else 'not kept'}")
 
     def _is_best(self, score: float, loss: float) -> bool:
@@ -149,6 +149,10 @@ class Scores:
         known = {name: value for name, value in (former or {}).items() if name in frozen}
         now = self.parts.final_model.state_dict()
         return {name: known[name] if name in known else value.cpu().clone() for name, value in now.items()}
+
+
+def _name(score: float, loss: float) -> str:
+    return f"{abs(score):.4g} (loss {loss:.4g})"
 
 
 def find_loss(record: Mapping[str, Any]) -> float:
