@@ -106,17 +106,7 @@ class Detection:
         if check_params is not None:
             check_params(options.loss_params)
         check_sampler(options)
-        if options.augment not in ("auto", "none"):
-            raise InputError(
-                f"augment is {options.augment!r}, which is for classifiers; detectors have one field per "
-                "augmentation, such as mosaic and flip_probability. Use augment 'auto', or 'none' to turn them all "
-                "off."
-            )
-        if options.views > 1 and options.plain_epochs and (options.mosaic or options.mixup):
-            raise InputError(
-                f"views is {options.views} and plain_epochs {options.plain_epochs}: with views, the same images "
-                "repeat until the end, mosaic and mixup included. Set plain_epochs to 0."
-            )
+        _check_augment(options)
 
     def check_installed(self) -> None:
         """Refuse to begin without what counts the scores, draws boxes, and finds near-duplicates."""
@@ -218,6 +208,21 @@ class Detection:
     def predict_command(self, model: Any, sources: Any, flags: PredictFlags) -> None:
         """Print the boxes that are found, and draw them."""
         print_boxes(model, sources, flags)
+
+
+def _check_augment(options: Any) -> None:
+    """Refuse a policy, which is for classifiers, and plain epochs that would not be plain."""
+    if options.augment not in ("auto", "none"):
+        raise InputError(
+            f"augment is {options.augment!r}, which is for classifiers; detectors have one field per "
+            "augmentation, such as mosaic and flip_probability. Use augment 'auto', or 'none' to turn them all "
+            "off."
+        )
+    if options.views > 1 and options.plain_epochs and (options.mosaic or options.mixup):
+        raise InputError(
+            f"views is {options.views} and plain_epochs {options.plain_epochs}: with views, the same images "
+            "repeat until the end, mosaic and mixup included. Set plain_epochs to 0."
+        )
 
 
 def _choose_augment(options: Any) -> BoxAugment:
