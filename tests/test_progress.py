@@ -229,6 +229,17 @@ def test_counting_in_a_pipe_says_what_begins():
     assert text_of(console).splitlines() == ["checking images (4,000)", "looking around"]
 
 
+def test_counting_shows_the_speed_of_what_has_lines_of_its_own(clock):
+    for total, text in ((200, "20/200  2 img/s  left 1:30"), (0, "20  2 img/s")):
+        console = terminal()
+        with Progress(console=console) as progress, progress.counting("predicting", total, "img/s") as count:
+            clock.now += 10
+            count(20, total)
+        assert text in text_of(console)
+    with Progress(console=pipe()) as progress, progress.counting("predicting", 4, "img/s"):
+        assert text_of(progress.console) == ""
+
+
 def test_counting_may_learn_the_total_later(clock):
     console = terminal()
     with Progress(console=console) as progress, progress.counting("checking images") as count:

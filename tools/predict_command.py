@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,7 +17,17 @@ from .places import check_order, load_model
 if TYPE_CHECKING:
     from zoo.tasks import Task
 
-FLAGS = {"out", "save", "coco_ids", "conf", "iou", "top_k"}  # which of them mean something, the task says
+FLAGS = {
+    "out",
+    "save",
+    "coco_ids",
+    "conf",
+    "iou",
+    "top_k",
+    "tiles",
+    "overlap",
+}  # which of them mean something, the task says
+STOPPED = 130  # exit code after Ctrl-C
 MOST_NAMED = 20  # of images that were left out
 DEFAULT_WAYS = ("images", "json")
 
@@ -76,15 +86,45 @@ def predict(
     image_size: Annotated[
         int | None, typer.Option(metavar="PIXELS", help="Side of the input images.", show_default="the model's")
     ] = None,
+    tiles: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS",
+            help="Detectors: look at larger images in overlapping tiles of this side.",
+            show_default="resize the whole image",
+        ),
+    ] = None,
+    overlap: Annotated[
+        float, typer.Option(metavar="0-0.9", help="Overlap of neighbouring tiles, as a share of their side.")
+    ] = 0.2,
+    tta: Annotated[
+        bool,
+        typer.Option("--tta", help="Test-time augmentation: look at mirrored images, too; detectors also smaller."),
+    ] = False,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Images per forward pass; halved when memory runs out.",
+            show_default="32 for classifiers, 8 for detectors",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Images that are read at the same time.", show_default="one per CPU, at most 8"),
+    ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")] = "auto",
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out images that cannot be read, and list them at the end.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="As --skip-bad, but exit with 1 if an image was left out.")
+    ] = False,
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """Predict classes or boxes for images, folders or videos.
 
-    Prints one line per image. Videos are for detectors only.
+    Prints one line per image. Videos are for detectors only. Ctrl-C ends with what was done.
 
     \b
     Examples:
@@ -93,6 +133,7 @@ def predict(
       zoo predict runs/cells photos/ -o found --conf 0.4 --skip-bad
       zoo predict runs/cells 'photos/*.png' clip.mp4 -o found
       zoo predict runs/cells photos/ -o found --save csv,yolo
+      zoo predict runs/cells scans/ --tiles 640 --overlap 0.2
     """  # noqa: D301
     from zoo.tasks import PredictFlags, task_of
 
@@ -100,19 +141,36 @@ def predict(
     model = load_model(model_or_run, device=device)
     task = task_of(model)
     refuse_unused(context, FLAGS - task.flags, f"for a {task.card.noun}.")
+    if tiles is None:
+        refuse_unused(context, {"overlap"}, "without --tiles.")
     ways = _list_ways(save, coco_ids, task, out)
-    from zoo.data import UnreadableError
+    from zoo.data import StopRequest, UnreadableError
     from zoo.engine import make_accelerator
 
     model.to(make_accelerator(device).device)
     count = _count_sources(sources)
     left_out = LeftOut()
-    options = {"image_size": image_size, "stream": True, "skip_bad": left_out if skip_bad else False}
+    goes_on = skip_bad or strict
+    options: dict[str, Any] = {"image_size": image_size, "tta": tta, "workers": workers, "stream": True}
+    options["skip_bad"] = left_out if goes_on else False
+    options |= {} if batch_size is None else {"batch_size": batch_size}
+    options |= {} if tiles is None else {"tiles": tiles, "overlap": overlap}
+    stop = StopRequest()
     flags = PredictFlags(
-        out=out, save=ways, coco_ids=coco_ids, conf=conf, iou=iou, top_k=top_k, as_json=as_json, options=options
+        out=out,
+        save=ways,
+        coco_ids=coco_ids,
+        conf=conf,
+        iou=iou,
+        top_k=top_k,
+        as_json=as_json,
+        total=0 if _has_video(sources) else count,
+        is_stopped=lambda: stop.asked,
+        options=options,
     )
     try:
-        task.predict_command(model, sources, flags)
+        with stop:
+            task.predict_command(model, sources, flags)
     except UnreadableError as error:
         hint = " --skip-bad leaves out what cannot be read." if count > 1 else ""
         raise InputError(f"{error}.{hint}" if hint else str(error)) from error
@@ -120,6 +178,9 @@ def predict(
         left_out.report(count)
     if left_out.count == count:
         raise InputError("no image could be read.")
+    if stop.asked:
+        warn("stopped")
+    return STOPPED if stop.asked else int(strict and left_out.count > 0)
 
 
 @dataclass
@@ -168,6 +229,12 @@ def _list_ways(save: str | None, coco_ids: Path | None, task: "Task", out: Path 
     if coco_ids is not None and "coco" not in ways:
         raise InputError("--coco-ids has no effect without --save coco. Leave it out, or add coco to --save.")
     return ways
+
+
+def _has_video(words: list[str]) -> bool:
+    from zoo.data import is_video
+
+    return any(map(is_video, words))
 
 
 def _count_sources(words: list[str]) -> int:

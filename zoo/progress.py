@@ -101,24 +101,25 @@ class Progress:
             self.log(f"left out at this width: {', '.join(left_out)} (see {in_full})")
 
     @contextmanager
-    def counting(self, description: str, total: int = 0) -> Iterator[Callable[[int, int], None]]:
+    def counting(self, description: str, total: int = 0, speed: str = "") -> Iterator[Callable[[int, int], None]]:
         """Show a bar for something that is counted, such as checking files; without a terminal, say only that it began.
 
         Args:
             description: What is being done, for example `checking images`.
             total: How many there are; 0 if that is not known yet.
+            speed: The unit of the speed to show, such as `img/s`. Then nothing is said without a terminal, as what is
+                done has lines of its own.
 
         Yields:
             A function to call with the number done and the total.
         """
-        if not self._bars:
+        if not self._bars and not speed:
             self.log(f"{description} ({total:,})" if total else description)
         started = monotonic()
 
         def count(done: int, total: int) -> None:
             if self.is_due():
-                left = (monotonic() - started) / max(done, 1) * (total - done)
-                facts = [_Cell("", f"{done:,}/{total:,}"), _Cell("left", format_seconds(left))]
+                facts = _describe_count(done, total, monotonic() - started, speed)
                 self.draw(Text(self.clean(description)), done, total, facts)
 
         try:
@@ -346,6 +347,12 @@ def _standard_output(output: Output) -> Console:
     A notebook gets plain lines: rich would make each of them an output of its own.
     """
     return BearingConsole(output, force_interactive=None if output.isatty() else False, force_jupyter=False)
+
+
+def _describe_count(done: int, total: int, seconds: float, speed: str) -> list[_Cell]:
+    facts = [_Cell("", f"{done:,}/{total:,}" if total else f"{done:,}")]
+    facts += [_Cell("", f"{done / max(seconds, 1e-9):.3g}", speed)] * bool(speed)
+    return facts + [_Cell("left", format_seconds(seconds / max(done, 1) * (total - done)))] * bool(total)
 
 
 def _describe_rates(rates: Mapping[str, float], *, short: bool) -> list[_Cell]:

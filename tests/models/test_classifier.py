@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import zoo
@@ -266,3 +267,13 @@ def test_the_order_of_layers_is_that_of_timm():
     network = model.__dict__["network"]
     assert model.group_matcher() == network.group_matcher()
     assert model.group_matcher(coarse=True) == network.group_matcher(coarse=True) != model.group_matcher()
+
+
+def test_the_mirror_image_counts_half(model):
+    (plain,), (mirrored,) = model.predict(IMAGE), model.predict(IMAGE.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    (both,) = model.predict(IMAGE, tta=True)
+    chances = [dict(zip(answer.names, answer.probabilities, strict=True)) for answer in (plain, mirrored, both)]
+    assert chances[2] != pytest.approx(chances[0], abs=1e-6)
+    assert chances[2] == pytest.approx(
+        {name: (chances[0][name] + chances[1][name]) / 2 for name in chances[0]}, abs=1e-6
+    )

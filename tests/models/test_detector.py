@@ -230,7 +230,7 @@ def test_a_video_gives_a_result_for_each_frame(stream, model, video):
 
 def test_a_stream_reads_images_when_they_are_asked_for(model, video, monkeypatch):
     frames, decode = [], zoo.data.video._upright
-    monkeypatch.setattr("zoo.models.detector.THREADS", 1)
+    monkeypatch.setattr("zoo.data.inputs.MOST_THREADS", 1)
     monkeypatch.setattr("zoo.data.video._upright", lambda frame: frames.append(frame.pts) or decode(frame))
     results = model.predict(video, stream=True, batch_size=2)
     assert inspect.isgenerator(results)
@@ -400,3 +400,64 @@ def test_any_mode_of_gradients_and_any_precision_will_do(model):
 def test_classes_without_names_have_numbers(model):
     model.classes = ()
     assert model.predict(draw("blue"))[0].names == ("1",)
+
+
+def test_an_image_of_one_tile_is_looked_at_as_without_tiles(model):
+    images = [draw("red"), draw("blue", size=(640, 480), box=(100, 50, 300, 200))]
+    plain, tiled = model.predict(images), Finder().predict(images, tiles=640)
+    for one, other in zip(plain, tiled, strict=True):
+        for name in ("boxes", "scores", "labels"):
+            assert np.array_equal(getattr(one, name), getattr(other, name))
+            assert len(getattr(one, name)) == 1
+
+
+RED = np.array([703, 414, 710, 421])
+
+
+def test_small_things_on_large_images_are_found_in_tiles(model):
+    large = draw("red", size=(1200, 900), box=RED)
+    large.paste("blue", (20, 30, 700, 500))  # larger than a tile: once, not in pieces
+    small = draw("white")
+    (plain,) = model.predict(large)
+    assert np.abs(dict(zip(plain.names, plain.boxes, strict=True)).get("red", 0) - RED).max() > 2
+    found, last = model.predict([large, small], tiles=120, overlap=0.2, batch_size=7)
+    assert sorted(found.names) == ["blue", "red"]
+    boxes = dict(zip(found.names, found.boxes, strict=True))
+    assert np.abs(boxes["red"] - RED).max() <= 1
+    assert np.abs(boxes["blue"] - (20, 30, 700, 500)).max() <= 12  # a pixel of the canvas
+    check(last, "white")
+
+
+def test_more_looks_at_the_same_image(model):
+    model.fused_copy.of = lambda own: own
+    (result,) = model.predict(draw("red"), tta=True)
+    check(result, "red")
+    assert result.scores[0] == pytest.approx(torch.tensor(2.0).sigmoid().item())
+    assert [shape[0] for shape in model.sizes] == [3]
+
+
+def test_batches_are_halved_when_memory_runs_out(model):
+    images, whole = [draw("red", box=(5 + n, 5, 30, 25)) for n in range(7)], Finder()
+    forward = model.forward
+
+    def greedy(batch):
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return forward(batch)
+
+    model.forward = greedy
+    model.fused_copy.of = lambda own: own
+    with pytest.warns(UserWarning, match=r"out of memory with .* images at a time"):
+        found = model.predict(images, batch_size=7)
+    assert {shape[0] for shape in model.sizes} == {1, 2}
+    for one, other in zip(found, whole.predict(images, batch_size=7), strict=True):
+        assert np.array_equal(one.boxes, other.boxes)
+    model.forward = lambda batch: greedy(torch.cat([batch] * 3))
+    with pytest.raises(InputError, match="out of memory with a single image"):
+        model.predict(images[0])
+
+
+def test_numbers_of_workers(model):
+    assert [result.source for result in model.predict([draw()] * 3, workers=1)] == ["image 0", "image 1", "image 2"]
+    with pytest.raises(InputError, match="workers is 0; expected an integer, 1 or more"):
+        model.predict(draw(), workers=0)

@@ -1,6 +1,7 @@
 import csv
 import gc
 import json
+import signal
 import weakref
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 import zoo
+from image_files import write_image
 from tools.cli import main
 from zoo.data.letterbox import Letterbox
 from zoo.data.video import read_frames, write_video
@@ -124,6 +126,7 @@ def test_names_as_a_table(classifier, photos, tmp_path, capsys):
     [
         (["--save", "csv"], "--save needs a folder to write to. Add --out FOLDER"),
         (["-o", "out", "--save", "csv,yolo"], "'yolo' is not written for a classifier; expected images, json, csv"),
+        (["--tiles", "640"], "--tiles has no effect for a classifier"),
         (["-o", "out", "--coco-ids", "x.json"], "--coco-ids has no effect for a classifier"),
     ],
 )
@@ -189,6 +192,40 @@ def test_a_bad_image_is_left_out(detector, classifier, with_bad, tmp_path, capsy
     assert "left out 1 of 3:" in told.err
     assert main(["predict", str(classifier), str(with_bad / "0b.png"), *options]) == 2
     assert "no image could be read" in capsys.readouterr().err
+
+
+def test_strict_goes_on_and_fails_in_the_end(classifier, with_bad, capsys):
+    options = [str(classifier), str(with_bad), "--device", "cpu", "--tta", "--workers", "2", "--batch-size", "1"]
+    assert main(["predict", *options, "--strict"]) == 1
+    told = capsys.readouterr()
+    assert len(told.out.splitlines()) == 2
+    assert "left out 1 of 3:" in told.err
+    (with_bad / "0b.png").unlink()
+    assert main(["predict", *options, "--strict"]) == 0
+
+
+def test_a_signal_ends_with_what_was_done(classifier, photos, tmp_path, capsys, monkeypatch):
+    def send(text, *args, **options):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("zoo.progress.Progress.log", send)
+    options = [str(classifier), str(photos), "--device", "cpu", "-o", str(tmp_path / "out"), "--batch-size", "1"]
+    assert main(["predict", *options]) == 130
+    assert [record["source"] for record in json.loads((tmp_path / "out" / "predictions.json").read_text())] == [
+        str(photos / "0.png")
+    ]
+    assert capsys.readouterr().err.splitlines()[-1] == "stopped"
+
+
+def test_large_images_are_looked_at_in_tiles(detector, tmp_path, capsys):
+    write_image(tmp_path / "large.png", (200, 100))
+    options = [str(detector), str(tmp_path / "large.png"), "--conf", "0.001", "--device", "cpu", "--json"]
+    assert main(["predict", *options, "--tiles", "64", "--overlap", "0.5"]) == 0
+    (record,) = json.loads(capsys.readouterr().out)
+    (result,) = zoo.load(detector).predict(tmp_path / "large.png", conf=0.001, tiles=64, overlap=0.5)
+    assert record["detections"] == result.to_dict()["detections"]
+    assert main(["predict", *options, "--overlap", "0.5"]) == 2
+    assert "--overlap has no effect without --tiles" in capsys.readouterr().err
 
 
 def test_a_classifier_keeps_its_answers_too(classifier, with_bad, capsys):

@@ -32,10 +32,12 @@ from .inputs import InputImage as InputImage
 from .inputs import OnBad as OnBad
 from .inputs import Source as Source
 from .inputs import UnreadableError as UnreadableError
+from .inputs import check_workers as check_workers
 from .inputs import count_sources as count_sources
 from .inputs import gather as gather
 from .inputs import iterate_sources as iterate_sources
 from .inputs import read_again as read_again
+from .inputs import read_ahead as read_ahead
 from .inputs import read_sources as read_sources
 from .inputs import skipping as skipping
 from .labels import are_numbers as are_numbers
@@ -69,6 +71,9 @@ from .near_duplicates import check_installed as check_installed
 from .near_duplicates import find_near_duplicates as find_near_duplicates
 from .near_duplicates import hash_image as hash_image
 from .options import DataOptions as DataOptions
+from .out_of_memory import Halving as Halving
+from .out_of_memory import is_out_of_memory as is_out_of_memory
+from .out_of_memory import release_memory as release_memory
 from .partition import check_parts as check_parts
 from .partition import draw_parts as draw_parts
 from .prefetch import prefetch_items as prefetch_items

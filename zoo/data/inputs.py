@@ -17,6 +17,7 @@ from torch import Tensor
 
 from zoo.data.decode import begins_like_image, read_image
 from zoo.data.folders import walk_files
+from zoo.data.prefetch import submit_ahead
 from zoo.data.video import is_video, read_frame, read_frames
 from zoo.errors import InputError
 from zoo.files import to_path
@@ -26,6 +27,7 @@ IMAGE_SUFFIXES = (  # a file with another one is looked into
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".ppm"),
     *(".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".avif", ".heic", ".heif"),
 )
+MOST_THREADS = min(8, os.cpu_count() or 1)  # that decode and resize images
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 OnBad: TypeAlias = Callable[[InputError], object]
@@ -128,6 +130,44 @@ def read_again(item: Any) -> Image.Image:
     return read_frame(*item) if isinstance(item, FramePlace) else read_image(item)
 
 
+def read_ahead(
+    prepare: Callable[[InputImage], _Ready],
+    images: Iterable[InputImage],
+    workers: int | None,
+    *,
+    ahead: int | None = None,
+) -> Iterator[Callable[[], _Ready]]:
+    """Yield what gives each image prepared, or raises why it cannot be read; in order.
+
+    Args:
+        prepare: Reads an image; called in threads.
+        images: Run through in the calling thread.
+        workers: Images that are prepared at the same time; None for as many as there are processors, 8 at most.
+        ahead: Images that are prepared before they are asked for; None: twice the workers.
+    """
+    threads = MOST_THREADS if workers is None else workers
+
+    def ready(image: InputImage) -> _Ready:
+        if image.fault is not None:
+            raise image.fault
+        return prepare(image)
+
+    # An object that was passed twice must not be decoded in two threads at once.
+    known = (_read_now(image) if isinstance(image.item, Image.Image) else image for image in images)
+    calls = submit_ahead(ready, known, threads=threads, ahead=2 * threads if ahead is None else ahead)
+    yield from (call.result for call in calls)
+
+
+def check_workers(workers: int | None) -> None:
+    """Refuse what is no number of workers.
+
+    Raises:
+        InputError: It is neither None nor an integer, 1 or more.
+    """
+    if workers is not None and (type(workers) is not int or workers < 1):
+        raise InputError(f"workers is {workers!r}; expected an integer, 1 or more, or None.")
+
+
 def gather(reads: Iterable[Callable[[], _Ready]], size: int, on_bad: OnBad | None) -> Iterator[list[_Ready]]:
     """Yield what can be read, in lists of `size`; the last one may be shorter.
 
@@ -169,6 +209,13 @@ def skipping(skip_bad: bool | OnBad) -> Iterator[OnBad | None]:
         yield errors.append
         if errors:
             warnings.warn(f"skipped {len(errors):,} unreadable images. The first: {errors[0]}", stacklevel=2)
+
+
+def _read_now(image: InputImage) -> InputImage:
+    try:
+        return image._replace(item=read_image(image.item))
+    except InputError as error:
+        return image._replace(fault=error)
 
 
 def _ignore(other: Path) -> None:

@@ -11,9 +11,7 @@ from .inputs import load_to_score as load_to_score
 from .inputs import open_store as open_store
 from .memory import RunningStatistics as RunningStatistics
 from .memory import find_micro_batch_size as find_micro_batch_size
-from .memory import is_out_of_memory as is_out_of_memory
 from .memory import preserve_state as preserve_state
-from .memory import release_memory as release_memory
 from .micro_batches import MicroBatch as MicroBatch
 from .micro_batches import MicroBatchSize as MicroBatchSize
 from .micro_batches import count_images as count_images

@@ -19,6 +19,7 @@ from zoo.data import (
     UserLoader,
     check_guard,
     default_workers,
+    is_out_of_memory,
     lay_channels_last,
     order_batches,
     prefetch_items,
@@ -37,7 +38,7 @@ from zoo.engine.frozen.policy import (
 )
 from zoo.engine.frozen.precision import choose_engine
 from zoo.engine.frozen.shards import KeptFeatures
-from zoo.engine.memory import is_out_of_memory, measure_free_memory
+from zoo.engine.memory import measure_free_memory
 from zoo.engine.options import EngineOptions
 from zoo.errors import InputError
 from zoo.progress import Progress

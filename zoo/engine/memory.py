@@ -1,11 +1,8 @@
 """Memory: how many images fit at a time, how much a piece of work takes, and what to do when it has run out."""
 
 import contextlib
-import ctypes
-import gc
 import math
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from zoo.data import is_out_of_memory, release_memory
 from zoo.errors import InputError, TrainingError
 
 MARGIN = 0.1  # of the free memory, which is left alone
@@ -23,15 +21,6 @@ SAMPLE_SECONDS = 0.002
 HIGH_WATER_SLACK = 2**22  # bytes by which a high-water mark that was just reset may exceed what is in use
 CGROUPS = Path("/sys/fs/cgroup")
 CPU = torch.device("cpu")
-OUT_OF_MEMORY = (  # what errors say that have no class of their own
-    "DefaultCPUAllocator: ",
-    "Cannot allocate memory",
-    "CUDA out of memory",
-    "MPS backend out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "std::bad_alloc",
-)
 
 
 class RunningStatistics:
@@ -59,24 +48,6 @@ class RunningStatistics:
         """Make them again what they were."""
         for now, kept in self._groups:
             torch._foreach_copy_(now, kept)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that the memory of a GPU or of the machine did not suffice."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return type(error) is RuntimeError and any(words in str(error) for words in OUT_OF_MEMORY)
-
-
-def release_memory(device: torch.device) -> None:
-    """Give back what a failed attempt has left; call it when no exception holds its frames any more."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()
-    elif trim := getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None:
-        trim(0)  # what the C library keeps for later is in pieces that larger batches cannot use
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from zoo._model import plain_loss
 from zoo.data import OnBad, Preprocess, find_device
 from zoo.errors import InputError
 from zoo.models.interface import Model
-from zoo.models.prediction import Prediction, predict_classes
+from zoo.models.prediction import Look, Prediction, predict_classes
 from zoo.models.structure import describe_structure, hooked_layers
 from zoo.weights import Licence
 
@@ -203,6 +203,8 @@ class Classifier(Model):
         batch_size: int = 32,
         image_size: int | None = None,
         device: str | None = None,
+        tta: bool = False,
+        workers: int | None = None,
         skip_bad: bool | OnBad = False,
         stream: Literal[False] = False,
     ) -> list[Prediction]: ...
@@ -216,6 +218,8 @@ class Classifier(Model):
         batch_size: int = 32,
         image_size: int | None = None,
         device: str | None = None,
+        tta: bool = False,
+        workers: int | None = None,
         skip_bad: bool | OnBad = False,
         stream: Literal[True],
     ) -> Iterator[Prediction]: ...
@@ -228,6 +232,8 @@ class Classifier(Model):
         batch_size: int = 32,
         image_size: int | None = None,
         device: str | None = None,
+        tta: bool = False,
+        workers: int | None = None,
         skip_bad: bool | OnBad = False,
         stream: bool = False,
     ) -> list[Prediction] | Iterator[Prediction]:
@@ -238,9 +244,11 @@ class Classifier(Model):
                 of them as one array or tensor of four dimensions, or a sequence of any of these. A folder stands for
                 the images in it, a pattern such as `photos/*.jpg` for those that fit.
             top_k: How many names each answer has at most.
-            batch_size: Images per forward pass.
+            batch_size: Images per forward pass; halved for good when memory runs out.
             image_size: Side in pixels; None for the model's own.
             device: `auto`, `cpu`, `cuda` or `mps`, to which the model is moved; None: where it is.
+            tta: Also look at each image mirrored, and take the mean of the probabilities (test-time augmentation).
+            workers: Images that are read at the same time; None for as many as there are processors, 8 at most.
             skip_bad: Leave out what cannot be read: True warns of it at the end, a function is given each error.
             stream: Return an iterator instead of a list, for large folders: images are read as answers are asked for.
 
@@ -253,7 +261,8 @@ class Classifier(Model):
         """
         if device is not None:
             self.to(find_device(device))
-        return predict_classes(self, sources, top_k, batch_size, image_size, skip_bad, stream)
+        look = Look(top_k=top_k, batch_size=batch_size, image_size=image_size, tta=tta, workers=workers)
+        return predict_classes(self, sources, look, skip_bad, stream)
 
 
 class _Backbone(nn.Module):

@@ -4,35 +4,35 @@ import copy
 import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeAlias, overload
+from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias, overload
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torchvision.ops import clip_boxes_to_image
 
 from zoo.data import (
+    Halving,
     InputImage,
     Letterbox,
     OnBad,
     Placement,
+    check_workers,
     find_device,
-    fit_image,
     gather,
     iterate_sources,
     normalize_canvas,
+    read_ahead,
     read_image,
     read_sources,
     skipping,
-    submit_ahead,
 )
 from zoo.errors import InputError, WeightsError
 from zoo.models.interface import Model
-from zoo.tasks.detection import DetectionResult, Detections, Postprocess, Predictions, select_detections
+from zoo.tasks.detection import DetectionResult, Detections, Postprocess, Predictions, View, Views, select_detections
 from zoo.weights import Licence
 
 LARGEST_LOSS_WEIGHT = 1e6
-THREADS = min(8, os.cpu_count() or 1)  # that decode and resize images
+MOST_READY = 3  # looks at an image that are on their canvases before the first one is asked for
 
 Marks: TypeAlias = tuple[list[Any], Tensor]
 
@@ -81,6 +81,8 @@ class Detector(Model):
         size_step: Both sides of a canvas are multiples of so many pixels.
     """
 
+    # Long: type checkers want the options of `predict` three times.
+
     task = "detection"
     size_step = 32
     preprocess: Letterbox
@@ -109,6 +111,10 @@ class Detector(Model):
         batch_size: int = 8,
         image_size: int | None = None,
         device: str | None = None,
+        tiles: int | None = None,
+        overlap: float = 0.2,
+        tta: bool = False,
+        workers: int | None = None,
         skip_bad: bool | OnBad = False,
         stream: Literal[False] = False,
     ) -> list[DetectionResult]: ...
@@ -124,6 +130,10 @@ class Detector(Model):
         batch_size: int = 8,
         image_size: int | None = None,
         device: str | None = None,
+        tiles: int | None = None,
+        overlap: float = 0.2,
+        tta: bool = False,
+        workers: int | None = None,
         skip_bad: bool | OnBad = False,
         stream: Literal[True],
     ) -> Iterator[DetectionResult]: ...
@@ -138,6 +148,10 @@ class Detector(Model):
         batch_size: int = 8,
         image_size: int | None = None,
         device: str | None = None,
+        tiles: int | None = None,
+        overlap: float = 0.2,
+        tta: bool = False,
+        workers: int | None = None,
         skip_bad: bool | OnBad = False,
         stream: bool = False,
     ) -> list[DetectionResult] | Iterator[DetectionResult]:
@@ -151,9 +165,15 @@ class Detector(Model):
             conf: Least score, 0 to 1; None for the model's own.
             iou: Of two boxes of a class that overlap by more, 0 to 1, the surer one is kept; None for the model's own.
             max_predictions: Boxes per image at most; None for the model's own.
-            batch_size: Images per forward pass.
+            batch_size: Images or tiles per forward pass; halved for good when memory runs out.
             image_size: Side of the network's canvas in pixels; None for the model's own.
             device: `auto`, `cpu`, `cuda` or `mps`, to which the model is moved; None: where it is.
+            tiles: Side of the tiles in which larger images are looked at, in pixels of the image; None: the image is
+                resized as a whole. Then `max_predictions` counts for each tile.
+            overlap: Of neighbouring tiles, 0 to 0.9 of their side.
+            tta: Also look at everything mirrored and smaller, and fuse the boxes (test-time augmentation): three times
+                the work.
+            workers: Images that are read at the same time; None for as many as there are processors, 8 at most.
             skip_bad: Leave out what cannot be read: True warns of it at the end, a function is given each error.
             stream: Return an iterator instead of a list, for videos and large folders: images are read as results
                 are asked for, and only a few are in memory.
@@ -166,21 +186,28 @@ class Detector(Model):
                 checked at once, images when they are reached; the results of those before a bad one come first.
         """
         settings = _change(self.postprocess, conf=conf, iou=iou, max_predictions=max_predictions)
+        views = Views(tiles=tiles, overlap=overlap, tta=tta)
         if type(batch_size) is not int or batch_size < 1:
             raise InputError(f"batch_size is {batch_size!r}; expected an integer, 1 or more.")
+        check_workers(workers)
         _check_channels(self)
         if device is not None:
             self.to(find_device(device))
         letterbox = self.preprocess if image_size is None else self.preprocess.resized(image_size, step=self.size_step)
         images = read_sources(iterate_sources(source))
-        batches = partial(gather, _prepare_all(images, letterbox), batch_size)
-        results = self._find(batches, letterbox, settings, skip_bad, keep=stream)
+        # Images that are cut into tiles are large: few are decoded ahead.
+        prepared = read_ahead(
+            partial(_prepare, letterbox=letterbox, views=views), images, workers, ahead=2 if tiles else None
+        )
+        batches = partial(gather, _list_looks(prepared), batch_size)
+        results = self._find(batches, letterbox, views, settings, skip_bad, keep=stream)
         return results if stream else list(results)
 
     def _find(
         self,
-        batches: "Callable[[OnBad | None], Iterator[list[_Prepared]]]",
+        batches: "Callable[[OnBad | None], Iterator[list[_Look]]]",
         letterbox: Letterbox,
+        views: Views,
         settings: Postprocess,
         skip_bad: bool | OnBad,
         *,
@@ -188,16 +215,21 @@ class Detector(Model):
     ) -> Iterator[DetectionResult]:
         """Yield results; `keep` says whether they hold their images also where these can be read again."""
         network, classes = self.fused_copy.of(self), _name_classes(self)
+        detect = partial(self._detect, network, letterbox=letterbox, settings=views.settings(settings))
+        device, halving, located = next(network.parameters()).device, Halving(), list[tuple[View, Detections]]()
         with skipping(skip_bad) as on_bad:
             for batch in batches(on_bad):
-                canvases = torch.stack([prepared.canvas for prepared in batch])
-                for prepared, found in zip(batch, self._detect(network, canvases, letterbox, settings), strict=True):
-                    yield _conclude(prepared, found, classes, keep=keep)
+                found = halving.call(detect, torch.stack([look.canvas for look in batch]), device)
+                for look, detections in zip(batch, found, strict=True):
+                    located.append((look.view, look.view.locate(detections, look.place)))
+                    if look.is_last:
+                        yield _conclude(look, views.unite(located, settings), classes, keep=keep)
+                        located = []
 
     # Not around the generator: whoever asks for results would be in inference mode, too.
     @torch.inference_mode()
     def _detect(
-        self, network: nn.Module, canvases: Tensor, letterbox: Letterbox, settings: Postprocess
+        self, network: nn.Module, canvases: Tensor, *, letterbox: Letterbox, settings: Postprocess
     ) -> list[Detections]:
         """Return what is found on canvases `(B, 3, H, W)`, uint8, in pixels of the canvas; on the CPU."""
         weight = next(network.parameters())
@@ -261,41 +293,47 @@ def _name_classes(model: Any) -> tuple[str, ...]:
     return names or tuple(map(str, range(count)))
 
 
-class _Prepared(NamedTuple):
-    """An image that is ready for the network."""
+class _Look(NamedTuple):
+    """A look at an image that is ready for the network."""
 
     image: InputImage
     upright: Image.Image
+    view: View
     canvas: Tensor
     place: Placement
+    is_last: bool
 
 
-def _prepare_all(images: Iterable[InputImage], letterbox: Letterbox) -> Iterator[Callable[[], _Prepared]]:
-    """Yield what gives each image on a canvas, in order; several are decoded and resized at the same time."""
-    # An object that was passed twice must not be decoded in two threads at once.
-    known = (_read_now(image) if isinstance(image.item, Image.Image) else image for image in images)
-    prepare = partial(_prepare, letterbox=letterbox)
-    yield from (done.result for done in submit_ahead(prepare, known, threads=THREADS, ahead=2 * THREADS))
-
-
-def _read_now(image: InputImage) -> InputImage:
-    try:
-        return image._replace(item=read_image(image.item))
-    except InputError as error:
-        return image._replace(fault=error)
-
-
-def _prepare(image: InputImage, letterbox: Letterbox) -> _Prepared:
-    if image.fault is not None:
-        raise image.fault
+def _prepare(image: InputImage, letterbox: Letterbox, views: Views) -> Iterable[_Look]:
+    """Return the looks at an image; many of them are made as they are asked for."""
     upright = read_image(image.item)
-    return _Prepared(image, upright, *fit_image(upright, letterbox))
+    wanted = list(views.look_at(*upright.size))
+    looks = (_Look(image, upright, view, *view.draw(upright, letterbox), view is wanted[-1]) for view in wanted)
+    return list(looks) if len(wanted) <= MOST_READY else looks
 
 
-def _conclude(prepared: _Prepared, found: Detections, classes: tuple[str, ...], *, keep: bool) -> DetectionResult:
-    """Bring what was found on a canvas into the image; what lies beside the image is left out."""
-    image, upright, _, place = prepared
-    boxes = clip_boxes_to_image(place.to_image(found.boxes), (upright.height, upright.width))
+def _list_looks(prepared: Iterable[Callable[[], Iterable[_Look]]]) -> Iterator[Callable[[], _Look]]:
+    """Yield what gives each look at each image, or raises why the image cannot be read."""
+    for prepare in prepared:
+        try:
+            looks = prepare()
+        except InputError as error:
+            yield partial(_refuse, error)
+        else:
+            yield from (partial(_same, look) for look in looks)
+
+
+def _same(look: _Look) -> _Look:
+    return look
+
+
+def _refuse(error: InputError) -> NoReturn:
+    raise error
+
+
+def _conclude(look: _Look, found: Detections, classes: tuple[str, ...], *, keep: bool) -> DetectionResult:
+    """Make a result of what was found in an image; what lies beside the image is left out."""
+    image, upright, boxes = look.image, look.upright, found.boxes
     inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     again = image.place or (image.item if isinstance(image.item, (str, os.PathLike, bytes)) else None)
     return DetectionResult(

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from zoo._text import echo, warn
 from zoo.errors import InputError
 from zoo.files import dump_json, make_folder, open_whole, to_path
+from zoo.progress import Progress
 
 FILES: Mapping[str, str] = {  # what `--save` writes besides drawn images, and where
     "json": "predictions.json",
@@ -38,6 +39,8 @@ class PredictFlags:
         iou: The overlap from which two boxes are one thing.
         top_k: Names per image.
         as_json: Print the answers as data.
+        total: Images that were given; 0 if nobody knows, as of videos.
+        is_stopped: Tells whether to end now, with what there is.
         options: Of `predict`, for a model of any task.
     """
 
@@ -48,6 +51,8 @@ class PredictFlags:
     iou: float | None
     top_k: int | None
     as_json: bool
+    total: int
+    is_stopped: Callable[[], bool]
     options: Mapping[str, Any]
 
 
@@ -77,16 +82,29 @@ class JsonList:
 
 
 @contextmanager
-def printing_records(as_json: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Print records as data when they come, and the end also after an error: what was found is found."""
-    if not as_json:
-        yield lambda record: None
-        return
+def printing_answers(flags: PredictFlags) -> Iterator[Callable[[Any, Mapping[str, Any]], None]]:
+    """Yield what prints an answer when it comes, as a line or as data, above a bar that shows how far the work is.
+
+    The end of the data is printed after an error, too: what was found is found.
+    """
+    show, done = Progress(err=flags.as_json), 0
     records = JsonList(lambda line: echo(line, lines=True))
-    try:
-        yield records.add
-    finally:
-        records.close()
+    with show.counting("predicting", flags.total, "img/s") as count:
+
+        def tell(answer: Any, record: Mapping[str, Any]) -> None:
+            nonlocal done
+            done += 1
+            if flags.as_json:
+                records.add(record)
+            else:
+                show.log(str(answer))
+            count(done, flags.total)
+
+        try:
+            yield tell
+        finally:
+            if flags.as_json:
+                records.close()
 
 
 @contextmanager

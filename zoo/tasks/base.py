@@ -206,7 +206,7 @@ class Task(Protocol):
         secondary: Columns of the table per class that a narrow terminal leaves out, the least important first.
         defaults: Fields of the preset that this task has other defaults for, where no preset is named.
         scoring_batch: Images per forward pass when a model is scored.
-        flags: Options of the command `zoo predict` that mean something here: names of `PredictFlags`.
+        flags: Options of the command `zoo predict` that mean something here and not for every task.
         saves: What the command can write into a folder.
         opening: Fields of its options that `open_data` takes.
     """

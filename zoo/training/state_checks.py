@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, InstanceOf, Vali
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from zoo.engine import is_out_of_memory
+from zoo.data import is_out_of_memory
 from zoo.errors import InputError, ZooError
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]

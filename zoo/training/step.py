@@ -13,14 +13,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from zoo.data import mix_seeds
+from zoo.data import is_out_of_memory, mix_seeds, release_memory
 from zoo.engine import (
     MicroBatch,
     MicroBatchSize,
     RunningStatistics,
     count_images,
-    is_out_of_memory,
-    release_memory,
     split_batch,
 )
 from zoo.errors import TrainingError

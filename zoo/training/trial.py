@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from zoo._model import ModelInterface, ask, float_dtype, known_config
-from zoo.engine import is_out_of_memory
+from zoo.data import is_out_of_memory
 from zoo.errors import InputError, ZooError
 from zoo.files import why_not_saved
 from zoo.optim import apply_plan, keep_norm_statistics

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from zoo._text import echo
 from zoo.data import read_image
-from zoo.tasks.answers import Keep, PredictFlags, printing_records, saving_answers, writing_json, writing_rows
+from zoo.tasks.answers import Keep, PredictFlags, printing_answers, saving_answers, writing_json, writing_rows
 from zoo.tasks.classification.plots import MOST_TILES, Tile, draw_predictions
 
 TOP = 3  # names per image, if the command does not say
@@ -21,14 +21,11 @@ def print_names(model: Any, sources: Any, flags: PredictFlags) -> None:
     tiles, total = list[Tile](), 0
     is_drawn = flags.out is not None and "images" in flags.save
     savers = {"json": _writing_dicts, "csv": _writing_table}
-    with printing_records(flags.as_json) as record, saving_answers(flags, savers) as save:
-        for answer in answers:
+    with printing_answers(flags) as tell, saving_answers(flags, savers) as save:
+        for answer in takewhile(lambda _: not flags.is_stopped(), answers):
             save(answer)
+            tell(answer, vars(answer))
             total += 1
-            if flags.as_json:
-                record(vars(answer))
-            else:
-                echo(str(answer))
             if is_drawn and len(tiles) < MOST_TILES:
                 tiles.append(Tile(read_image(Path(answer.source)), answer.name, answer.probability, answer.source))
         if flags.out is not None and is_drawn:

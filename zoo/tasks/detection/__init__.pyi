@@ -8,3 +8,5 @@ from .report import BoxReport as BoxReport
 from .result import DetectionResult as DetectionResult
 from .result import save_video as save_video
 from .task import TASK as TASK
+from .views import View as View
+from .views import Views as Views

@@ -1,12 +1,11 @@
 """The boxes on images and videos, printed, drawn and written down by the command `zoo predict`."""
 
 from collections.abc import Iterator
-from itertools import chain, groupby
+from itertools import chain, groupby, takewhile
 from pathlib import Path
 from typing import Any
 
-from zoo._text import echo
-from zoo.tasks.answers import PredictFlags, printing_records, saving_answers
+from zoo.tasks.answers import PredictFlags, printing_answers, saving_answers
 from zoo.tasks.detection.result import DetectionResult, save_video
 from zoo.tasks.detection.saving import make_savers
 
@@ -16,17 +15,14 @@ def print_boxes(model: Any, sources: Any, flags: PredictFlags) -> None:
     results = model.predict(sources, conf=flags.conf, iou=flags.iou, **flags.options)
     classes = tuple(model.classes) or tuple(map(str, range(model.num_classes)))
     savers = make_savers(classes, flags.coco_ids)
-    with printing_records(flags.as_json) as record, saving_answers(flags, savers) as save:
+    with printing_answers(flags) as tell, saving_answers(flags, savers) as save:
 
-        def tell(result: DetectionResult) -> DetectionResult:
+        def keep(result: DetectionResult) -> DetectionResult:
             save(result)
-            if flags.as_json:
-                record(result.to_dict())
-            else:
-                echo(str(result))
+            tell(result, result.to_dict())
             return result
 
-        told = map(tell, results)
+        told = map(keep, takewhile(lambda _: not flags.is_stopped(), results))
         if flags.out is None or "images" not in flags.save:
             for _ in told:
                 pass

@@ -78,7 +78,7 @@ class Detection:
     secondary: ClassVar[tuple[str, ...]] = ("AR@100", "at conf", "recall", "precision", "AP@.5")
     defaults: ClassVar[Mapping[str, Any]] = {"batch_size": 16}
     scoring_batch: ClassVar[int] = 8
-    flags: ClassVar[frozenset[str]] = frozenset({"coco_ids", "conf", "iou", "out", "save"})
+    flags: ClassVar[frozenset[str]] = frozenset({"coco_ids", "conf", "iou", "out", "overlap", "save", "tiles"})
     saves: ClassVar[tuple[str, ...]] = ("images", "json", "csv", "coco", "yolo", "crops")
     opening: ClassVar[tuple[str, ...]] = ()
 
