@@ -42,7 +42,8 @@ def test_a_run_has_all_its_files_and_says_what_it_did(model, images, tmp_path):
     assert names == {
         "model.safetensors", "last.safetensors", "config.json", "preset.yaml", "plan.json", "data.json",
         "environment.json", "run.json",
-        "metrics.jsonl", "rates.csv", "evaluation.json", "proof.json", "features.json",
+        "metrics.jsonl", "rates.csv", "evaluation.json", "answers.safetensors", "proof.json",
+        "features.json", "report.html",
         "SHA256SUMS", "pictures/curves.png", "pictures/rates.png", "pictures/confusion.png", "pictures/mistakes.png",
         "pictures/first_batch.png",
     }  # fmt: skip

@@ -85,8 +85,8 @@ def describe_score(run: "RunSummary") -> str:
 
 
 def describe_epochs(run: "RunSummary") -> str:
-    """Return how many epochs are finished, of how many."""
-    return f"{run.epochs}/{run.settings.get('epochs', '?')}"
+    """Return how many epochs are finished, of how many, and whether training stopped early."""
+    return f"{run.epochs}/{run.settings.get('epochs', '?')}" + " (stopped early)" * bool(run.stopped_early)
 
 
 def _row(run: "RunSummary") -> dict[str, str]:

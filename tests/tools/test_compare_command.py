@@ -1,11 +1,14 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
 from figure_checks import is_drawn
-from small_run import write_run
+from small_run import DATA, write_run
 from tools.cli import main
+from zoo.training.answers import write_answers
+from zoo.training.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -59,6 +62,24 @@ def test_json_says_the_same(desk, capsys):
     assert found["notes"] == [
         "it is not recorded which validation images these runs were scored on: low-0, low-1, high"
     ]
+
+
+def test_runs_are_compared_image_by_image(desk, capsys):
+    digests = {f"{number}.png": f"{number:016x}" for number in range(40)}
+    for name, right, order in (("low-0", 20, 1), ("high", 32, -1)):
+        run = RunFolder(desk / name)
+        files = dict(list(digests.items())[::order])
+        run.write_json("data.json", DATA | {"files": {"val": files}})
+        true = np.zeros(40, np.int32)
+        write_answers(run.path, {"true": true, "predicted": (np.arange(40)[::order] >= right).astype(np.int32)})
+    code, out, _ = call(capsys, "low-0", "high", "low-1")
+    assert code == 0
+    assert "compared with low-0 on the same images (McNemar's exact test)" in out
+    assert re.search(r"\nhigh +top-1 +\+0\.3000 +\+0\.\d+ to \+0\.\d+ +0\.00049 +0 +12 +40\n", out)
+    assert "low-1 cannot be compared with low-0 image by image: low-1 keeps no answers for each image" in out
+    (desk / "high/answers.safetensors").write_bytes(b"{")
+    found = json.loads(call(capsys, "low-0", "high", "--json")[1])
+    assert "cannot be read" in found["paired"][0]["reason"]
 
 
 def test_the_curves_are_drawn(desk, capsys):

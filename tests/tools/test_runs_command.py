@@ -66,6 +66,15 @@ def test_json_has_paths_scores_and_problems(desk, capsys):
     assert found["runs/broken"]["problem"]
 
 
+def test_a_run_that_stopped_early_is_marked(desk, capsys):
+    run = write_run(desk / "runs" / "plain-2", epochs=9)
+    run.write_json("run.json", {"status": "finished", "stopped_early": "top1 has not improved for 3 evaluations"})
+    assert "2/9 (stopped early)" in call(capsys)[1]
+    found = {run["run"]: run for run in json.loads(call(capsys, "runs", "--json")[1])}
+    assert found["runs/plain-2"]["stopped_early"] == "top1 has not improved for 3 evaluations"
+    assert found["runs/best"]["stopped_early"] is None
+
+
 def test_no_runs_are_no_error_and_no_folder_is_one(desk, capsys):
     (desk / "empty").mkdir()
     assert call(capsys, "empty")[:2] == (0, "no runs in empty or below it\n")

@@ -41,6 +41,7 @@ def test_a_finished_run_has_the_scores_of_its_weights(run):
         "planned_epochs": 2,
         "scores": {"top1": 0.75, "top5": 1.0, "loss": 0.5, "images": 8},
         "started": "2026-11-30T17:08:15+00:00",
+        "stopped_early": None,
     }
 
 

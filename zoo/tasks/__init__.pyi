@@ -13,4 +13,7 @@ from .base import sum_up as sum_up
 from .base import task_names as task_names
 from .base import task_of as task_of
 from .options import find_options as find_options
+from .paired import Answers as Answers
+from .paired import PairedTest as PairedTest
+from .paired import find_comparisons as find_comparisons
 from .scores import find_scores as find_scores

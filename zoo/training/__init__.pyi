@@ -1,3 +1,4 @@
+from .answers import compare_with_first as compare_with_first
 from .callbacks import Callback as Callback
 from .callbacks import check_callbacks as check_callbacks
 from .comparison import Spread as Spread

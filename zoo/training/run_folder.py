@@ -1,9 +1,9 @@
 """A run is one folder: this file knows its names, and writes each of them whole or not at all.
 
 `model.safetensors` and `config.json` are the model; `preset.yaml`, `plan.json`, `data.json` and `environment.json` what
-it was made with; `metrics.jsonl`, `rates.csv`, `evaluation.json`, `proof.json` and `pictures/` what came out;
-`state.pt` is there as long as the run is not finished, and says what it belongs to. `SHA256SUMS` has the digests of the
-model's two files.
+it was made with; `metrics.jsonl`, `rates.csv`, `evaluation.json`, `answers.safetensors`, `proof.json`, `pictures/` and
+`report.html` what came out; `state.pt` is there as long as the run is not finished, and says what it belongs to.
+`SHA256SUMS` has the digests of the model's two files.
 """
 
 import csv

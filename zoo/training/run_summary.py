@@ -46,6 +46,7 @@ class RunSummary:
         records: One per finished epoch.
         evaluation: Scores of the weights of a finished run.
         started: When it began, in ISO 8601 with its time zone; None if that is not recorded.
+        stopped_early: Why training ended before its last epoch; None: it did not.
     """
 
     folder: Path
@@ -57,6 +58,7 @@ class RunSummary:
     records: tuple[Mapping[str, Any], ...] = ()
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     started: str | None = None
+    stopped_early: str | None = None
 
     @property
     def task(self) -> str:
@@ -106,6 +108,7 @@ class RunSummary:
             "planned_epochs": self.settings.get("epochs"),
             "scores": self.scores,
             "started": self.started,
+            "stopped_early": self.stopped_early,
         }
 
 
@@ -142,6 +145,7 @@ def summarize_run(folder: Path) -> RunSummary | None:
         "data": reader.read_object("data.json", required=began),
         "evaluation": reader.read_object("evaluation.json"),
         "records": reader.read_records(required=_STATUS[stage] == "finished"),
+        "stopped_early": str(record.get("stopped_early") or "") or None,
         "started": str(reader.read_object("environment.json").get("time") or "") or None,
     }
     if _STATUS[stage] == "finished" and not (folder / "model.safetensors").is_file():

@@ -1,7 +1,7 @@
 """Scores a classifier batch by batch, and keeps the images that it names wrongly."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -41,6 +41,7 @@ class ClassificationEvaluator:
     def __init__(self, classes: Sequence[str], device: torch.device | str) -> None:
         self.metrics = ClassificationMetrics(classes, device)
         self._misses: list[Miss] = []
+        self._answers: list[Tensor] = []  # of each batch, true and predicted classes `(2, B)`
 
     @property
     def examples(self) -> list[Miss]:
@@ -60,13 +61,17 @@ class ClassificationEvaluator:
         seen = self.metrics.images
         self.metrics.update(outputs, targets)
         best = outputs.float().softmax(-1).max(-1)
-        wrong = ((best.indices != targets) & are_answers(outputs)).nonzero().flatten()
+        answered = are_answers(outputs)
+        self._answers.append(torch.stack([targets, best.indices.where(answered, -1)]))
+        wrong = ((best.indices != targets) & answered).nonzero().flatten()
         columns = (wrong + seen, targets[wrong], best.indices[wrong], best.values[wrong])
         self._misses += [Miss(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
 
     def compute(self) -> Evaluation:
         """Return the scores."""
-        return self.metrics.compute()
+        every = torch.cat(self._answers, 1) if self._answers else torch.zeros(2, 0)
+        true, predicted = every.to("cpu", torch.int32).numpy()
+        return replace(self.metrics.compute(), answers={"true": true, "predicted": predicted})
 
 
 def check_logits(outputs: Any) -> Tensor:

@@ -1,10 +1,12 @@
 """Scores of a classifier over a data set: loss, top-1, top-5, precision and recall per class, confusion matrix."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -21,6 +23,7 @@ class Evaluation:
         confusion: `(C, C)` counts; rows are the truth, columns the prediction.
         unanswered: Images of each true class whose outputs are not numbers (NaN or infinity), which stand in no column
             of `confusion`; empty if there are none.
+        answers: `true` and `predicted` class of each image `(N,)`, in the order of the data set; -1: no answer.
     """
 
     top1: float
@@ -30,6 +33,7 @@ class Evaluation:
     classes: tuple[str, ...] = field(repr=False)
     confusion: tuple[tuple[int, ...], ...] = field(repr=False)
     unanswered: tuple[int, ...] = field(default=(), repr=False)
+    answers: Mapping[str, NDArray[np.int32]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def warning(self) -> str | None:

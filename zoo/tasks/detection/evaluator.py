@@ -66,7 +66,8 @@ class DetectionEvaluator:
             self._loss_sums.update(losses)
             self._count += len(found)
         every = [pair for part in observed for pair in part.found]
-        self.metrics.update([boxes for _, boxes in every], [Truth(*self.images.boxes[index]) for index, _ in every])
+        truth = [Truth(*self.images.boxes[index]) for index, _ in every]
+        self.metrics.update([boxes for _, boxes in every], truth, [index for index, _ in every])
         self.examples += [Example(index, boxes) for index, boxes in every if index in self._chosen]
 
     def compute(self) -> DetectionEvaluation:

@@ -69,13 +69,20 @@ class Matches:
         self.confusion = np.zeros((classes + 1, classes + 1), np.int64)
         self._boxes = np.zeros(classes, np.int64)
         self._kept: list[tuple[Floats, NDArray[Any], NDArray[np.bool_]]] = []  # score, class, whether right
+        self._truth: list[NDArray[Any]] = []  # classes of the true boxes
+        self._places: list[int] = []
 
-    def update(self, found: "Found", truth: "Truth") -> None:
-        """Add one image. A box on a crowd of its class is neither right nor wrong."""
+    def update(self, found: "Found", truth: "Truth", place: int | None = None) -> None:
+        """Add one image, by its place in its data set; None: the next one.
+
+        A box on a crowd of its class is neither right nor wrong.
+        """
         order = np.argsort(-np.asarray(found.scores), kind="stable")
         boxes, scores, labels = (np.asarray(part)[order] for part in (found.boxes, found.scores, found.labels))
         crowd = np.asarray(truth.crowd, bool)
         true_boxes, true_labels = np.asarray(truth.boxes)[~crowd], np.asarray(truth.labels)[~crowd]
+        self._truth.append(true_labels)
+        self._places.append(len(self._places) if place is None else place)
         self._boxes += np.bincount(true_labels.astype(np.int64), minlength=len(self._boxes))
         overlaps = pairwise_iou(boxes.reshape(-1, 4).astype(np.float64), true_boxes.reshape(-1, 4).astype(np.float64))
         chosen = match_boxes(overlaps * (labels[:, None] == true_labels[None]))
@@ -99,6 +106,25 @@ class Matches:
         share = np.nan_to_num(precision)
         f1 = 2 * share * recall / np.maximum(share + recall, 1e-12)
         return ConfidenceCurves(precision, recall, f1)
+
+    def list_answers(self) -> dict[str, NDArray[Any]]:
+        """Return what a paired comparison needs of all that was added.
+
+        Returns:
+            Of each found box that is right or wrong, `(N,)`: `image`, its place; `label`, `score`, and whether it is
+            `right`. Of each true box, `(M,)`: `true_image` and `true_label`.
+        """
+        nothing = (np.zeros(0), np.zeros(0, np.int64), np.zeros(0, bool))
+        scores, labels, right = map(np.concatenate, zip(nothing, *self._kept, strict=True))
+        places = np.array(self._places, np.int32)
+        return {
+            "image": np.repeat(places, [len(kept[0]) for kept in self._kept]),
+            "label": labels.astype(np.int32),
+            "score": scores.astype(np.float32),
+            "right": right.astype(np.uint8),
+            "true_image": np.repeat(places, list(map(len, self._truth))),
+            "true_label": np.concatenate([np.zeros(0), *self._truth]).astype(np.int32),
+        }
 
     def _confuse(
         self, overlaps: Floats, labels: NDArray[Any], chosen: NDArray[np.int64], true_labels: NDArray[Any]

@@ -107,6 +107,7 @@ class DetectionEvaluation:
         confusion: `(C + 1, C + 1)` counts at an IoU of 0.5 and a confidence of 0.25; rows are the true classes, columns
             the predicted ones, the last of each is the background.
         by_conf: Precision, recall and F1 of each class over the confidence threshold, at an IoU of 0.5.
+        answers: What `Matches.list_answers` returns.
     """
 
     map: float | None
@@ -124,6 +125,7 @@ class DetectionEvaluation:
     losses: Mapping[str, float] = field(default_factory=dict)
     confusion: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
     by_conf: ConfidenceCurves | None = field(default=None, repr=False, compare=False)
+    answers: Mapping[str, NDArray[Any]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -217,12 +219,13 @@ class DetectionMetrics:
         self._matches = Matches(len(self.classes))
         self.images = 0
 
-    def update(self, found: Sequence[Found], truth: Sequence[Truth]) -> None:
+    def update(self, found: Sequence[Found], truth: Sequence[Truth], places: Sequence[int] | None = None) -> None:
         """Add images.
 
         Args:
             found: What was found in each.
             truth: What is in each, in the same order.
+            places: Of the images in their data set; None: they are the next ones.
 
         Raises:
             InputError: If lengths, shapes or class numbers do not fit, or a value is not a finite number.
@@ -232,8 +235,9 @@ class DetectionMetrics:
         predicted = [self._to_tensors("found", of.boxes, of.labels, scores=of.scores) for of in found]
         there = [self._to_tensors("truth", of.boxes, of.labels, iscrowd=of.crowd) for of in truth]
         self._metric.update(predicted, there)
-        for pair in zip(found, truth, strict=True):
-            self._matches.update(*pair)
+        places = range(self.images, self.images + len(truth)) if places is None else places
+        for one in zip(found, truth, places, strict=True):
+            self._matches.update(*one)
         for image in there:
             single = image["labels"][image["iscrowd"] == 0]
             self._boxes += np.bincount(single.numpy(), minlength=len(self.classes))
@@ -261,6 +265,7 @@ class DetectionMetrics:
             losses=dict(losses or {}),
             confusion=tuple(map(tuple, self._matches.confusion.tolist())),
             by_conf=self._matches.compute(),
+            answers=self._matches.list_answers(),
         )
 
     def _to_tensors(self, what: str, boxes: Any, labels: Any, **values: Any) -> dict[str, Tensor]:

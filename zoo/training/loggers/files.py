@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from zoo.training.answers import write_answers
 from zoo.training.loggers.base import Logger, RunFacts, RunResult
 
 
@@ -31,6 +32,8 @@ class Files(Logger):
         if result.evaluation is not None:
             weights = {name: kept.to_dict() for name, kept in result.weights.items()}
             folder.write_json("evaluation.json", result.evaluation.to_dict() | {"weights": weights})
+            if result.status == "finished" and (answers := getattr(result.evaluation, "answers", None)):
+                write_answers(folder.path, answers)
 
 
 LOGGER = Files
