@@ -57,6 +57,15 @@ def clock(monkeypatch):
     return Clock(monkeypatch)
 
 
+def test_a_notebook_gets_plain_lines(monkeypatch, capsys):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    with Progress() as progress:
+        run = progress.start(2)
+        for epoch in (1, 2):
+            run.epoch(record(epoch, epochs=2))
+    assert [line[:9] for line in capsys.readouterr().out.splitlines()] == ["epoch 1/2", "epoch 2/2"]
+
+
 def test_a_pipe_gets_one_whole_line_per_epoch():
     lines = print_epochs(pipe(), [record(epoch) for epoch in range(1, 11)])
     assert len(lines) == 10

@@ -14,6 +14,8 @@ import numpy as np
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from PIL import Image
 
+from zoo.errors import TrainingError
+
 PROJECT = "zoo"
 
 
@@ -33,6 +35,8 @@ class Service:
 
     def __init__(self, folder: Path, key: str | None) -> None:
         self.folder, self.key = folder, key
+        if self.name not in LOGGER_TYPE_TO_CLASS:
+            raise TrainingError("this version of accelerate does not know it. Run: pip install -U accelerate")
         opened = self.find_open()
         self.is_users = opened is not None
         self.tracker: Any = LOGGER_TYPE_TO_CLASS[self.name](self.project, **self.options())
