@@ -10,7 +10,7 @@ from zoo._text import clean, echo
 
 from .command_line import Command, Group
 from .listing import AsJson, print_json, print_table
-from .preset_options import ImageRoot
+from .preset_options import ImageRoot, MultiLabel
 from .split_command import split
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def check(
         str, typer.Option(metavar="NAME", help="Check one split only: train, val or test.", show_default="all")
     ] = "",
     image_root: ImageRoot = None,
+    multi_label: MultiLabel = False,
     as_json: AsJson = False,
 ) -> None:
     """Check a data set: images per class, unreadable files, wrong boxes.
@@ -63,8 +64,9 @@ def check(
     from zoo.tasks.detection import check_box_data
     from zoo.tasks.detection.formats import NoBoxesError
 
-    if image_root is not None or is_table(to_path(path)):
-        _check_classes(path, split, as_json, image_root)
+    labels = "multi" if multi_label else "single"
+    if multi_label or image_root is not None or is_table(to_path(path)):
+        _check_classes(path, split, as_json, image_root, labels)
         return
     try:
         with Progress(enabled=not as_json) as show, show.counting("checking images") as count:
@@ -72,7 +74,7 @@ def check(
     except NoBoxesError:
         if not _has_classes(path):
             raise
-        _check_classes(path, split, as_json, image_root)
+        _check_classes(path, split, as_json, image_root, labels)
         return
     if as_json:
         print_json(report.to_dict())
@@ -93,13 +95,18 @@ def _has_classes(path: str) -> bool:
         return False
 
 
-def _check_classes(path: str, split: str, as_json: bool, image_root: str | None) -> None:
+def _check_classes(path: str, split: str, as_json: bool, image_root: str | None, labels: str) -> None:
     """Check the images of a folder with a folder for each class, or of a table."""
     from zoo.progress import Progress
     from zoo.tasks.classification import open_data
 
     with Progress(enabled=not as_json) as show, show.counting("checking images") as count:
-        options: dict[str, Any] = {"only": split or None, "evaluation": bool(split), "image_root": image_root}
+        options: dict[str, Any] = {
+            "only": split or None,
+            "evaluation": bool(split),
+            "image_root": image_root,
+            "labels": labels,
+        }
         data = open_data(path, skip_bad=True, on_progress=count, **options)
     found = data.describe()
     if as_json:
@@ -110,7 +117,9 @@ def _check_classes(path: str, split: str, as_json: bool, image_root: str | None)
             echo(note)
         counts = found["counts"]
         rows = [{"class": name} | {key: f"{of[name]:,}" for key, of in counts.items()} for name in data.classes]
-        print_table(rows, "images", totals={"class": "all"} | _sums(counts))
+        images = found.get("images")  # where they are not as many as the labels
+        totals = {key: f"{count:,}" for key, count in images.items()} if images else _sums(counts)
+        print_table(rows, "images", totals={"class": "images" if images else "all"} | totals)
         for problem in data.skipped:
             echo(f"cannot be used: {problem.name}: {problem.reason}")
         for problem in data.remarks:

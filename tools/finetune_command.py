@@ -21,6 +21,7 @@ from .preset_options import (
     ImageSize,
     Lr,
     Mode,
+    MultiLabel,
     PresetName,
     Seed,
     Settings,
@@ -78,6 +79,7 @@ def finetune(
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
     image_root: ImageRoot = None,
+    multi_label: MultiLabel = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="FOLDER", help="Output folder.", show_default="runs/MODEL-DATA-DATE"),
@@ -103,6 +105,7 @@ def finetune(
     Examples:
       zoo finetune resnet18 flowers
       zoo finetune resnet18 labels.csv --image-root photos
+      zoo finetune mobilenetv2_100 tags.csv --multi-label
       zoo finetune resnet50 flowers --mode low_lr --lr 0.005 --epochs 15
       zoo finetune resnet18 flowers --lr 'fc=0.01,layer4=0.001,default=0' -o runs/flowers
       zoo finetune resnet18 flowers --set 'unfreeze={3: layer4, 6: default}' --set schedule=constant
@@ -133,6 +136,7 @@ def finetune(
         log=log,
         skip_bad=skip_bad or None,
         image_root=image_root,
+        labels="multi" if multi_label else None,
         pretrained=weights or (False if no_pretrained else None),
     )
     if weights is not None or no_pretrained:

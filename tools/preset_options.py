@@ -63,6 +63,7 @@ BatchSize = Annotated[
 ImageSize = Annotated[
     int | None, typer.Option(metavar="PIXELS", help="Side of the input images.", show_default="the model's")
 ]
+MultiLabel = Annotated[bool, typer.Option("--multi-label", help="An image has any number of labels, not one class.")]
 ImageRoot = Annotated[
     str | None,
     typer.Option(

@@ -9,7 +9,7 @@ from zoo._text import echo
 from zoo.errors import DataError, InputError
 
 from .listing import print_table
-from .preset_options import ImageRoot
+from .preset_options import ImageRoot, MultiLabel
 
 
 # Long: an option takes several lines.
@@ -33,6 +33,7 @@ def split(
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the draw.")] = 0,
     image_root: ImageRoot = None,
+    multi_label: MultiLabel = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help="The table.", show_default="NAME-split.csv beside DATA"),
@@ -55,6 +56,7 @@ def split(
     data = to_path(path).absolute()
     target = data.with_name(f"{data.stem if data.is_file() else data.name}-split.csv") if out is None else out
     options: dict[str, Any] = {"stratified": stratified, "group_by": group_by, "seed": seed, "image_root": image_root}
+    options["labels"] = "multi" if multi_label else "single"
     _refuse_boxes(path)
     table = draw_split_table(path, {"val": val, "test": test}, **options)
     is_beside = table.write(target)

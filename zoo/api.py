@@ -149,7 +149,7 @@ def finetune(
         with claimed(new_folder(out, known, data), show.log, is_new=True) as folder, leaving_nothing(folder):
             for note in notes:
                 show.log(f"note: {note}")
-            task = task_of(known)
+            task = task_of(known).choose(settled)
             if network is None:
                 fetch_named(settled)
             opened = open_for_run(data, task, settled, show, like=settled.classes or names_of(network))
@@ -159,6 +159,7 @@ def finetune(
             may_replace = not isinstance(own, torch.optim.Optimizer)
             if match_classes(network, opened, show.log, may_replace=may_replace) or chosen is None:
                 chosen = plan_rates(network, settled, optimizer=own)  # of the head that learns
+            task.settle(network, opened)
             disown_altered(network, show)
             show_plan(network, settled, chosen, show, has_own_optimizer=own is not None)
             try_batches(task, network, opened, settled, chosen)

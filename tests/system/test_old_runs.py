@@ -41,7 +41,8 @@ RENAMED = {
 
 YOUNGER = {
     "ema_warmup": "swa_epochs: null\n",
-    "label_smoothing": "class_weights: none\nfocal_gamma: null\nsampler: shuffle\n",
+    "label_smoothing": "class_weights: none\nfocal_gamma: null\nmulti_label_loss: bce\nsampler: shuffle\n",
+    "plain_epochs": "labels: single\n",
     "skip_bad": "image_root: null\n",
     "evaluate_every": "monitor: null\npatience: null\nmin_delta: 0.0\n",
 }  # fields that presets have had since, by the field that they follow

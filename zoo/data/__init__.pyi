@@ -88,6 +88,7 @@ from .splits import ColumnReader as ColumnReader
 from .splits import FileReader as FileReader
 from .splits import Split as Split
 from .splits import known_classes as known_classes
+from .splits import printable_names as printable_names
 from .splits import split_of_dataset as split_of_dataset
 from .splits import split_of_files as split_of_files
 from .stopping import StopRequest as StopRequest

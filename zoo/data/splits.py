@@ -4,15 +4,18 @@ The library `datasets` is never imported; its objects are known by what they can
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from zoo.errors import DataError, InputError
 
 IMAGE_COLUMNS = ("image", "img", "image", "pixel_values")
 LABEL_COLUMNS = ("label", "labels", "target", "class")
+
+
+FindColumn: TypeAlias = Callable[[Mapping[str, Any], str], str]
 
 
 class Reader(Protocol):
@@ -105,12 +108,14 @@ def printable_names(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name if name.isprintable() else ascii(name)[1:-1] for name in names)
 
 
-def split_of_dataset(dataset: Any, name: str) -> Split:
+def split_of_dataset(dataset: Any, name: str, find_label: FindColumn | None = None) -> Split:
     """Make a split of a torch or Hugging Face data set.
 
     Args:
         dataset: Has `len()` and gives samples by index: pairs `(image, label)`, or rows of columns.
         name: What to call it in messages.
+        find_label: Returns the column of labels, of the features of a Hugging Face data set and the name; None: that of
+            one class for each image.
 
     Raises:
         DataError: If it is no such thing.
@@ -131,7 +136,7 @@ def split_of_dataset(dataset: Any, name: str) -> Split:
     short = name.removeprefix("the ")
     names = tuple(f"{short}[{position}]" for position in range(len(dataset)))
     if hasattr(dataset, "features") and hasattr(dataset, "column_names"):
-        return _split_of_columns(dataset, name, names)
+        return _split_of_columns(dataset, name, names, find_label or _find_label)
     return Split(name, PairReader(dataset), names, None, known_classes(dataset, name))
 
 
@@ -178,7 +183,7 @@ def _own_classes(dataset: Any) -> tuple[str, ...] | None:
     return None
 
 
-def _split_of_columns(dataset: Any, name: str, names: tuple[str, ...]) -> Split:
+def _split_of_columns(dataset: Any, name: str, names: tuple[str, ...], find_label: FindColumn) -> Split:
     if (getattr(dataset, "format", None) or {}).get("type") == "custom":
         raise DataError(
             f"{name} has its own transform (set_transform or with_transform), which would be ignored. Pass "
@@ -186,7 +191,7 @@ def _split_of_columns(dataset: Any, name: str, names: tuple[str, ...]) -> Split:
         )
     features: dict[str, Any] = dict(dataset.features)
     image = _find_column(features, "Image", IMAGE_COLUMNS, name, "image")
-    label = _find_column(features, "ClassLabel", LABEL_COLUMNS, name, "label")
+    label = find_label(features, name)
     plain = dataset.with_format(None) if hasattr(dataset, "with_format") else dataset
     labels = tuple(plain[label])
     rows = plain.select_columns([image]) if hasattr(plain, "select_columns") else plain
@@ -194,9 +199,16 @@ def _split_of_columns(dataset: Any, name: str, names: tuple[str, ...]) -> Split:
     encoded = type(kind).__name__ == "Image" and hasattr(rows, "cast_column")
     if encoded:  # decoded here, as files are: with their orientation, in threads, and with a name where it fails
         rows = rows.cast_column(image, type(kind)(decode=False))
-    classes = getattr(features[label], "names", None)
+    labelled = features[label]
+    while isinstance(labelled, list) or hasattr(labelled, "feature"):  # a list of labels
+        labelled = labelled[0] if isinstance(labelled, list) else labelled.feature
+    classes = getattr(labelled, "names", None)
     reader = ColumnReader(rows, image)
     return Split(name, reader, names, labels, tuple(classes) if classes else None, in_threads=encoded)
+
+
+def _find_label(features: Mapping[str, Any], name: str) -> str:
+    return _find_column(dict(features), "ClassLabel", LABEL_COLUMNS, name, "label")
 
 
 def _find_column(features: dict[str, Any], kind: str, usual: Sequence[str], name: str, what: str) -> str:

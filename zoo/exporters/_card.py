@@ -13,7 +13,7 @@ from zoo._text import clean
 from zoo.models import Entry, ModelConfig
 from zoo.rates import NO_DECAY
 from zoo.settings import Preset
-from zoo.tasks import CardFacts, task_of
+from zoo.tasks import CardFacts, task_names, task_of
 from zoo.weights import find_terms
 
 LIBRARY = "zoo-finetune"
@@ -52,7 +52,9 @@ class Trained:
     @property
     def facts(self) -> CardFacts:
         """What the card says of the task, which the registry knows: the configuration may come from anywhere."""
-        return task_of(self.entry).card
+        said = self.config.task
+        is_variant = said in task_names() and said.partition(".")[0] == self.entry.task
+        return task_of(said if is_variant else self.entry).card
 
     @property
     def dataset(self) -> str | None:
@@ -201,7 +203,7 @@ def _counts(trained: Trained) -> str:
     if not counts:
         return ""
     names = list(dict.fromkeys(name for of in counts.values() for name in of))
-    what = "boxes" if "images" in trained.data else "images"
+    what = trained.facts.counted if "images" in trained.data else "images"
     lines = [_row([what, *counts]), _row(["---"] * (len(counts) + 1))]
     lines += [_row([_escape(name), *(_cell(of[name]) for of in counts.values())]) for name in names[:MOST_CLASSES]]
     lines += [_row(["all classes", *(_cell(sum(of.values())) for of in counts.values())])]

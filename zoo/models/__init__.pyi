@@ -14,6 +14,7 @@ from .catalog import list_models as list_models
 from .class_match import match_classes as match_classes
 from .class_match import names_of as names_of
 from .config import ModelConfig as ModelConfig
+from .config import adopt_thresholds as adopt_thresholds
 from .config import describe_model as describe_model
 from .custom import register_model as register_model
 from .hooks import GroupHooks as GroupHooks

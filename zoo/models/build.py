@@ -13,7 +13,7 @@ from zoo.errors import InputError, WeightsError
 from zoo.files import tell_missing, to_path
 from zoo.models.catalog import find_entry, list_families
 from zoo.models.class_rows import find_rows, move_rows, say_rows
-from zoo.models.config import MAX_CLASSES, ModelConfig, make_postprocess
+from zoo.models.config import MAX_CLASSES, ModelConfig, adopt_thresholds, make_postprocess
 from zoo.models.custom import build_custom, choose_preprocess, take_weights, takes_drop_rate
 from zoo.models.registry import Entry
 from zoo.models.saved import Saved, find_saved_entry, names_repository, open_saved
@@ -302,6 +302,8 @@ def _build(entry: Entry, config: ModelConfig, found: ResolvedWeights | None, wan
     if entry.postprocess is not None:
         model.postprocess = make_postprocess(config.postprocess or entry.postprocess)
     model.classes = wanted.classes or (names if keeps_head else None) or _default_names(count, keeps_head and found)
+    if keeps_head:
+        adopt_thresholds(model, config)
     origin = {"init_seed": wanted.seed}
     _describe(model, entry, config, found, options | rate, origin)
     return model.eval()
@@ -328,6 +330,8 @@ def _build_custom(entry: Entry, config: ModelConfig, found: ResolvedWeights | No
     names = config.names if report and not report.reinitialised and len(config.names or ()) == count else None
     model.preprocess, model.load_report = preprocess, report
     model.classes = wanted.classes or names or _default_names(cast(int, count), False)
+    if names or not found:
+        adopt_thresholds(model, config)
     options = {"drop_rate": wanted.drop_rate} if takes_drop_rate(entry) else {}
     _describe(model, entry, config, found, options, {"init_seed": wanted.seed, "registered": True})
     return model.eval()

@@ -199,7 +199,7 @@ class Classifier(Model):
         self,
         sources: Any,
         *,
-        top_k: int = 5,
+        top_k: int | None = None,
         batch_size: int = 32,
         image_size: int | None = None,
         device: str | None = None,
@@ -214,7 +214,7 @@ class Classifier(Model):
         self,
         sources: Any,
         *,
-        top_k: int = 5,
+        top_k: int | None = None,
         batch_size: int = 32,
         image_size: int | None = None,
         device: str | None = None,
@@ -228,7 +228,7 @@ class Classifier(Model):
         self,
         sources: Any,
         *,
-        top_k: int = 5,
+        top_k: int | None = None,
         batch_size: int = 32,
         image_size: int | None = None,
         device: str | None = None,
@@ -243,7 +243,7 @@ class Classifier(Model):
             sources: A path, an image (PIL, array `(H, W, 3)` uint8, tensor `(3, H, W)` uint8 or float 0 to 1), a batch
                 of them as one array or tensor of four dimensions, or a sequence of any of these. A folder stands for
                 the images in it, a pattern such as `photos/*.jpg` for those that fit.
-            top_k: How many names each answer has at most.
+            top_k: How many names each answer has at most; None: 5, or all labels of a model with several labels.
             batch_size: Images per forward pass; halved for good when memory runs out.
             image_size: Side in pixels; None for the model's own.
             device: `auto`, `cpu`, `cuda` or `mps`, to which the model is moved; None: where it is.

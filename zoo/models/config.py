@@ -8,13 +8,21 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
-from zoo._model import ask, get_fact, known_config
+from zoo._model import ask, get_fact, known_config, set_fact
 from zoo._version import VERSION
 from zoo.data import Preprocess, Preprocessing, read_preprocessing
 from zoo.errors import InputError, WeightsError, did_you_mean
 from zoo.models.registry import Entry
+from zoo.tasks import DEFAULT_TASK
 
 if TYPE_CHECKING:
     from zoo.tasks.detection import Postprocess
@@ -36,6 +44,7 @@ class ModelConfig(BaseModel):
         options: Keyword arguments of the builder.
         preprocess: What it expects of an image, as the `to_dict()` of a `Preprocessing`.
         postprocess: Of a detector: which boxes are kept, as the fields of `Postprocess`.
+        thresholds: Of a classifier with several labels: from which probability on each is named.
         licence: Licence of the weights that it was loaded or derived from.
         origin: Where those came from: place, revision, SHA-256, seed of new layers.
         zoo: Version that wrote the file.
@@ -50,9 +59,16 @@ class ModelConfig(BaseModel):
     options: dict[Name, bool | int | float | str] = Field(default_factory=dict)
     preprocess: dict[str, Any] | None = None
     postprocess: dict[str, Any] | None = None
+    thresholds: list[Annotated[float, Field(ge=0, le=1)]] | None = None
     licence: Name | None = None
     origin: dict[Name, bool | int | str | None] = Field(default_factory=dict)
     zoo: Name = VERSION
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what only some classifiers have: earlier versions refuse a key that they do not know."""
+        values: dict[str, Any] = handler(self)
+        return {key: value for key, value in values.items() if key != "thresholds" or value is not None}
 
     @property
     def names(self) -> tuple[str, ...] | None:
@@ -88,6 +104,10 @@ class ModelConfig(BaseModel):
             config = cls.model_validate(_from_timm(raw) if "architecture" in raw else dict(raw))
             if config.classes and config.num_classes not in (None, len(config.classes)):
                 raise ValueError(f"num_classes is {config.num_classes}, but there are {len(config.classes)} classes")
+            if config.thresholds is not None and len(config.thresholds) != len(config.classes or ()):
+                raise ValueError(
+                    f"there are {len(config.thresholds)} thresholds for {len(config.classes or ())} classes"
+                )
             _ = config.init_seed, config.postprocess and make_postprocess(config.postprocess)
             _check_resize(config.preprocess_value)
         except ValidationError as error:
@@ -136,11 +156,21 @@ def describe_model(model: Any) -> ModelConfig:
     classes, preprocess = get_fact(model, "classes"), get_fact(model, "preprocess")
     facts |= {"classes": list(classes) if classes else None, "num_classes": len(classes) if classes else None}
     facts["preprocess"] = preprocess.to_dict() if isinstance(preprocess, Preprocessing) else None
+    thresholds = get_fact(model, "thresholds")
+    facts |= {"task": get_fact(model, "task", DEFAULT_TASK), "thresholds": list(thresholds) if thresholds else None}
     if "in_channels" in facts.get("options", {}):  # they can be replaced
         facts["options"] = facts["options"] | {"in_channels": model.in_channels}
     if isinstance(postprocess := getattr(model, "postprocess", None), Postprocess):
         facts["postprocess"] = asdict(postprocess)
     return ModelConfig(**facts)
+
+
+def adopt_thresholds(model: Any, config: ModelConfig) -> None:
+    """Give a model the thresholds of a configuration, and the task that has them, if they are of its classes."""
+    fits = config.task.partition(".")[0] == get_fact(model, "task", DEFAULT_TASK).partition(".")[0]
+    if fits and config.thresholds and len(config.thresholds) == len(get_fact(model, "classes", ())):
+        set_fact(model, "task", config.task)
+        set_fact(model, "thresholds", tuple(config.thresholds))
 
 
 def make_postprocess(values: Mapping[str, Any]) -> "Postprocess":

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from zoo._model import get_fact
 from zoo._text import clean
 from zoo.data import (
     Halving,
@@ -23,6 +24,7 @@ from zoo.data import (
     skipping,
 )
 from zoo.errors import InputError
+from zoo.tasks.classification import Ranked, rank_classes
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Prediction:
 
     Attributes:
         source: The path, or the position in what was passed.
-        names: Class names, the most probable first.
+        names: Class names, the most probable first; of a model with several labels those above their thresholds, which
+            may be none.
         probabilities: Their probabilities, 0 to 1.
     """
 
@@ -41,31 +44,32 @@ class Prediction:
 
     @property
     def name(self) -> str:
-        """The most probable class."""
-        return self.names[0]
+        """The most probable class; empty if no label is above its threshold."""
+        return self.names[0] if self.names else ""
 
     @property
     def probability(self) -> float:
-        """How probable it is, 0 to 1."""
-        return self.probabilities[0]
+        """How probable it is, 0 to 1; 0 if no label is above its threshold."""
+        return self.probabilities[0] if self.names else 0.0
 
     def __str__(self) -> str:
         pairs = zip(self.names, self.probabilities, strict=True)
-        return clean(f"{self.source}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in pairs))
+        said = ", ".join(f"{name} {probability:.1%}" for name, probability in pairs)
+        return clean(f"{self.source}: {said or 'none'}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
     """How images are looked at: arguments of `Classifier.predict`."""
 
-    top_k: int
+    top_k: int | None
     batch_size: int
     image_size: int | None
     tta: bool
     workers: int | None
 
     def __post_init__(self) -> None:
-        if min(self.top_k, self.batch_size) < 1:
+        if min(1 if self.top_k is None else self.top_k, self.batch_size) < 1:
             raise InputError(f"top_k is {self.top_k}, batch_size {self.batch_size}; expected 1 or more of each.")
         check_workers(self.workers)
 
@@ -89,14 +93,14 @@ def _name_all(
         for batch in gather(reads, look.batch_size, on_bad):
             labels, images = zip(*batch, strict=True)
             found = halving.call(partial(_name, model, look=look), torch.stack(images), device)
-            for label, (probabilities, indices) in zip(labels, found, strict=True):
-                yield Prediction(label, tuple(model.classes[index] for index in indices), tuple(probabilities))
+            for label, (numbers, probabilities) in zip(labels, found, strict=True):
+                yield Prediction(label, tuple(model.classes[number] for number in numbers), tuple(probabilities))
 
 
 # Not around the generator: whoever asks for answers would be in inference mode, too.
 @torch.inference_mode()
-def _name(model: Any, images: Tensor, look: Look) -> list[tuple[list[float], list[int]]]:
-    """Return the probabilities of the surest classes, and their numbers, of images `(B, 3, H, W)`, normalised."""
+def _name(model: Any, images: Tensor, look: Look) -> list[Ranked]:
+    """Return the numbers and probabilities of what is on images `(B, 3, H, W)`, normalised."""
     modes = [(module, module.training) for module in (*model.modules(), model.__dict__["network"])]
     model.eval()
     try:
@@ -112,10 +116,7 @@ def _name(model: Any, images: Tensor, look: Look) -> list[tuple[list[float], lis
             f"the model has {logits.shape[-1]:,} outputs but {len(model.classes):,} class names. Set one name per "
             "output: model.classes = [...]."
         )
-    exact = torch.promote_types(logits.dtype, torch.float32)
-    chances = torch.stack([one.softmax(-1, dtype=exact) for one in looks]).mean(0)
-    best = chances.topk(min(look.top_k, model.num_classes), -1)
-    return list(zip(best.values.tolist(), best.indices.tolist(), strict=True))
+    return rank_classes(looks, get_fact(model, "thresholds"), look.top_k)
 
 
 def _read(image: InputImage, transform: Callable[[Image.Image], Tensor]) -> tuple[str, Tensor]:

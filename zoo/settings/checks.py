@@ -54,6 +54,9 @@ class Findings:
         if is_named and (entry := self.get(("model",), look_up, preset.model)):
             self.task, self.network = task_of(entry.task), self.get(("model",), build_outline, preset.model)
             self.get(("pretrained",), check_pretrained, preset.model, preset.pretrained)
+        if self.task is not None:
+            known = self.task if self.network is None else task_of(self.network)
+            self.task = self.get(("labels",), known.choose, preset)
 
     def get(self, path: Path, call: Callable[..., _Result], *args: Any) -> _Result | None:
         """Return what a call returns; None if it raises, and the error is kept.

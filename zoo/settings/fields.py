@@ -26,14 +26,14 @@ _ORDER = (
     *("epochs", "batch_size", "micro_batch_size", "accumulate", "schedule", "warmup_epochs", "warmup_steps"),
     *("warmup_start", "warmup_start_lr", "cooldown_epochs", "final_lr_ratio"),
     # How a step is taken
-    *("clip_grad_norm", "label_smoothing", "class_weights", "focal_gamma", "sampler", "repeat_threshold"),
-    *("loss_params", "ema_decay", "ema_warmup", "swa_epochs", "compile", "freeze_norm_stats"),
+    *("clip_grad_norm", "label_smoothing", "class_weights", "focal_gamma", "multi_label_loss", "sampler"),
+    *("repeat_threshold", "loss_params", "ema_decay", "ema_warmup", "swa_epochs", "compile", "freeze_norm_stats"),
     # What the model sees
     *("image_size", "crop_pct", "augment", "augment_magnitude", "rand_ops", "resizer", "crop_scale_min"),
     *("flip_probability", "vertical_flip", "max_rotation", "color_jitter", "grayscale", "random_erasing"),
     *("mixup_alpha", "cutmix_alpha", "photometric", "zoom_out", "iou_crop", "scale_jitter", "multi_scale"),
     *("mosaic", "mixup", "plain_epochs"),
-    *("val_fraction", "split_seed", "classes", "skip_bad", "image_root", "seed"),
+    *("labels", "val_fraction", "split_seed", "classes", "skip_bad", "image_root", "seed"),
     # Where it runs, and what is kept
     *("device", "precision", "num_workers", "fuse_backbone", "backbone_precision", "cache", "cache_dtype", "views"),
     *("image_cache", "image_cache_gb", "evaluate_every", "monitor", "patience", "min_delta", "keep"),

@@ -159,7 +159,8 @@ class Preset(EngineOptions, DataOptions, StepOptions, RateOptions):
     def find_other_tasks(self, task: str) -> dict[str, Any]:
         """Return the fields that only other tasks have and that differ from their defaults, with their values."""
         tasks = find_options()
-        own = tasks[task].model_fields if task in tasks else {}
+        owner = task.partition(".")[0]  # a variant has the options of its task
+        own = tasks[owner].model_fields if owner in tasks else {}
         return {
             name: value
             for options in self._task_options.values()

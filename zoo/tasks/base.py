@@ -5,17 +5,17 @@ batches of, an evaluator scores outputs that it is handed, a plot is a function 
 """
 
 import importlib
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
-from zoo._model import ask
+from zoo._model import get_fact
 from zoo.errors import InputError, did_you_mean
 from zoo.pages import make_fragment, make_table
 from zoo.progress import Progress
 from zoo.tasks.answers import PredictFlags
+from zoo.tasks.options import list_tasks
 
 if TYPE_CHECKING:  # a name is all that it takes to find a task; torch comes with the task itself
     import torch
@@ -38,6 +38,7 @@ class CardFacts:
         scores: Key in the evaluation → metric of the Hub, label.
         columns: Key in the scores of a class → title.
         captions: Name of a plot's file without its ending → caption.
+        counted: What the counts of each class in `data.json` count, where images are counted apart.
         former: Former keys in the scores of a class → those of today, for runs of earlier versions.
     """
 
@@ -47,6 +48,7 @@ class CardFacts:
     scores: Mapping[str, tuple[str, str]]
     columns: Mapping[str, str]
     captions: Mapping[str, str]
+    counted: str = "boxes"
     former: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -197,7 +199,7 @@ class Task(Protocol):
     """What training asks of a task. `options` is the effective preset everywhere.
 
     Attributes:
-        name: As models say it, and the name of the task's folder.
+        name: As models say it, and the name of the task's folder; of a variant with that of its task, and a dot.
         card: For the card of a published model.
         columns: Scores in the line of each epoch: label by key of the record.
         monitors: Scores of the record that may choose the best epoch, higher is better; the first does so by default.
@@ -209,6 +211,7 @@ class Task(Protocol):
         flags: Options of the command `zoo predict` that mean something here and not for every task.
         saves: What the command can write into a folder.
         opening: Fields of its options that `open_data` takes.
+        calibrates: Whether a trained model is calibrated on its outputs for the training images.
     """
 
     name: ClassVar[str]
@@ -223,6 +226,28 @@ class Task(Protocol):
     flags: ClassVar[frozenset[str]]
     saves: ClassVar[tuple[str, ...]]
     opening: ClassVar[tuple[str, ...]]
+    calibrates: ClassVar[bool]
+
+    def choose(self, options: Any) -> "Task":
+        """Return the variant of the task that the options ask for, mostly itself.
+
+        Raises:
+            InputError: They ask for one that the model of this task cannot be used for.
+        """
+        ...
+
+    def settle(self, model: Any, data: Any) -> None:
+        """Prepare a model for its first step, once it has the classes of the data."""
+        ...
+
+    def calibrate(self, model: Any, evaluator: Evaluator) -> None:
+        """Set what a trained model decides by.
+
+        Args:
+            model: With its final weights.
+            evaluator: It has seen the outputs for the training images.
+        """
+        ...
 
     def open_data(self, source: Any, **options: Any) -> OpenedData:
         """Open data with the options of `zoo.open_data`; return open data as it is."""
@@ -318,6 +343,22 @@ class Task(Protocol):
         ...
 
 
+class TaskDefaults:
+    """What most tasks do without: variants, preparation of a new head, calibration."""
+
+    calibrates: ClassVar[bool] = False
+
+    def choose(self, options: Any) -> Task:
+        """Return this task."""
+        return cast(Task, self)
+
+    def settle(self, model: Any, data: Any) -> None:
+        """Leave the model as it is."""
+
+    def calibrate(self, model: Any, evaluator: Any) -> None:
+        """Leave the model as it is."""
+
+
 def check_monitor(task: Task, name: str | None, classes: Sequence[str] | None = None) -> None:
     """Refuse a metric that no record of the task holds.
 
@@ -347,8 +388,8 @@ def check_monitor(task: Task, name: str | None, classes: Sequence[str] | None = 
 
 
 def task_names() -> list[str]:
-    """Return the names of all tasks, which are those of their folders."""
-    return sorted(found.name for found in pkgutil.iter_modules([str(Path(__file__).parent)]) if found.ispkg)
+    """Return the names of all tasks, which are those of their folders, and of their variants."""
+    return list_tasks()
 
 
 def task_of(model: Any) -> Task:
@@ -359,9 +400,9 @@ def task_of(model: Any) -> Task:
     """
     name = model
     if not isinstance(model, str):
-        name = ask(model, "task", DEFAULT_TASK) if callable(model) else getattr(model, "task", DEFAULT_TASK)
+        name = get_fact(model, "task", DEFAULT_TASK) if callable(model) else getattr(model, "task", DEFAULT_TASK)
     if name not in (names := task_names()):
-        raise InputError(f"unknown task {name!r}; expected {' or '.join(names)}.")
+        raise InputError(f"unknown task {name!r}; expected {' or '.join(name for name in names if '.' not in name)}.")
     task: Task = importlib.import_module(f"zoo.tasks.{name}").TASK
     return task
 

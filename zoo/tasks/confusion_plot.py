@@ -32,7 +32,12 @@ MOST_PAIRS = 20
 
 
 def draw_confusion(
-    matrix: npt.ArrayLike, classes: Sequence[str], path: str | Path, *, title: str | None = None
+    matrix: npt.ArrayLike,
+    classes: Sequence[str],
+    path: str | Path,
+    *,
+    title: str | None = None,
+    totals: npt.ArrayLike | None = None,
 ) -> Path:
     """Draw a confusion matrix: colours are shares of each row, numbers are counts.
 
@@ -43,6 +48,7 @@ def draw_confusion(
         classes: The C names.
         path: The PNG to write.
         title: Of the plot; None: how many images are right.
+        totals: `(C,)` what the counts of a row are shares of, where they do not add up to it; None: their sum.
 
     Returns:
         The path.
@@ -59,14 +65,16 @@ def draw_confusion(
     if not np.issubdtype(counts.dtype, np.number) or not (np.isfinite(counts) & (counts >= 0)).all():
         raise InputError("confusion matrix has invalid counts; expected numbers, 0 or more.")
     with look():
-        return save(_draw_confusion(counts.astype(np.float64), classes, title), path)
+        return save(_draw_confusion(counts.astype(np.float64), classes, title, totals), path)
 
 
-def _draw_confusion(counts: Counts, classes: Sequence[str], title: str | None = None) -> Figure:
+def _draw_confusion(
+    counts: Counts, classes: Sequence[str], title: str | None = None, totals: npt.ArrayLike | None = None
+) -> Figure:
     number = len(classes)
     crowded = number > MOST_CLASSES_WITH_COUNTS
     figure = make_figure()
-    rows = counts.sum(axis=1, keepdims=True)
+    rows = np.asarray(counts.sum(axis=1) if totals is None else totals, np.float64)[:, None]
     pairs = _find_pairs(counts, rows) if crowded else []
     confusions = [f"{shorten(classes[true], 22)} → {shorten(classes[predicted], 22)}" for true, predicted in pairs]
 
@@ -93,7 +101,9 @@ def _draw_confusion(counts: Counts, classes: Sequence[str], title: str | None = 
     for label in axes.get_xticklabels() if slant else ():
         label.set(ha="right", va="center" if crowded else "top")
     if crowded:
-        _draw_pairs(place(figure, left + side + 1.3 + listed, bottom, 1.6, side), counts, rows, pairs, confusions)
+        what = "confusions" if totals is None else "pairs"
+        listing = place(figure, left + side + 1.3 + listed, bottom, 1.6, side)
+        _draw_pairs(listing, counts, rows, pairs, confusions, what)
     return figure
 
 
@@ -130,9 +140,9 @@ def _find_pairs(counts: Counts, rows: Counts) -> list[tuple[int, int]]:
 
 
 def _draw_pairs(
-    axes: Axes, counts: Counts, rows: Counts, pairs: Sequence[tuple[int, int]], labels: Sequence[str]
+    axes: Axes, counts: Counts, rows: Counts, pairs: Sequence[tuple[int, int]], labels: Sequence[str], what: str
 ) -> None:
-    axes.set_title("Most frequent confusions, true → predicted" if pairs else "No confusions", x=1, ha="right")
+    axes.set_title(f"Most frequent {what}, true → predicted" if pairs else f"No {what}", x=1, ha="right")
     axes.spines[:].set_visible(False)
     axes.grid(visible=False)
     numbers = [float(counts[pair]) for pair in pairs]

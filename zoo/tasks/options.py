@@ -19,6 +19,20 @@ def find_options() -> Mapping[str, type[Options]]:
 
 def import_parts(module: str) -> dict[str, ModuleType]:
     """Return the module of this name of every task that has one, by the task's name."""
-    tasks = [found.name for found in pkgutil.iter_modules([str(Path(__file__).parent)]) if found.ispkg]
-    names = {task: f"{__package__}.{task}.{module}" for task in tasks}
+    names = {task: f"{__package__}.{task}.{module}" for task in list_tasks()}
     return {task: import_module(name) for task, name in names.items() if find_spec(name)}
+
+
+def list_tasks() -> list[str]:
+    """Return the names of the tasks, those of their folders, and with a dot those of the variants in these.
+
+    A variant is a folder in that of its task that has a module `task`.
+    """
+    root = Path(__file__).parent
+    tasks = _list_folders(root)
+    variants = [f"{task}.{name}" for task in tasks for name in _list_folders(root / task)]
+    return sorted([*tasks, *(name for name in variants if find_spec(f"{__package__}.{name}.task"))])
+
+
+def _list_folders(folder: Path) -> list[str]:
+    return [found.name for found in pkgutil.iter_modules([str(folder)]) if found.ispkg]

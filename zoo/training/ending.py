@@ -49,6 +49,7 @@ class Ending:
         parts.model.load_state_dict(scores.best.weights or parts.final_model.state_dict())
         if scores.best.weights is not None:
             scores.recall_best()
+        scores.calibrate()
         parts.accelerator.wait_for_everyone()
         parts.accelerator.unwrap_model(parts.network, keep_fp32_wrapper=False)
         parts.model.eval().to(memory_format=torch.contiguous_format)

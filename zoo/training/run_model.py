@@ -11,7 +11,15 @@ from torch import nn
 from zoo._model import known_config, set_fact
 from zoo.errors import WeightsError
 from zoo.files import check_checksum, digest_file, to_path
-from zoo.models import ModelConfig, find_saved_entry, from_config, names_repository, open_saved, take_model
+from zoo.models import (
+    ModelConfig,
+    adopt_thresholds,
+    find_saved_entry,
+    from_config,
+    names_repository,
+    open_saved,
+    take_model,
+)
 from zoo.training.run_claim import open_folder
 from zoo.training.run_folder import LAST, WEIGHTS, RunFolder, describe_weights, split_run
 from zoo.training.run_stage import STATE
@@ -114,6 +122,7 @@ def _set_facts(model: nn.Module, config: ModelConfig) -> None:
         set_fact(model, "classes", config.names)
     if config.preprocess_value is not None:
         set_fact(model, "preprocess", config.preprocess_value)
+    adopt_thresholds(model, config)
 
 
 def _check_buildable(folder: RunFolder, config: ModelConfig, model: nn.Module | None) -> None:

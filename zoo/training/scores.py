@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.data import mix_seeds
-from zoo.engine import MicroBatchSize, recompute_norms, split_batch
+from zoo.engine import MicroBatchSize, load_to_score, recompute_norms, split_batch
 from zoo.optim import set_mode
 from zoo.training.early_stopping import Monitor
 from zoo.training.evaluation import score_batches
@@ -18,6 +18,8 @@ from zoo.training.kept_weights import label_metric, name_epochs
 from zoo.training.moving_average import EpochMean
 from zoo.training.setup import RunParts
 from zoo.training.verdict import find_trouble
+
+MOST_CALIBRATED = 10_000  # training images, if their features are not cached
 
 
 @dataclass
@@ -142,6 +144,30 @@ class Scores:
             self.evaluation, self.examples = self.best.scored
         elif self.parts.supply.val is not None:
             self.take(self.parts.model)
+
+    def calibrate(self) -> None:
+        """Calibrate the model, which holds the final weights by now, on its outputs for the training images."""
+        parts = self.parts
+        if not parts.task.calibrates or parts.data.train is None:
+            return
+        evaluator = parts.task.make_evaluator(
+            parts.model, parts.data.classes, parts.data.train, device=parts.accelerator.device, loss=parts.loss
+        )
+        score_batches(evaluator, parts.network, self._list_calibration(), parts.accelerator)
+        parts.task.calibrate(parts.model, evaluator)
+        if parts.supply.val is not None:
+            self.take(parts.model)
+
+    def _list_calibration(self) -> Any:
+        """Return batches of the training images, from cached features or without random changes."""
+        parts, images = self.parts, self.parts.data.train
+        if parts.supply.features:
+            return parts.supply.train
+        if len(images) > MOST_CALIBRATED:
+            images = images.subset([place * len(images) // MOST_CALIBRATED for place in range(MOST_CALIBRATED)])
+        source = parts.task.make_scoring_source(parts.model, images, parts.preset.seed)
+        size = min(parts.task.scoring_batch, parts.micro_batches.size or parts.task.scoring_batch)
+        return load_to_score(source, parts.accelerator, batch_size=size, num_workers=parts.preset.num_workers or 0)
 
     def _copy(self, former: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         """Return the weights on the CPU; what is still frozen is taken from an earlier copy."""

@@ -51,7 +51,7 @@ def weigh_classes(data: Data, options: Any) -> dict[str, float]:
     if said == "none":
         return {}
     if isinstance(said, Mapping):
-        _check_names(said, data.classes)
+        check_names(said, data.classes)
         weights = [said.get(name, 1.0) for name in data.classes]
     else:
         counts = _count(data, f"class_weights={said}").values()
@@ -156,7 +156,12 @@ def _count_train(data: Data) -> dict[str, int]:
     return {name: counts[number] for number, name in enumerate(data.classes)}
 
 
-def _check_names(said: Mapping[str, float], classes: Sequence[str]) -> None:
+def check_names(said: Mapping[str, float], classes: Sequence[str]) -> None:
+    """Refuse weights of classes that the data does not have.
+
+    Raises:
+        InputError: Naming them.
+    """
     if unknown := [name for name in said if name not in classes]:
         told = "".join(f" {name!r}:{near}" for name in unknown[:MOST_NAMED] if (near := did_you_mean(name, classes)))
         raise InputError(

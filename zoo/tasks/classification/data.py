@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from zoo.data import (
     Check,
@@ -33,6 +33,7 @@ from zoo.data import (
 )
 from zoo.errors import DataError, InputError
 from zoo.tasks.base import show_data, sum_up
+from zoo.tasks.classification.kinds import find_kind
 from zoo.tasks.classification.label_kind import SINGLE, LabelKind
 from zoo.tasks.classification.sources import find_splits
 
@@ -89,10 +90,14 @@ class Data:
         """
         splits = self._splits()
         contents = {name: digest_contents(images) for name, images in splits.items()}
+        sizes = {name: len(images) for name, images in splits.items()}
+        counts = {name: self._count(images) for name, images in splits.items()}
+        are_single = all(sum(counts[name].values()) == size for name, size in sizes.items())
         return {
             "source": self.source,
             "classes": list(self.classes),
-            "counts": {name: self._count(images) for name, images in splits.items()},
+            "counts": counts,
+            **({} if are_single else {"images": sizes}),
             "skipped": [{"name": problem.name, "reason": problem.reason} for problem in self.skipped],
             "digest": self._digest(contents),
             "files": list_files(splits, contents),
@@ -134,7 +139,7 @@ def open_data(
     only: str | None = None,
     on_progress: OnProgress | None = None,
     image_root: str | os.PathLike[str] | None = None,
-    kind: LabelKind = SINGLE,
+    labels: Literal["single", "multi"] = "single",
 ) -> Data:
     """Open data of any kind, and find what cannot be used before anything is trained.
 
@@ -157,17 +162,19 @@ def open_data(
         only: With `evaluation`, the one split that is wanted, `train`, `val` or `test`; others are not looked at.
         on_progress: Called with the number of samples checked and of all.
         image_root: Of a table: what its paths are relative to; None: its own folder.
-        kind: What the labels of an image are.
+        labels: Whether an image has one class, or any number of labels.
 
     Raises:
         DataError: If the data cannot be used; the text says what was found, what was expected, and what to do.
     """
+    kind = find_kind(labels)
     if isinstance(source, Data):
         _check_kind(source, kind)
         return source
     numbering = _Numbering(check_classes(classes), by_name, tuple(like))
     check_val_fraction(val_fraction)
     if loaders := _find_loaders(source, evaluation=evaluation):
+        _check_loaders(kind)
         return _open_loaders(loaders, numbering, check=check, on_progress=on_progress)
     found = find_splits(source, only, kind, image_root, skip_bad)
     splits = found.splits
@@ -330,6 +337,14 @@ def _find_loaders(source: Any, *, evaluation: bool) -> dict[str, Any] | None:
         missing = "train" if "train" not in found else "val"
         raise DataError(f"{missing} is missing, and a loader cannot be split; expected loaders for train and for val.")
     return found
+
+
+def _check_loaders(kind: LabelKind) -> None:
+    if kind is not SINGLE:
+        raise DataError(
+            f"labels={kind.name} needs data sets, but the data are loaders. Pass data sets that give (image, labels), "
+            "such as loader.dataset."
+        )
 
 
 def _open_loaders(

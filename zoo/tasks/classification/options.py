@@ -10,6 +10,14 @@ from zoo._fields import Options as Section
 class Options(Section):
     """Options of classifiers, flat in a preset."""
 
+    labels: Literal["single", "multi"] = Field(
+        default="single", description="classifiers: labels of an image: one class, or multi: any number of labels"
+    )
+    multi_label_loss: Literal["bce", "asymmetric"] = Field(
+        default="bce",
+        description="loss of labels=multi: binary cross-entropy, or asymmetric (Ridnik et al. 2021), for many labels "
+        "of which an image has few",
+    )
     label_smoothing: float = Field(
         default=0.0,
         ge=0,

@@ -51,21 +51,25 @@ class Tile:
     others: tuple[tuple[str, float], ...] = ()
 
 
-def draw_mistakes(mistakes: Sequence[Tile], path: str | Path, *, total: int | None = None) -> Path:
+def draw_mistakes(
+    mistakes: Sequence[Tile],
+    path: str | Path,
+    *,
+    total: int | None = None,
+    what: str = "predicted class, confidence / true class / file",
+) -> Path:
     """Draw a sheet of the most confident mistakes, at most 24.
 
     Args:
         mistakes: In any order, any number.
         path: The PNG to write.
         total: Number of all mistakes, if `mistakes` holds only the most confident ones.
+        what: The lines below an image.
 
     Returns:
         The path.
     """
-    worst, what = (
-        sorted(mistakes, key=lambda tile: -(tile.confidence or 0)),
-        "predicted class, confidence / true class / file",
-    )
+    worst = sorted(mistakes, key=lambda tile: -(tile.confidence or 0))
     with look():
         return save(_draw_sheet("Most confident mistakes", what, worst, total), path)
 

@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from zoo._text import list_lines
 from zoo.data import FileReader, Split, check_parts, draw_parts
 from zoo.errors import DataError, InputError
 from zoo.files import write_file
-from zoo.tasks.classification.label_kind import SINGLE, LabelKind
+from zoo.tasks.classification.kinds import find_kind
 from zoo.tasks.classification.sources import find_splits
 
 MOST_LISTED = 20  # files that a message names
@@ -79,7 +80,7 @@ def draw_split_table(
     group_by: str | None = None,
     seed: int = 0,
     image_root: str | os.PathLike[str] | None = None,
-    kind: LabelKind = SINGLE,
+    labels: Literal["single", "multi"] = "single",
 ) -> SplitTable:
     """Draw the images of a folder of classes, or of a table, into splits.
 
@@ -91,7 +92,7 @@ def draw_split_table(
             or all of it. None: the groups of the table, if it has any.
         seed: Decides the draw.
         image_root: As in `zoo.tasks.classification.data.open_data`, and so is the other.
-        kind: As there.
+        labels: As there.
 
     Raises:
         InputError: The shares make no sense, or an image has no group.
@@ -101,24 +102,25 @@ def draw_split_table(
     if not wanted or min(wanted.values()) < 0 or sum(wanted.values()) >= 1:
         said = " and ".join(f"{name} {share:g}" for name, share in shares.items())
         raise InputError(f"the shares are {said}; expected 0 or more, one of them above 0, and less than 1 together.")
+    kind = find_kind(labels)
     found = find_splits(source, None, kind, image_root, skip_bad=False)
     if found.splits.keys() != {"all"}:
         has = ", ".join(found.splits)
         raise InputError(f"{found.where} has splits already: {has}. Pass the folder or table of one of them.")
     split = found.splits["all"]
     assert isinstance(split.reader, FileReader)
-    labels = [tuple(map(str, kind.flatten([label]))) for label in split.labels or ()]
-    classes = tuple(dict.fromkeys(split.classes or sorted({name for names in labels for name in names})))
+    held = [tuple(map(str, kind.flatten([label]))) for label in split.labels or ()]
+    classes = tuple(dict.fromkeys(split.classes or sorted({name for names in held for name in names})))
     groups = split.groups if group_by is None else _find_groups(split, group_by)
     places = {name: number for number, name in enumerate(classes)}
-    numbers = [tuple(places[name] for name in names) for names in labels]
+    numbers = [tuple(places[name] for name in names) for names in held]
     parts = draw_parts(numbers if stratified else [()] * len(numbers), split.names, wanted, groups=groups, seed=seed)
     _check_filled(parts, ("train", *wanted), groups)
     if stratified:
         what = "images" if groups is None else "groups"
         check_parts(numbers, classes, parts, ("train", *wanted), what)
     named = None if groups is None else tuple(group.removeprefix("\0") for group in groups)
-    return SplitTable(split.reader.root, split.reader.names, tuple(labels), tuple(parts), named, classes)
+    return SplitTable(split.reader.root, split.reader.names, tuple(held), tuple(parts), named, classes)
 
 
 def _find_groups(split: Split, pattern: str) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from zoo.data import (
 from zoo.errors import InputError
 from zoo.progress import Progress
 from zoo.tasks.answers import PredictFlags
-from zoo.tasks.base import CardFacts, Task
+from zoo.tasks.base import CardFacts, Task, TaskDefaults
 from zoo.tasks.classification.augment import check_augment, check_has_images, choose_augment, describe_augment
 from zoo.tasks.classification.balance import (
     check_balance,
@@ -56,7 +56,7 @@ CARD = CardFacts(
 )
 
 
-class Classification:
+class Classification(TaskDefaults):
     """The task of saying which of several classes an image is of; see `zoo.tasks.base.Task`."""
 
     name: ClassVar[str] = "classification"
@@ -72,6 +72,14 @@ class Classification:
     saves: ClassVar[tuple[str, ...]] = ("images", "json", "csv")
     opening: ClassVar[tuple[str, ...]] = ("image_root",)
 
+    def choose(self, options: Any) -> Task:
+        """Return this task, or that of several labels for each image."""
+        if options.labels == "single":
+            return self
+        from zoo.tasks.classification.multi_label import TASK as several
+
+        return several
+
     def open_data(self, source: Any, **options: Any) -> Data:
         """Open what `zoo.tasks.classification.data.open_data` opens."""
         return open_data(source, **options)
@@ -81,12 +89,16 @@ class Classification:
         check_has_images(data, options)
         for note in [*data.notes, *describe_augment(options)]:
             show.log(note)
-        if rows := describe_balance(data, options):
+        if rows := self.describe_classes(data, options):
             show.table(rows, title="training images per class")
         if data.remarks:
             first = data.remarks[0]
             some = f"{len(data.remarks):,} image{'s are' if len(data.remarks) > 1 else ' is'}"
             show.log(f"warning: {some} almost black. {first.name}: {first.reason}")
+
+    def describe_classes(self, data: Data, options: Any) -> list[dict[str, str]]:
+        """Return a table of how classes are balanced; empty if they are not."""
+        return describe_balance(data, options)
 
     def check_options(self, options: Any, model: Any = None) -> None:
         """Refuse what the model's own loss would ignore or cannot take, and what contradicts itself."""
@@ -157,17 +169,7 @@ class Classification:
         weighted = make_weighted_loss(data, options, device)
         own: Callable[..., Tensor] = weighted or find_loss(model) or nn.functional.cross_entropy
         own = own if compile is None else compile(own)
-
-        def loss(outputs: Any, targets: Tensor) -> Tensor:
-            logits, expected = check_logits(outputs), (len(targets), len(data.classes))
-            if logits.shape != expected:
-                raise InputError(
-                    f"the model returns outputs of shape {tuple(logits.shape)} for {len(targets)} images; expected "
-                    f"{expected}, one logit for each of the {len(data.classes)} classes."
-                )
-            return own(logits, targets, label_smoothing=options.label_smoothing)
-
-        return loss
+        return checked_loss(partial(own, label_smoothing=options.label_smoothing), len(data.classes))
 
     def describe_balance(self, data: Data, options: Any) -> dict[str, dict[str, float]]:
         """Return the weights of the classes in the loss, with mean 1, by name."""
@@ -204,6 +206,21 @@ class Classification:
     def predict_command(self, model: Any, sources: Any, flags: PredictFlags) -> None:
         """Print the most probable names; with a folder, write them there, with a sheet of the first images."""
         print_names(model, sources, flags)
+
+
+def checked_loss(own: Callable[[Tensor, Any], Tensor], classes: int) -> Callable[[Any, Any], Tensor]:
+    """Return a loss that looks at outputs first: one logit for each class is expected."""
+
+    def loss(outputs: Any, targets: Any) -> Tensor:
+        logits, expected = check_logits(outputs), (len(targets), classes)
+        if logits.shape != expected:
+            raise InputError(
+                f"the model returns outputs of shape {tuple(logits.shape)} for {len(targets)} images; expected "
+                f"{expected}, one logit for each of the {classes} classes."
+            )
+        return own(logits, targets)
+
+    return loss
 
 
 def _make_source(

@@ -15,7 +15,7 @@ from zoo.data import check_installed as check_hashes
 from zoo.errors import InputError
 from zoo.progress import Progress
 from zoo.tasks.answers import PredictFlags
-from zoo.tasks.base import CardFacts, Task
+from zoo.tasks.base import CardFacts, Task, TaskDefaults
 from zoo.tasks.confusion_plot import draw_confusion
 from zoo.tasks.detection.augment import BoxAugment
 from zoo.tasks.detection.batches import STRIDE, BoxSamples, BoxTargets, collate_boxes, draw_scale, resize_batch
@@ -66,7 +66,7 @@ CARD = CardFacts(
 )
 
 
-class Detection:
+class Detection(TaskDefaults):
     """The task of finding things of several classes in an image; see `zoo.tasks.base.Task`."""
 
     name: ClassVar[str] = "detection"

@@ -1,0 +1,2 @@
+from .labels import MULTI as MULTI
+from .task import TASK as TASK
