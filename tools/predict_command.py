@@ -41,7 +41,10 @@ def predict(
     ],
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE...", help="Images, folders, or patterns such as 'photos/*.jpg'; also videos."),
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Images, folders, or patterns such as 'photos/*.jpg'; videos; a camera (0) or stream (rtsp://...).",
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -134,6 +137,7 @@ def predict(
       zoo predict runs/cells 'photos/*.png' clip.mp4 -o found
       zoo predict runs/cells photos/ -o found --save csv,yolo
       zoo predict runs/cells scans/ --tiles 640 --overlap 0.2
+      zoo predict runs/cells 0 -o found
     """  # noqa: D301
     from zoo.tasks import PredictFlags, task_of
 
@@ -144,13 +148,14 @@ def predict(
     if tiles is None:
         refuse_unused(context, {"overlap"}, "without --tiles.")
     ways = _list_ways(save, coco_ids, task, out)
-    from zoo.data import StopRequest, UnreadableError
+    from zoo.data import StopRequest, UnreadableError, has_stream, is_video
     from zoo.engine import make_accelerator
 
     model.to(make_accelerator(device).device)
     count = _count_sources(sources)
     left_out = LeftOut()
-    goes_on = skip_bad or strict
+    is_live = has_stream(sources)
+    goes_on = skip_bad or strict or is_live  # what a stream gave before it broke off is kept, and the video of it
     options: dict[str, Any] = {"image_size": image_size, "tta": tta, "workers": workers, "stream": True}
     options["skip_bad"] = left_out if goes_on else False
     options |= {} if batch_size is None else {"batch_size": batch_size}
@@ -164,7 +169,7 @@ def predict(
         iou=iou,
         top_k=top_k,
         as_json=as_json,
-        total=0 if _has_video(sources) else count,
+        total=0 if is_live or any(map(is_video, sources)) else count,
         is_stopped=lambda: stop.asked,
         options=options,
     )
@@ -175,7 +180,10 @@ def predict(
         hint = " --skip-bad leaves out what cannot be read." if count > 1 else ""
         raise InputError(f"{error}.{hint}" if hint else str(error)) from error
     finally:
-        left_out.report(count)
+        if not is_live:
+            left_out.report(count)
+    if is_live and left_out.count:
+        raise InputError(left_out.errors[0])
     if left_out.count == count:
         raise InputError("no image could be read.")
     if stop.asked:
@@ -229,12 +237,6 @@ def _list_ways(save: str | None, coco_ids: Path | None, task: "Task", out: Path 
     if coco_ids is not None and "coco" not in ways:
         raise InputError("--coco-ids has no effect without --save coco. Leave it out, or add coco to --save.")
     return ways
-
-
-def _has_video(words: list[str]) -> bool:
-    from zoo.data import is_video
-
-    return any(map(is_video, words))
 
 
 def _count_sources(words: list[str]) -> int:

@@ -184,7 +184,7 @@ def test_nothing(nothing):
     ("given", "text"),
     [
         ("https://example.com/a.jpg", r"cannot read 'https://example.com/a.jpg': it is a URL; .* Download it"),
-        ("rtsp://camera/1", r"it is a URL; expected a file"),
+        ("s3://bucket/1", r"it is a URL; expected a file"),
         ("photos/*.tif", r"no file matches the pattern 'photos/\*\.tif'\. Current folder: /"),
         ("/no/such/*.tif", r"no file matches the pattern '/no/such/\*\.tif'\.$"),
         ("photos/*.txt", r"no image or video matches the pattern 'photos/\*\.txt', but the file 'notes\.txt'"),
@@ -205,7 +205,7 @@ def test_places_without_images(given, text, photos):
 
 def test_videos_are_read_frame_by_frame_when_they_are_reached(photos):
     images = list(read_sources(find_sources(["photos/b.png", "photos/clip.mp4"])))
-    assert images[0] == ("photos/b.png", "b.png", Path("photos/b.png"), None, None, None)
+    assert images[0] == ("photos/b.png", "b.png", Path("photos/b.png"), None, None, None, None)
     assert [image.label for image in images[1:]] == ["photos/clip.mp4"] * 2
     assert [image.file for image in images[1:]] == ["clip/frame-000000.jpg", "clip/frame-000001.jpg"]
     assert [image.seconds for image in images[1:]] == [0.0, 0.5]

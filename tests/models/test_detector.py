@@ -229,9 +229,9 @@ def test_a_video_gives_a_result_for_each_frame(stream, model, video):
 
 
 def test_a_stream_reads_images_when_they_are_asked_for(model, video, monkeypatch):
-    frames, decode = [], zoo.data.video._upright
+    frames, decode = [], zoo.data.video.upright
     monkeypatch.setattr("zoo.data.inputs.MOST_THREADS", 1)
-    monkeypatch.setattr("zoo.data.video._upright", lambda frame: frames.append(frame.pts) or decode(frame))
+    monkeypatch.setattr("zoo.data.video.upright", lambda frame: frames.append(frame.pts) or decode(frame))
     results = model.predict(video, stream=True, batch_size=2)
     assert inspect.isgenerator(results)
     assert not frames
@@ -304,7 +304,7 @@ def test_options_out_of_range_are_told_at_once(options, text, stream, model):
     [
         ("no/such.png", r"cannot read 'no/such\.png': the file does not exist"),
         (__file__, r"cannot read '.*test_detector\.py': not an image; expected JPEG"),
-        (0, "it is of type int; expected a path"),
+        (0.5, "it is of type float; expected a path"),
     ],
 )
 def test_sources_that_are_no_images(source, text, model):

@@ -10,6 +10,7 @@ from PIL import Image
 
 import zoo
 from image_files import write_image
+from loopback import Answer, Loopback
 from tools.cli import main
 from zoo.data.letterbox import Letterbox
 from zoo.data.video import read_frames, write_video
@@ -218,7 +219,7 @@ def test_a_signal_ends_with_what_was_done(classifier, photos, tmp_path, capsys, 
 
 
 def test_large_images_are_looked_at_in_tiles(detector, tmp_path, capsys):
-    write_image(tmp_path / "large.png", (200, 100))
+    write_image(tmp_path / "large.png", (96, 64))
     options = [str(detector), str(tmp_path / "large.png"), "--conf", "0.001", "--device", "cpu", "--json"]
     assert main(["predict", *options, "--tiles", "64", "--overlap", "0.5"]) == 0
     (record,) = json.loads(capsys.readouterr().out)
@@ -226,6 +227,27 @@ def test_large_images_are_looked_at_in_tiles(detector, tmp_path, capsys):
     assert record["detections"] == result.to_dict()["detections"]
     assert main(["predict", *options, "--overlap", "0.5"]) == 2
     assert "--overlap has no effect without --tiles" in capsys.readouterr().err
+
+
+def test_a_stream_becomes_a_video_of_what_came(detector, tmp_path, capsys):
+    frames = [Image.new("RGB", (64, 48), (40 * number, 0, 0)) for number in range(5)]
+    video = write_video(tmp_path / "clip.mp4", ((frame, number / 10) for number, frame in enumerate(frames)))
+    out, options = tmp_path / "out", ["--device", "cpu", "-o", str(tmp_path / "out")]
+    with Loopback() as server:
+        server.answers["/clip.mp4"] = Answer(video.read_bytes())
+        assert main(["predict", str(detector), server.url("/clip.mp4"), *options]) == 0
+        assert main(["predict", str(detector), server.url("/gone"), "--device", "cpu"]) == 2
+    (written,) = out.glob("*.mp4")
+    assert len(list(read_frames(written))) == 5
+    assert [record["frame"] for record in json.loads((out / "predictions.json").read_text())] == [0, 1, 2, 3, 4]
+    assert "error: cannot open 'http://127.0.0.1" in capsys.readouterr().err
+
+
+def test_streams_have_no_end_and_no_names(detector, classifier):
+    with pytest.raises(zoo.errors.InputError, match="pass stream=True"):
+        zoo.load(detector).predict(0)
+    with pytest.raises(zoo.errors.InputError, match="are for detectors"):
+        zoo.load(classifier).predict("rtsp://camera/1", stream=True)
 
 
 def test_a_classifier_keeps_its_answers_too(classifier, with_bad, capsys):

@@ -54,6 +54,7 @@ from .letterbox import Placement as Placement
 from .letterbox import Position as Position
 from .letterbox import fit_image as fit_image
 from .letterbox import normalize_canvas as normalize_canvas
+from .live import has_stream as has_stream
 from .loader import EPOCHS_APART as EPOCHS_APART
 from .loader import EpochSampler as EpochSampler
 from .loader import ImageLoader as ImageLoader

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from zoo.data.decode import begins_like_image, read_image
 from zoo.data.folders import walk_files
+from zoo.data.live import LiveStream, as_stream, read_live
 from zoo.data.prefetch import submit_ahead
 from zoo.data.video import is_video, read_frame, read_frames
 from zoo.errors import InputError
@@ -71,6 +72,7 @@ class InputImage(NamedTuple):
         place: Of the frame of a video; None for other images.
         seconds: Of the frame, None if unknown.
         fault: Why there is no image here: the rest of a video cannot be read.
+        frame: The number of a frame, also of one that cannot be read again; None for other images.
     """
 
     label: str
@@ -79,6 +81,7 @@ class InputImage(NamedTuple):
     place: FramePlace | None = None
     seconds: float | None = None
     fault: InputError | None = None
+    frame: int | None = None
 
 
 def iterate_sources(given: Any) -> Iterator[Source]:
@@ -91,6 +94,7 @@ def iterate_sources(given: Any) -> Iterator[Source]:
         given: A path; a pattern such as `photos/*.jpg` (`**` for folders in folders); a folder, which stands for the
             images in it and in its folders; an image (PIL, array `(H, W, 3)` uint8, tensor `(3, H, W)` uint8 or
             float 0 to 1, bytes of a file, an open file); a batch of them as one array or tensor of four dimensions;
+            the number of a camera; the URL of a stream;
             what this function gave; or a list or an iterator of any of these.
 
     Raises:
@@ -111,16 +115,18 @@ def count_sources(given: Any, on_other: Callable[[Path], object]) -> int:
 
 
 def read_sources(sources: Iterable[Source]) -> Iterator[InputImage]:
-    """Yield the images of sources, frame by frame where they are videos; a damaged video ends with its fault."""
+    """Yield the images of sources, frame by frame where they are videos or live; damaged ones end with a fault."""
     for label, item, file in sources:
-        if not isinstance(item, (str, os.PathLike)) or not is_video(item):
+        is_live = isinstance(item, LiveStream)
+        if not is_live and (not isinstance(item, (str, os.PathLike)) or not is_video(item)):
             yield InputImage(label, file, item)
             continue
-        path, folder = os.fspath(item), PurePosixPath(file).with_suffix("")
+        folder = PurePosixPath(file).with_suffix("")
         try:
-            for frame in read_frames(path):
-                place = FramePlace(path, frame.number, frame.ticks)
-                yield InputImage(label, f"{folder}/frame-{frame.number:06d}.jpg", frame.image, place, frame.seconds)
+            for number, seconds, ticks, image in read_live(item) if is_live else read_frames(item):
+                place = None if is_live else FramePlace(os.fspath(item), number, ticks)
+                name = f"{folder}/frame-{number:06d}.jpg"
+                yield InputImage(label, name, image, place, seconds, frame=number)
         except InputError as error:
             yield InputImage(label, file, item, fault=error)
 
@@ -243,6 +249,8 @@ def _expand(given: Any, on_other: Callable[[Path], object]) -> Iterable[Source]:
     """Return sources whose file names may be the same; those without a name have an empty label."""
     if isinstance(given, Source):
         return [given]
+    if (stream := as_stream(given)) and not _is_image_address(given):
+        return [Source(stream.label, stream, stream.file)]
     if isinstance(given, (str, os.PathLike)):
         return _expand_path(os.fspath(given), on_other)
     if isinstance(given, np.ndarray) and given.dtype.kind in "UO":  # of paths
@@ -268,6 +276,10 @@ def _expand_path(text: str, on_other: Callable[[Path], object]) -> Iterable[Sour
     if any(mark in text for mark in "*?[") and not os.path.lexists(path):
         return _expand_pattern(str(path), on_other)
     return [Source(str(path), path, path.name)]
+
+
+def _is_image_address(given: Any) -> bool:
+    return isinstance(given, str) and PurePosixPath(given.partition("?")[0]).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _expand_folder(folder: Path, on_other: Callable[[Path], object]) -> Iterator[Source]:
@@ -332,6 +344,8 @@ def _is_image(file: Path) -> bool:
 def _drawn_name(source: Source) -> str:
     """Return the name of a source's file with an ending that can be written: 1.gif and 1.ppm both become 1.jpg."""
     path = PurePosixPath(source.file)
+    if isinstance(source.item, LiveStream):
+        return source.file
     if isinstance(source.item, (str, os.PathLike)) and is_video(source.item):
         return str(path.with_suffix(".mp4"))
     return str(path if path.suffix.lower() in WRITABLE else path.with_suffix(".jpg"))

@@ -59,7 +59,7 @@ def read_frames(path: str | os.PathLike[str]) -> Iterator[Frame]:
     number = -1
     with _opened(path) as (container, stream):
         for number, frame in enumerate(_decode(path, container, stream)):
-            yield Frame(number, frame.time, frame.pts, _upright(frame))
+            yield Frame(number, frame.time, frame.pts, upright(frame))
     if number < 0:
         raise InputError(f"the video {os.fspath(path)!r} has no frames. Expected at least one.")
 
@@ -106,7 +106,12 @@ def write_video(path: str | os.PathLike[str], images: Iterable[tuple[Image.Image
     return path
 
 
-def _import_av() -> Any:
+def import_av() -> Any:
+    """Return the library av.
+
+    Raises:
+        InputError: It is not installed.
+    """
     try:
         import av
     except ImportError as error:
@@ -117,14 +122,14 @@ def _import_av() -> Any:
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
     """Open a video file and its first video stream."""
-    av, name = _import_av(), os.fspath(path)
+    av, name = import_av(), os.fspath(path)
     if not os.path.isfile(name):
         what = "it is a folder" if os.path.isdir(name) else "the file does not exist"
         raise InputError(f"cannot read {name!r}: {what}; expected a video.")
     try:
         container = av.open(name, options={"protocol_whitelist": "file"})  # a playlist must not reach the network
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise InputError(f"cannot read {name!r}: not a video, or damaged ({_say(error)}).") from error
+        raise InputError(f"cannot read {name!r}: not a video, or damaged ({say_reason(error)}).") from error
     with container:
         if not container.streams.video:
             raise InputError(
@@ -135,7 +140,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
 
 def _decode(path: str | os.PathLike[str], container: Any, stream: Any) -> Iterator[Any]:
     """Yield the decoder's frames."""
-    av, done = _import_av(), 0
+    av, done = import_av(), 0
     stream.thread_type = "AUTO"
     try:
         for frame in container.decode(stream):
@@ -143,8 +148,8 @@ def _decode(path: str | os.PathLike[str], container: Any, stream: Any) -> Iterat
             yield frame
     except av.error.FFmpegError as error:
         raise InputError(
-            f"the video {os.fspath(path)!r} is damaged after {done:,} frames ({_say(error)}). Repair it or cut it "
-            "there."
+            f"the video {os.fspath(path)!r} is damaged after {done:,} frames ({say_reason(error)}). Repair it or cut "
+            "it there."
         ) from error
 
 
@@ -153,13 +158,13 @@ def _jump_to(path: str | os.PathLike[str], ticks: int) -> Image.Image | None:
 
     None if the file cannot be entered there: not every format and not every file allows it.
     """
-    av = _import_av()
+    av = import_av()
     with _opened(path) as (container, stream):
         try:
             container.seek(ticks, stream=stream)
             for frame in container.decode(stream):
                 if frame.pts == ticks:
-                    return _upright(frame)
+                    return upright(frame)
                 if frame.pts is None or frame.pts > ticks:
                     break
         except av.error.FFmpegError:
@@ -167,11 +172,13 @@ def _jump_to(path: str | os.PathLike[str], ticks: int) -> Image.Image | None:
     return None
 
 
-def _say(error: Exception) -> str:
+def say_reason(error: Exception) -> str:
+    """Return what FFmpeg or the system says, in a few words."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def _upright(frame: Any) -> Image.Image:
+def upright(frame: Any) -> Image.Image:
+    """Return the image of a frame, turned as the file says."""
     image: Image.Image = frame.to_image()
     turns = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
     turn = turns.get(round(frame.rotation) % 360)  # counter-clockwise, as Pillow's
@@ -179,7 +186,7 @@ def _upright(frame: Any) -> Image.Image:
 
 
 def _choose_encoder(path: Path) -> str:
-    av, suffix = _import_av(), path.suffix.lower()
+    av, suffix = import_av(), path.suffix.lower()
     if suffix not in ENCODERS:
         raise InputError(
             f"cannot write a video as {path.name!r}; expected a file name with the suffix {', '.join(ENCODERS)}."
@@ -192,7 +199,7 @@ def _choose_encoder(path: Path) -> str:
 
 
 def _encode(file: BinaryIO, path: Path, encoder: str, images: Iterable[tuple[Image.Image, float]]) -> None:
-    av, stream, size, last = _import_av(), None, (0, 0), -1
+    av, stream, size, last = import_av(), None, (0, 0), -1
     suffix = path.suffix.lower()
     with av.open(file, "w", format=CONTAINERS.get(suffix, suffix[1:])) as container:
         for number, (image, seconds) in enumerate(images):

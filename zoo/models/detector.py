@@ -19,6 +19,7 @@ from zoo.data import (
     check_workers,
     find_device,
     gather,
+    has_stream,
     iterate_sources,
     normalize_canvas,
     read_ahead,
@@ -32,6 +33,7 @@ from zoo.tasks.detection import DetectionResult, Detections, Postprocess, Predic
 from zoo.weights import Licence
 
 LARGEST_LOSS_WEIGHT = 1e6
+FEW = 2  # images that are decoded ahead where they are large, to be cut into tiles
 MOST_READY = 3  # looks at an image that are on their canvases before the first one is asked for
 
 Marks: TypeAlias = tuple[list[Any], Tensor]
@@ -160,8 +162,8 @@ class Detector(Model):
         Args:
             source: A path of an image or video (mp4, mov, mkv, webm, avi ...); a pattern such as `photos/*.jpg`; a
                 folder, which stands for the images in it; an image (PIL, array `(H, W, 3)` uint8, tensor
-                `(3, H, W)` uint8 or float 0 to 1; RGB); a batch of them as one array or tensor of four dimensions; or
-                a list of any of these.
+                `(3, H, W)` uint8 or float 0 to 1; RGB); a batch of them as one array or tensor of four dimensions; the
+                number of a camera or the URL of a stream (rtsp, http ...), with `stream=True`; or a list of any.
             conf: Least score, 0 to 1; None for the model's own.
             iou: Of two boxes of a class that overlap by more, 0 to 1, the surer one is kept; None for the model's own.
             max_predictions: Boxes per image at most; None for the model's own.
@@ -194,11 +196,12 @@ class Detector(Model):
         if device is not None:
             self.to(find_device(device))
         letterbox = self.preprocess if image_size is None else self.preprocess.resized(image_size, step=self.size_step)
+        is_live = has_stream(source)
+        if is_live and not stream:
+            raise InputError("a camera or stream has no end: pass stream=True, and take results one by one.")
+        batch_size, ahead = (1, 0) if is_live else (batch_size, FEW if tiles else None)
         images = read_sources(iterate_sources(source))
-        # Images that are cut into tiles are large: few are decoded ahead.
-        prepared = read_ahead(
-            partial(_prepare, letterbox=letterbox, views=views), images, workers, ahead=2 if tiles else None
-        )
+        prepared = read_ahead(partial(_prepare, letterbox=letterbox, views=views), images, workers, ahead=ahead)
         batches = partial(gather, _list_looks(prepared), batch_size)
         results = self._find(batches, letterbox, views, settings, skip_bad, keep=stream)
         return results if stream else list(results)
@@ -345,6 +348,6 @@ def _conclude(look: _Look, found: Detections, classes: tuple[str, ...], *, keep:
         size=(upright.height, upright.width),
         file=image.file,
         item=upright if keep or again is None else again,
-        frame=None if image.place is None else image.place.number,
+        frame=image.frame,
         seconds=image.seconds,
     )

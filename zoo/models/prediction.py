@@ -18,6 +18,7 @@ from zoo.data import (
     check_workers,
     eval_transform,
     gather,
+    has_stream,
     iterate_sources,
     read_ahead,
     read_image,
@@ -78,6 +79,8 @@ def predict_classes(
     model: Any, sources: Any, look: Look, skip_bad: bool | OnBad, stream: bool
 ) -> list[Prediction] | Iterator[Prediction]:
     """Name what is on images; result and errors are those of `Classifier.predict`."""
+    if has_stream(sources):
+        raise InputError("cameras and streams are for detectors. Pass a classifier images.")
     preprocess = model.preprocess.replace(image_size=look.image_size) if look.image_size else model.preprocess
     images = (InputImage(source.label, source.file, source.item) for source in iterate_sources(sources))
     reads = read_ahead(partial(_read, transform=eval_transform(preprocess)), images, look.workers)
