@@ -48,7 +48,6 @@ YOUNGER = {
     "random_erasing: 0.0\nmixup_alpha: 0.0\ncutmix_alpha: 0.0\n",
     "plain_epochs": "labels: single\n",
     "skip_bad": "image_root: null\n",
-    "keep": "log: []\n",
     "evaluate_every": "monitor: null\npatience: null\nmin_delta: 0.0\n",
     "keep": "log: []\n",
 }  # fields that presets have had since, by the field that they follow

@@ -47,8 +47,16 @@ PHOTO_WIDTH, PHOTO_QUALITY = 1400, 80
 MOST_CELLS = 40  # classes of a matrix that is drawn; of larger ones the plot is shown
 BACKGROUND = "background"
 PICTURES = {"curves": "Loss and scores over the epochs", "rates": "Learning rates over the steps"}
-PLOT_ORDER = ("mistakes", "predictions", "by_confidence", "confusion", "first_batch", "augment")
-FLAT = {"curves", "rates", "confusion", "precision_recall", "by_confidence", "class_ap"}  # no photographs in them
+PLOT_ORDER = ("mistakes", "predictions", "by_confidence", "confusion", "cooccurrence", "first_batch", "augment")
+FLAT = {
+    "curves",
+    "rates",
+    "confusion",
+    "cooccurrence",
+    "precision_recall",
+    "by_confidence",
+    "class_ap",
+}  # no photographs in them
 
 Section = tuple[str, Markup]
 
