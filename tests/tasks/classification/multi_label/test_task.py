@@ -27,13 +27,16 @@ def table(tmp_path):
 
 
 def test_a_run_names_all_labels_and_is_loaded_as_it_ended(table, tmp_path):
-    run = zoo.finetune(NAME, table, 0.05, pretrained=False, mode="full", out=tmp_path / "run", **OPTIONS)
+    options = {"pretrained": False, "mode": "full", "class_weights": "balanced"} | OPTIONS
+    run = zoo.finetune(NAME, table, 0.05, out=tmp_path / "run", **options)
     assert run.evaluation.classes == ("blue", "green", "red", "warm")
     assert {"val_loss", "map", "micro_f1", "macro_f1"} <= run.metrics[-1].keys()
     config = json.loads((tmp_path / "run/config.json").read_text())
     assert config["task"] == "classification.multi_label"
     assert config["thresholds"] == list(run.model.thresholds)
-    assert json.loads((tmp_path / "run/data.json").read_text())["images"] == {"train": 36, "val": 12}
+    described = json.loads((tmp_path / "run/data.json").read_text())
+    assert described["images"] == {"train": 36, "val": 12}
+    assert described["class_weights"] == {"blue": 2.0, "green": 2.0, "red": 2.0, "warm": 0.5}
     loaded = zoo.load(tmp_path / "run")
     assert zoo.evaluate(loaded, table, progress=False).to_dict() == run.evaluation.to_dict()
     answer = loaded.predict(table.parent / "val/red/00.png")[0]

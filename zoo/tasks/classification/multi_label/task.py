@@ -122,9 +122,10 @@ class MultiLabelClassification(Classification):
         made = make_loss(data, options, model, device)
         return checked_loss(made if compile is None else compile(made), len(data.classes))
 
-    def weigh_classes(self, data: Data, options: Any) -> dict[str, float]:
+    def describe_balance(self, data: Data, options: Any) -> dict[str, dict[str, float]]:
         """Return the weights of the images with a label in the loss, by name."""
-        return weigh_labels(data, options)
+        weights = weigh_labels(data, options)
+        return {"class_weights": weights} if weights else {}
 
     def make_evaluator(  # type: ignore[override]
         self,
