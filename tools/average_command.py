@@ -34,11 +34,11 @@ def average(
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Average the weights of runs of one model on the same data (a model soup).
+    """Average the weights of several runs (a model soup).
 
-    The mean costs no more to run than one of the models. It is scored on the validation images beside each run; it is
-    not always the better one. Batch norms that trained get new statistics from the training images, frozen ones keep
-    theirs.
+    The runs are of one model on the same data. The mean costs no more to run than one of the models. It is scored on
+    the validation images beside each run; it is not always the better one. Batch norms that trained get new statistics
+    from the training images, frozen ones keep theirs.
 
     \b
     Examples:

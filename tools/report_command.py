@@ -17,7 +17,7 @@ def report(
         Path, typer.Argument(metavar="RUN", help="The folder of a run.", autocompletion=complete_run_folder)
     ],
 ) -> None:
-    """Write report.html into a run's folder: the whole run on one page.
+    """Write report.html: a whole run on one page.
 
     Every finished run has the page already; this writes it anew, or for a run that is unfinished or of an earlier
     version. It is one file that loads nothing and runs no script. It shows images of the data and paths of this

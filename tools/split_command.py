@@ -39,7 +39,7 @@ def split(
         typer.Option("--out", "-o", metavar="FILE", help="The table.", show_default="NAME-split.csv beside DATA"),
     ] = None,
 ) -> None:
-    """Draw labelled images into train, val and test, and write a table of them; no file is moved.
+    """Draw images into splits: writes a table, moves nothing.
 
     The table has the columns image, label, split and, with groups, group; zoo finetune trains on it. The same images,
     shares and seed give the same table.

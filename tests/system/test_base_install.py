@@ -33,6 +33,8 @@ COMMANDS = {  # in this order: what is typed, and the extra that it names; None:
     ("runs", "."): None,
     ("compare", "run", "run-2"): None,
     ("average", "run", "run-2"): None,
+    ("report", "run"): None,
+    ("data", "split", "flowers/train", "-o", "split.csv"): None,
     ("predict", "run", "flowers/val/red"): None,
     ("push", "run", "org/name", "--dry-run"): None,
     ("preset", "list"): None,

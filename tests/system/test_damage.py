@@ -103,5 +103,5 @@ def test_damaged_features_are_computed_anew(place, tmp_path, monkeypatch, capsys
 
 def test_the_digests_are_those_of_sha256sum(place):
     lines = (Path(place) / "finished" / "SHA256SUMS").read_text().splitlines()
-    assert [line[66:] for line in lines] == ["config.json", "model.safetensors"]
+    assert [line[66:] for line in lines] == ["config.json", "last.safetensors", "model.safetensors"]
     assert "state.pt" not in os.listdir(place / "finished")
