@@ -19,6 +19,7 @@ from zoo.training import (
     Run,
     TrainingRun,
     begin_run,
+    bring_transform,
     build_network,
     check_callbacks,
     check_can_learn,
@@ -178,6 +179,7 @@ def resume(
     model: nn.Module | None = None,
     progress: bool = True,
     optimizer: Any = None,
+    transform: Any = None,
     callbacks: Callback | Sequence[Callback] = (),
 ) -> Run:
     """Resume an interrupted run; the result equals that of an uninterrupted run, bit for bit.
@@ -196,6 +198,7 @@ def resume(
         model: A network of the run's class, if it is not one of the registry's.
         progress: As in `finetune`.
         optimizer: The class or instance that the run began with, if it was one; an instance of the resumed `model`.
+        transform: The transform that the run began with, if it was an object that cannot be imported by its name.
         callbacks: As in `finetune`.
 
     Raises:
@@ -205,6 +208,7 @@ def resume(
     listeners = check_callbacks(callbacks)
     if epochs is not None:
         options: dict[str, Any] = {"out": out, "model": model, "optimizer": optimizer, "callbacks": listeners}
+        options["transform"] = transform
         with stopping_at_once(), Progress(enabled=progress and is_main_process()) as show:
             return train_longer(folder, data, epochs, show, **options)
     if out is not None:
@@ -215,7 +219,7 @@ def resume(
         Progress(enabled=progress and is_main_process()) as show,
         claimed(place, show.log, is_new=False),
     ):
-        preset, stage = place.load_preset(), find_stage(place.path)
+        preset, stage = bring_transform(place.load_preset(), transform, place.path), find_stage(place.path)
         if stage == "undrawn":
             show.log(f"the run in {place.path} is finished; drawing its plots again")
             network = load_model(place.path, model)

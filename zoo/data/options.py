@@ -1,10 +1,11 @@
 """The options of images and batches, whatever the task."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_serializer, field_validator
 
-from zoo._fields import Options
+from zoo._fields import Options, Words
+from zoo.data.user_transform import check_transform, name_transform
 
 
 class DataOptions(Options):
@@ -24,6 +25,12 @@ class DataOptions(Options):
         default=0.0, ge=0, le=180, description="random rotation by up to this angle either way, degrees"
     )
     grayscale: float = Field(default=0.0, ge=0, le=1, description="probability that an image becomes gray")
+    transform: Annotated[Any, Words("a string module:name, or null; in Python also a callable object")] = Field(
+        default=None,
+        description="your own transform, called with each decoded training image before it is resized: module:name of "
+        "one of torchvision or albumentations, or of a function without arguments that makes one; imported from the "
+        "current folder or the Python path",
+    )
     sampler: Literal["shuffle", "balanced", "repeat"] = Field(
         default="shuffle",
         description="shuffle: each training image once per epoch; balanced (classifiers): as many images per epoch, "
@@ -53,3 +60,12 @@ class DataOptions(Options):
         default="off", description="where to cache decoded images during a run"
     )
     image_cache_gb: float = Field(default=4.0, gt=0, description="size limit of image_cache, GB")
+
+    @field_validator("transform")
+    @classmethod
+    def _name_or_object(cls, transform: Any) -> Any:
+        return check_transform(transform)
+
+    @field_serializer("transform")
+    def _by_name(self, transform: Any) -> str | None:
+        return name_transform(transform)

@@ -29,6 +29,7 @@ class SplitSource:
         draw: Draws a batch, images and targets as they are before `prepare`, into a file; None: it is not drawn.
         draw_weights: How likely each image is drawn for an epoch, with replacement, relative to the others; None: each
             is used once per epoch.
+        code: What else decides what the network sees, beside the plain values of `cache_key`: an object, by its code.
         repeats: How often each image comes in an epoch on average, 1 or more; None: once.
     """
 
@@ -43,6 +44,7 @@ class SplitSource:
     draw: Callable[[Any, Any, Path], None] | None = None
     draw_weights: Sequence[float] | None = None
     repeats: Sequence[float] | None = None
+    code: Any = None
 
     def __len__(self) -> int:
         return len(self.images)

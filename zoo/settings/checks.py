@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from zoo._fields import Path, shown
+from zoo.data import load_transform
 from zoo.engine import check_device
 from zoo.errors import PresetError, ZooError
 from zoo.files import Problem, to_path
@@ -155,8 +156,9 @@ def find_faults(findings: Findings, optimizer: Any = None, steps_per_epoch: int 
 
 
 def find_missing(findings: Findings) -> None:
-    """Find what this machine lacks for a run: the device, or a library that the task needs."""
+    """Find what this machine lacks for a run: the device, a transform of the user's, or a library."""
     preset, task = findings.preset, findings.task
+    findings.get(("transform",), load_transform, preset.transform)
     findings.get(("device",), check_device, preset.device, preset.precision)
     findings.get(("log",), check_trackers, preset.log)
     if task is not None:

@@ -32,7 +32,7 @@ _ORDER = (
     *("image_size", "crop_pct", "augment", "augment_magnitude", "rand_ops", "resizer", "crop_scale_min"),
     *("flip_probability", "vertical_flip", "max_rotation", "color_jitter", "grayscale", "random_erasing"),
     *("mixup_alpha", "cutmix_alpha", "photometric", "zoom_out", "iou_crop", "scale_jitter", "multi_scale"),
-    *("mosaic", "mixup", "plain_epochs"),
+    *("mosaic", "mixup", "plain_epochs", "transform"),
     *("labels", "val_fraction", "split_seed", "classes", "skip_bad", "image_root", "seed"),
     # Where it runs, and what is kept
     *("device", "precision", "num_workers", "fuse_backbone", "backbone_precision", "cache", "cache_dtype", "views"),

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from zoo._fields import Options, Path, explain
-from zoo.data import DataOptions
+from zoo.data import DataOptions, name_transform
 from zoo.engine import EngineOptions
 from zoo.errors import PresetError
 from zoo.files import KeyPath, Problem, write_yaml
@@ -153,6 +153,7 @@ class Preset(EngineOptions, DataOptions, StepOptions, RateOptions):
         fields = preset_fields()
         values: dict[str, Any] = {name: getattr(self, name) for name in fields}
         values["lr"] = rates_for_file(self.lr, self.compat)
+        values["transform"] = name_transform(self.transform)
         values["schedule"] = schedule_for_file(self.schedule, self.compat)
         return write_yaml({name: value for name, value in values.items() if full or value != fields[name].default})
 

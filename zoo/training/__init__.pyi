@@ -42,6 +42,7 @@ from .run_start import load_start as load_start
 from .run_summary import RunSummary as RunSummary
 from .run_summary import find_runs as find_runs
 from .run_summary import summarize_run as summarize_run
+from .run_transform import bring_transform as bring_transform
 from .soup import average as average
 from .trial import check_can_learn as check_can_learn
 from .trial import try_batches as try_batches

@@ -29,6 +29,7 @@ from zoo.training.run_lock import refuse_if_held
 from zoo.training.run_model import build_network, load_model
 from zoo.training.run_stage import PARENT, STATE, find_stage, read_record
 from zoo.training.run_start import begin_run
+from zoo.training.run_transform import bring_transform
 
 
 def train_longer(
@@ -40,6 +41,7 @@ def train_longer(
     out: str | os.PathLike[str] | None = None,
     model: nn.Module | None = None,
     optimizer: Any = None,
+    transform: Any = None,
     callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Train a run up to other epochs than its own, in a new folder.
@@ -52,6 +54,7 @@ def train_longer(
         out: The new folder; None: one in `runs`.
         model: A network of the run's class, if it is not one of the registry's.
         optimizer: The class or instance that the run began with, if it was one.
+        transform: The object that the run began with, if it was one.
         callbacks: As in `zoo.finetune`.
 
     Raises:
@@ -66,7 +69,7 @@ def train_longer(
             f"the run in {folder.path} was trained for {done.epoch} epochs, but epochs is {epochs}. Expected the "
             f"total number of epochs, more than {done.epoch}."
         )
-    preset = before.replace(epochs=epochs)
+    preset = bring_transform(before.replace(epochs=epochs), transform, folder.path)
     source = data if data is not None else folder.read_json("data.json")["source"]
     with claimed(new_folder(out, network, source), show.log, is_new=True) as place, leaving_nothing(place):
         opened = reopen_data(folder, data, task_of(network), preset, show)

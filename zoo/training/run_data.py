@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo.data import tell_change
+from zoo.data import load_transform, tell_change
 from zoo.errors import DataError, InputError
 from zoo.progress import Progress
 from zoo.settings import Preset, contradictions, opening_options
 from zoo.tasks import Task, check_monitor, sum_up
 from zoo.training.failures import say_how_to_resume
 from zoo.training.run_folder import RunFolder
+from zoo.training.run_transform import check_transform
 
 
 def open_for_run(
@@ -53,6 +54,8 @@ def open_for_run(
         )
     check_monitor(task, preset.monitor, opened.classes)
     show.log(f"data: {sum_up(opened)}")
+    if user := load_transform(preset.transform):
+        show.log(f"transform: {user}, called with each decoded training image before it is resized")
     task.report(opened, preset, show)
     if opened.skipped:
         found = f"{len(opened.skipped):,} error{'s' * (len(opened.skipped) > 1)} in the data"
@@ -97,4 +100,5 @@ def reopen_data(folder: RunFolder, data: Any, task: Task, preset: Preset, show: 
             "would give a different result; restore the data, or start a new run from this run's weights "
             "(--weights, pretrained=)."
         )
+    check_transform(before, preset, path)
     return opened

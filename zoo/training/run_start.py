@@ -25,6 +25,7 @@ from zoo.training.run import TrainingRun
 from zoo.training.run_folder import RunFolder, to_text
 from zoo.training.run_identity import describe_environment
 from zoo.training.run_stage import NEEDED_TO_BEGIN, RECORD, START, read_record
+from zoo.training.run_transform import describe_transform
 
 
 def begin_run(
@@ -43,7 +44,11 @@ def begin_run(
 
     One that goes on from the state of another run cannot be begun again without it: it has no weights to start from.
     """
-    described = {**data.describe(), **task_of(model).describe_balance(data, preset)}
+    described = {
+        **data.describe(),
+        **task_of(model).describe_balance(data, preset),
+        **describe_transform(preset),
+    }
     if is_main_process():
         if saved is None:
             write_start(folder, model, preset, described)

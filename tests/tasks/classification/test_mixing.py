@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torchvision.transforms import v2
 
 import zoo
 from coloured_folder import write_coloured
@@ -111,9 +112,16 @@ def test_training_batches_are_mixed_and_scored_ones_are_not(data):
 def test_auto_is_no_change_only_where_none_is_asked_for():
     chosen = [
         choose_augment(Preset(**fields), is_frozen=True)
-        for fields in ({}, {"views": 4}, {"max_rotation": 5.0}, MIXED, {"augment": "none", "grayscale": 1.0})
+        for fields in (
+            {},
+            {"views": 4},
+            {"max_rotation": 5.0},
+            MIXED,
+            {"transform": compose()},
+            {"augment": "none", "grayscale": 1.0},
+        )
     ]
-    assert chosen == ["none", "crop-flip", "crop-flip", "crop-flip", "none"]
+    assert chosen == ["none", *["crop-flip"] * 4, "none"]
 
 
 def test_what_identifies_cached_features_is_what_it_was_before_there_were_these_changes(data):
@@ -131,14 +139,27 @@ class Interrupt(zoo.Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_a_mixed_run_shows_its_first_batch_and_is_resumed_exactly(coloured, tmp_path):
+def compose(degrees=30):
+    return v2.Compose([v2.RandomRotation(degrees), v2.ColorJitter(0.4)])
+
+
+def test_a_mixed_run_with_a_transform_of_the_users_is_resumed_exactly_and_with_that_transform_only(coloured, tmp_path):
     fields = {"augment": "rand", "max_rotation": 10.0, "random_erasing": 0.3, "class_weights": "balanced"}
     options = TINY | MIXED | fields | {"pretrained": False, "mode": "full"}
-    whole = zoo.finetune(NAME, coloured, out=tmp_path / "whole", **options)
+    whole = zoo.finetune(NAME, coloured, transform=compose(), out=tmp_path / "whole", **options)
     assert (tmp_path / "whole/pictures/first_batch.png").exists()
+    cut = tmp_path / "cut"
     with pytest.raises(Interrupted):
-        zoo.finetune(NAME, coloured, out=tmp_path / "cut", callbacks=Interrupt(), **options)
-    resumed = zoo.resume(tmp_path / "cut", progress=False)
+        zoo.finetune(NAME, coloured, transform=compose(), out=cut, callbacks=Interrupt(), **options)
+    assert "transform: <Compose>\n" in (cut / "preset.yaml").read_text()
+    for given, text in (
+        (None, r"the transform <Compose> was a Python object, which is not saved\. Pass it again: zoo\.resume"),
+        (compose(31), r"the transform <Compose> has changed since the run in .* started"),
+        (v2.RandomRotation(30), r"began with the transform <Compose>, not with <RandomRotation>"),
+    ):
+        with pytest.raises(InputError, match=text):
+            zoo.resume(cut, transform=given, progress=False)
+    resumed = zoo.resume(cut, transform=compose(), progress=False)
     states = whole.model.state_dict(), resumed.model.state_dict()
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
     assert [record["loss"] for record in whole.metrics] == [record["loss"] for record in resumed.metrics]
@@ -185,7 +206,7 @@ def test_loaders_bring_their_own_augmentation(tmp_path):
     pairs = torch.utils.data.TensorDataset(torch.rand(8, 3, 8, 8), torch.arange(8) % 2)
     loaders = (torch.utils.data.DataLoader(pairs, batch_size=4),) * 2
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
-    for fields in ({"cutmix_alpha": 1.0}, {"grayscale": 0.5}, {"augment": "rand"}):
+    for fields in ({"cutmix_alpha": 1.0}, {"grayscale": 0.5}, {"augment": "rand"}, {"transform": compose()}):
         with pytest.raises(InputError, match=rf"{next(iter(fields))} is .*, but the data are loaders"):
             zoo.finetune(network, loaders, **TINY | {"lr": {"default": 0.1}, "out": tmp_path / "run"}, **fields)
         assert not (tmp_path / "run").exists()

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from zoo.data import digest_images
 from zoo.engine.frozen.backbone import BackboneEngine
-from zoo.engine.frozen.code_digest import UnreadableCodeError
+from zoo.engine.frozen.code_digest import UnreadableCodeError, digest_code
 from zoo.engine.frozen.compute import FeaturePass, Split
 from zoo.engine.frozen.keys import (
     feature_folder,
@@ -220,8 +220,10 @@ def _shards(keys: Sequence[str], splits: Sequence[Split], numbers: _Numbers) -> 
 
 def _key(engine: BackboneEngine, split: Split, numbers: _Numbers) -> str:
     """Return what decides every number that is kept, as one digest."""
+    code = split.feed.code
     return make_key(
-        {
+        ({} if code is None else {"transform": digest_code(code, "the transform")})
+        | {
             "trunk": engine.digest(),
             "engine": engine.describe(),
             "network sees": dict(split.feed.cache_key),

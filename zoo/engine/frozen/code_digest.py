@@ -261,6 +261,19 @@ class CodeDigest:
         return self._classes[id(kind)]
 
 
+def digest_code(value: Any, place: str) -> str:
+    """Return what a value computes as a digest: 64 hexadecimal digits.
+
+    Args:
+        value: A function, a class, or an object that can be called.
+        place: What to call it in an error.
+
+    Raises:
+        UnreadableCodeError: It cannot be told what it computes.
+    """
+    return _digest([CodeDigest({}).of(value, place)])
+
+
 def kind_of(kind: type) -> str:
     """Return the name of a class; a class of this package keeps its name when it moves to another module."""
     return _say(kind.__module__, kind.__qualname__)

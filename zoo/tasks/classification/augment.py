@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from zoo.data import Augment, Changes
+from zoo.data import Augment, Changes, name_transform
 from zoo.errors import InputError
 from zoo.tasks.classification.mixing import FIELDS, check_mixing
 
@@ -10,7 +10,7 @@ from zoo.tasks.classification.mixing import FIELDS, check_mixing
 def choose_augment(options: Any, *, is_frozen: bool) -> Augment:
     """Choose what `auto` is: no changes where none are asked for and features of a frozen backbone can be kept then."""
     if options.augment == "auto":
-        is_plain = options.views == 1 and not list_changes(options)
+        is_plain = options.views == 1 and options.transform is None and not list_changes(options)
         return "none" if is_frozen and is_plain else "crop-flip"
     augment: Augment = options.augment
     return augment
@@ -40,7 +40,8 @@ def check_has_images(data: Any, options: Any) -> None:
     """
     changes = list_changes(options)
     policy = {} if options.augment in ("auto", "none", "crop-flip") else {"augment": options.augment}
-    if data.loaders and (said := {**policy, **changes}):
+    own = {} if options.transform is None else {"transform": name_transform(options.transform)}
+    if data.loaders and (said := {**own, **policy, **changes}):
         name, value = next(iter(said.items()))
         raise InputError(
             f"{name} is {value}, but the data are loaders, whose batches are used as they are. Augment the images in "

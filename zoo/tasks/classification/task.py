@@ -16,9 +16,11 @@ from zoo.data import (
     Samples,
     SplitSource,
     Transform,
+    UserTransform,
     collate,
     eval_transform,
     lay_channels_last,
+    load_transform,
     to_input,
     train_transform,
 )
@@ -121,6 +123,7 @@ class Classification(TaskDefaults):
         """Describe the training images and their random changes."""
         augment, mix = choose_augment(options, is_frozen=is_frozen), find_mixing(options, len(data.classes))
         crop = {"crop_scale_min": options.crop_scale_min, "flip_probability": options.flip_probability}
+        user = load_transform(options.transform)
         changes, images, preprocess = Changes.of_options(options), data.train, get_fact(model, "preprocess")
         transform = train_transform(
             preprocess, augment=augment, **crop, changes=changes, normalise=False, resizer=options.resizer
@@ -133,10 +136,11 @@ class Classification(TaskDefaults):
             options.seed,
             preprocess,
             mix=mix,
+            user=user,
             draw=partial(draw_training, classes=data.classes, mix=mix),
             draw_weights=weigh_images(data, options),
         )
-        if augment == "none":
+        if augment == "none" and user is None:
             return source(facts)
         changed = {"augment": augment, "crop_scale_min": options.crop_scale_min, "flip": options.flip_probability}
         facts |= {"changed": {**changed, **changes.said()}, "seed": options.seed}
@@ -232,6 +236,7 @@ def _make_source(
     *,
     draws: bool = False,
     mix: Mixing | None = None,
+    user: UserTransform | None = None,
     changes: str | None = None,
     dtype: torch.dtype | None = None,
     draw: Callable[[Tensor, Tensor, Path], None] | None = None,
@@ -247,6 +252,7 @@ def _make_source(
         facts: As `SplitSource` has them, and so are the rest.
         draws: Whether the transform draws random numbers.
         mix: What mixes batches, if they are.
+        user: A transform of the user's own.
         changes: As `SplitSource`.
         dtype: Of the network; None: float32.
         draw: As `SplitSource`.
@@ -254,7 +260,7 @@ def _make_source(
     """
     return SplitSource(
         images=images,
-        samples=Samples(images, transform, seed, draws=draws),
+        samples=Samples(images, transform, seed, draws=draws, user=user),
         collate=collate,
         prepare=partial(_prepare, preprocess=preprocess, dtype=dtype or torch.float32, mix=mix),
         cache_key=facts,
@@ -263,6 +269,7 @@ def _make_source(
         unpack_targets=lambda rows, counts, indices: rows.flatten(),
         draw=draw,
         draw_weights=draw_weights,
+        code=user and user.call,
     )
 
 

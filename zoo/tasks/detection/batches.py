@@ -10,10 +10,11 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset, default_collate
 
-from zoo.data import EPOCHS_APART, ImageLoader, Letterbox, mix_seeds, order_batches, seeded_sample
+from zoo.data import EPOCHS_APART, ImageLoader, Letterbox, UserTransform, mix_seeds, order_batches, seeded_sample
 from zoo.errors import InputError
 from zoo.tasks.detection.augment import BoxAugment, Boxed, augment_boxed
 from zoo.tasks.detection.images import Boxes
+from zoo.tasks.detection.user_transform import change_boxed
 
 STRIDE = 32  # pixels: what a side of the canvas is a multiple of
 
@@ -22,6 +23,11 @@ BoxSample: TypeAlias = tuple[Tensor, Tensor, int]
 
 class ReadableBoxes(Protocol):
     """What batches are made of."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """What to call each image."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -57,6 +63,7 @@ class BoxSamples(Dataset[BoxSample]):
         augment: Random changes; None: none, as for scoring.
         seed: An image of an epoch is changed in the same way whenever it is loaded, by whichever process.
         plain_from: First epoch without mosaic and mixup; None: all have them.
+        user: A transform of the user's own, which comes before.
     """
 
     def __init__(
@@ -66,9 +73,10 @@ class BoxSamples(Dataset[BoxSample]):
         augment: BoxAugment | None = None,
         seed: int = 0,
         plain_from: int | None = None,
+        user: UserTransform | None = None,
     ) -> None:
         self.images, self.letterbox, self.seed, self.plain_from = images, letterbox, seed, plain_from
-        self.augment = BoxAugment() if augment is None else augment
+        self.augment, self.user = BoxAugment() if augment is None else augment, user
 
     def __len__(self) -> int:
         return len(self.images)
@@ -83,7 +91,7 @@ class BoxSamples(Dataset[BoxSample]):
         index, epoch = place if isinstance(place, tuple) else (place, 0)
         is_plain = self.plain_from is not None and epoch % EPOCHS_APART >= self.plain_from
         augment = self.augment.without_mixing() if is_plain else self.augment
-        is_foreign = not getattr(self.images, "in_threads", False)
+        is_foreign = self.user is not None or not getattr(self.images, "in_threads", False)
         with seeded_sample(self.seed, epoch, index, everywhere=is_foreign):
             canvas, rows = augment_boxed(self._read, index, len(self), self.letterbox, augment)
         return canvas, rows, index
@@ -91,7 +99,8 @@ class BoxSamples(Dataset[BoxSample]):
     def _read(self, index: int) -> Boxed:
         image, boxes = self.images.read(index)
         single = boxes.learnable()
-        return Boxed(np.asarray(image), torch.tensor(single.xyxy), torch.tensor(single.labels))
+        boxed = Boxed(np.asarray(image), torch.tensor(single.xyxy), torch.tensor(single.labels))
+        return boxed if self.user is None else change_boxed(boxed, self.user, self.images.names[index])
 
 
 def collate_boxes(samples: Sequence[BoxSample]) -> tuple[Tensor, BoxTargets]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from zoo._model import ask
-from zoo.data import Letterbox, Prepare, SplitSource, lay_channels_last, normalize_canvas
+from zoo.data import Letterbox, Prepare, SplitSource, lay_channels_last, load_transform, normalize_canvas
 from zoo.data import check_installed as check_hashes
 from zoo.errors import InputError
 from zoo.progress import Progress
@@ -38,6 +38,7 @@ from zoo.tasks.detection.plots import (
 from zoo.tasks.detection.predict import print_boxes
 from zoo.tasks.detection.repeat import check_sampler, count_repeats, find_rarity, report_repeats
 from zoo.tasks.detection.scores import SCORES
+from zoo.tasks.detection.user_transform import check_boxes_transform
 
 MOSAIC_IMAGES = 4
 MOST_CLASSES_TOLD = 20
@@ -128,14 +129,16 @@ class Detection(TaskDefaults):
         images: Any = data.train
         letterbox, augment = model.preprocess, _choose_augment(options)
         plain_from = options.epochs - options.plain_epochs if options.plain_epochs else None
-        changed = {} if augment.is_none else {"augment": augment.to_key(), "seed": options.seed}
+        user = load_transform(options.transform)
+        check_boxes_transform(user)
+        changed = {} if augment.is_none and user is None else {"augment": augment.to_key(), "seed": options.seed}
 
         def draw(batch: Tensor, targets: BoxTargets, path: Path) -> None:
             draw_batch(batch.cpu(), targets.rows.cpu(), data.classes, path, is_bgr=letterbox.channels == "bgr")
 
         return SplitSource(
             images=images,
-            samples=BoxSamples(images, letterbox, augment, options.seed, plain_from),
+            samples=BoxSamples(images, letterbox, augment, options.seed, plain_from, user),
             collate=collate_boxes,
             prepare=_preparing(letterbox, options.multi_scale, options.seed),
             cache_key={"letterbox": letterbox.to_dict(), **changed},
@@ -144,6 +147,7 @@ class Detection(TaskDefaults):
             unpack_targets=_join_rows,
             draw=draw,
             repeats=count_repeats(data, options),
+            code=user and user.call,
         )
 
     def make_scoring_source(self, model: Any, images: BoxedImages, seed: int = 0) -> SplitSource:
@@ -236,7 +240,7 @@ def _why_changing(options: Any, augment: BoxAugment) -> str | None:
     """Return why an image does not look the same in every epoch, or whenever its view is shown."""
     if options.multi_scale:
         return "the input size changes with every batch (multi_scale)"
-    if options.views == 1 and not augment.is_none:
+    if options.views == 1 and not (augment.is_none and options.transform is None):
         return "augmentation changes the images every epoch (views=4 would cache four versions of each)"
     return None
 
