@@ -93,6 +93,15 @@ def test_the_loss_of_shares_is_the_sum_of_the_losses_of_both_classes_by_their_sh
     assert torch.allclose(loss(logits, functional.one_hot(targets, 3).double()), loss(logits, targets))
 
 
+def test_several_labels_of_an_image_become_shares_too():
+    labels = torch.tensor([[1.0, 1, 0], [0, 0, 1], [0, 0, 0]])
+    images = labels[:, 0, None, None, None].expand(3, 3, 8, 8)
+    mixed, shares = Mixing(3, 1.0, 0.0, seed=2)(images, labels, 0, 0)
+    assert torch.allclose(mixed.mean((1, 2, 3)), shares[:, 0])
+    assert torch.allclose(shares.sum(0), labels.sum(0))
+    assert 0 < shares[1, 0] < 1
+
+
 def test_training_batches_are_mixed_and_scored_ones_are_not(data):
     source, plain = make_source(data, **MIXED), make_source(data)
     samples = source.collate([source.samples[index, 0] for index in range(4)])

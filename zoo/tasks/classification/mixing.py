@@ -33,7 +33,7 @@ class Mixing:
     seed: int
 
     def __call__(self, images: Tensor, targets: Tensor, epoch: int, batch: int) -> tuple[Tensor, Tensor]:
-        """Mix images `(B, C, H, W)`, floating point, and classes `(B,)`, which become shares `(B, classes)`."""
+        """Mix images `(B, C, H, W)`, floating point, and classes `(B,)` or labels `(B, classes)` into shares."""
         from torchvision.transforms import v2
 
         kinds = [
@@ -44,6 +44,11 @@ class Mixing:
         with seeded_sample(self.seed, epoch, -1 - batch):  # numbers from 0 on are those of images
             mixed, shares = kinds[int(torch.randint(len(kinds), ()))](images, targets)
         return mixed, shares
+
+    def on_bytes(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Mix the first batch of a run as it is before it is normalised, uint8."""
+        mixed, shares = self(images.to(torch.float32), targets, 0, 0)
+        return mixed.round().to(torch.uint8), shares
 
 
 def find_mixing(options: Any, classes: int) -> Mixing | None:
@@ -83,8 +88,8 @@ def draw_training(batch: Tensor, targets: Tensor, path: Path, *, classes: Sequen
     if mix is None:
         names: list[Any] = [classes[target] for target in targets.tolist()]
     else:
-        mixed, shares = mix(batch.to(torch.float32), targets, 0, 0)
-        batch, names = mixed.round().to(torch.uint8), [_name_shares(row, classes) for row in shares.tolist()]
+        batch, shares = mix.on_bytes(batch, targets)
+        names = [_name_shares(row, classes) for row in shares.tolist()]
     draw_batch(batch.cpu(), names, path)
 
 

@@ -144,9 +144,7 @@ class Classification(TaskDefaults):
             return source(facts)
         changed = {"augment": augment, "crop_scale_min": options.crop_scale_min, "flip": options.flip_probability}
         facts |= {"changed": {**changed, **changes.said()}, "seed": options.seed}
-        anew = "augmentation changes the images every epoch (views=4 would cache four versions of each)"
-        why = anew if options.views == 1 else None
-        return source(facts, draws=True, changes="every batch is mixed anew (mixup or CutMix)" if mix else why)
+        return source(facts, draws=True, changes=_why_changing(options, mix))
 
     def make_scoring_source(self, model: Any, images: Images, seed: int = 0) -> SplitSource:
         """Describe images as `predict` shows them to the network."""
@@ -225,6 +223,15 @@ def checked_loss(own: Callable[[Tensor, Any], Tensor], classes: int) -> Callable
         return own(logits, targets)
 
     return loss
+
+
+def _why_changing(options: Any, mix: Mixing | None) -> str | None:
+    """Return why an image does not look the same in every epoch, or whenever its view is shown."""
+    if mix is not None:
+        return "every batch is mixed anew (mixup or CutMix)"
+    if options.views == 1:
+        return "augmentation changes the images every epoch (views=4 would cache four versions of each)"
+    return None
 
 
 def _make_source(

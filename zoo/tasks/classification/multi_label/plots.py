@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from zoo.data import Images
+from zoo.tasks.classification.mixing import Mixing
 from zoo.tasks.classification.multi_label.evaluator import WrongLabels
 from zoo.tasks.classification.multi_label.metrics import MultiLabelEvaluation
 from zoo.tasks.classification.plots import Tile, draw_batch
@@ -33,8 +34,10 @@ def show_wrong(wrong: WrongLabels, images: Images, classes: Sequence[str]) -> Ti
     )
 
 
-def draw_training(batch: Tensor, targets: Tensor, path: Path, *, classes: Sequence[str]) -> None:
-    """Draw the first batch of a run, uint8 `(B, 3, H, W)`, with its labels."""
+def draw_training(batch: Tensor, targets: Tensor, path: Path, *, classes: Sequence[str], mix: Mixing | None) -> None:
+    """Draw the first batch of a run, uint8 `(B, 3, H, W)` before it is mixed, with its labels."""
+    if mix is not None:
+        batch, targets = mix.on_bytes(batch, targets)
     names = [join_names(row.nonzero().flatten().tolist(), classes) for row in targets]
     draw_batch(batch.cpu(), names, path)
 

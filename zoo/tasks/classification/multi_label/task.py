@@ -15,6 +15,7 @@ from zoo.errors import InputError
 from zoo.tasks.base import CardFacts, Task
 from zoo.tasks.classification.augment import check_augment
 from zoo.tasks.classification.data import Data, open_data
+from zoo.tasks.classification.mixing import find_mixing
 from zoo.tasks.classification.multi_label.evaluator import MultiLabelEvaluator, WrongLabels
 from zoo.tasks.classification.multi_label.loss import check_loss, count_labels, make_loss, weigh_labels
 from zoo.tasks.classification.multi_label.metrics import MultiLabelEvaluation
@@ -102,7 +103,10 @@ class MultiLabelClassification(Classification):
     def make_training_source(self, model: Any, data: Data, options: Any, *, is_frozen: bool) -> SplitSource:
         """Describe the training images and their random changes."""
         source = super().make_training_source(model, data, options, is_frozen=is_frozen)
-        return replace(_with_rows(source), draw=partial(draw_training, classes=data.classes))
+        return replace(
+            _with_rows(source),
+            draw=partial(draw_training, classes=data.classes, mix=find_mixing(options, len(data.classes))),
+        )
 
     def make_scoring_source(self, model: Any, images: Images, seed: int = 0) -> SplitSource:
         """Describe images as `predict` shows them to the network."""
