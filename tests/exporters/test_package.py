@@ -82,7 +82,8 @@ def test_plots_are_left_out_if_asked(run: RunFolder, tmp_path: Path) -> None:
 def test_weights_from_a_local_file_lose_their_path(run: RunFolder, tmp_path: Path) -> None:
     origin = {"weights": "/home/somebody/runs/first/model.safetensors", "sha256": "0" * 64}
     change_config(run, licence="mit", origin=origin | {"pretrained": "/home/somebody/runs/first", "init_seed": 3})
-    preset = load_preset(str(run.file("preset.yaml"))).replace(pretrained="/home/somebody/runs/first")
+    places = {"pretrained": "/home/somebody/runs/first", "image_root": "/home/somebody/photos"}
+    preset = load_preset(str(run.file("preset.yaml"))).replace(**places)
     run.write_text("preset.yaml", preset.to_yaml(full=True))
     package = packed(run.path, tmp_path)
     assert read(package, "config.json")["origin"] == {
@@ -90,7 +91,8 @@ def test_weights_from_a_local_file_lose_their_path(run: RunFolder, tmp_path: Pat
         "sha256": "0" * 64,
         "init_seed": 3,
     }
-    assert load_preset(str(package.folder / "preset.yaml")).pretrained is None
+    sent = load_preset(str(package.folder / "preset.yaml"))
+    assert (sent.pretrained, sent.image_root) == (None, None)
     assert load_preset(str(run.file("preset.yaml"))) == preset, "the run itself is not changed"
 
 

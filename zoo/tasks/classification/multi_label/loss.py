@@ -35,9 +35,7 @@ def check_loss(options: Any, model: Any) -> None:
         )
     for name in ("mixup_alpha", "cutmix_alpha"):
         if getattr(options, name, 0):
-            raise InputError(
-                f"{name} is not possible with labels=multi yet: it mixes one class per image. Set it to 0."
-            )
+            raise InputError(f"{name} is not possible with labels=multi: it mixes one class per image. Set it to 0.")
     is_focal = options.focal_gamma is not None
     if options.multi_label_loss == "asymmetric" and is_focal:
         raise InputError("multi_label_loss=asymmetric has its own gammas, so focal_gamma has no meaning. Remove one.")
