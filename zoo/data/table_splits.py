@@ -123,7 +123,7 @@ def read_splits(
         total = sum(len(rows.table.rows) + len(rows.table.faults) for rows in read)
         lines = [f"{problem.name}: {problem.reason}" for problem in faulty]
         hint = "Correct them, or pass skip_bad=True (--skip-bad) to leave them out."
-        if len(faulty) == total and image_root is None:
+        if len(faulty) == total and image_root is None and all("no image" in problem.reason for problem in faulty):
             hint = "If the images are elsewhere, set image_root (--image-root) to the folder that their paths start in."
         raise DataError(f"{len(faulty):,} of {total:,} rows cannot be used:{list_lines(lines, MOST_LISTED)}\n{hint}")
     _check_apart(entries)
