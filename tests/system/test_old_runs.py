@@ -46,7 +46,7 @@ YOUNGER = {
     "augment": "augment_magnitude: null\nrand_ops: null\n",
     "flip_probability": "vertical_flip: 0.0\nmax_rotation: 0.0\ncolor_jitter: 0.0\ngrayscale: 0.0\n"
     "random_erasing: 0.0\nmixup_alpha: 0.0\ncutmix_alpha: 0.0\n",
-    "plain_epochs": "labels: single\n",
+    "plain_epochs": "transform: null\nlabels: single\n",
     "skip_bad": "image_root: null\n",
     "evaluate_every": "monitor: null\npatience: null\nmin_delta: 0.0\n",
     "keep": "log: []\n",
