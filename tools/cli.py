@@ -23,6 +23,7 @@ from .convert_command import convert
 from .data_commands import app as data_app
 from .env_command import env
 from .evaluate_command import evaluate
+from .export_command import export
 from .finetune_command import finetune
 from .list_commands import optimizers, schedules
 from .model_commands import describe, models
@@ -97,6 +98,7 @@ for command in (
     models,
     describe,
     push,
+    export,
     convert,
     optimizers,
     schedules,

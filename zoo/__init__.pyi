@@ -3,6 +3,7 @@ from .api import load as load
 from .api import plan as plan
 from .api import resume as resume
 from .errors import ZooError as ZooError
+from .exporters import export as export
 from .exporters import push as push
 from .models import describe as describe
 from .models import get as get

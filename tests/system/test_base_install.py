@@ -16,7 +16,7 @@ from coloured_folder import write_coloured
 from tools.cli import app
 
 ROOT = Path(__file__).parents[2]
-NOT_FOR_USERS = {"dev", "docs", "bench"}
+NOT_FOR_USERS = {"dev", "docs", "bench", "openvino"}  # the last is for one command, and not installed for tests
 TINY = "timm/test_resnet"
 CLASSIFY = ("finetune", TINY, "flowers", "--no-pretrained", "--epochs", "1", "--image-size", "32", "-o", "run")
 DETECT = ("--no-pretrained", "--epochs", "1", "--image-size", "64")
@@ -34,6 +34,7 @@ COMMANDS = {  # in this order: what is typed, and the extra that it names; None:
     ("compare", "run", "run-2"): None,
     ("average", "run", "run-2"): None,
     ("report", "run"): None,
+    ("export", "run", "-o", "exported"): "export",
     ("data", "split", "flowers/train", "-o", "split.csv"): None,
     ("predict", "run", "flowers/val/red"): None,
     ("push", "run", "org/name", "--dry-run"): None,

@@ -41,7 +41,7 @@ def call(capsys, *argv):
 
 
 COMMANDS = ["models", "describe", "plan", "schedules", "optimizers", "finetune", "evaluate", "predict", "preset"]
-COMMANDS += ["runs", "compare", "average", "report"]
+COMMANDS += ["runs", "compare", "average", "report", "export"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,3 +1,5 @@
+from ._export import Export as Export
+from ._export import export as export
 from ._find import find_exporter as find_exporter
 from ._find import list_exporters as list_exporters
 from .hub import push as push

@@ -16,4 +16,6 @@ from .options import find_options as find_options
 from .paired import Answers as Answers
 from .paired import PairedTest as PairedTest
 from .paired import find_comparisons as find_comparisons
+from .parity import SCORE_BOUND as SCORE_BOUND
+from .parity import Parity as Parity
 from .scores import find_scores as find_scores

@@ -198,7 +198,7 @@ class HybridDetr(DetrDetector):
         """Turn images `(B, 3, H, W)` into the maps of the backbone."""
         area = images.shape[-2] * images.shape[-1]
         self._check_images(images, sum(area // int(stride) ** 2 for stride in self.numbers.feat_strides))
-        mask = images.new_ones((len(images), *images.shape[2:]))
+        mask = images.new_ones((images.shape[0], *images.shape[2:]))
         return tuple(features for features, _ in self.model.backbone(images, mask))
 
     def head(self, features: tuple[Tensor, ...], targets: Any = None) -> DetrOutputs:
@@ -323,7 +323,7 @@ class RfDetr(DetrDetector):
 
     def _classify_proposals(self, states: Tensor) -> Tensor:
         """Return the logits of the encoder's proposals, by the head of each group of queries."""
-        groups = states.reshape(len(states), -1, self.numbers.num_queries, states.shape[-1]).unbind(1)
+        groups = states.reshape(states.shape[0], -1, self.numbers.num_queries, states.shape[-1]).unbind(1)
         heads = self.model.enc_out_class_embed
         return torch.cat([heads[number](group) for number, group in enumerate(groups)], dim=1)
 

@@ -1,0 +1,221 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import zoo
+from coloured_folder import write_coloured
+from tools.cli import main
+from zoo.errors import InputError
+from zoo.exporters import _bundle
+from zoo.exporters._bundle import predict as apart
+from zoo.exporters._graph import ExportGraph, trace
+from zoo.exporters._parity import Example, compare, locate
+from zoo.tasks.detection.export import Tail
+from zoo.tasks.detection.postprocess import Postprocess, Predictions, select_detections
+
+pytest.importorskip("onnxruntime", reason="the extra export is not installed")
+pytest.importorskip("onnxscript", reason="the extra export is not installed")
+TINY = {"batch_size": 6, "image_size": 64, "num_workers": 0, "device": "cpu", "epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    images = write_coloured(folder / "images", train=6, val=3)
+    model = zoo.get("timm/test_resnet", num_classes=3, seed=3)
+    return zoo.finetune(model, images, lr=0.05, out=folder / "run", progress=False, **TINY)
+
+
+@pytest.fixture(scope="module")
+def made(run, tmp_path_factory):
+    return zoo.export(run.folder, tmp_path_factory.mktemp("export") / "folder", progress=False)
+
+
+def test_the_file_gives_the_answers_of_the_model_and_says_so(run, made):
+    found = made.parity["onnx"]
+    assert (found.images, found.agreement, found.metric) == (9, 1.0, "top-1")
+    assert found.ours == found.theirs == pytest.approx(run.evaluation.top1)
+    assert found.largest < 1e-5
+    names = {path.name for path in made.folder.iterdir()}
+    assert names == {"model.onnx", "config.json", "parity.json", "predict.py", "README.md", "SHA256SUMS"}
+    assert json.loads((made.folder / "parity.json").read_text())["onnx"]["holds"] is True
+
+
+def test_predict_needs_no_torch_and_reads_as_the_model_does(run, made, tmp_path):
+    generator = np.random.default_rng(0)
+    noise = generator.integers(0, 256, (70, 131, 4), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "clear.png")
+    turned = Image.Exif()
+    turned[274] = 6
+    Image.fromarray(noise[..., :3]).save(tmp_path / "turned.jpg", exif=turned)
+    Image.fromarray(generator.integers(0, 65536, (90, 60), dtype=np.uint16)).save(tmp_path / "deep.png")
+    Image.fromarray(noise[..., 0]).convert("P").save(tmp_path / "palette.png")
+    (tmp_path / "text.jpg").write_text("no image")
+    block = "import sys; sys.modules['torch'] = sys.modules['zoo'] = None; sys.argv = sys.argv[1:]; import runpy; "
+    block += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    command = [sys.executable, "-c", block, str(made.folder / "predict.py"), str(tmp_path), "--top-k", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "cannot read" in done.stderr
+    assert "text.jpg" in done.stderr
+    answers = {Path(row["source"]).name: row for row in map(json.loads, done.stdout.splitlines())}
+    for ours in run.model.predict([tmp_path / name for name in sorted(answers)]):
+        theirs = answers[Path(ours.source).name]
+        assert theirs["names"] == list(ours.names)
+        assert theirs["probabilities"] == pytest.approx(ours.probabilities, abs=1e-5)
+    assert set(answers) == {"clear.png", "turned.jpg", "deep.png", "palette.png"}
+
+
+@pytest.mark.parametrize(
+    ("plant", "where"),
+    [
+        (lambda how: how | {"interpolation": "nearest"}, "preprocessing: pixels differ by up to"),
+        (lambda how: how | {"crop_pct": 0.5}, "preprocessing: pixels differ by up to"),
+    ],
+)
+def test_a_planted_difference_is_caught_and_named_and_nothing_is_left(run, tmp_path, monkeypatch, plant, where):
+    class Planted(apart.Predictor):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.preprocess = plant(self.preprocess)
+
+    monkeypatch.setattr("zoo.exporters._export.Predictor", Planted)
+    monkeypatch.setattr("zoo.exporters._export.trace", lambda graph: kept_trace(graph))
+    with pytest.raises(InputError, match=f"differ from the model's .*{where}"):
+        zoo.export(run.folder, tmp_path / "out", progress=False)
+    assert not list(tmp_path.iterdir())
+    if "crop_pct" in plant({}):
+        made = zoo.export(run.folder, tmp_path / "out", accept_difference=True, progress=False)
+        assert not made.parity["onnx"].holds
+
+
+def test_where_the_network_differs_it_is_the_network_that_is_named(run, made):
+    model = zoo.load(run.folder)
+    model.fc.bias.data[0] += 0.01
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
+    predictor = apart.Predictor(made.folder)
+    assert locate(ExportGraph(model), predictor, image).startswith("network: probabilities differ by up to 0.00")
+    found = compare(model, predictor, [Example("one", image, 0)])
+    assert (found.holds, found.first) == (False, "one")
+
+
+def kept_trace(graph, known={}):  # noqa: B006
+    """Trace once for all cases: the graph is the same."""
+    if "program" not in known:
+        known["program"] = trace(graph)
+    return known["program"]
+
+
+class Boxes(nn.Module):
+    """Gives boxes and scores that lie in its input."""
+
+    def __init__(self, settings):
+        super().__init__()
+        self.tail = Tail(self)
+        self.tail.settings = settings
+
+    postprocess = None
+
+    @staticmethod
+    def decode(outputs):
+        return Predictions(*outputs)
+
+    def forward(self, boxes, scores):
+        return self.tail((boxes, scores))
+
+
+SETTINGS = [
+    {"conf": 0.3},
+    {"conf": 0.3, "multi_label": False},
+    {"conf": 0.3, "class_agnostic": True, "iou": 0.4},
+    {"conf": 0.1, "nms_top_k": 60, "max_predictions": 20},
+]
+
+
+def make_boxes(images, places=120, classes=5):
+    generator = torch.Generator().manual_seed(images)
+    corner = 200 * torch.rand(images, places, 2, generator=generator)
+    boxes = torch.cat([corner, corner + 20 + 40 * torch.rand(images, places, 2, generator=generator)], -1)
+    return boxes, torch.rand(images, places, classes, generator=generator)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_suppression_in_the_graph_is_that_of_predict(settings):
+    settings = Postprocess(**settings)
+    boxes, scores = make_boxes(3)
+    found = Boxes(settings)(boxes, scores)
+    for image, expected in enumerate(select_detections(boxes, scores, settings)):
+        count = len(expected.scores)
+        assert count > 10
+        assert torch.equal(found[1][image, :count], expected.scores)
+        assert torch.equal(found[0][image, :count], expected.boxes)
+        assert torch.equal(found[2][image, :count], expected.labels)
+        assert not found[1][image, count:].any()
+
+
+@pytest.mark.parametrize("settings", SETTINGS[1:3])
+def test_suppression_of_onnx_is_that_of_torch(settings, tmp_path):
+    import onnxruntime
+
+    from zoo.exporters import onnx
+
+    network, batch = Boxes(Postprocess(**settings)), torch.export.Dim("batch")
+    program = torch.export.export(network, make_boxes(2), dynamic_shapes=({0: batch}, {0: batch}))
+    onnx.write(program, ("boxes", "scores", "labels"), tmp_path / "model.onnx", {}, inputs=("given", "sure"))
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    for images in (1, 3):
+        boxes, scores = make_boxes(images)
+        found = session.run(None, {"given": boxes.numpy(), "sure": scores.numpy()})
+        for ours, theirs in zip(network(boxes, scores), found, strict=True):
+            np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-5)
+
+
+def test_the_canvas_of_a_detector_is_ours_byte_for_byte():
+    from zoo.data import Letterbox, fit_image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (61, 97, 3), dtype=np.uint8)
+    for letterbox in (Letterbox().resized(64), Letterbox(position="top-left", keep_ratio=False).resized(96)):
+        canvas, place = fit_image(pixels, letterbox)
+        found, (scale_x, scale_y, left, top) = apart.fit(Image.fromarray(pixels), letterbox.to_dict())
+        assert np.array_equal(found, canvas.permute(1, 2, 0).numpy())
+        assert (scale_x, scale_y, left, top) == (place.scale_x, place.scale_y, place.left, place.top)
+
+
+def test_bytes_inside_the_graph_are_normalised_as_in_training():
+    model = zoo.get("yolo_nas_s", num_classes=2).eval()
+    model.preprocess = model.preprocess.resized(64).replace(channels="bgr", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    from zoo.data import normalize_canvas
+
+    graph = ExportGraph(model)
+    pixels = graph.sample(1)
+    canvas = pixels.permute(0, 3, 1, 2).flip(1)
+    assert torch.equal(graph._normalise(pixels), normalize_canvas(canvas, model.preprocess))
+
+
+def test_the_command_shows_the_comparison_and_refuses_what_cannot_be(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("zoo.exporters._export.trace", lambda graph: kept_trace(graph))
+    assert main(["export", str(run.folder), "-o", str(tmp_path / "out"), "--images", "4"]) == 0
+    out = capsys.readouterr().out
+    assert "100.00%" in out
+    assert f"written to {tmp_path / 'out'}" in out
+    for arguments, text in (
+        (["-o", str(tmp_path / "out")], "already exists. Choose a new folder"),
+        (["-o", str(tmp_path / "new"), "--format", "onx"], "unknown format 'onx'; expected onnx or openvino. Did you"),
+        (["-o", str(tmp_path / "new"), "--input", "uint8"], "takes is 'uint8'; expected 'bytes' or 'float'"),
+    ):
+        assert main(["export", str(run.folder), *arguments]) == 2
+        assert text in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_program_beside_a_model_needs_nothing_of_this_package():
+    text = (Path(_bundle.__file__).parent / "predict.py").read_text()
+    assert "import zoo" not in text
+    assert "torch" not in text

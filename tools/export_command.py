@@ -1,0 +1,65 @@
+"""`zoo export`: a run as a file for other runtimes, compared with the model from file to metric."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import zoo
+from zoo._text import echo
+from zoo.files import to_path
+
+from .completion import complete_run
+from .listing import AsJson, print_json, print_table
+from .places import load_model
+
+
+def export(
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="The folder of a run, or a model's name.", autocompletion=complete_run),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="A new folder.")],
+    formats: Annotated[str, typer.Option("--format", metavar="LIST", help="onnx, openvino, or both.")] = "onnx",
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="Labelled images to compare on.", show_default="the run's validation images"),
+    ] = None,
+    images: Annotated[int, typer.Option(metavar="N", help="How many images are compared.")] = 200,
+    every: Annotated[bool, typer.Option("--all", help="Compare all images.")] = False,
+    takes: Annotated[
+        str, typer.Option("--input", metavar="KIND", help="bytes: uint8 RGB, normalised inside; float: normalised.")
+    ] = "bytes",
+    accept_difference: Annotated[
+        bool, typer.Option("--accept-difference", help="Keep files whose answers differ from the model's.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Export a run to ONNX or OpenVINO.
+
+    The folder holds the model, config.json, predict.py (which needs numpy, Pillow and the runtime only), a page, and
+    parity.json. The written file is run by its own runtime on the validation images, from reading the file to the
+    metric; if its answers differ from the model's, nothing is written.
+
+    \b
+    Examples:
+      zoo export runs/flowers -o flowers-onnx
+      zoo export runs/flowers -o flowers-export --format onnx,openvino --all
+      python flowers-onnx/predict.py photo.jpg
+    """  # noqa: D301
+    model = run if os.path.isdir(to_path(run)) else load_model(run)  # a run knows its validation images
+    names = [name.strip() for name in formats.split(",")]
+    options: dict[str, Any] = {
+        "data": data,
+        "images": None if every else images,
+        "takes": takes,
+        "progress": not as_json,
+    }
+    made = zoo.export(model, out, formats=names, accept_difference=accept_difference, **options)
+    if as_json:
+        parity = {name: found.to_dict() for name, found in made.parity.items()}
+        print_json({"folder": str(made.folder), "files": {n: str(p) for n, p in made.files.items()}, "parity": parity})
+        return
+    print_table([{"format": name} | found.row() for name, found in made.parity.items()], "compared with the model")
+    echo(f"written to {made.folder}")

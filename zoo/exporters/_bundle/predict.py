@@ -1,0 +1,243 @@
+"""Predict with the model in this folder.
+
+    python predict.py photo.jpg folder/ ... [--top-k 3]
+
+Needs numpy, Pillow and the runtime of the format: onnxruntime (`pip install onnxruntime numpy pillow`). `config.json`
+beside this file says how an image is prepared and what the outputs mean. Prints JSON, one object per image.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+RESIZING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+LONGEST = 20  # times its short side: of a longer image the ends are cut off before it is resized
+
+
+class Predictor:
+    """The model of a folder, with its own reading and preprocessing.
+
+    Args:
+        folder: With `config.json` and the model.
+        form: `onnx` or `openvino`; None: the first in the folder whose runtime is installed.
+        threads: Of the runtime; None: it chooses.
+    """
+
+    def __init__(self, folder: Any, form: str | None = None, threads: int | None = None) -> None:
+        self.config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        self.export = self.config["export"]
+        self.preprocess = self.config["preprocess"]
+        self.classes = self.config["classes"] or list(map(str, range(self.config["num_classes"])))
+        self.is_detector = self.config["task"] == "detection"
+        files = self.export["files"]
+        form = form or next((name for name in files if find_spec(RUNTIMES[name][0])), next(iter(files)))
+        self._run = RUNTIMES[form][1](Path(folder) / files[form], threads)
+
+    def prepare(self, source: Any) -> tuple[Any, Any]:
+        """Return the `(H, W, 3)` uint8 pixels that the model takes of an image, and where the image lies there."""
+        image = read_image(source)
+        if self.preprocess.get("kind") == "letterbox":
+            return fit(image, self.preprocess)
+        return crop(image, self.preprocess), None
+
+    def run(self, pixels: Any) -> dict[str, Any]:
+        """Return the outputs by name for `(N, H, W, 3)` uint8 pixels."""
+        if self.export["input"] == "float":
+            pixels = normalise(pixels, self.preprocess)
+        return dict(zip(self.export["outputs"], self._run(np.ascontiguousarray(pixels)), strict=True))
+
+    def predict(self, path: Any, top_k: int = 5) -> dict[str, Any]:
+        """Return what is on an image: classes with probabilities, or boxes in its own pixels."""
+        image = read_image(path)
+        pixels, place = self.prepare(image)
+        outputs = self.run(pixels[None])
+        found = self.boxes(outputs, place, image.size) if self.is_detector else self.names(outputs, top_k)
+        return {"source": str(path)} | found
+
+    def names(self, outputs: dict[str, Any], top_k: int) -> dict[str, Any]:
+        """Return the most probable classes."""
+        probabilities = outputs["probabilities"][0]
+        best = np.argsort(-probabilities, kind="stable")[:top_k]
+        names = [self.classes[index] for index in best]
+        return {"names": names, "probabilities": [float(probabilities[index]) for index in best]}
+
+    def boxes(self, outputs: dict[str, Any], place: Any, size: tuple[int, int]) -> dict[str, Any]:
+        """Return the boxes, the surest first, clipped to the image."""
+        boxes, scores, labels = (outputs[name][0] for name in ("boxes", "scores", "labels"))
+        scale_x, scale_y, left, top = place
+        width, height = size
+        shift, factor = np.array([left, top] * 2, np.float32), np.array([1 / scale_x, 1 / scale_y] * 2, np.float32)
+        boxes = ((boxes - shift) * factor).clip(0, [width, height, width, height])
+        inside = (scores > 0) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        found = [
+            {
+                "name": self.classes[label],
+                "label": int(label),
+                "score": round(float(score), 6),
+                "box": [round(float(side), 3) for side in box],
+            }
+            for box, score, label in zip(boxes[inside], scores[inside], labels[inside], strict=True)
+        ]
+        return {"height": height, "width": width, "detections": found}
+
+
+def read_image(path: Any) -> Image.Image:
+    """Read an image as upright 8-bit RGB: transparent parts become white, 16 bits of gray are scaled to 8."""
+    if isinstance(path, Image.Image):
+        return path
+    with Image.open(path) as image:
+        image.load()
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        rgb = to_rgb(image)
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return an image of Pillow as 8-bit RGB."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F", "LAB"):
+        raise ValueError(f"its pixels are {image.mode}; expected 8-bit or 16-bit gray, RGB, palette or CMYK")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    canvas, rgba = Image.new("RGB", image.size, "white"), image.convert("RGBA")
+    canvas.paste(rgba, mask=rgba.getchannel("A"))
+    return canvas
+
+
+def crop(image: Image.Image, how: dict[str, Any]) -> Any:
+    """Resize the short side and cut out the middle."""
+    side, squash = how["image_size"], how["crop_mode"] == "squash"
+    short = math.floor(side / how["crop_pct"])
+    if not squash:
+        most = LONGEST * min(image.size)
+        left, top = (max(0, (length - most) // 2) for length in image.size)
+        image = image.crop((left, top, image.width - left, image.height - top)) if left or top else image
+    width, height = image.size
+    target = (short, short)
+    if not squash and width <= height:
+        target = (short, int(short * height / width))
+    elif not squash:
+        target = (int(short * width / height), short)
+    if target != image.size:
+        image = image.resize(target, RESIZING[how["interpolation"]])
+    left, top = (round((length - side) / 2) for length in image.size)
+    return np.asarray(image.crop((left, top, left + side, top + side)))
+
+
+def fit(image: Image.Image, how: dict[str, Any]) -> tuple[Any, Any]:
+    """Put an image onto the canvas of a detector; return the scales and shifts from its pixels to those there."""
+    (rows, columns), (height, width) = how["canvas_size"], how["content_size"]
+    scale_y, scale_x = height / image.height, width / image.width
+    if how["keep_ratio"]:
+        scale_y = scale_x = min(scale_y, scale_x)
+    height, width = max(1, round(image.height * scale_y)), max(1, round(image.width * scale_x))
+    top, left = ((rows - height) // 2, (columns - width) // 2) if how["position"] == "center" else (0, 0)
+    canvas = np.full((rows, columns, 3), how["fill"], np.uint8)
+    canvas[top : top + height, left : left + width] = resize(np.asarray(image), height, width)
+    return canvas, (scale_x, scale_y, left, top)
+
+
+def resize(pixels: Any, height: int, width: int) -> Any:
+    """Resize `(H, W, 3)` pixels, byte for byte as OpenCV's bilinear resize: weights of 11 bits, cut in three steps."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    (x, next_x, wx, next_wx), (y, next_y, wy, next_wy) = taps(pixels.shape[1], width), taps(pixels.shape[0], height)
+    rows = pixels.astype(np.int32)
+    across = (rows[:, x] * wx[:, None] + rows[:, next_x] * next_wx[:, None]) >> 4
+    down = ((across[y] * wy[:, None, None]) >> 16) + ((across[next_y] * next_wy[:, None, None]) >> 16)
+    return ((down + 2) >> 2).astype(np.uint8)
+
+
+def taps(source: int, target: int) -> Any:
+    """Return for each pixel of the result the two pixels that it is mixed of, and their weights out of 2048."""
+    middles = ((np.arange(target) + 0.5) * (1 / (target / source)) - 0.5).astype(np.float32)
+    first = np.floor(middles).astype(np.int32)
+    share = middles - first.astype(np.float32)
+    weights = [np.rint(part * np.float32(2048)).astype(np.int32) for part in (1 - share, share)]
+    return first.clip(0, source - 1), (first + 1).clip(0, source - 1), *weights
+
+
+def normalise(pixels: Any, how: dict[str, Any]) -> Any:
+    """Return `(N, 3, H, W)` float32 of `(N, H, W, 3)` uint8, as a model with `input: float` takes it."""
+    values = pixels[..., ::-1] if how.get("channels") == "bgr" else pixels
+    values = values.astype(np.float32) / np.float32(how.get("max_value", 255.0))
+    values = (values - np.float32(how["mean"])) / np.float32(how["std"])
+    return values.transpose(0, 3, 1, 2)
+
+
+def open_onnx(path: Path, threads: int | None) -> Any:
+    """Return a function that runs an ONNX file with onnxruntime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    if threads:
+        options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda pixels: session.run(None, {name: pixels})
+
+
+def open_openvino(path: Path, threads: int | None) -> Any:
+    """Return a function that runs an OpenVINO model on the CPU, in float32."""
+    import openvino
+
+    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"} | (
+        {"INFERENCE_NUM_THREADS": threads} if threads else {}
+    )
+    compiled = openvino.compile_model(str(path), "CPU", options)
+    return lambda pixels: list(compiled(pixels).to_tuple())
+
+
+RUNTIMES: dict[str, tuple[str, Any]] = {"onnx": ("onnxruntime", open_onnx), "openvino": ("openvino", open_openvino)}
+
+
+def find_images(names: Any) -> Iterator[Path]:
+    """Yield the paths of images; a folder stands for the images in it."""
+    for name in map(Path, names):
+        yield from sorted(p for p in name.rglob("*") if p.suffix.lower() in SUFFIXES) if name.is_dir() else [name]
+
+
+def main(argv: Any = None) -> int:
+    """Print what is on images, as JSON; return 1 if some cannot be read."""
+    parser = argparse.ArgumentParser(description="Say what is on images, as JSON.")
+    parser.add_argument("images", nargs="+", help="image files or folders")
+    parser.add_argument("--top-k", type=int, default=5, help="classes per image")
+    options = parser.parse_args(argv)
+    predictor, failed = Predictor(Path(__file__).parent), 0
+    for path in find_images(options.images):
+        try:
+            print(json.dumps(predictor.predict(path, options.top_k)))
+        except (OSError, ValueError) as error:
+            failed += 1
+            print(f"cannot read {path}: {error}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

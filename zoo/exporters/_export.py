@@ -1,0 +1,199 @@
+"""Writes a model for other runtimes, and keeps it only if its answers are those of the model."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from zoo._model import get_fact
+from zoo.errors import InputError, did_you_mean
+from zoo.exporters._bundle.predict import Predictor
+from zoo.exporters._find import list_exporters
+from zoo.exporters._graph import ExportGraph, trace
+from zoo.exporters._page import write_page
+from zoo.exporters._parity import Example, compare, locate, sample_images
+from zoo.files import dump_json, to_path, write_checksums, write_file
+from zoo.models import describe_model, take_model
+from zoo.progress import Progress, is_main_process
+from zoo.tasks import Parity, task_of
+from zoo.training import Run, load_model, open_folder, reopen_data
+
+IMAGES = 200
+BUNDLE = Path(__file__).parent / "_bundle"
+
+
+@dataclass(frozen=True)
+class Export:
+    """A model in other formats.
+
+    Attributes:
+        folder: With the files, `predict.py`, `config.json`, `parity.json` and a page.
+        files: Path of the model in each format.
+        parity: How far the answers of each are from the model's.
+    """
+
+    folder: Path
+    files: Mapping[str, Path]
+    parity: Mapping[str, Parity]
+
+
+def export(
+    model_or_run: Any,
+    folder: str | os.PathLike[str],
+    *,
+    formats: str | Sequence[str] = "onnx",
+    data: Any = None,
+    images: int | None = IMAGES,
+    takes: str = "bytes",
+    accept_difference: bool = False,
+    progress: bool = True,
+) -> Export:
+    """Export a model with its preprocessing, and compare its answers with the model's own, from file to metric.
+
+    Args:
+        model_or_run: A model from `zoo.get`, a `Run`, or a run folder.
+        folder: A new folder.
+        formats: `onnx`, `openvino`, or several.
+        data: Labelled images to compare on; None: the validation images of the run, or else photos and noise.
+        images: How many images are compared; None: all.
+        takes: `bytes`: the file takes `(N, H, W, 3)` uint8 RGB and normalises inside; `float`: `(N, 3, H, W)` float32.
+        accept_difference: Keep files whose answers differ.
+        progress: Whether to show what happens.
+
+    Raises:
+        InputError: A package is missing, the model cannot be exported, or its answers differ.
+    """
+    chosen = [formats] if isinstance(formats, str) else list(dict.fromkeys(formats))
+    writers = {name: _find_writer(name) for name in chosen}
+    if takes not in ("bytes", "float"):
+        raise InputError(f"takes is {takes!r}; expected 'bytes' or 'float'.")
+    target = to_path(folder)
+    if target.exists():
+        raise InputError(f"{target} already exists. Choose a new folder.")
+    with Progress(enabled=progress and is_main_process()) as show, _whole_folder(target) as place:
+        model, run = _open(model_or_run)
+        if get_fact(model, "thresholds"):
+            raise InputError(
+                "models that name several labels cannot be exported yet. Use zoo predict or model.predict."
+            )
+        graph = ExportGraph(model, takes_bytes=takes == "bytes")
+        show.log(f"tracing {model.config.get('model') or type(model).__name__}")
+        program = trace(graph)
+        if (batch := _batch_of(program)) is not None:
+            show.log(f"note: the network works with a fixed number of images only: the file takes {batch} at a time")
+        config = _describe(model, graph, {name: writer.FILE for name, writer in writers.items()})
+        write_file(place / "config.json", dump_json(config, indent=1, ascii_only=False) + "\n")
+        shutil.copy(BUNDLE / "predict.py", place / "predict.py")
+        examples = _choose(model, run, data, images, show)
+        parity = {}
+        for name, writer in writers.items():
+            show.log(f"writing {writer.FILE}")
+            writer.write(program, graph.outputs, place / writer.FILE, _facts(config))
+            show.log(f"comparing {len(examples)} images with {name}")
+            predictor = Predictor(place, name)
+            parity[name] = compare(model, predictor, examples)
+            if not parity[name].holds and not accept_difference:
+                raise InputError(_tell_difference(name, parity[name], graph, predictor, examples))
+        write_file(place / "parity.json", dump_json({n: p.to_dict() for n, p in parity.items()}, indent=1) + "\n")
+        write_file(place / "README.md", write_page(config, parity))
+        write_checksums(place, sorted(path.name for path in place.iterdir()))
+    return Export(target, {name: target / writer.FILE for name, writer in writers.items()}, parity)
+
+
+def _find_writer(name: str) -> Any:
+    """Return the module of a format whose packages are installed."""
+    names = [known for known in list_exporters() if hasattr(import_module(f"zoo.exporters.{known}"), "write")]
+    if name not in names:
+        raise InputError(f"unknown format {name!r}; expected {' or '.join(names)}.{did_you_mean(str(name), names)}")
+    module = import_module(f"zoo.exporters.{name}")
+    if missing := [package for package in module.MODULES if find_spec(package) is None]:
+        raise InputError(
+            f"format {name} needs {', '.join(missing)}. Install: pip install 'zoo-finetune[{module.EXTRA}]'"
+        )
+    return module
+
+
+def _open(model_or_run: Any) -> tuple[Any, Path | None]:
+    """Return the model, and the folder of its run."""
+    if isinstance(model_or_run, (str, os.PathLike)):
+        return load_model(model_or_run), open_folder(model_or_run).path
+    if isinstance(model_or_run, Run):
+        return model_or_run.model.eval(), model_or_run.folder
+    return take_model(model_or_run).eval(), None
+
+
+def _choose(model: Any, run: Path | None, data: Any, count: int | None, show: Progress) -> list[Example]:
+    """Return the images to compare on."""
+    task = task_of(model)
+    images = None
+    if data is not None:
+        opened = task.open_data(data, classes=tuple(model.classes), by_name=True, evaluation=True, only="val")
+        images = opened.val
+    elif run is not None:
+        folder = open_folder(run)
+        source = folder.read_json("data.json")["source"]
+        if Path(source).is_absolute() and Path(source).exists():
+            images = reopen_data(folder, None, task, folder.load_preset(), show).val
+    if images is None:
+        show.log("note: there are no labelled images, so no metric is computed; pass data= (--data)")
+        return list(sample_images())
+    total = len(images)
+    step = 1 if count is None else max(1, total / count)
+    places = sorted({int(place * step) for place in range(total if count is None else min(count, total))})
+    return [Example(images.names[index], images.find_source(index), _target(images, index)) for index in places]
+
+
+def _batch_of(program: Any) -> int | None:
+    """Return the number of images of a program; None: any."""
+    (images,) = program.example_inputs[0]
+    node = next(node for node in program.graph.nodes if node.op == "placeholder" and node.name == "images")
+    size = node.meta["val"].shape[0]
+    return int(images.shape[0]) if isinstance(size, int) else None
+
+
+def _target(images: Any, index: int) -> Any:
+    boxes = getattr(images, "boxes", None)
+    return images.targets[index] if boxes is None else boxes[index]
+
+
+def _describe(model: Any, graph: ExportGraph, files: Mapping[str, str]) -> dict[str, Any]:
+    """Return what `predict.py` needs to know, and where the model comes from."""
+    known = describe_model(model).model_dump()
+    takes = "bytes" if graph.takes_bytes else "float"
+    return known | {"export": {"files": dict(files), "input": takes, "outputs": list(graph.outputs)}}
+
+
+def _facts(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return what stands in the metadata of the file itself."""
+    keys = ("task", "model", "classes", "preprocess", "postprocess", "licence", "export")
+    return {f"zoo.{key}": dump_json(config.get(key)) for key in keys}
+
+
+def _tell_difference(
+    name: str, parity: Parity, graph: ExportGraph, predictor: Predictor, examples: Sequence[Example]
+) -> str:
+    differing = next((example for example in examples if example.name == parity.first), None)
+    where = locate(graph, predictor, differing.source) if differing else "the metric"
+    scores = "" if parity.ours is None else f", {parity.metric} {parity.ours:.4f} and {parity.theirs:.4f}"
+    return (
+        f"the answers of the {name} file differ from the model's on {parity.images} images: scores by up to "
+        f"{parity.largest:.3g}, agreement {parity.agreement:.2%}{scores}. First on {parity.first}: {where}. "
+        "Nothing was written; accept_difference=True (--accept-difference) writes it all the same."
+    )
+
+
+@contextmanager
+def _whole_folder(target: Path) -> Iterator[Path]:
+    """Yield a folder that gets its name only when all of it is there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as place:
+        made = Path(place) / "export"
+        made.mkdir()
+        yield made
+        made.rename(target)

@@ -1,0 +1,101 @@
+"""Runs an exported model from file to answer beside the model itself, and says where they part."""
+
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from zoo.data import eval_transform, fit_image, read_image
+from zoo.exporters._bundle.predict import Predictor
+from zoo.exporters._graph import ExportGraph
+from zoo.tasks import SCORE_BOUND, Parity
+
+BATCH = 8
+
+
+class Example(NamedTuple):
+    """An image to compare answers on.
+
+    Attributes:
+        name: For messages.
+        source: What `predict` takes.
+        target: Class or boxes; None: not known.
+    """
+
+    name: str
+    source: Any
+    target: Any = None
+
+
+def compare(model: Any, predictor: Predictor, examples: Sequence[Example]) -> Parity:
+    """Return how far the answers of an exported model are from the model's own.
+
+    Args:
+        model: In eval mode.
+        predictor: Runs the exported one, with its own reading and preprocessing.
+        examples: Images.
+    """
+    comparison = import_module(f"zoo.tasks.{model.task}.export").Comparison(model.classes)
+    options = {"top_k": len(model.classes)} if model.task == "classification" else {}
+    for start in range(0, len(examples), BATCH):
+        some = examples[start : start + BATCH]
+        ours = model.predict([example.source for example in some], batch_size=BATCH, **options)
+        for example, answer in zip(some, ours, strict=True):
+            theirs = predictor.predict(_take(example.source), **options)
+            comparison.add(example.name, answer, theirs, example.target)
+    found: Parity = comparison.compute()
+    return found
+
+
+def locate(graph: ExportGraph, predictor: Predictor, source: Any) -> str:
+    """Say where the answers to an image part: pixels, network, or what follows it."""
+    mine = _prepare(read_image(source), graph.how)
+    theirs, _ = predictor.prepare(_take(source))
+    if (gap := int(np.abs(mine.astype(int) - theirs).max(initial=0))) if mine.shape == theirs.shape else True:
+        return (
+            f"preprocessing: pixels differ by up to {gap} of 255" if gap is not True else "preprocessing: sizes differ"
+        )
+    with torch.inference_mode():
+        expected = graph(torch.from_numpy(mine[None])) if graph.takes_bytes else None
+    if expected is None:
+        return "network"
+    found = predictor.run(theirs[None])
+    for name, value in zip(graph.outputs, expected, strict=True):
+        if not np.allclose(value.numpy(), found[name], atol=SCORE_BOUND if name != "boxes" else 0.1):
+            return f"network: {name} differ by up to {np.abs(value.numpy() - found[name]).max():.3g}"
+    return "decoding or suppression"
+
+
+def sample_images() -> Iterator[Example]:
+    """Yield photos that scikit-learn brings, if it is there, and noise: for a model without data."""
+    try:
+        from sklearn.datasets import load_sample_images
+
+        yield from (Example(f"photo {number}", array) for number, array in enumerate(load_sample_images().images))
+    except ImportError:
+        pass
+    random = np.random.default_rng(0)
+    for number in range(8):
+        height, width = random.integers(64, 640, 2)
+        coarse = random.integers(0, 256, (height // 16 + 1, width // 16 + 1, 3), dtype=np.uint8)
+        noise = coarse.repeat(16, 0).repeat(16, 1)[:height, :width]
+        yield Example(f"noise {number}", noise)
+
+
+def _take(source: Any) -> Any:
+    """Return what the other side reads by itself: a path; or an image that has no file."""
+    if isinstance(source, (str, Path)):
+        return source
+    return read_image(source)
+
+
+def _prepare(image: Image.Image, how: Any) -> Any:
+    """Return the pixels `(H, W, 3)` that our preprocessing makes of an image, before they are normalised."""
+    if hasattr(how, "canvas_size"):
+        canvas, _ = fit_image(image, how.replace(channels="rgb"))
+        return canvas.permute(1, 2, 0).numpy()
+    return eval_transform(how, normalise=False)(image).permute(1, 2, 0).numpy()
