@@ -136,6 +136,16 @@ def get_fact(model: Any, name: str, default: Any = None) -> Any:
     return getattr(model, name, default) if is_ours else default
 
 
+def get_task(model: Any, default: str) -> str:
+    """Return what a model does, as it declares itself or as this package has kept it; the default for others.
+
+    A module of somebody else's may call anything `task`, also if it was given a preprocessing of this package.
+    """
+    facts = getattr(model, "__dict__", {}).get(FACTS) or _Facts()
+    is_kept = "task" in facts.beside or "task" in facts.names or known_config(model)
+    return str(get_fact(model, "task", default) if is_kept else ask(model, "task", default))
+
+
 def set_fact(model: Any, name: str, value: Any) -> None:
     """Keep something with a model: as its attribute, or out of sight where the module uses that name itself."""
     facts = getattr(model, "__dict__", {}).get(FACTS) or _Facts()

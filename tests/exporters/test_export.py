@@ -13,8 +13,7 @@ import zoo
 from coloured_folder import write_coloured
 from tools.cli import main
 from zoo.errors import InputError
-from zoo.exporters import _bundle
-from zoo.exporters._bundle import predict as apart
+from zoo.exporters import _predict as apart
 from zoo.exporters._graph import ExportGraph, trace
 from zoo.exporters._parity import Example, compare, locate
 from zoo.tasks.detection.export import Tail
@@ -216,6 +215,6 @@ def test_the_command_shows_the_comparison_and_refuses_what_cannot_be(run, tmp_pa
 
 
 def test_the_program_beside_a_model_needs_nothing_of_this_package():
-    text = (Path(_bundle.__file__).parent / "predict.py").read_text()
+    text = Path(apart.__file__).read_text()
     assert "import zoo" not in text
     assert "torch" not in text

@@ -291,9 +291,10 @@ def _read_image(path: Path) -> Image.Image | None:
     try:
         with path.open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
-            if len(getattr(_buffers, "bytes", b"")) < size:
-                _buffers.bytes = bytearray(size)
-            content = memoryview(_buffers.bytes)[:size]
+            buffer: bytearray = getattr(_buffers, "bytes", bytearray())
+            if len(buffer) < size:
+                buffer = _buffers.bytes = bytearray(size)
+            content = memoryview(buffer)[:size]
             return _to_image(content) if file.readinto(content) == size else None
     except OSError:
         return None

@@ -13,11 +13,11 @@ from typing import Any
 
 from zoo._model import get_fact
 from zoo.errors import InputError, did_you_mean
-from zoo.exporters._bundle.predict import Predictor
 from zoo.exporters._find import list_exporters
 from zoo.exporters._graph import ExportGraph, trace
 from zoo.exporters._page import write_page
 from zoo.exporters._parity import Example, compare, locate, sample_images
+from zoo.exporters._predict import Predictor
 from zoo.files import dump_json, to_path, write_checksums, write_file
 from zoo.models import describe_model, take_model
 from zoo.progress import Progress, is_main_process
@@ -25,7 +25,7 @@ from zoo.tasks import Parity, task_of
 from zoo.training import Run, load_model, open_folder, reopen_data
 
 IMAGES = 200
-BUNDLE = Path(__file__).parent / "_bundle"
+PROGRAM = Path(__file__).with_name("_predict.py")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def export(
             show.log(f"note: the network works with a fixed number of images only: the file takes {batch} at a time")
         config = _describe(model, graph, {name: writer.FILE for name, writer in writers.items()})
         write_file(place / "config.json", dump_json(config, indent=1, ascii_only=False) + "\n")
-        shutil.copy(BUNDLE / "predict.py", place / "predict.py")
+        shutil.copyfile(PROGRAM, place / "predict.py")
         examples = _choose(model, run, data, images, show)
         parity = {}
         for name, writer in writers.items():

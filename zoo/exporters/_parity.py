@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from zoo.data import eval_transform, fit_image, read_image
-from zoo.exporters._bundle.predict import Predictor
 from zoo.exporters._graph import ExportGraph
+from zoo.exporters._predict import Predictor
 from zoo.tasks import SCORE_BOUND, Parity
 
 BATCH = 8

@@ -17,7 +17,7 @@ from pydantic import (
     model_serializer,
 )
 
-from zoo._model import ask, get_fact, known_config, set_fact
+from zoo._model import ask, get_fact, get_task, known_config, set_fact
 from zoo._version import VERSION
 from zoo.data import Preprocess, Preprocessing, read_preprocessing
 from zoo.errors import InputError, WeightsError, did_you_mean
@@ -157,7 +157,7 @@ def describe_model(model: Any) -> ModelConfig:
     facts |= {"classes": list(classes) if classes else None, "num_classes": len(classes) if classes else None}
     facts["preprocess"] = preprocess.to_dict() if isinstance(preprocess, Preprocessing) else None
     thresholds = get_fact(model, "thresholds")
-    facts |= {"task": get_fact(model, "task", DEFAULT_TASK), "thresholds": list(thresholds) if thresholds else None}
+    facts |= {"task": get_task(model, DEFAULT_TASK), "thresholds": list(thresholds) if thresholds else None}
     if "in_channels" in facts.get("options", {}):  # they can be replaced
         facts["options"] = facts["options"] | {"in_channels": model.in_channels}
     if isinstance(postprocess := getattr(model, "postprocess", None), Postprocess):
@@ -167,7 +167,7 @@ def describe_model(model: Any) -> ModelConfig:
 
 def adopt_thresholds(model: Any, config: ModelConfig) -> None:
     """Give a model the thresholds of a configuration, and the task that has them, if they are of its classes."""
-    fits = config.task.partition(".")[0] == get_fact(model, "task", DEFAULT_TASK).partition(".")[0]
+    fits = config.task.partition(".")[0] == get_task(model, DEFAULT_TASK).partition(".")[0]
     if fits and config.thresholds and len(config.thresholds) == len(get_fact(model, "classes", ())):
         set_fact(model, "task", config.task)
         set_fact(model, "thresholds", tuple(config.thresholds))

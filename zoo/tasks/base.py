@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
-from zoo._model import get_fact
+from zoo._model import get_task
 from zoo.errors import InputError, did_you_mean
 from zoo.pages import make_fragment, make_table
 from zoo.progress import Progress
@@ -400,7 +400,7 @@ def task_of(model: Any) -> Task:
     """
     name = model
     if not isinstance(model, str):
-        name = get_fact(model, "task", DEFAULT_TASK) if callable(model) else getattr(model, "task", DEFAULT_TASK)
+        name = get_task(model, DEFAULT_TASK) if callable(model) else getattr(model, "task", DEFAULT_TASK)
     if name not in (names := task_names()):
         raise InputError(f"unknown task {name!r}; expected {' or '.join(name for name in names if '.' not in name)}.")
     task: Task = importlib.import_module(f"zoo.tasks.{name}").TASK
