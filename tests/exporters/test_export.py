@@ -207,10 +207,14 @@ def test_the_command_shows_the_comparison_and_refuses_what_cannot_be(run, tmp_pa
     for arguments, text in (
         (["-o", str(tmp_path / "out")], "already exists. Choose a new folder"),
         (["-o", str(tmp_path / "new"), "--format", "onx"], "unknown format 'onx'; expected onnx or openvino. Did you"),
+        (["-o", str(tmp_path / "new"), "--images", "0"], "images is 0; expected a whole number"),
+        (["-o", str(tmp_path / "new"), "--data", "nowhere"], "there is no folder"),
         (["-o", str(tmp_path / "new"), "--input", "uint8"], "takes is 'uint8'; expected 'bytes' or 'float'"),
     ):
         assert main(["export", str(run.folder), *arguments]) == 2
         assert text in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"Linear has no predict\(\), so there are no answers to compare with"):
+        zoo.export(nn.Linear(3, 2), tmp_path / "new", progress=False)
     assert not (tmp_path / "new").exists()
 
 

@@ -22,7 +22,7 @@ from zoo.files import dump_json, to_path, write_checksums, write_file
 from zoo.models import describe_model, take_model
 from zoo.progress import Progress, is_main_process
 from zoo.tasks import Parity, task_of
-from zoo.training import Run, load_model, open_folder, reopen_data
+from zoo.training import Run, load_model, open_folder, reopen_data, split_run
 
 IMAGES = 200
 PROGRAM = Path(__file__).with_name("_predict.py")
@@ -73,6 +73,8 @@ def export(
     writers = {name: _find_writer(name) for name in chosen}
     if takes not in ("bytes", "float"):
         raise InputError(f"takes is {takes!r}; expected 'bytes' or 'float'.")
+    if images is not None and (type(images) is not int or images < 1):
+        raise InputError(f"images is {images!r}; expected a whole number, 1 or more, or None for all.")
     target = to_path(folder)
     if target.exists():
         raise InputError(f"{target} already exists. Choose a new folder.")
@@ -83,6 +85,7 @@ def export(
                 "models that name several labels cannot be exported yet. Use zoo predict or model.predict."
             )
         graph = ExportGraph(model, takes_bytes=takes == "bytes")
+        examples = _choose(model, run, data, images, show)
         show.log(f"tracing {model.config.get('model') or type(model).__name__}")
         program = trace(graph)
         if (batch := _batch_of(program)) is not None:
@@ -90,7 +93,6 @@ def export(
         config = _describe(model, graph, {name: writer.FILE for name, writer in writers.items()})
         write_file(place / "config.json", dump_json(config, indent=1, ascii_only=False) + "\n")
         shutil.copyfile(PROGRAM, place / "predict.py")
-        examples = _choose(model, run, data, images, show)
         parity = {}
         for name, writer in writers.items():
             show.log(f"writing {writer.FILE}")
@@ -121,11 +123,19 @@ def _find_writer(name: str) -> Any:
 
 def _open(model_or_run: Any) -> tuple[Any, Path | None]:
     """Return the model, and the folder of its run."""
+    folder = None
     if isinstance(model_or_run, (str, os.PathLike)):
-        return load_model(model_or_run), open_folder(model_or_run).path
-    if isinstance(model_or_run, Run):
-        return model_or_run.model.eval(), model_or_run.folder
-    return take_model(model_or_run).eval(), None
+        model, folder = load_model(model_or_run), open_folder(split_run(model_or_run)[0]).path
+    elif isinstance(model_or_run, Run):
+        model, folder = model_or_run.model, model_or_run.folder
+    else:
+        model = take_model(model_or_run)
+    if not callable(getattr(model, "predict", None)):
+        raise InputError(
+            f"{type(model).__name__} has no predict(), so there are no answers to compare with. Expected a model from "
+            "zoo.get, a run or its folder."
+        )
+    return model.eval(), folder
 
 
 def _choose(model: Any, run: Path | None, data: Any, count: int | None, show: Progress) -> list[Example]:
