@@ -21,7 +21,9 @@ def export(
         typer.Argument(metavar="RUN", help="The folder of a run, or a model's name.", autocompletion=complete_run),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="A new folder.")],
-    formats: Annotated[str, typer.Option("--format", metavar="LIST", help="onnx, openvino, or both.")] = "onnx",
+    formats: Annotated[
+        str, typer.Option("--format", metavar="LIST", help="onnx, openvino, torch: one or some.")
+    ] = "onnx",
     data: Annotated[
         str | None,
         typer.Option(metavar="DATA", help="Labelled images to compare on.", show_default="the run's validation images"),
@@ -31,12 +33,15 @@ def export(
     takes: Annotated[
         str, typer.Option("--input", metavar="KIND", help="bytes: uint8 RGB, normalised inside; float: normalised.")
     ] = "bytes",
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Logits, or boxes and scores of all places: without suppression.")
+    ] = False,
     accept_difference: Annotated[
         bool, typer.Option("--accept-difference", help="Keep files whose answers differ from the model's.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Export a run to ONNX or OpenVINO.
+    """Export a run to ONNX, OpenVINO or torch.export.
 
     The folder holds the model, config.json, predict.py (which needs numpy, Pillow and the runtime only), a page, and
     parity.json. The written file is run by its own runtime on the validation images, from reading the file to the
@@ -54,6 +59,7 @@ def export(
         "data": data,
         "images": None if every else images,
         "takes": takes,
+        "raw": raw,
         "progress": not as_json,
     }
     made = zoo.export(model, out, formats=names, accept_difference=accept_difference, **options)

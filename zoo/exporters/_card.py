@@ -58,10 +58,8 @@ class Trained:
 
     @property
     def dataset(self) -> str | None:
-        """Name of the data: the last part of a path, whose other parts stay at home; None if it has no name."""
-        source = str(self.data.get("source") or "")
-        last = re.split(r"[/\\]", source.rstrip("/\\"))[-1]
-        return last if last != source and re.fullmatch(r"[\w. -]{1,96}", last) else None
+        """Name of the data; None if it has none."""
+        return name_data(self.data.get("source"))
 
     @property
     def scores(self) -> dict[str, float]:
@@ -69,6 +67,13 @@ class Trained:
         few = (self.config.num_classes or 0) <= 5
         wanted = [key for key in self.facts.scores if not (few and key == "top5")]
         return {key: self.evaluation[key] for key in wanted if _is_share(self.evaluation.get(key))}
+
+
+def name_data(source: Any) -> str | None:
+    """Return the last part of a path, whose other parts stay at home; None if it has no name."""
+    text = str(source or "")
+    last = re.split(r"[/\\]", text.rstrip("/\\"))[-1]
+    return last if last != text and re.fullmatch(r"[\w. -]{1,96}", last) else None
 
 
 def write_card(trained: Trained) -> str:

@@ -15,9 +15,11 @@ from zoo._model import get_fact
 from zoo.errors import InputError, did_you_mean
 from zoo.exporters._find import list_exporters
 from zoo.exporters._graph import ExportGraph, trace
+from zoo.exporters._lineage import trace_lineage
 from zoo.exporters._page import write_page
 from zoo.exporters._parity import Example, compare, locate, sample_images
 from zoo.exporters._predict import Predictor
+from zoo.exporters._refusals import refuse_format
 from zoo.files import dump_json, to_path, write_checksums, write_file
 from zoo.models import describe_model, take_model
 from zoo.progress import Progress, is_main_process
@@ -51,6 +53,7 @@ def export(
     data: Any = None,
     images: int | None = IMAGES,
     takes: str = "bytes",
+    raw: bool = False,
     accept_difference: bool = False,
     progress: bool = True,
 ) -> Export:
@@ -59,10 +62,11 @@ def export(
     Args:
         model_or_run: A model from `zoo.get`, a `Run`, or a run folder.
         folder: A new folder.
-        formats: `onnx`, `openvino`, or several.
+        formats: `onnx`, `openvino`, `torch`, or several.
         data: Labelled images to compare on; None: the validation images of the run, or else photos and noise.
         images: How many images are compared; None: all.
         takes: `bytes`: the file takes `(N, H, W, 3)` uint8 RGB and normalises inside; `float`: `(N, 3, H, W)` float32.
+        raw: The file gives logits, or boxes and scores of all places; what follows is left to `predict.py`.
         accept_difference: Keep files whose answers differ.
         progress: Whether to show what happens.
 
@@ -84,19 +88,22 @@ def export(
             raise InputError(
                 "models that name several labels cannot be exported yet. Use zoo predict or model.predict."
             )
-        graph = ExportGraph(model, takes_bytes=takes == "bytes")
+        graph = ExportGraph(model, takes_bytes=takes == "bytes", raw=raw)
         examples = _choose(model, run, data, images, show)
         show.log(f"tracing {model.config.get('model') or type(model).__name__}")
         program = trace(graph)
         if (batch := _batch_of(program)) is not None:
             show.log(f"note: the network works with a fixed number of images only: the file takes {batch} at a time")
-        config = _describe(model, graph, {name: writer.FILE for name, writer in writers.items()})
+        config = _describe(model, run, graph, {name: writer.FILE for name, writer in writers.items()})
         write_file(place / "config.json", dump_json(config, indent=1, ascii_only=False) + "\n")
         shutil.copyfile(PROGRAM, place / "predict.py")
         parity = {}
         for name, writer in writers.items():
             show.log(f"writing {writer.FILE}")
-            writer.write(program, graph.outputs, place / writer.FILE, _facts(config))
+            try:
+                writer.write(program, graph.outputs, place / writer.FILE, _facts(config))
+            except RuntimeError as error:  # of torch's exporters
+                raise refuse_format(program, name, error) from error
             show.log(f"comparing {len(examples)} images with {name}")
             predictor = Predictor(place, name)
             parity[name] = compare(model, predictor, examples)
@@ -130,10 +137,10 @@ def _open(model_or_run: Any) -> tuple[Any, Path | None]:
         model, folder = model_or_run.model, model_or_run.folder
     else:
         model = take_model(model_or_run)
-    if not callable(getattr(model, "predict", None)):
+    if get_fact(model, "preprocess") is None or not get_fact(model, "classes"):
         raise InputError(
-            f"{type(model).__name__} has no predict(), so there are no answers to compare with. Expected a model from "
-            "zoo.get, a run or its folder."
+            f"{type(model).__name__} has no preprocessing and no classes, so there are no answers to compare with. "
+            "Expected a model from zoo.get, a run or its folder."
         )
     return model.eval(), folder
 
@@ -143,7 +150,9 @@ def _choose(model: Any, run: Path | None, data: Any, count: int | None, show: Pr
     task = task_of(model)
     images = None
     if data is not None:
-        opened = task.open_data(data, classes=tuple(model.classes), by_name=True, evaluation=True, only="val")
+        opened = task.open_data(
+            data, classes=tuple(get_fact(model, "classes")), by_name=True, evaluation=True, only="val"
+        )
         images = opened.val
     elif run is not None:
         folder = open_folder(run)
@@ -172,16 +181,17 @@ def _target(images: Any, index: int) -> Any:
     return images.targets[index] if boxes is None else boxes[index]
 
 
-def _describe(model: Any, graph: ExportGraph, files: Mapping[str, str]) -> dict[str, Any]:
+def _describe(model: Any, run: Path | None, graph: ExportGraph, files: Mapping[str, str]) -> dict[str, Any]:
     """Return what `predict.py` needs to know, and where the model comes from."""
-    known = describe_model(model).model_dump()
+    config, lineage = trace_lineage(describe_model(model), run)
+    known = config.model_dump() | {"lineage": lineage}
     takes = "bytes" if graph.takes_bytes else "float"
-    return known | {"export": {"files": dict(files), "input": takes, "outputs": list(graph.outputs)}}
+    return known | {"export": {"files": dict(files), "input": takes, "outputs": list(graph.outputs), "raw": graph.raw}}
 
 
 def _facts(config: Mapping[str, Any]) -> dict[str, str]:
     """Return what stands in the metadata of the file itself."""
-    keys = ("task", "model", "classes", "preprocess", "postprocess", "licence", "export")
+    keys = ("task", "model", "classes", "preprocess", "postprocess", "licence", "lineage", "export")
     return {f"zoo.{key}": dump_json(config.get(key)) for key in keys}
 
 

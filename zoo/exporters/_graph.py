@@ -1,12 +1,21 @@
 """The network that goes into an exported file: from pixels to answers."""
 
+import builtins
+import io
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from importlib import import_module
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import InputError
+from zoo._model import get_fact, get_task
+from zoo.exporters._refusals import refuse_model
+from zoo.tasks import DEFAULT_TASK
 
 
 class ExportGraph(nn.Module):
@@ -15,7 +24,7 @@ class ExportGraph(nn.Module):
     Args:
         model: Of `zoo.get`, in eval mode.
         takes_bytes: Take `(N, H, W, 3)` uint8 RGB, and normalise inside; else `(N, 3, H, W)` float32, normalised.
-        raw: Give what the network gives, without what follows it.
+        raw: Give logits, or boxes and scores of all places, before thresholds and suppression.
 
     Attributes:
         outputs: Their names, in order.
@@ -24,12 +33,12 @@ class ExportGraph(nn.Module):
 
     def __init__(self, model: Any, *, takes_bytes: bool = True, raw: bool = False) -> None:
         super().__init__()
-        part = import_module(f"zoo.tasks.{model.task}.export")
+        part = import_module(f"zoo.tasks.{get_task(model, DEFAULT_TASK)}.export")
         fused = getattr(model, "fused_copy", None)
         self.network = model if fused is None else fused.of(model)
-        self.tail = None if raw else part.Tail(model)
-        self.outputs: tuple[str, ...] = () if raw else part.OUTPUTS
-        self.takes_bytes, self.how = takes_bytes, model.preprocess
+        self.tail = (part.RawTail if raw else part.Tail)(model)
+        self.outputs: tuple[str, ...] = part.RAW_OUTPUTS if raw else part.OUTPUTS
+        self.takes_bytes, self.raw, self.how = takes_bytes, raw, get_fact(model, "preprocess")
         self.size = getattr(self.how, "canvas_size", None) or (self.how.image_size, self.how.image_size)
         self.mean: Tensor
         self.std: Tensor
@@ -40,8 +49,7 @@ class ExportGraph(nn.Module):
 
     def forward(self, images: Tensor) -> Any:
         """Return the outputs as a tuple of tensors."""
-        found = self.network(self._normalise(images) if self.takes_bytes else images)
-        return found if self.tail is None else self.tail(found)
+        return self.tail(self.network(self._normalise(images) if self.takes_bytes else images))
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         """Return what the network takes of `(N, H, W, 3)` uint8 pixels, by the same steps as in training."""
@@ -68,21 +76,43 @@ def trace(graph: ExportGraph) -> torch.export.ExportedProgram:
         return _trace(graph, graph.sample(), torch.export.Dim("batch"))
     except Exception as error:
         if "batch" not in str(error):
-            raise InputError(_refusal(error)) from error
-    try:  # such as len(tensor), which gives a number
+            raise refuse_model(graph, error) from error
+    try:
         return _trace(graph, graph.sample(1), None)
     except Exception as error:
-        raise InputError(_refusal(error)) from error
+        raise refuse_model(graph, error) from error
 
 
 @torch.no_grad()
 def _trace(graph: ExportGraph, images: Tensor, batch: Any) -> torch.export.ExportedProgram:
     shapes = None if batch is None else ({0: batch},)
-    return torch.export.export(
-        graph, (images,), dynamic_shapes=shapes, prefer_deferred_runtime_asserts_over_guards=True
-    )
+    with _open_lengths(graph), _without_dumps():
+        return torch.export.export(
+            graph, (images,), dynamic_shapes=shapes, prefer_deferred_runtime_asserts_over_guards=True
+        )
 
 
-def _refusal(error: Exception) -> str:
-    reason = str(error).strip().partition("\n")[0] or type(error).__name__
-    return f"the model cannot be exported: {reason}"
+@contextmanager
+def _open_lengths(graph: nn.Module) -> Iterator[None]:
+    """Let `len(tensor)` in the code of a network, as transformers has it, stand for any number of images.
+
+    Python makes a plain number of what `len` returns, and the file would take just so many.
+    """
+    names = {type(module).__module__ for module in graph.modules()}
+    with ExitStack() as stack:
+        for module in filter(None, map(sys.modules.get, names)):
+            if "len" not in vars(module):
+                stack.enter_context(patch.dict(vars(module), {"len": _measure}))
+        yield
+
+
+@contextmanager
+def _without_dumps() -> Iterator[None]:
+    """Hide the graph that torch prints when it cannot trace a model: the error says what is wrong."""
+    logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    with redirect_stderr(io.StringIO()), patch.object(logger, "disabled", True):
+        yield
+
+
+def _measure(value: Any) -> Any:
+    return value.shape[0] if isinstance(value, Tensor) and value.ndim else builtins.len(value)

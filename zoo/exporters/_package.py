@@ -75,7 +75,7 @@ def pack(source: Any, folder: Path, *, repo: str, pictures: bool = True) -> Pack
     config = run.read_config() if run else _describe(source)
     entry = _find_entry(config, run)
     _check_licence(config, entry, run)
-    clean, parents = _clean(config)
+    clean, parents = clean_config(config)
     if run is None:
         target.save_model(source, source.state_dict())
     else:
@@ -148,7 +148,7 @@ def _check_licence(config: ModelConfig, entry: Entry, run: RunFolder | None) -> 
             )
 
 
-def _clean(config: ModelConfig) -> tuple[ModelConfig, tuple[str, ...]]:
+def clean_config(config: ModelConfig) -> tuple[ModelConfig, tuple[str, ...]]:
     """Return the configuration without paths of this machine, and the repositories that its weights are from."""
     origin, weights = dict(config.origin), config.origin.get("weights")
     if weights is None:

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from zoo.exporters._lineage import tell_lineage
 from zoo.tasks import Parity
 
-PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
+PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 
 
 def write_page(config: Mapping[str, Any], parity: Mapping[str, Parity]) -> str:
@@ -22,7 +23,7 @@ def write_page(config: Mapping[str, Any], parity: Mapping[str, Parity]) -> str:
             f"# {config.get('model') or 'model'}, exported",
             "",
             f"A model for {config['task']} of {config['num_classes']} classes. Licence of the weights: "
-            f"{config.get('licence') or 'not stated'}.",
+            f"{config.get('licence') or 'not stated'}. {tell_lineage(config['lineage'])}",
             "",
             "```sh",
             f"pip install numpy pillow {packages.split()[0]}",

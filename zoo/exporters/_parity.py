@@ -1,6 +1,6 @@
 """Runs an exported model from file to answer beside the model itself, and says where they part."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from zoo._model import get_fact, get_task
 from zoo.data import eval_transform, fit_image, read_image
 from zoo.exporters._graph import ExportGraph
 from zoo.exporters._predict import Predictor
-from zoo.tasks import SCORE_BOUND, Parity
+from zoo.models import Look, predict_classes
+from zoo.tasks import DEFAULT_TASK, SCORE_BOUND, Parity
 
 BATCH = 8
 
@@ -39,11 +41,13 @@ def compare(model: Any, predictor: Predictor, examples: Sequence[Example]) -> Pa
         predictor: Runs the exported one, with its own reading and preprocessing.
         examples: Images.
     """
-    comparison = import_module(f"zoo.tasks.{model.task}.export").Comparison(model.classes)
-    options = {"top_k": len(model.classes)} if model.task == "classification" else {}
+    task, classes = get_task(model, DEFAULT_TASK), get_fact(model, "classes")
+    comparison = import_module(f"zoo.tasks.{task}.export").Comparison(classes)
+    options = {"top_k": len(classes)} if task == DEFAULT_TASK else {}
     for start in range(0, len(examples), BATCH):
         some = examples[start : start + BATCH]
-        ours = model.predict([example.source for example in some], batch_size=BATCH, **options)
+        sources = [example.source for example in some]
+        ours = _ask(model, sources, options)
         for example, answer in zip(some, ours, strict=True):
             theirs = predictor.predict(_take(example.source), **options)
             comparison.add(example.name, answer, theirs, example.target)
@@ -84,6 +88,14 @@ def sample_images() -> Iterator[Example]:
         coarse = random.integers(0, 256, (height // 16 + 1, width // 16 + 1, 3), dtype=np.uint8)
         noise = coarse.repeat(16, 0).repeat(16, 1)[:height, :width]
         yield Example(f"noise {number}", noise)
+
+
+def _ask(model: Any, sources: Sequence[Any], options: Mapping[str, Any]) -> Any:
+    """Return the model's own answers; a module of the user's may be a classifier without `predict`."""
+    if callable(getattr(model, "predict", None)):
+        return model.predict(sources, batch_size=BATCH, **options)
+    look = Look(batch_size=BATCH, image_size=None, tta=False, workers=None, **options)
+    return predict_classes(model, sources, look, skip_bad=False, stream=False)
 
 
 def _take(source: Any) -> Any:

@@ -3,10 +3,12 @@
     python predict.py photo.jpg folder/ ... [--top-k 3]
 
 Needs numpy, Pillow and the runtime of the format: onnxruntime (`pip install onnxruntime numpy pillow`). `config.json`
-beside this file says how an image is prepared and what the outputs mean. Prints JSON, one object per image.
+beside this file says how an image is prepared and what the outputs mean; of an export with `raw` it also holds the
+thresholds of a detector. Prints JSON, one object per image.
 """
 
 import argparse
+import hashlib
 import json
 import math
 import sys
@@ -41,7 +43,7 @@ class Predictor:
 
     Args:
         folder: With `config.json` and the model.
-        form: `onnx` or `openvino`; None: the first in the folder whose runtime is installed.
+        form: `onnx`, `openvino` or `torch`; None: the first in the folder whose runtime is installed.
         threads: Of the runtime; None: it chooses.
     """
 
@@ -78,20 +80,24 @@ class Predictor:
 
     def names(self, outputs: dict[str, Any], top_k: int) -> dict[str, Any]:
         """Return the most probable classes."""
-        probabilities = outputs["probabilities"][0]
+        probabilities = soften(outputs["logits"][0]) if "logits" in outputs else outputs["probabilities"][0]
         best = np.argsort(-probabilities, kind="stable")[:top_k]
         names = [self.classes[index] for index in best]
         return {"names": names, "probabilities": [float(probabilities[index]) for index in best]}
 
     def boxes(self, outputs: dict[str, Any], place: Any, size: tuple[int, int]) -> dict[str, Any]:
         """Return the boxes, the surest first, clipped to the image."""
-        boxes, scores, labels = (outputs[name][0] for name in ("boxes", "scores", "labels"))
+        boxes, scores = outputs["boxes"][0], outputs["scores"][0]
+        if "labels" in outputs:
+            labels = outputs["labels"][0]
+        else:
+            boxes, scores, labels = select(boxes, scores, self.config["postprocess"])
         scale_x, scale_y, left, top = place
         width, height = size
         shift, factor = np.array([left, top] * 2, np.float32), np.array([1 / scale_x, 1 / scale_y] * 2, np.float32)
         boxes = ((boxes - shift) * factor).clip(0, [width, height, width, height])
         inside = (scores > 0) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-        found = [
+        rows = [
             {
                 "name": self.classes[label],
                 "label": int(label),
@@ -100,7 +106,7 @@ class Predictor:
             }
             for box, score, label in zip(boxes[inside], scores[inside], labels[inside], strict=True)
         ]
-        return {"height": height, "width": width, "detections": found}
+        return {"height": height, "width": width, "detections": rows}
 
 
 def read_image(path: Any) -> Image.Image:
@@ -191,6 +197,42 @@ def normalise(pixels: Any, how: dict[str, Any]) -> Any:
     return values.transpose(0, 3, 1, 2)
 
 
+def soften(logits: Any) -> Any:
+    """Return the probabilities of logits `(C,)`."""
+    powers = np.exp(logits - logits.max())
+    return powers / powers.sum()
+
+
+def select(boxes: Any, scores: Any, how: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Return boxes, scores and labels of what stays of boxes `(L, 4)` and scores `(L, C)`, the surest first."""
+    if how["multi_label"]:
+        places, labels = np.nonzero(scores > how["conf"])
+        scores = scores[places, labels]
+    else:
+        best = scores.max(1)
+        places = np.flatnonzero(best >= how["conf"])
+        labels, scores = scores.argmax(1)[places], best[places]
+    order = np.argsort(-scores, kind="stable")[: how["nms_top_k"]]
+    boxes, scores, labels = boxes[places[order]], scores[order], labels[order]
+    groups = np.zeros_like(labels) if how["class_agnostic"] else labels
+    kept = suppress(boxes, groups, how["iou"])[: how["max_predictions"]]
+    return boxes[kept], scores[kept], labels[kept]
+
+
+@np.errstate(invalid="ignore")  # boxes without an area overlap nothing
+def suppress(boxes: Any, groups: Any, iou: float) -> list[int]:
+    """Return the numbers of the boxes that no surer one of their group overlaps by more than an IoU."""
+    areas, is_free, kept = (boxes[:, 2:] - boxes[:, :2]).prod(1), np.ones(len(boxes), bool), []
+    for number in range(len(boxes)):
+        if is_free[number]:
+            kept.append(number)
+            sides = np.minimum(boxes[number, 2:], boxes[:, 2:]) - np.maximum(boxes[number, :2], boxes[:, :2])
+            shared = sides.clip(0).prod(1)
+            overlaps = shared / (areas + areas[number] - shared) > iou
+            is_free &= ~(overlaps & (groups == groups[number]))
+    return kept
+
+
 def open_onnx(path: Path, threads: int | None) -> Any:
     """Return a function that runs an ONNX file with onnxruntime on the CPU."""
     import onnxruntime
@@ -214,7 +256,37 @@ def open_openvino(path: Path, threads: int | None) -> Any:
     return lambda pixels: list(compiled(pixels).to_tuple())
 
 
-RUNTIMES: dict[str, tuple[str, Any]] = {"onnx": ("onnxruntime", open_onnx), "openvino": ("openvino", open_openvino)}
+def open_torch(path: Path, threads: int | None) -> Any:
+    """Return a function that runs a program of torch on the CPU; reading it can run code, so it is checked first."""
+    import torch
+
+    check_digest(path)
+    if threads:
+        torch.set_num_threads(threads)
+    program = torch.export.load(path).module()
+
+    @torch.inference_mode()
+    def run(pixels: Any) -> Any:
+        return [output.numpy() for output in program(torch.tensor(pixels))]
+
+    return run
+
+
+def check_digest(path: Path) -> None:
+    """Compare a file with its SHA-256 in SHA256SUMS beside it, if there is one."""
+    sums = path.with_name("SHA256SUMS")
+    if not sums.is_file():
+        return
+    digests = {name: digest for digest, _, name in (line.partition("  ") for line in sums.read_text().splitlines())}
+    if hashlib.sha256(path.read_bytes()).hexdigest() != digests.get(path.name):
+        raise ValueError(f"{path} is not the file that was exported: its SHA-256 is not the one in {sums.name}.")
+
+
+RUNTIMES: dict[str, tuple[str, Any]] = {
+    "onnx": ("onnxruntime", open_onnx),
+    "openvino": ("openvino", open_openvino),
+    "torch": ("torch", open_torch),
+}
 
 
 def find_images(names: Any) -> Iterator[Path]:
@@ -229,7 +301,11 @@ def main(argv: Any = None) -> int:
     parser.add_argument("images", nargs="+", help="image files or folders")
     parser.add_argument("--top-k", type=int, default=5, help="classes per image")
     options = parser.parse_args(argv)
-    predictor, failed = Predictor(Path(__file__).parent), 0
+    try:
+        predictor, failed = Predictor(Path(__file__).parent), 0
+    except (OSError, ValueError) as error:
+        print(f"cannot open the model: {error}", file=sys.stderr)
+        return 1
     for path in find_images(options.images):
         try:
             print(json.dumps(predictor.predict(path, options.top_k)))

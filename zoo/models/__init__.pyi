@@ -19,6 +19,8 @@ from .config import describe_model as describe_model
 from .custom import register_model as register_model
 from .hooks import GroupHooks as GroupHooks
 from .interface import Model as Model
+from .prediction import Look as Look
+from .prediction import predict_classes as predict_classes
 from .registry import Entry as Entry
 from .saved import find_saved_entry as find_saved_entry
 from .saved import names_repository as names_repository

@@ -104,7 +104,7 @@ def _name_all(
 @torch.inference_mode()
 def _name(model: Any, images: Tensor, look: Look) -> list[Ranked]:
     """Return the numbers and probabilities of what is on images `(B, 3, H, W)`, normalised."""
-    modes = [(module, module.training) for module in (*model.modules(), model.__dict__["network"])]
+    modes = [(module, module.training) for module in (*model.modules(), model.__dict__.get("network", model))]
     model.eval()
     try:
         weight = next(model.parameters())

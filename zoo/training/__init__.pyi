@@ -29,6 +29,7 @@ from .run_claim import open_folder as open_folder
 from .run_data import open_for_run as open_for_run
 from .run_data import reopen_data as reopen_data
 from .run_folder import RunFolder as RunFolder
+from .run_folder import describe_weights as describe_weights
 from .run_folder import split_run as split_run
 from .run_identity import tell_versions as tell_versions
 from .run_model import build_network as build_network

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from zoo.tasks.parity import SCORE_BOUND, Parity
 
 OUTPUTS = ("probabilities",)
+RAW_OUTPUTS = ("logits",)
 
 
 class Tail(nn.Module):
@@ -25,6 +26,21 @@ class Tail(nn.Module):
     def forward(self, logits: Tensor) -> tuple[Tensor, ...]:
         """Return the probabilities."""
         return (logits.float().softmax(-1),)
+
+
+class RawTail(nn.Module):
+    """Gives logits `(N, C)` as they are, float32.
+
+    Args:
+        model: Not used: all classifiers have the same.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+
+    def forward(self, logits: Tensor) -> tuple[Tensor, ...]:
+        """Return the logits."""
+        return (logits.float(),)
 
 
 class Comparison:

@@ -11,6 +11,7 @@ from zoo.tasks.detection.metrics import DetectionMetrics, Found, Truth
 from zoo.tasks.parity import SCORE_BOUND, Parity
 
 OUTPUTS = ("boxes", "scores", "labels")
+RAW_OUTPUTS = ("boxes", "scores")
 SAME_IOU = 0.99  # of two boxes that are the same detection
 
 
@@ -50,6 +51,23 @@ class Tail(nn.Module):
         best, labels = scores.max(-1)
         top, anchors = best.topk(min(settings.nms_top_k, places))
         return torch.where(top >= settings.conf, top, 0.0), anchors, labels.gather(1, anchors)
+
+
+class RawTail(nn.Module):
+    """Turns what the network gives into the boxes and scores of all places, before thresholds and suppression.
+
+    Args:
+        model: Knows how to decode.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.decode = model.decode
+
+    def forward(self, outputs: Any) -> tuple[Tensor, ...]:
+        """Return boxes `(N, L, 4)` in pixels of the input, and scores `(N, L, C)`."""
+        boxes, scores = self.decode(outputs)
+        return boxes.float(), scores.float()
 
 
 @torch.library.custom_op("zoo::suppress", mutates_args=())

@@ -1,0 +1,45 @@
+"""Programs of torch itself, `torch.export`; run by torch, without the code of the model or of this package."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zoo.files import write_file
+
+FILE = "model.pt2"
+EXTRA = ""  # torch is always there
+MODULES = ("torch",)
+
+
+def export(run: Any, target: Any, **options: Any) -> Any:
+    """Write a folder with this format; see `zoo.export`."""
+    from zoo.exporters._export import export as export_to
+
+    return export_to(run, target, formats="torch", **options)
+
+
+def write(
+    program: torch.export.ExportedProgram, outputs: tuple[str, ...], path: Path, facts: Mapping[str, str]
+) -> None:
+    """Write a traced program, its metadata as extra files; the arguments are those of `zoo.exporters.onnx.write`."""
+    program = _in_own_operators(program)
+    sample, program.example_inputs = program.example_inputs, None  # pickled, and as large as two images
+    content = io.BytesIO()
+    try:
+        torch.export.save(program, content, extra_files=dict(facts))
+    finally:
+        program.example_inputs = sample
+    write_file(path, content.getvalue())
+
+
+def _in_own_operators(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Return a program that any torch can run, without an operator of this package."""
+    from zoo.exporters import _torch_operators
+
+    ops: Any = torch.ops
+    known = {ops.zoo.suppress.default: _torch_operators.suppress} if hasattr(ops.zoo, "suppress") else {}
+    is_used = any(node.target in known for node in program.graph.nodes)
+    return program.run_decompositions(known) if is_used else program
