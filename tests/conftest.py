@@ -131,6 +131,15 @@ def _serving() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def small_detector() -> Iterator[None]:
+    """`yolo_nas_s` and its sisters are small networks in a file that uses this."""
+    from small_yolo_nas import small_yolo_nas
+
+    with small_yolo_nas():
+        yield
+
+
 @pytest.fixture
 def hub() -> HubServer:
     """The Hub, healed, without repositories and requests; and an empty cache."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import zoo
 import zoo.training.stop
+from small_yolo_nas import small_yolo_nas
 from zoo.data.loader import make_loader
 from zoo.data.transforms import eval_transform
 from zoo.engine.accelerator import make_accelerator
@@ -51,6 +52,7 @@ class AskToStop(zoo.Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+@small_yolo_nas()
 def detect(boxes: str, batch_size: int, out: Path) -> Any:
     """The heads of a detector; with norm statistics kept, an image's gradient does not depend on its batch."""
     return zoo.finetune(

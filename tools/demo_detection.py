@@ -19,6 +19,7 @@ SIDE = 160  # of a canvas, pixels
 SIDES = (26, 52)  # of a digit on it
 PER_CANVAS = (5, 9)
 COUNTS = {"train": 384, "val": 64}
+BATCH_SIZE, LR = 8, 0.002
 TRIES = 20  # to find a free place for a digit
 
 
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     digits = write_scenes(data)
     echo(f"{digits:,} handwritten digits (scikit-learn's, 8 x 8 pixels) lie on the images in {data}, in YOLO layout")
     model = zoo.get("yolo_nas_s", num_classes=10)
-    options: dict[str, Any] = {"image_size": SIDE, "epochs": 4, "batch_size": 8, "lr": 0.002, "augment": "none"}
+    options: dict[str, Any] = {"image_size": SIDE, "epochs": 4, "batch_size": BATCH_SIZE, "lr": LR, "augment": "none"}
     run = zoo.finetune(model, data, preset="detection-full", out=run_folder, **options)
     found = run.predict(sorted((data / "images" / "val").glob("*.png"))[:4], conf=0.4)
     echo()

@@ -37,6 +37,7 @@ def test_classifiers(name):
             assert outputs.device.type == value.device.type == "cuda"
 
 
+@pytest.mark.usefixtures("small_detector")
 @pytest.mark.parametrize("assigner", ["task-aligned", "static"])
 @pytest.mark.parametrize("form", ["varifocal", "balanced-focal"])
 def test_yolo_nas(assigner, form):

@@ -180,6 +180,7 @@ def test_the_head_is_that_of_one_process_on_the_command_line_too(outcome, tmp_pa
     assert texts["heads"].count("epoch 2/2") == 1, "one of the two processes speaks"
 
 
+@pytest.mark.usefixtures("small_detector")
 def test_the_heads_of_a_detector_are_those_of_one_process(outcome):
     root, _ = outcome
     one, two = (load_file(root / name / "boxes-0" / "model.safetensors") for name in ("one", "two"))

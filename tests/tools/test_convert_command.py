@@ -33,6 +33,8 @@ PROCESSING = {
     "image_processor": {"ComposeProcessing": {"processings": STEPS}},
 }
 
+pytestmark = pytest.mark.usefixtures("small_detector")
+
 app = typer.Typer()
 app.command()(convert)
 

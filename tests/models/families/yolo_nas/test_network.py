@@ -11,8 +11,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+import zoo
 from yolo_nas_fill import fill, image, uniform, values
 from zoo.errors import InputError
+from zoo.models.families.yolo_nas import find_name
 from zoo.models.families.yolo_nas.blocks import ConvBlock, QARep
 from zoo.models.families.yolo_nas.network import SIZES, YoloNASNetwork
 from zoo.rates.layers import order_layers
@@ -88,6 +90,8 @@ def test_there_are_as_many_parameters_and_norms(size):
     network = build(size)
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     assert count(network) == PARAMETERS[size]
+    assert zoo.describe(f"yolo_nas_{size}")["parameters"] == pytest.approx(PARAMETERS[size] / 1e6, abs=0.006)
+    assert find_name({key: tuple(value.shape) for key, value in network.state_dict().items()}) == f"yolo_nas_{size}"
     assert len(norms) == NORMS[size]
     assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-3, 0.03)}
 
