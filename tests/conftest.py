@@ -131,6 +131,14 @@ def _serving() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of images that many runs share: `train` with 6 of each colour, `val` with 3; leave them as they are."""
+    from coloured_folder import write_coloured
+
+    return write_coloured(tmp_path_factory.mktemp("images"), train=6, val=3)
+
+
 @pytest.fixture(scope="module")
 def small_detector() -> Iterator[None]:
     """`yolo_nas_s` and its sisters are small networks in a file that uses this."""

@@ -8,6 +8,7 @@ from torch import nn
 
 import zoo
 from coloured_folder import write_coloured
+from stopping import StopAfter, equal
 from zoo.compat.super_gradients import training_params
 from zoo.errors import FrozenError, InputError, Interrupted, PlanError, PresetError, TrainingError, WeightsError
 from zoo.files.safetensors import read_tensors
@@ -17,11 +18,6 @@ TINY = {"epochs": 2, "batch_size": 4, "image_size": 32, "num_workers": 0, "progr
 NAME = "timm/test_resnet"
 
 
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return write_coloured(tmp_path_factory.mktemp("images"), train=6, val=3)
-
-
 @pytest.fixture
 def model():
     return zoo.get(NAME, num_classes=3)
@@ -29,10 +25,6 @@ def model():
 
 def weights(run):
     return read_tensors(run.folder / "model.safetensors")
-
-
-def equal(first, second):
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.plots
@@ -164,22 +156,17 @@ def whole(images, tmp_path_factory):
     return zoo.finetune(model, images, out=tmp_path_factory.mktemp("runs") / "whole", **LONGER)
 
 
-class Stop(zoo.Callback):
-    """Send this process a signal after a step."""
-
-    def __init__(self, step, name):
-        self.step, self.signal = step, getattr(signal, f"SIG{name}")
-
-    def on_step_end(self, run):
-        if run.step == self.step:
-            os.kill(os.getpid(), self.signal)
-
-
-@pytest.mark.parametrize(("step", "name"), [(3, "INT"), (5, "TERM"), (8, "INT")])
+@pytest.mark.parametrize(("step", "name"), [(3, signal.SIGINT), (5, signal.SIGTERM), (8, signal.SIGINT)])
 def test_a_run_that_was_stopped_goes_on_as_the_same_run(images, whole, tmp_path, step, name):
     out = tmp_path / "stopped"
     with pytest.raises(Interrupted, match=r"everything is saved\. Resume with: zoo finetune --resume"):
-        zoo.finetune(zoo.get(NAME, num_classes=3, drop_rate=0.3), images, out=out, callbacks=Stop(step, name), **LONGER)
+        zoo.finetune(
+            zoo.get(NAME, num_classes=3, drop_rate=0.3),
+            images,
+            out=out,
+            callbacks=StopAfter(step, number=name),
+            **LONGER,
+        )
     assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
     assert json.loads((out / "run.json").read_text())["step"] == step
     assert zoo.load(out).num_classes == 3
@@ -207,7 +194,7 @@ def test_a_run_with_a_function_of_super_gradients_is_resumed_and_repeated(images
     assert len(set(rates.splitlines())) > 4
     repeated = train("repeated", preset=whole.folder / "preset.yaml", progress=False)
     with pytest.raises(Interrupted):
-        train("stopped", preset=preset, mode="low_lr", callbacks=Stop(3, "INT"), progress=False)
+        train("stopped", preset=preset, mode="low_lr", callbacks=StopAfter(3), progress=False)
     for run in (repeated, zoo.resume(tmp_path / "stopped", progress=False)):
         assert equal(weights(whole), weights(run))
         assert (run.folder / "rates.csv").read_text() == rates
@@ -218,7 +205,7 @@ def test_a_finished_run_and_changed_data_are_not_resumed(model, whole, tmp_path)
         zoo.resume(whole.folder)
     images, out = write_coloured(tmp_path / "images", train=6, val=3), tmp_path / "stopped"
     with pytest.raises(Interrupted):
-        zoo.finetune(model, images, lr=0.05, out=out, callbacks=Stop(3, "INT"), **TINY)
+        zoo.finetune(model, images, lr=0.05, out=out, callbacks=StopAfter(3), **TINY)
     os.remove(images / "train" / "red" / "00.png")
     with pytest.raises(InputError, match="the data has changed since the run"):
         zoo.resume(out, progress=False)

@@ -290,7 +290,7 @@ def test_tensor_rates_are_filled_and_never_replaced(name):
     assert all(torch.allclose(value, ends[1][key], rtol=1e-5, atol=1e-6) for key, value in ends[0].items())
 
 
-@pytest.mark.parametrize("name", ["SGD", "AdamW", "MindSporeAdam", "AdamWeightDecay", "OneFlowSGD"])
+@pytest.mark.parametrize("name", ["SGD", "AdamW", "RMSprop", "MindSporeAdam", "AdamWeightDecay", "OneFlowSGD"])
 def test_a_compiled_step_is_not_compiled_anew_for_new_rates(name):
     model, optimizer = make(name, (0.1, 0.2, 0.1, 0.2), tensor_rates=True)
     other, reference = make(name, (0.1, 0.2, 0.1, 0.2))

@@ -1,6 +1,5 @@
 """What a GPU computes, beside what the CPU does: steps, boxes, runs, kept features, optimizers."""
 
-import os
 import signal
 
 import pytest
@@ -8,6 +7,7 @@ import torch
 
 import zoo
 from coloured_folder import write_coloured
+from stopping import StopAfter
 from zoo.engine.frozen.shards import KeptFeatures
 from zoo.engine.inputs import place_features
 from zoo.errors import Interrupted
@@ -95,14 +95,9 @@ def test_a_head_learns_what_it_learns_on_the_cpu(data, tmp_path):
 
 
 def test_an_interrupted_run_goes_on(data, tmp_path):
-    class Stop(zoo.Callback):
-        def on_step_end(self, run):
-            if run.step == 8:
-                os.kill(os.getpid(), signal.SIGINT)
-
     whole = train(data, tmp_path / "whole")
     with pytest.raises(Interrupted):
-        train(data, tmp_path / "stopped", callbacks=Stop())
+        train(data, tmp_path / "stopped", callbacks=StopAfter(8, number=signal.SIGINT))
     resumed = zoo.resume(tmp_path / "stopped", data, progress=False)
     assert len(resumed.metrics) == 3
     assert largest(whole, resumed) < 1e-4

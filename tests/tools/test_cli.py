@@ -12,18 +12,12 @@ import pytest
 from torch import nn
 
 import zoo
-from coloured_folder import write_coloured
 from tools.cli import main
 from zoo.models import registry
 from zoo.training.run import TrainingRun
 
 ROOT = Path(__file__).parents[2]
 FAST = ["--set", "num_workers=0", "--epochs", "1", "--batch-size", "4", "--image-size", "32", "--device", "cpu"]
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return write_coloured(tmp_path_factory.mktemp("images"), train=6, val=3)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +141,8 @@ def test_wrong_input_is_one_message_and_exit_code_2(capsys, argv, text):
     assert "Traceback" not in err
 
 
-def test_without_a_network_the_message_names_the_ways_out(capsys, hub, images):
+def test_without_a_network_the_message_names_the_ways_out(capsys, hub, images, monkeypatch):
+    monkeypatch.setattr("zoo.weights.attempts.RETRY_WAITS_SECONDS", (0.0,))
     hub.fail(".*", reset=True, times=None)
     code, _, err = call(capsys, "finetune", "resnet18", images, *FAST)
     assert code == 2

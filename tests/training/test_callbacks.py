@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import zoo
+from stopping import StopAfter
 from zoo.errors import InputError, Interrupted
 from zoo.training.callbacks import Callback, RunHandle, call, check_callbacks
 
@@ -122,24 +123,17 @@ def test_a_callback_may_end_the_run_early(tmp_path):
 
 
 def test_what_was_set_outlives_an_interruption(tmp_path):
-    class Steps(Callback):
-        def __init__(self, interrupt):
-            self.interrupt = interrupt
-
+    class Steps(StopAfter):
         def on_step_end(self, run):
             if run.step == 1:
                 run.set_lr("head", 0.05)
-            if run.step == 3 and self.interrupt:
-                import os
-                import signal
+            super().on_step_end(run)
 
-                os.kill(os.getpid(), signal.SIGTERM)
-
-    whole = finetune(tmp_path, Steps(False), out=tmp_path / "whole", epochs=3)
+    whole = finetune(tmp_path, Steps(), out=tmp_path / "whole", epochs=3)
     with pytest.raises(Interrupted):
-        finetune(tmp_path, Steps(True), out=tmp_path / "cut", epochs=3)
+        finetune(tmp_path, Steps(3), out=tmp_path / "cut", epochs=3)
     data = (Batches(2), Batches(1))
-    resumed = zoo.resume(tmp_path / "cut", data, model=Net(), progress=False, callbacks=[Steps(False)])
+    resumed = zoo.resume(tmp_path / "cut", data, model=Net(), progress=False, callbacks=[Steps()])
     assert torch.equal(resumed.model.head.weight, whole.model.head.weight)
     for name in ("rates.csv", "rate_changes.json"):
         assert (resumed.folder / name).read_text() == (whole.folder / name).read_text()

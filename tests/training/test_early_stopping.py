@@ -1,7 +1,5 @@
 import json
 import math
-import os
-import signal
 from dataclasses import replace
 
 import pytest
@@ -9,6 +7,7 @@ import torch
 
 import zoo
 from coloured_folder import write_coloured
+from stopping import StopAfter, equal
 from zoo.errors import InputError, Interrupted, WeightsError
 from zoo.files.safetensors import read_tensors
 from zoo.training.early_stopping import Monitor
@@ -60,17 +59,6 @@ def train(images, out, **options):
     )
 
 
-class StopsAfter(zoo.Callback):
-    """Presses Ctrl-C at the end of an epoch."""
-
-    def __init__(self, epoch):
-        self.epoch = epoch
-
-    def on_epoch_end(self, run):
-        if run.epoch == self.epoch:
-            os.kill(os.getpid(), signal.SIGINT)
-
-
 def test_a_run_stops_early_says_why_and_is_the_same_after_a_resume(images, tmp_path):
     run = train(images, tmp_path / "run")
     assert [record["epoch"] for record in run.metrics] == [1, 2, 3]
@@ -80,11 +68,11 @@ def test_a_run_stops_early_says_why_and_is_the_same_after_a_resume(images, tmp_p
     assert run.plan.clock.epochs == 9
     for epoch in (1, 2):
         with pytest.raises(Interrupted):
-            train(images, tmp_path / f"{epoch}", callbacks=[StopsAfter(epoch)])
+            train(images, tmp_path / f"{epoch}", callbacks=[StopAfter(epoch=epoch)])
         resumed = zoo.resume(tmp_path / f"{epoch}", images, progress=False)
         assert [record["epoch"] for record in resumed.metrics] == [1, 2, 3]
         ours, whole = (read_tensors(folder / "model.safetensors") for folder in (resumed.folder, run.folder))
-        assert all(torch.equal(ours[name], whole[name]) for name in whole)
+        assert equal(ours, whole)
 
 
 def test_waiting_begins_when_the_last_layers_are_unfrozen_and_the_warm_up_is_over(images, tmp_path):
@@ -111,7 +99,7 @@ def test_both_weights_are_kept_the_best_by_the_monitor_and_the_last(images, tmp_
         zoo.get("timm/test_resnet", num_classes=3, seed=3), images, out=tmp_path / "last", keep="last", **settings
     )
     whole = read_tensors(plain.folder / "model.safetensors")
-    assert all(torch.equal(last[name], whole[name]) for name in whole)
+    assert equal(last, whole)
     assert not (plain.folder / "last.safetensors").exists()
     reopened = zoo.get("timm/test_resnet", pretrained=run.folder / "last.safetensors", num_classes=3)
     assert torch.equal(reopened.fc.weight, last["fc.weight"])

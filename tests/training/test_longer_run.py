@@ -1,13 +1,11 @@
 import hashlib
 import json
-import os
-import signal
 
 import pytest
-import torch
 
 import zoo
 from coloured_folder import write_coloured
+from stopping import StopAfter, equal
 from zoo.errors import InputError, Interrupted
 from zoo.files.safetensors import read_tensors
 
@@ -26,15 +24,6 @@ def finished(images, tmp_path_factory):
     return zoo.finetune(zoo.get(NAME, num_classes=3), images, out=out, epochs=2, lr=0.01, progress=False, **TINY).folder
 
 
-class Interrupt(zoo.Callback):
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, run):
-        if run.step == self.step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
 class FirstWeights(zoo.Callback):
     def on_start(self, run):
         self.tensors = {name: value.clone() for name, value in run.model.state_dict().items()}
@@ -44,17 +33,13 @@ def digests(folder):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
 
 
-def equal(first, second):
-    return all(torch.equal(value, second[name]) for name, value in first.items())
-
-
 @pytest.mark.parametrize("step", [3, 4])
 def test_an_interrupted_run_under_a_constant_rate_is_the_longer_run_bit_for_bit(images, tmp_path, step):
     options = TINY | {"lr": 0.01, "optimizer": "AdamW", "schedule": "constant", "warmup_epochs": 0, "progress": False}
     whole = zoo.finetune(zoo.get(NAME, num_classes=3), images, out=tmp_path / "whole", epochs=3, **options)
     model = zoo.get(NAME, num_classes=3)
     with pytest.raises(Interrupted):
-        zoo.finetune(model, images, out=tmp_path / "cut", epochs=2, callbacks=Interrupt(step), **options)
+        zoo.finetune(model, images, out=tmp_path / "cut", epochs=2, callbacks=StopAfter(step), **options)
     before = digests(tmp_path / "cut")
     run = zoo.resume(tmp_path / "cut", epochs=3, out=tmp_path / "more", progress=False)
     assert equal(whole.model.state_dict(), run.model.state_dict())
@@ -113,7 +98,7 @@ def test_what_cannot_be_gone_on_with(finished, tmp_path, monkeypatch, options, t
 def test_a_longer_run_that_is_interrupted_is_resumed_in_its_own_folder(images, finished, tmp_path):
     whole = zoo.resume(finished, epochs=4, out=tmp_path / "whole", progress=False)
     with pytest.raises(Interrupted):
-        zoo.resume(finished, epochs=4, out=tmp_path / "cut", progress=False, callbacks=Interrupt(8))
+        zoo.resume(finished, epochs=4, out=tmp_path / "cut", progress=False, callbacks=StopAfter(8))
     run = zoo.resume(tmp_path / "cut", progress=False)
     assert equal(whole.model.state_dict(), run.model.state_dict())
     assert json.loads((run.folder / "parent.json").read_text())["run"] == str(finished)

@@ -1,6 +1,3 @@
-import os
-import signal
-
 import pytest
 import torch
 from torch import nn
@@ -8,6 +5,7 @@ from torch.optim.swa_utils import update_bn
 
 import zoo
 from coloured_folder import write_coloured
+from stopping import StopAfter, equal
 from zoo.engine import recompute_norms
 from zoo.errors import Interrupted, PresetError
 from zoo.files.safetensors import read_tensors
@@ -21,16 +19,16 @@ def images(tmp_path_factory):
     return write_coloured(tmp_path_factory.mktemp("images"), train=6, val=2)
 
 
-class Collects(zoo.Callback):
-    """Keeps the weights after each epoch, and stops as if Ctrl-C were pressed."""
+class Collects(StopAfter):
+    """Keeps the weights after each epoch."""
 
-    def __init__(self, stop_after=None):
-        self.weights, self.stop_after = [], stop_after
+    def __init__(self, **stop):
+        super().__init__(**stop)
+        self.weights = []
 
     def on_epoch_end(self, run):
         self.weights.append({name: value.clone() for name, value in run.model.state_dict().items()})
-        if run.epoch == self.stop_after:
-            os.kill(os.getpid(), signal.SIGINT)
+        super().on_epoch_end(run)
 
 
 def train(images, out, callback, **options):
@@ -52,9 +50,9 @@ def test_the_mean_is_that_of_the_last_epochs_also_after_a_resume(images, tmp_pat
     assert "batch norms recomputed; it is kept" in said
     assert zoo.load(run.folder).config["origin"]["epoch"] == "mean of epochs 2 to 4"
     with pytest.raises(Interrupted):
-        train(images, tmp_path / "cut", Collects(stop_after=3))
+        train(images, tmp_path / "cut", Collects(epoch=3))
     resumed = zoo.resume(tmp_path / "cut", progress=False).model.state_dict()
-    assert all(torch.equal(value, resumed[name]) for name, value in run.model.state_dict().items())
+    assert equal(run.model.state_dict(), resumed)
 
 
 def test_the_better_one_of_the_mean_and_the_best_epoch_is_kept(images, tmp_path, capsys):
@@ -66,7 +64,7 @@ def test_the_better_one_of_the_mean_and_the_best_epoch_is_kept(images, tmp_path,
     assert is_kept or "it is not kept" in said
     assert run.evaluation.loss < best if is_kept else run.evaluation.loss == best
     last = read_tensors(run.folder / "last.safetensors")
-    assert all(torch.equal(value, last[name]) for name, value in seen.weights[-1].items())
+    assert equal(seen.weights[-1], last)
     assert zoo.load(run.folder / "last.safetensors").config["origin"]["epoch"] == "epoch 3, the last"
 
 
@@ -84,7 +82,7 @@ def test_statistics_are_those_of_torch_and_frozen_norms_keep_theirs():
     batches = [torch.randn(5, 3, 8, 8, dtype=torch.float64) for _ in range(3)]
     update_bn(batches, theirs)
     assert recompute_norms(ours, lambda: [ours(batch) for batch in batches]) == 2
-    assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
+    assert equal(ours.state_dict(), theirs.state_dict())
     assert [norm.momentum for norm in ours if isinstance(norm, nn.BatchNorm2d)] == [0.1, 0.1]
     apply_plan(ours, zoo.plan(ours, {"0.": 0, "1.": 0, "default": 0.1}), 0)
     before = {name: value.clone() for name, value in ours.state_dict().items()}

@@ -1,6 +1,4 @@
 import json
-import os
-import signal
 from collections import Counter
 
 import pytest
@@ -11,6 +9,7 @@ from torch.nn import functional
 import zoo
 from coloured_folder import write_coloured
 from image_files import write_tree
+from stopping import StopAfter, equal
 from zoo._model import ModelInterface, has_own_loss
 from zoo.data import EpochSampler
 from zoo.errors import InputError, Interrupted, PresetError
@@ -158,21 +157,14 @@ def test_cached_features_are_learnt_from_as_the_images_are(coloured, tmp_path, f
     assert torch.allclose(weight, runs[1].model.get_head().weight, rtol=1e-3, atol=1e-5)
 
 
-class Interrupt(zoo.Callback):
-    def on_step_end(self, run):
-        if run.step == 9:  # of 7 in an epoch
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
 @pytest.mark.parametrize("fields", BALANCED)
 def test_a_resumed_run_is_the_same_run(coloured, tmp_path, fields):
     options = TINY | fields | {"pretrained": False, "mode": "full", "lr": 0.01}
     whole = zoo.finetune(NAME, coloured, out=tmp_path / "whole", **options)
     with pytest.raises(Interrupted):
-        zoo.finetune(NAME, coloured, out=tmp_path / "cut", callbacks=Interrupt(), **options)
+        zoo.finetune(NAME, coloured, out=tmp_path / "cut", callbacks=StopAfter(9), **options)
     resumed = zoo.resume(tmp_path / "cut", progress=False)
-    states = whole.model.state_dict(), resumed.model.state_dict()
-    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert equal(whole.model.state_dict(), resumed.model.state_dict())
     assert [record["loss"] for record in whole.metrics] == [record["loss"] for record in resumed.metrics]
 
 

@@ -1,6 +1,3 @@
-import os
-import signal
-
 import pytest
 import torch
 from torch import nn
@@ -8,7 +5,7 @@ from torch.nn import functional
 from torchvision.transforms import v2
 
 import zoo
-from coloured_folder import write_coloured
+from stopping import StopAfter, equal
 from zoo._model import ModelInterface
 from zoo.data import Preprocess, to_input
 from zoo.errors import InputError, Interrupted, PresetError
@@ -33,13 +30,8 @@ MIXED = {"mixup_alpha": 0.8, "cutmix_alpha": 1.0}
 
 
 @pytest.fixture(scope="module")
-def coloured(tmp_path_factory):
-    return write_coloured(tmp_path_factory.mktemp("coloured"), train=6, val=3)
-
-
-@pytest.fixture(scope="module")
-def data(coloured):
-    return open_data(coloured)
+def data(images):
+    return open_data(images)
 
 
 def make_source(data, **fields):
@@ -142,24 +134,18 @@ def test_what_identifies_cached_features_is_what_it_was_before_there_were_these_
     assert more["changed"] == changed | {"augment": "rand", "grayscale": 0.5}
 
 
-class Interrupt(zoo.Callback):
-    def on_step_end(self, run):
-        if run.step == 2:  # of 5
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
 def compose(degrees=30):
     return v2.Compose([v2.RandomRotation(degrees), v2.ColorJitter(0.4)])
 
 
-def test_a_mixed_run_with_a_transform_of_the_users_is_resumed_exactly_and_with_that_transform_only(coloured, tmp_path):
+def test_a_mixed_run_with_a_transform_of_the_users_is_resumed_exactly_and_with_that_transform_only(images, tmp_path):
     fields = {"augment": "rand", "max_rotation": 10.0, "random_erasing": 0.3, "class_weights": "balanced"}
     options = TINY | MIXED | fields | {"pretrained": False, "mode": "full"}
-    whole = zoo.finetune(NAME, coloured, transform=compose(), out=tmp_path / "whole", **options)
+    whole = zoo.finetune(NAME, images, transform=compose(), out=tmp_path / "whole", **options)
     assert (tmp_path / "whole/pictures/first_batch.png").exists()
     cut = tmp_path / "cut"
     with pytest.raises(Interrupted):
-        zoo.finetune(NAME, coloured, transform=compose(), out=cut, callbacks=Interrupt(), **options)
+        zoo.finetune(NAME, images, transform=compose(), out=cut, callbacks=StopAfter(2), **options)
     assert "transform: <Compose>\n" in (cut / "preset.yaml").read_text()
     for given, text in (
         (None, r"the transform <Compose> was a Python object, which is not saved\. Pass it again: zoo\.resume"),
@@ -169,8 +155,7 @@ def test_a_mixed_run_with_a_transform_of_the_users_is_resumed_exactly_and_with_t
         with pytest.raises(InputError, match=text):
             zoo.resume(cut, transform=given, progress=False)
     resumed = zoo.resume(cut, transform=compose(), progress=False)
-    states = whole.model.state_dict(), resumed.model.state_dict()
-    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert equal(whole.model.state_dict(), resumed.model.state_dict())
     assert [record["loss"] for record in whole.metrics] == [record["loss"] for record in resumed.metrics]
 
 

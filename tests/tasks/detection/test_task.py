@@ -7,6 +7,7 @@ from PIL import Image
 
 import zoo
 from boxed_folder import write_boxed
+from stopping import StopAfter, equal
 from tasks.contract import TaskContract
 from zoo.data.letterbox import Letterbox
 from zoo.errors import DataError, InputError, Interrupted, PresetError
@@ -32,20 +33,6 @@ def run(data, tmp_path_factory, drawn):
     out = tmp_path_factory.mktemp("runs") / "run"
     with drawn():
         return zoo.finetune(model, data, 0.002, out=out, **OPTIONS, **DRAWN)
-
-
-class StopAfter(zoo.Callback):
-    """Ask a run to stop, as Ctrl-C would, after so many steps."""
-
-    def __init__(self, steps):
-        self.steps = steps
-
-    def on_step_end(self, run):
-        if run.step == self.steps:
-            import os
-            import signal
-
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_run_leaves_scores_and_images(run, data):
@@ -97,8 +84,7 @@ def test_a_resumed_run_is_the_uninterrupted_run(run, data, tmp_path, steps):
         zoo.finetune(model, data, 0.002, out=tmp_path / "run", **options)
     resumed = zoo.resume(tmp_path / "run", progress=False)
     first, second = (read_tensors(place / "model.safetensors") for place in (run.folder, resumed.folder))
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert equal(first, second)
     assert resumed.evaluation.map == run.evaluation.map
 
 
