@@ -20,14 +20,17 @@ def load_model(model_or_run: str, *, device: str = "auto") -> Any:
     Raises:
         InputError: There is no such folder or model, or no such device.
     """
+    from zoo.exporters import is_exported
     from zoo.models import find_entry, list_families
     from zoo.training import read_record, split_run
 
     path, _ = split_run(model_or_run)
+    if is_exported(path):
+        return _open_export(model_or_run, device)
     if os.path.isfile(path):
         raise InputError(
-            f"{path} is a file; expected the folder of a run, or a model's name. zoo convert {path} -o DIR makes a "
-            "folder of a super-gradients checkpoint."
+            f"{path} is a file; expected the folder of a run, a model's name, or an exported model. "
+            f"zoo convert {path} -o DIR makes a folder of a super-gradients checkpoint."
         )
     missing = tell_missing(model_or_run)
     if missing and model_or_run.partition("/")[0] not in list_families():  # timm/resnet18 is a name in any case
@@ -45,6 +48,13 @@ def load_model(model_or_run: str, *, device: str = "auto") -> Any:
             warn(f"note: the run in {path} was interrupted; its weights are those of that moment")
         return zoo.load(model_or_run)
     return zoo.get(model_or_run, pretrained=True)
+
+
+def _open_export(place: str, device: str) -> Any:
+    """Return an exported model, for a device that it runs on."""
+    if device not in ("auto", "cpu"):
+        raise InputError(f"{place} is an exported model, which runs on the CPU. Leave out --device {device}.")
+    return zoo.load(place)
 
 
 def check_order(command: str, run: str, data: str) -> None:
@@ -86,7 +96,9 @@ def _is_drawn(path: Path) -> bool:
 
 
 def _is_run(word: str) -> bool:
-    return os.path.isfile(to_path(word) / "config.json")
+    from zoo.exporters import is_exported
+
+    return os.path.isfile(to_path(word) / "config.json") or is_exported(word)
 
 
 def _is_model(word: str) -> bool:

@@ -1,14 +1,15 @@
 from .api import finetune as finetune
-from .api import load as load
 from .api import plan as plan
 from .api import resume as resume
 from .errors import ZooError as ZooError
 from .exporters import export as export
 from .exporters import push as push
 from .models import describe as describe
-from .models import get as get
 from .models import list_models as list_models
 from .models import register_model as register_model
+from .opening import evaluate as evaluate
+from .opening import get as get
+from .opening import load as load
 from .optim import register_optimizer as register_optimizer
 from .rates.schedules import register_schedule as register_schedule
 from .settings import Preset as Preset
@@ -18,5 +19,4 @@ from .tasks import open_data as open_data
 from .training import Callback as Callback
 from .training import Run as Run
 from .training import average as average
-from .training import evaluate as evaluate
 from .weights import config as config

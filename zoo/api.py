@@ -9,7 +9,7 @@ from torch import nn
 
 from zoo.data import refuse_in_worker, stopping_at_once
 from zoo.errors import InputError
-from zoo.models import Model, look_up, match_classes, names_of, take_model
+from zoo.models import look_up, match_classes, names_of, refuse_fixed, take_model
 from zoo.progress import Progress, is_main_process
 from zoo.rates import GivenRates, Mode, Plan
 from zoo.settings import Preset, check_preset, plan_rates, record_data, resolve_preset
@@ -83,6 +83,7 @@ def plan(
         defaults, overrides = default_fields(model, optimizer), overrides | {"model": os.fspath(model)}
     else:
         network = take_model(model)
+        refuse_fixed(network)
         defaults = task_of(network).defaults
     settled, own, _ = resolve_preset(preset, lr, mode, overrides, optimizer=optimizer, defaults=defaults)
     made = check_preset(settled, network, optimizer=own, steps_per_epoch=steps_per_epoch, asks_hub=True)
@@ -243,27 +244,3 @@ def resume(
                     show.log(note)
                 run = TrainingRun(network, opened, preset, chosen, place, show, state, **options)
         return run.run()
-
-
-def load(
-    run: Run | str | os.PathLike[str],
-    model: nn.Module | None = None,
-    *,
-    cache_dir: str | os.PathLike[str] | None = None,
-    token: str | bool | None = None,
-) -> Model:
-    """Return the model of a run in eval mode, ready to predict: the same logits as when the run ended, bit for bit.
-
-    A training loop of your own begins with `model.train()`; `finetune` switches modes itself.
-
-    Args:
-        run: A run, its folder, or any folder with its `model.safetensors` and `config.json`; or a repository on the Hub
-            that `zoo.push` has made, `org/name` or `org/name@revision`. A run has the weights of its best epoch unless
-            `keep` said otherwise, and `model.config["origin"]["epoch"]` tells which; `runs/a/last.safetensors` loads
-            those of the last.
-        model: A network of the run's class, if it is not one of the registry's.
-        cache_dir: Where downloads are kept; None: the Hub client's own cache.
-        token: For private or gated repositories; None: the client's saved one.
-    """
-    place = run.folder if isinstance(run, Run) else run
-    return cast(Model, load_model(place, model, cache_dir=cache_dir, token=token))

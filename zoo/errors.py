@@ -16,6 +16,10 @@ class InputError(ZooError, ValueError):
     """An argument, a file or a data set is invalid."""
 
 
+class ExportedError(InputError):
+    """A file stands where a run, a saved model or a name is expected: an exported model predicts, but cannot train."""
+
+
 class PresetError(InputError):
     """A preset has unknown keys, wrong types or values out of range; the message lists all of them.
 

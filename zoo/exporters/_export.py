@@ -21,7 +21,7 @@ from zoo.exporters._parity import Example, compare, locate, sample_images
 from zoo.exporters._predict import Predictor
 from zoo.exporters._refusals import refuse_format
 from zoo.files import dump_json, to_path, write_checksums, write_file
-from zoo.models import describe_model, take_model
+from zoo.models import describe_model, refuse_fixed, take_model
 from zoo.progress import Progress, is_main_process
 from zoo.tasks import Parity, task_of
 from zoo.training import Run, load_model, open_folder, reopen_data, split_run
@@ -137,6 +137,7 @@ def _open(model_or_run: Any) -> tuple[Any, Path | None]:
         model, folder = model_or_run.model, model_or_run.folder
     else:
         model = take_model(model_or_run)
+        refuse_fixed(model)
     if get_fact(model, "preprocess") is None or not get_fact(model, "classes"):
         raise InputError(
             f"{type(model).__name__} has no preprocessing and no classes, so there are no answers to compare with. "

@@ -6,9 +6,12 @@ from typing import Any
 
 import torch
 
+from zoo.exporters._graph_file import GraphFile, Port, refuse_damaged
+
 FILE = "model.onnx"
 EXTRA = "export"  # what brings `MODULES`
 MODULES = ("onnx", "onnxscript", "onnxruntime")
+RUNS_WITH = ("onnx", "onnxruntime")  # what `open_file` needs
 OPSET = 18
 
 
@@ -47,6 +50,40 @@ def write(
     )
     made.model.metadata_props.update(facts)
     made.save(path, external_data=False)
+
+
+def open_file(path: Path, threads: int | None = None) -> GraphFile:
+    """Open an ONNX file for onnxruntime on the CPU, once its operators and tensors are known to be its own.
+
+    Args:
+        path: Of the file.
+        threads: Of the runtime; None: it chooses.
+
+    Raises:
+        InputError: It is damaged, has custom operators, or values outside its folder.
+    """
+    import onnxruntime
+
+    from zoo.exporters._onnx_checks import check_onnx
+
+    check_onnx(path)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what is wrong is told by the error
+    options.intra_op_num_threads = threads or 0
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a kind of its own for each status
+        raise refuse_damaged(path, "onnxruntime", error) from error
+    inputs, outputs = (tuple(map(_describe, ports)) for ports in (session.get_inputs(), session.get_outputs()))
+    known = session.get_modelmeta().custom_metadata_map.items()
+    facts = {key.removeprefix("zoo."): value for key, value in known if key.startswith("zoo.")}
+    return GraphFile(path, inputs, outputs, facts, lambda array: session.run(None, {inputs[0].name: array}))
+
+
+def _describe(port: Any) -> Port:
+    kind = port.type.removeprefix("tensor(").removesuffix(")")
+    dtype = {"float": "float32", "double": "float64"}.get(kind, kind)
+    return Port(port.name, dtype, tuple(side if isinstance(side, int) else None for side in port.shape or ()))
 
 
 def _translations() -> Any:

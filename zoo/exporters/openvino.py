@@ -7,11 +7,16 @@ from typing import Any
 
 import torch
 
+from zoo.errors import InputError
 from zoo.exporters import onnx
+from zoo.exporters._graph_file import GraphFile, Port, refuse_damaged
+from zoo.files import check_checksum
 
-FILE = "model.xml"  # beside it model.bin
+FILE = "model.xml"
+BESIDE = (".bin",)  # endings of what belongs to it
 EXTRA = "openvino"  # what brings `MODULES`
 MODULES = ("openvino", "onnx", "onnxscript")
+RUNS_WITH = ("openvino",)  # what `open_file` needs
 
 
 def export(run: Any, target: Any, **options: Any) -> Any:
@@ -34,3 +39,35 @@ def write(
     for key, value in facts.items():
         model.set_rt_info(value, ["zoo", key.removeprefix("zoo.")])
     openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def open_file(path: Path, threads: int | None = None) -> GraphFile:
+    """Open an OpenVINO model on the CPU, in float32; the arguments are those of `zoo.exporters.onnx.open_file`.
+
+    Raises:
+        InputError: It is damaged, or its weights are missing.
+    """
+    import openvino
+
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise InputError(f"{weights} is missing: an OpenVINO model is two files. Copy it beside {path.name}.")
+    check_checksum(weights)
+    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+    options |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
+    try:
+        model = openvino.Core().read_model(path, weights)
+        compiled = openvino.compile_model(model, "CPU", options)
+    except Exception as error:
+        raise refuse_damaged(path, "OpenVINO", error) from error
+    inputs, outputs = (tuple(map(_describe, ports)) for ports in (model.inputs, model.outputs))
+    known = model.get_rt_info("zoo") if model.has_rt_info("zoo") else {}
+    facts = {key: str(getattr(value, "value", value)) for key, value in known.items()}
+    return GraphFile(path, inputs, outputs, facts, lambda array: list(compiled(array).to_tuple()))
+
+
+def _describe(port: Any) -> Port:
+    shape = port.get_partial_shape()
+    sides = tuple(side.get_length() if side.is_static else None for side in shape) if shape.rank.is_static else ()
+    name = next(iter(sorted(port.get_names())), "")
+    return Port(name, str(port.get_element_type().to_dtype()), sides)

@@ -13,10 +13,13 @@ from .catalog import list_families as list_families
 from .catalog import list_models as list_models
 from .class_match import match_classes as match_classes
 from .class_match import names_of as names_of
+from .config import MAX_CLASSES as MAX_CLASSES
 from .config import ModelConfig as ModelConfig
 from .config import adopt_thresholds as adopt_thresholds
 from .config import describe_model as describe_model
 from .custom import register_model as register_model
+from .detector import Detector as Detector
+from .detector import FusedCopy as FusedCopy
 from .hooks import GroupHooks as GroupHooks
 from .interface import Model as Model
 from .prediction import Look as Look
@@ -25,6 +28,7 @@ from .registry import Entry as Entry
 from .saved import find_saved_entry as find_saved_entry
 from .saved import names_repository as names_repository
 from .saved import open_saved as open_saved
+from .unwrap import refuse_fixed as refuse_fixed
 from .unwrap import take_model as take_model
 from .weight_bundle import export_weights as export_weights
 from .weight_bundle import import_weights as import_weights

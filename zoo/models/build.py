@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from zoo._text import warn
-from zoo.errors import InputError, WeightsError
+from zoo.errors import ExportedError, InputError, WeightsError
 from zoo.files import tell_missing, to_path
 from zoo.models.catalog import find_entry, list_families
 from zoo.models.class_rows import find_rows, move_rows, say_rows
@@ -47,38 +47,10 @@ def get(
     cache_dir: str | os.PathLike[str] | None = None,
     token: str | None = None,
 ) -> "Model":
-    """Build a model on the CPU in float32: a `Classifier`, a `YoloNAS`, or what was registered.
-
-    It is in eval mode, ready to predict, as `from_pretrained` of transformers leaves its models: `finetune` switches
-    modes itself, and a training loop of your own begins with `model.train()`. Without that, norm layers keep their
-    statistics and nothing is dropped out. Factories of timm and torchvision return train mode instead, in which a
-    forgotten `model.eval()` makes predictions wrong without a word.
-
-    Args:
-        name: A name of `zoo.list_models()`, or `timm/<name>` for any classifier of timm. A name that was registered
-            gives that very module, with `classes`, `preprocess`, `licence`, `load_report` and `config` set. Or a
-            repository, `org/name[@revision]`, or a run's folder, whose `config.json` says which model it holds: with
-            its weights.
-        pretrained: True: the known weights, from the Hub at their pinned commit, or from their publisher. A path: a
-            safetensors file, or a folder with one (and `config.json`), for example that of a run; for YOLO-NAS also a
-            `.pth` of super-gradients, which is read as data. `org/name[@revision]`: a Hub repository.
-        num_classes: Number of outputs; None: as the weights have. If it differs, what depends on it is made anew: the
-            head of a classifier, the predictors of classes of a detector.
-        classes: Their names, instead of their number. Outputs of the same names are kept, wherever they stand; those of
-            other names are made anew.
-        drop_rate: Share of the features dropped before the classifier in training, 0 to 1; for classifiers.
-        in_channels: Channels of the images, for detectors; None: as the weights have, or 3. Kernels for other channels
-            are made of those of the weights.
-        commercial: True refuses weights that are not known to allow commercial use; None asks the environment
-            variable `ZOO_COMMERCIAL_ONLY`.
-        seed: Of new layers: the same call gives the same weights.
-        cache_dir: Where downloads are kept; None: the Hub client's own cache.
-        token: For private or gated repositories; None: the client's saved one.
+    """Build a model by its name, or load a saved one; arguments and errors are those of `zoo.get`.
 
     Raises:
-        InputError: For an unknown name or a value out of range.
-        WeightsError: If the weights cannot be had, or do not fit.
-        LicenceError: If commercial use was asked for and the weights do not allow it.
+        ExportedError: The place holds an exported model, or is a file.
     """
     entry, pretrained = _choose(name, pretrained, commercial, cache_dir, token)
     names = _check_classes(num_classes, classes)
@@ -158,7 +130,7 @@ def build_outline(name: str) -> Any:
     import torch
 
     saved = open_saved(name) if names_saved(name) else None
-    entry = find_entry(name) if saved is None else find_saved_entry(saved)
+    entry = _find_named(name) if saved is None else find_saved_entry(saved)
     config = ModelConfig() if saved is None else saved.config.fitting(entry)
     wanted = _Wanted(config.names, config.num_classes or entry.num_classes or ANY_CLASSES)
     if entry.is_custom:  # somebody else's builder may not know that device
@@ -207,7 +179,7 @@ def _choose(
     elif not names_saved(name):
         if "/" in name and name.partition("/")[0] not in list_families() and (missing := tell_missing(name)):
             raise InputError(missing)
-        return find_entry(name), pretrained
+        return _find_named(name), pretrained
     if pretrained not in (False, True, None):
         raise InputError(
             f"{name!r} already includes weights, but pretrained={str(pretrained)!r} was passed too. Remove one of "
@@ -217,6 +189,19 @@ def _choose(
     entry = find_saved_entry(saved)
     check_commercial(entry.name, saved.config.licence, commercial)  # before its weights are fetched
     return entry, saved.source
+
+
+def _find_named(name: str) -> Entry:
+    """Return the model of a name; a file is told apart from a name that is mistyped."""
+    try:
+        return find_entry(name)
+    except InputError as error:
+        if not os.path.isfile(to_path(name)):
+            raise
+        raise ExportedError(
+            f"{name} is a file; expected a model's name, a run's folder or a repository. An exported model predicts "
+            "(zoo predict, zoo.load), but cannot be trained: use the run that it was exported from."
+        ) from error
 
 
 def names_saved(name: str) -> bool:

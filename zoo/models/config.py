@@ -20,7 +20,7 @@ from pydantic import (
 from zoo._model import ask, get_fact, get_task, known_config, set_fact
 from zoo._version import VERSION
 from zoo.data import Preprocess, Preprocessing, read_preprocessing
-from zoo.errors import InputError, WeightsError, did_you_mean
+from zoo.errors import ExportedError, InputError, WeightsError, did_you_mean
 from zoo.models.registry import Entry
 from zoo.tasks import DEFAULT_TASK
 
@@ -97,8 +97,14 @@ class ModelConfig(BaseModel):
             origin: Where it is from, for messages.
 
         Raises:
+            ExportedError: It is that of an exported model.
             WeightsError: Listing every key that is unknown, missing or out of range.
         """
+        if isinstance(raw, Mapping) and "export" in raw:
+            raise ExportedError(
+                f"{origin} is an exported model: it predicts (zoo predict, zoo.load), and has no weights to train. "
+                "Use the run or the model that it was exported from."
+            )
         try:
             _check_object("it", raw)
             config = cls.model_validate(_from_timm(raw) if "architecture" in raw else dict(raw))

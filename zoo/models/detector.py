@@ -29,6 +29,7 @@ from zoo.data import (
 )
 from zoo.errors import InputError, WeightsError
 from zoo.models.interface import Model
+from zoo.models.prediction import NOWHERE
 from zoo.tasks.detection import DetectionResult, Detections, Postprocess, Predictions, View, Views, select_detections
 from zoo.weights import Licence
 
@@ -219,7 +220,8 @@ class Detector(Model):
         """Yield results; `keep` says whether they hold their images also where these can be read again."""
         network, classes = self.fused_copy.of(self), _name_classes(self)
         detect = partial(self._detect, network, letterbox=letterbox, settings=views.settings(settings))
-        device, halving, located = next(network.parameters()).device, Halving(), list[tuple[View, Detections]]()
+        device, halving = next(network.parameters(), NOWHERE).device, Halving()
+        located = list[tuple[View, Detections]]()
         with skipping(skip_bad) as on_bad:
             for batch in batches(on_bad):
                 found = halving.call(detect, torch.stack([look.canvas for look in batch]), device)
@@ -235,7 +237,7 @@ class Detector(Model):
         self, network: nn.Module, canvases: Tensor, *, letterbox: Letterbox, settings: Postprocess
     ) -> list[Detections]:
         """Return what is found on canvases `(B, 3, H, W)`, uint8, in pixels of the canvas; on the CPU."""
-        weight = next(network.parameters())
+        weight = next(network.parameters(), NOWHERE)
         images = normalize_canvas(canvases.to(weight.device), letterbox).to(weight.dtype)
         boxes, scores = self.decode(network(images.contiguous(memory_format=torch.channels_last)))
         if not scores.isfinite().all():

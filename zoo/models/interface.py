@@ -19,6 +19,7 @@ class Model(GroupHooks, nn.Module):
         licence: Of the code, and of the weights that were loaded.
         load_report: What was loaded from where; None for random weights.
         config: What a checkpoint needs to build this model again: registry name, options, origin.
+        why_fixed: Why it cannot be trained, as a sentence; empty if it can.
     """
 
     task: str
@@ -26,6 +27,7 @@ class Model(GroupHooks, nn.Module):
     licence: Licence
     load_report: LoadReport | None
     config: dict[str, Any]
+    why_fixed: str = ""
 
     def _repr_html_(self) -> str:
         """Return what is known of the model, and its parts, as a notebook shows them."""

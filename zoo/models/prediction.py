@@ -27,6 +27,8 @@ from zoo.data import (
 from zoo.errors import InputError
 from zoo.tasks.classification import Ranked, rank_classes
 
+NOWHERE = torch.empty(0)  # in place of the weights of a model that has none here: its runtime takes float32 on the CPU
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -91,7 +93,7 @@ def predict_classes(
 def _name_all(
     model: Any, reads: Iterable[Callable[[], tuple[str, Tensor]]], look: Look, skip_bad: bool | OnBad
 ) -> Iterator[Prediction]:
-    halving, device = Halving(), next(model.parameters()).device
+    halving, device = Halving(), next(model.parameters(), NOWHERE).device
     with skipping(skip_bad) as on_bad:
         for batch in gather(reads, look.batch_size, on_bad):
             labels, images = zip(*batch, strict=True)
@@ -107,7 +109,7 @@ def _name(model: Any, images: Tensor, look: Look) -> list[Ranked]:
     modes = [(module, module.training) for module in (*model.modules(), model.__dict__.get("network", model))]
     model.eval()
     try:
-        weight = next(model.parameters())
+        weight = next(model.parameters(), NOWHERE)
         inputs = images.to(weight.device, weight.dtype)
         looks = [model(inputs), *([model(inputs.flip(-1))] if look.tta else [])]
     finally:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from zoo._model import ask
 from zoo.errors import InputError
 
 
@@ -22,11 +23,13 @@ def take_model(model: Any, *, trains: bool = False) -> nn.Module:
         trains: Whether it is to be trained.
 
     Raises:
-        InputError: It is no module, or gradients are turned off where it is to be trained.
+        InputError: It is no module, or cannot be trained where it is to be: it says so, or gradients are turned off.
     """
     if not isinstance(model, nn.Module):
         hint = f" Pass zoo.get({model!r}, ...)." if isinstance(model, str) else ""
         raise InputError(f"model is a {type(model).__name__}; expected a model from zoo.get or any nn.Module.{hint}")
+    if trains:
+        refuse_fixed(model)
     if trains and (torch.is_inference_mode_enabled() or not torch.is_grad_enabled()):
         raise InputError(
             "gradients are disabled here by torch.no_grad() or torch.inference_mode(), and training needs them. "
@@ -50,6 +53,16 @@ def take_model(model: Any, *, trains: bool = False) -> nn.Module:
             stacklevel=3,
         )
     return network
+
+
+def refuse_fixed(model: nn.Module) -> None:
+    """Refuse a model that says why it cannot be trained, such as one that a file holds.
+
+    Raises:
+        InputError: With its reason.
+    """
+    if reason := ask(model, "why_fixed"):
+        raise InputError(reason)
 
 
 def _unwrap(module: nn.Module, found: list[str]) -> nn.Module:

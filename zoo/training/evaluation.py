@@ -33,22 +33,10 @@ def evaluate(
     image_root: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> AnyEvaluation:
-    """Evaluate a model on labelled images.
+    """Evaluate a model on labelled images; arguments and result are those of `zoo.evaluate`.
 
-    Args:
-        model_or_run: A model from `zoo.get`, a `Run`, a run folder, or a file of its weights (`last.safetensors`).
-        data: What `finetune` takes. Its classes are matched with the model's by name.
-        split: `train`, `val` or `test`.
-        batch_size: Images per forward pass; None: 64, or 8 for a detector.
-        device: `auto`, `cpu`, `cuda` or `mps`.
-        num_workers: Data-loading processes; None: chosen automatically.
-        skip_bad: Skip unreadable files instead of stopping.
-        image_root: Of a table of images: the folder that its paths start in; None: its own folder.
-        progress: Whether to show a bar.
-
-    Returns:
-        A `zoo.tasks.classification.metrics.Evaluation`: top-1, top-5, loss, scores per class and the confusion matrix;
-        of a detector a `zoo.tasks.detection.metrics.DetectionEvaluation`: mAP, loss, scores per class.
+    Raises:
+        ExportedError: The place holds an exported model.
     """
     place = model_or_run if isinstance(model_or_run, (str, os.PathLike)) else None
     if place is not None:

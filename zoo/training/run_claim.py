@@ -12,7 +12,7 @@ from typing import Any
 
 from zoo._model import known_config
 from zoo.data import sweep_stores
-from zoo.errors import InputError, Interrupted
+from zoo.errors import ExportedError, InputError, Interrupted
 from zoo.files import sweep_cache, tell_missing, to_path
 from zoo.models import Entry
 from zoo.progress import is_main_process
@@ -125,7 +125,7 @@ def open_folder(path: str | os.PathLike[str]) -> RunFolder:
     if not folder.path.is_dir():
         what = f"{folder.path} is a file." if folder.path.exists() else f"there is no folder {folder.path}."
         what = tell_missing(path) or what
-        raise InputError(f"{what} Expected a run folder.")
+        raise (ExportedError if folder.path.is_file() else InputError)(f"{what} Expected a run folder.")
     if find_stage(folder.path) == "claimed":
         raise InputError(
             f"the run in {folder.path} was stopped before its first step. Run the same finetune command again; it "

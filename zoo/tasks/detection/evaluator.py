@@ -39,12 +39,12 @@ class DetectionEvaluator:
         model: Says what its outputs mean, and how images come onto its canvas.
         classes: Names, in the order of the outputs.
         images: The split.
-        loss: The model's.
+        loss: The model's; None: it has none.
     """
 
     in_rows = False
 
-    def __init__(self, model: Any, classes: Sequence[str], images: BoxedImages, loss: ModelLoss) -> None:
+    def __init__(self, model: Any, classes: Sequence[str], images: BoxedImages, loss: ModelLoss | None) -> None:
         self.model, self.images, self.loss, self.classes = model, images, loss, len(classes)
         self.settings = ask(model, "scoring", VALIDATION)
         self.metrics = DetectionMetrics(classes, self.settings)
@@ -54,11 +54,14 @@ class DetectionEvaluator:
 
     def observe(self, outputs: Any, targets: BoxTargets) -> list[Observed]:
         """Return the loss, and what was found."""
+        found = list(self._locate(outputs, targets))
+        if self.loss is None:
+            return [Observed({}, found)]
         terms = self.loss.split(outputs, targets)
         means = {"total": functools.reduce(torch.add, terms.values()), **terms}
         means.pop("", None)  # a loss without terms
         values = torch.stack([mean.float() * len(targets.indices) for mean in means.values()])  # summed as float32
-        return [Observed(dict(zip(means, values.tolist(), strict=True)), list(self._locate(outputs, targets)))]
+        return [Observed(dict(zip(means, values.tolist(), strict=True)), found)]
 
     def update(self, observed: Sequence[Observed]) -> None:
         """Add what the processes found."""
@@ -73,7 +76,7 @@ class DetectionEvaluator:
     def compute(self) -> DetectionEvaluation:
         """Return the scores."""
         means = {name: total / self._count for name, total in self._loss_sums.items()}
-        return self.metrics.compute(means.pop("total"), means)
+        return self.metrics.compute(means.pop("total", None), means)
 
     def _locate(self, outputs: Any, targets: BoxTargets) -> Iterator[tuple[int, Found]]:
         """Yield the place of each image in its data set, and what was found in it, in its own pixels."""

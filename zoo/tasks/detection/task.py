@@ -192,8 +192,9 @@ class Detection(TaskDefaults):
     def make_evaluator(
         self, model: Any, classes: Sequence[str], images: BoxedImages, *, device: torch.device, loss: Any = None
     ) -> DetectionEvaluator:
-        """Return what scores outputs in pixels of the images."""
-        return DetectionEvaluator(model, classes, images, loss or ModelLoss(model))
+        """Return what scores outputs in pixels of the images; the loss of an exported model is not known."""
+        known = loss or (None if ask(model, "why_fixed") else ModelLoss(model))
+        return DetectionEvaluator(model, classes, images, known)
 
     def make_plots(
         self, evaluation: DetectionEvaluation, examples: Sequence[Example], images: BoxedImages
