@@ -40,9 +40,9 @@ def _check_operator(path: Path, node: Any, functions: set[tuple[str, str]]) -> N
     domain = "" if node.domain == "ai.onnx" else node.domain
     if (node.domain, node.op_type) in functions or domain in BUILT_IN or onnx.defs.has(node.op_type, domain):
         return
-    where = f"of the domain {domain!r}, " if domain else ""
+    where = f" of the domain {domain!r}" if domain else ""
     raise InputError(
-        f"{path} has the custom operator {node.op_type!r} {where}which is not one of ONNX. Only graphs of ONNX's own "
+        f"{path} has the custom operator {node.op_type!r}{where}, which is not one of ONNX. Only graphs of ONNX's own "
         "operators are run. Export the model without it."
     )
 

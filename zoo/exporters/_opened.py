@@ -4,14 +4,13 @@
 classifier, boxes of a detector after suppression. So `predict` and `zoo.evaluate` need to know nothing of files.
 """
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.data import OnBad
+from zoo.data import Letterbox, OnBad, Preprocess
 from zoo.errors import InputError
 from zoo.exporters._facts import Facts
 from zoo.exporters._graph_file import GraphFile
@@ -83,7 +82,23 @@ class Runner:
         return pixels.to(torch.uint8).permute(0, 2, 3, 1)
 
 
-class ExportedClassifier(Model):
+class FromFile(Model):
+    """What both kinds have in common.
+
+    Attributes:
+        runner: Of the file.
+        kind: Of the preprocessing.
+    """
+
+    runner: Runner
+    kind: ClassVar[type]
+
+    def extra_repr(self) -> str:
+        """Return which file it is, as `print` shows it."""
+        return f"{self.runner.path}, {len(self.classes)} classes"
+
+
+class ExportedClassifier(FromFile):
     """A classifier that a file holds; see `zoo.models.classifier.Classifier` for what it can do.
 
     Args:
@@ -92,6 +107,7 @@ class ExportedClassifier(Model):
     """
 
     task = "classification"
+    kind = Preprocess
 
     def __init__(self, runner: Runner, config: ModelConfig) -> None:
         super().__init__()
@@ -141,13 +157,15 @@ class Unfused(FusedCopy):
         return model
 
 
-class ExportedDetector(Detector):
+class ExportedDetector(FromFile, Detector):
     """A detector that a file holds, with its thresholds and suppression; see `zoo.models.detector.Detector`.
 
     Args:
         runner: Of the file.
         config: What is known of it.
     """
+
+    kind = Letterbox
 
     def __init__(self, runner: Runner, config: ModelConfig) -> None:
         super().__init__()
@@ -222,7 +240,7 @@ class ExportedDetector(Detector):
         return super().predict(source, conf=conf, max_predictions=max_predictions, tta=tta, **options)
 
 
-TASKS: dict[str, Callable[[Runner, ModelConfig], Any]] = {
+TASKS: dict[str, type[FromFile]] = {
     "classification": ExportedClassifier,
     "detection": ExportedDetector,
 }
@@ -237,7 +255,13 @@ def make_model(graph: GraphFile, facts: Facts, code_licence: str) -> Model:
     config = facts.config
     if config.task not in TASKS or config.names is None:
         raise InputError(f"{graph.path} is for {config.task}; expected {' or '.join(TASKS)}, with class names.")
-    model = TASKS[config.task](Runner(graph, facts), config)
+    make = TASKS[config.task]
+    if not isinstance(config.preprocess_value, make.kind):
+        raise InputError(
+            f"the metadata of {graph.path} is damaged: preprocess is {config.preprocess!r:.100}, which is not for "
+            f"{config.task}. Export it again."
+        )
+    model: Any = make(Runner(graph, facts), config)
     model.preprocess, model.classes = config.preprocess_value, config.names
     model.licence, model.load_report = Licence(code_licence, config.licence), None
     model.config = config.model_dump()
