@@ -2,14 +2,14 @@ from .api import finetune as finetune
 from .api import plan as plan
 from .api import resume as resume
 from .errors import ZooError as ZooError
+from .exporters import evaluate as evaluate
 from .exporters import export as export
+from .exporters import get as get
+from .exporters import load as load
 from .exporters import push as push
 from .models import describe as describe
 from .models import list_models as list_models
 from .models import register_model as register_model
-from .opening import evaluate as evaluate
-from .opening import get as get
-from .opening import load as load
 from .optim import register_optimizer as register_optimizer
 from .rates.schedules import register_schedule as register_schedule
 from .settings import Preset as Preset

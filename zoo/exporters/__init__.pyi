@@ -4,4 +4,7 @@ from ._find import find_exporter as find_exporter
 from ._find import list_exporters as list_exporters
 from ._open import is_exported as is_exported
 from ._open import open_export as open_export
+from ._opening import evaluate as evaluate
+from ._opening import get as get
+from ._opening import load as load
 from .hub import push as push

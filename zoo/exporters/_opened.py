@@ -15,7 +15,7 @@ from zoo.errors import InputError
 from zoo.exporters._facts import Facts
 from zoo.exporters._graph_file import GraphFile
 from zoo.models import Detector, FusedCopy, Look, Model, ModelConfig, predict_classes
-from zoo.tasks.detection import Postprocess, Predictions, Views
+from zoo.tasks.detection import VALIDATION, Postprocess, Predictions, Views
 from zoo.weights import Licence
 
 NEARLY = 0.05  # of 255: how far the pixels of a normalised image may be from bytes
@@ -169,11 +169,8 @@ class ExportedDetector(FromFile, Detector):
 
     def __init__(self, runner: Runner, config: ModelConfig) -> None:
         super().__init__()
-        if runner.names != ("boxes", "scores", "labels"):
-            raise InputError(
-                f"{runner.path} gives what the network gives ({', '.join(runner.names) or 'without names'}), which the "
-                "model itself has to decode. Export it without --raw (raw=False)."
-            )
+        if runner.names not in (("boxes", "scores", "labels"), ("boxes", "scores")):
+            raise InputError(f"{runner.path} gives {', '.join(runner.names)}; expected boxes, scores and labels.")
         if config.postprocess is None:
             raise InputError(f"the metadata of {runner.path} is damaged: postprocess is missing. Export it again.")
         self.runner, self.num_classes, self.fused_copy = runner, len(config.classes or ()), Unfused()
@@ -181,22 +178,33 @@ class ExportedDetector(FromFile, Detector):
 
     @property
     def scoring(self) -> Any:
-        """Which boxes count when it is scored: those of the file."""
-        return self.postprocess
+        """Which boxes count when it is scored: those of the file, if it has left out others."""
+        return self.postprocess if self.is_selected else VALIDATION
+
+    @property
+    def is_selected(self) -> bool:
+        """Whether thresholds and suppression are inside, so that they cannot be changed any more."""
+        return "labels" in self.runner.names
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Turn images `(B, 3, H, W)`, normalised, into boxes `(B, K, 4)`, scores `(B, K)` and labels `(B, K)`."""
+        """Turn images `(B, 3, H, W)`, normalised, into boxes `(B, K, 4)`, scores `(B, K)` and labels `(B, K)`.
+
+        Of a raw file: boxes `(B, L, 4)` and scores `(B, L, C)` of all places.
+        """
         found = self.runner(images)
-        labels = found["labels"]
-        if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
+        labels, columns = found.get("labels", torch.zeros(0)), found["scores"].shape[2:]
+        fits = columns == (() if self.is_selected else (self.num_classes,))
+        if not fits or (labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes):
             raise InputError(
-                f"{self.runner.path} gives the class number {int(labels.max())}; expected 0 to "
-                f"{self.num_classes - 1}, as its metadata names {self.num_classes} classes."
+                f"{self.runner.path} contradicts its metadata: it gives other classes than the {self.num_classes} that "
+                "are named there. Export it again."
             )
         return {name: values.to(images.device) for name, values in found.items()}
 
     def decode(self, outputs: Any) -> Predictions:
-        """Return the boxes, and their scores `(B, K, C)`, which are 0 for all classes but one."""
+        """Return the boxes, and their scores `(B, K, C)`: of those that are selected, 0 for all classes but one."""
+        if not self.is_selected:
+            return Predictions(outputs["boxes"], outputs["scores"])
         scores, labels = outputs["scores"], outputs["labels"]
         spread = scores.new_zeros(*scores.shape, self.num_classes).scatter_(2, labels[..., None], scores[..., None])
         return Predictions(outputs["boxes"], spread)
@@ -219,13 +227,19 @@ class ExportedDetector(FromFile, Detector):
             InputError: As there, and for boxes that the file has left out.
         """
         _check_fixed(self.runner, image_size, device)
+        if self.is_selected:
+            self._check_selection(conf, iou, max_predictions, tta)
+        return super().predict(source, conf=conf, iou=iou, max_predictions=max_predictions, tta=tta, **options)
+
+    def _check_selection(self, conf: float | None, iou: float | None, max_predictions: int | None, tta: bool) -> None:
+        """Refuse what needs boxes that the file has left out."""
         own, path = self.postprocess, self.runner.path
         wanted = own if conf is None else own.replace(conf=conf)
         if Views(tta=tta).settings(wanted).conf < own.conf:
             why = "tta needs a third of the confidence threshold" if tta else f"conf is {conf}"
             raise InputError(
                 f"{path} leaves out boxes with a confidence below {own.conf:g}, and {why}. Raise conf"
-                f"{', leave out tta' if tta else ''}, or export the model with a lower model.postprocess.conf."
+                f"{', leave out tta' if tta else ''}, or export the model with a lower model.postprocess.conf or --raw."
             )
         if iou is not None and iou != own.iou:
             raise InputError(
@@ -237,7 +251,6 @@ class ExportedDetector(FromFile, Detector):
                 f"{path} gives {own.max_predictions} boxes per image at most, and max_predictions is "
                 f"{max_predictions}. Lower it, or export the model with a higher one in model.postprocess."
             )
-        return super().predict(source, conf=conf, max_predictions=max_predictions, tta=tta, **options)
 
 
 TASKS: dict[str, type[FromFile]] = {
