@@ -311,6 +311,7 @@ def test_the_high_water_mark_is_read():
     assert memory._status("VmNothing") is None
 
 
+@pytest.mark.usefixtures("small_detector")
 @pytest.mark.parametrize(
     ("name", "first", "learning"),
     [("resnet18", "layer4", ("layer4", "fc")), ("yolo_nas_s", "neck", ("neck", "heads"))],

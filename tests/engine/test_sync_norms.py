@@ -67,6 +67,7 @@ def test_what_is_unfrozen_later_joins(model, said):
     assert set(chosen[2]) == {name for name, _ in model.named_modules() if f"{name}.running_mean" in model.state_dict()}
 
 
+@pytest.mark.usefixtures("small_detector")
 @pytest.mark.parametrize("name", ["mobilenetv2_050", "resnet18", "yolo_nas_s"])
 def test_modules_parameters_names_and_hooks_stay(said, name):
     model = zoo.get(name, num_classes=3)

@@ -193,6 +193,7 @@ def test_weights_that_may_not_be_passed_on(run: RunFolder, tmp_path: Path, licen
         packed(run.path, tmp_path)
 
 
+@pytest.mark.usefixtures("small_detector")
 def test_a_licence_that_was_taken_out_is_found_elsewhere(run: RunFolder, tmp_path: Path) -> None:
     tensors = load_model(run.path).state_dict()
     save_tensors(tensors, run.file("model.safetensors"), {"licence": "cc-by-nd-4.0"})

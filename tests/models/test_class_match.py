@@ -284,6 +284,7 @@ def test_a_module_of_somebody_elses_is_not_changed() -> None:
     assert free.classes == ("blue", "red", "green")
 
 
+@pytest.mark.usefixtures("small_detector")
 @pytest.mark.parametrize("order", [("red", "blue"), ("red", "grey"), ("blue", "red", "grey")])
 def test_a_detector_keeps_what_it_knows(order: tuple[str, ...]) -> None:
     model = zoo.get("yolo_nas_s", classes=["blue", "red"])

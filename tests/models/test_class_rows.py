@@ -42,6 +42,7 @@ def test_rows_by_name() -> None:
     assert say_rows(("c", "d", "a"), ("a", "b", "c")) == "'c', 'a' keep their weights; 'd' are new; 'b' are dropped"
 
 
+@pytest.mark.usefixtures("small_detector")
 @pytest.mark.parametrize("name", ["timm/test_resnet", "timm/test_vit", "yolo_nas_s", *NAMES])
 def test_outputs_move_with_their_classes(name: str) -> None:
     model = build(name, 3)

@@ -7,12 +7,11 @@ import os
 import signal
 
 import pytest
-import torch
 
 import zoo
 from boxed_folder import write_boxed
-from coloured_folder import write_coloured
 from prepared import Prepared
+from stopping import equal
 from zoo.errors import InputError
 from zoo.files.safetensors import read_tensors
 from zoo.training.run_lock import LOCK
@@ -65,15 +64,6 @@ def start(data, out, options, patch="", name=NAME, classes=3, **variables):
 
 def weights(folder):
     return read_tensors(folder / "model.safetensors")
-
-
-def equal(first, second):
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return write_coloured(tmp_path_factory.mktemp("images"), train=6, val=3)
 
 
 @pytest.fixture(scope="module")
@@ -205,11 +195,13 @@ BOXES = {"epochs": 1, "batch_size": 4, "image_size": 64, "num_workers": 0, "prog
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("small_detector")
 def test_a_detector_killed_while_its_backbone_looks_at_the_images(tmp_path, monkeypatch):
     data = write_boxed(tmp_path / "boxes", train=8, val=4)
     out, options = tmp_path / "run", BOXES | {"mode": "head", "cache": "disk", "mosaic": 0.0, "flip_probability": 0.0}
-    small = "import zoo.engine.frozen.cache\nzoo.engine.frozen.cache.choose_per_shard = lambda size: 3\n"
-    cut = small + at("zoo.engine.frozen.shards:FeatureShards.write", call=2)
+    few = "import zoo.engine.frozen.cache\nzoo.engine.frozen.cache.choose_per_shard = lambda size: 3\n"
+    small = "from small_yolo_nas import small_yolo_nas\nsmall = small_yolo_nas()\nsmall.__enter__()\n"
+    cut = few + small + at("zoo.engine.frozen.shards:FeatureShards.write", call=2)
     done = start(data, out, options, cut, name="yolo_nas_s", classes=2, XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert find_stage(out) == "begun"

@@ -57,6 +57,7 @@ def test_a_step_of_a_classifier_waits_for_its_loss_alone(options, tmp_path):
     assert watch.waits.counts == {"_local_scalar_dense": 2}, watch.waits.counts
 
 
+@pytest.mark.usefixtures("small_detector")
 @pytest.mark.parametrize("assigner", ["task-aligned", "static"])
 def test_how_often_a_step_of_yolo_nas_waits(assigner):
     model = zoo.get("yolo_nas_s", num_classes=3).train()

@@ -18,7 +18,7 @@ from zoo.training.run_claim import create_folder
 
 
 @pytest.fixture(scope="module")
-def detector(tmp_path_factory):
+def detector(tmp_path_factory, small_detector):
     """A run's folder; the scores of its model begin at 0.01, so all of them are above a smaller threshold."""
     model = zoo.get("yolo_nas_s", classes=("cat", "dog"))
     model.preprocess = Letterbox().resized(64)

@@ -6,7 +6,6 @@ from PIL import Image, ImageFilter
 from torchvision.transforms import v2
 
 import zoo
-from coloured_folder import write_coloured
 from zoo.engine.frozen import UnreadableCodeError
 from zoo.engine.frozen.cache import _key, _Numbers
 from zoo.engine.frozen.compute import Split
@@ -16,11 +15,6 @@ from zoo.tasks.classification.task import TASK
 from zoo.training.run_transform import bring_transform, check_transform, describe_transform
 
 STRENGTH = 2
-
-
-@pytest.fixture(scope="module")
-def coloured(tmp_path_factory):
-    return write_coloured(tmp_path_factory.mktemp("coloured"), train=6, val=3)
 
 
 def compose(degrees=30):
@@ -45,8 +39,8 @@ def test_a_function_whose_code_has_changed_is_not_resumed_with(monkeypatch, tmp_
         check_transform(before, preset, tmp_path)
 
 
-def test_features_are_kept_by_the_code_of_the_transform(coloured):
-    data, model = zoo.open_data(coloured), torch.nn.Identity()
+def test_features_are_kept_by_the_code_of_the_transform(images):
+    data, model = zoo.open_data(images), torch.nn.Identity()
     engine = type("Engine", (), {"digest": lambda self: "", "describe": lambda self: {}})()
 
     def find_key(transform):

@@ -5,16 +5,12 @@ import torch
 
 import zoo
 from coloured_folder import write_coloured
+from stopping import equal
 from zoo.errors import InputError
 from zoo.files.safetensors import read_tensors
 from zoo.training.soup import mean_of
 
 TINY = {"batch_size": 6, "image_size": 32, "num_workers": 0, "progress": False, "device": "cpu", "epochs": 2}
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return write_coloured(tmp_path_factory.mktemp("images"), train=6, val=2)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +39,7 @@ def test_the_mean_is_exact_and_what_is_frozen_stays_bit_for_bit(runs, tmp_path):
         str(run.folder): run.evaluation.top1 for run in runs[:2]
     }
     opened = zoo.load(found.folder)
-    assert all(torch.equal(value, opened.state_dict()[name]) for name, value in found.model.state_dict().items())
+    assert equal(found.model.state_dict(), opened.state_dict())
     assert json.loads((found.folder / "average.json").read_text())["scores"]["top1"] == found.evaluation.top1
 
 

@@ -19,6 +19,7 @@ class Whole(ModelInterface, nn.Module):
         return outputs.sum() * weight + len(rows)
 
 
+@pytest.mark.usefixtures("small_detector")
 def test_the_terms_of_yolo_nas_sum_to_its_loss_to_the_bit():
     model = fill(zoo.get("yolo_nas_s", num_classes=2)).train()
     outputs = model(torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
