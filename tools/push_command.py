@@ -14,7 +14,10 @@ from .completion import complete_run_folder
 
 def push(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="The folder of a finished run.", autocompletion=complete_run_folder)
+        Path,
+        typer.Argument(
+            metavar="RUN", help="The folder of a finished run or an export.", autocompletion=complete_run_folder
+        ),
     ],
     repo: Annotated[str, typer.Argument(metavar="ORG/NAME", help="The Hub repository; created if needed.")],
     public: Annotated[
@@ -37,8 +40,9 @@ def push(
 ) -> None:
     """Upload a finished run to the Hugging Face Hub.
 
-    Uploads the model, its settings, scores and plots, and a model card; all files are listed first. Paths of this
-    machine are not uploaded. Log in with hf auth login, or set HF_TOKEN to a token that may write.
+    Uploads the model, its settings, scores and plots, and a model card; of an export its files and how exact they are.
+    All files are listed first. Paths of this machine are not uploaded. Log in with hf auth login, or set HF_TOKEN to a
+    token that may write.
 
     \b
     Examples:

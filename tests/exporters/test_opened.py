@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from zoo.errors import InputError, LicenceError
 from zoo.models import Detector
 from zoo.tasks.detection import Postprocess, Predictions
 
+onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
 pytest.importorskip("onnxruntime", reason="the extra export is not installed")
 pytest.importorskip("onnxscript", reason="the extra export is not installed")
 
@@ -152,3 +154,45 @@ def test_a_licence_binds_an_export_too(folder, monkeypatch):
     monkeypatch.setenv("ZOO_COMMERCIAL_ONLY", "1")
     with pytest.raises(LicenceError):
         zoo.load(folder)
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_an_export_goes_to_the_hub_with_its_parity_and_comes_back(hub, folder, model, tmp_path):
+    lines = []
+    sent = zoo.push(folder, "org/file", private=False, token="hf_writer", log=lines.append)
+    assert {name for name, _ in sent.files} == {path.name for path in folder.iterdir()}
+    page = hub.store.resolve("org/file", "main")[1]["README.md"].local.read_text()
+    assert "| onnx | 12 |" in page
+    assert 'zoo.get("org/file")' in page
+    back = zoo.get("org/file", cache_dir=tmp_path / "hub")
+    photo = np.full((70, 90, 3), 120, np.uint8)
+    assert back.predict(photo)[0].names == model.predict(photo)[0].names
+    assert zoo.load(f"org/file@{sent.commit}", cache_dir=tmp_path / "hub").classes == model.classes
+    with pytest.raises(InputError, match="is an exported model"):
+        zoo.plan("org/file")
+
+
+def test_what_of_an_export_may_not_go_does_not(folder, tmp_path):
+    for name, text in (("parity.json", "has no parity.json"), ("model.onnx", "cannot be read: No such file")):
+        place = shutil.copytree(folder, tmp_path / name)
+        (place / name).unlink()
+        with pytest.raises(InputError, match=text):
+            zoo.push(place, "org/file", dry_run=True)
+    place = shutil.copytree(folder, tmp_path / "bound")
+    write_facts(place, licence="licenseref-yolo-nas-non-commercial")
+    with pytest.raises(LicenceError, match="cannot be uploaded, not even to a private repository"):
+        zoo.push(place, "org/file", dry_run=True)
+    write_facts(place, licence=None, lineage={"weights": "/home/somebody/secret"})
+    with pytest.raises(InputError, match="'/home/somebody/secret', which looks like a local path"):
+        zoo.push(place, "org/file", dry_run=True)
+
+
+def write_facts(place, **values):
+    """Change what an export says of itself, in both places."""
+    file, config = onnx.load(place / "model.onnx"), json.loads((place / "config.json").read_text())
+    for entry in file.metadata_props:
+        if (key := entry.key.removeprefix("zoo.")) in values:
+            entry.value = json.dumps(values[key])
+    onnx.save(file, place / "model.onnx")
+    (place / "config.json").write_text(json.dumps(config | values))
+    (place / "SHA256SUMS").unlink(missing_ok=True)

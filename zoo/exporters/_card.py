@@ -99,14 +99,15 @@ def _metadata(trained: Trained) -> str:
         "base_model_relation": "finetune" if trained.parents else None,
         "datasets": [trained.dataset] if trained.dataset else None,
         "metrics": list(dict.fromkeys(trained.facts.scores[key][0] for key in trained.scores)) or None,
-        **_licence_facts(config.licence),
+        **licence_facts(config.licence),
     }
     if results := _results_for_hub(trained):
         facts |= {"model_name": trained.repo.partition("/")[2], "eval_results": results}
     return str(ModelCardData(**facts).to_yaml())
 
 
-def _licence_facts(licence: str | None) -> dict[str, str]:
+def licence_facts(licence: str | None) -> dict[str, str]:
+    """Return what the metadata of a card say of a licence, as the Hub wants it."""
     if licence in (None, "unknown"):
         return {}
     terms = find_terms(str(licence))

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from zoo.errors import ExportedError, InputError
-from zoo.exporters._facts import CONFIG, read_facts
+from zoo.exporters._facts import CONFIG, Facts, read_facts
 from zoo.exporters._find import list_exporters
+from zoo.exporters._graph_file import GraphFile
 from zoo.exporters._opened import make_model
 from zoo.files import check_checksum, open_regular, read_object, tell_missing, to_path
 from zoo.models import Model, find_entry, names_repository
@@ -58,12 +59,17 @@ def open_export(
     if missing := tell_missing(place):
         raise InputError(missing)
     file = _choose_file(path) if (path / CONFIG).is_file() else path
-    reader = _find_reader(file)
-    _check_file(file)
-    graph = reader.open_file(file, torch.get_num_threads())
-    facts = read_facts(graph)
+    graph, facts = open_graph(file)
     check_commercial(str(file), facts.config.licence, commercial)
     return make_model(graph, facts, _find_code_licence(facts.config.model))
+
+
+def open_graph(file: Path) -> tuple[GraphFile, Facts]:
+    """Return an open file with what is known of it; errors are those of `open_export`."""
+    reader = _find_reader(file)
+    _check_file(file)
+    graph: GraphFile = reader.open_file(file, torch.get_num_threads())
+    return graph, read_facts(graph)
 
 
 def list_files(folder: Path) -> list[Path]:
@@ -94,13 +100,18 @@ def _fetch(place: str, cache_dir: str | os.PathLike[str] | None, token: str | bo
         model=repo, repo=repo, filename=CONFIG, revision=revision or "main", cache_dir=cache, token=token
     )
     config, commit = fetch_file(wanted)
-    wanted, readers = replace(wanted, revision=commit), _list_readers()
+    wanted = replace(wanted, revision=commit)
     fetch_if_there(replace(wanted, filename=SUMS))
     for file in list_files(config.parent):
-        more = getattr(readers.get(file.suffix), "BESIDE", ())
-        for name in (file.name, *(file.with_suffix(ending).name for ending in more)):
+        for name in name_parts(file):
             fetch_file(replace(wanted, filename=name))
     return config.parent
+
+
+def name_parts(file: Path) -> list[str]:
+    """Return the names of the files that a model file consists of."""
+    more = getattr(_list_readers().get(file.suffix), "BESIDE", ())
+    return [file.name, *(file.with_suffix(ending).name for ending in more)]
 
 
 def _choose_file(folder: Path) -> Path:

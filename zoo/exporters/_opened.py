@@ -4,6 +4,7 @@
 classifier, boxes of a detector after suppression. So `predict` and `zoo.evaluate` need to know nothing of files.
 """
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -92,6 +93,11 @@ class FromFile(Model):
 
     runner: Runner
     kind: ClassVar[type]
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the file, which `zoo.push` takes."""
+        return self.runner.path.parent
 
     def extra_repr(self) -> str:
         """Return which file it is, as `print` shows it."""

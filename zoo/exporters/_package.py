@@ -7,7 +7,7 @@ goes is written into a folder of its own, loaded from there once, and searched f
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,15 @@ from zoo.weights import find_terms, get_endpoint
 RECORDS = ("metrics.jsonl", "evaluation.json", "plan.json", "proof.json")
 LOCAL = ("run.json", "data.json")  # what is read here and stays here
 CARD = "README.md"
-OWN = ("model.safetensors", "config.json", "preset.yaml", *RECORDS, CARD)  # what a push may write, beside pictures/
+OF_EXPORTS = ("parity.json", "predict.py", "SHA256SUMS")
+OWN = (
+    "model.safetensors",
+    "config.json",
+    "preset.yaml",
+    *RECORDS,
+    *OF_EXPORTS,
+    CARD,
+)  # what a push may write, beside pictures/
 _TRACES = (  # paths of a machine, wherever they stand in a text
     r"(?<![\w.~:/-])/(?:home|Users|root|mnt|media|tmp|var|srv|opt|private|workspace|content)/[^\s\"'`,;)\]]+",
     r"\b[A-Za-z]:\\{1,2}\w[^\s\"'`,;)\]]*",
@@ -74,19 +82,20 @@ def pack(source: Any, folder: Path, *, repo: str, pictures: bool = True) -> Pack
     source = take_model(source) if isinstance(source, nn.Module) else source
     config = run.read_config() if run else _describe(source)
     entry = _find_entry(config, run)
-    _check_licence(config, entry, run)
+    check_licence(config, entry, run)
     clean, parents = clean_config(config)
     if run is None:
         target.save_model(source, source.state_dict())
     else:
         check_checksum(run.file("model.safetensors"))
-        _take(run.file("model.safetensors"), target.file("model.safetensors"))
+        take_file(run.file("model.safetensors"), target.file("model.safetensors"))
         _copy_records(run, target, clean, pictures)
     target.write_json("config.json", clean.model_dump())
     load_model(folder)  # what goes is whole, and fits
     target.write_text(CARD, _write_card(_gather(repo, clean, entry, parents, run, target)))
-    _refuse_traces(target, run)
-    files = tuple(sorted(_files(folder)))
+    facts = _read_metadata(target.file("model.safetensors"))
+    refuse_traces(folder, {"model.safetensors": facts}, run.path if run else None)
+    files = tuple(sorted(list_packed(folder)))
     return Package(folder, files, str(config.model), config.licence, tuple(_notes(clean, files)))
 
 
@@ -130,10 +139,14 @@ def _find_entry(config: ModelConfig, run: RunFolder | None) -> Entry:
         ) from error
 
 
-def _check_licence(config: ModelConfig, entry: Entry, run: RunFolder | None) -> None:
-    """Refuse weights that may not be passed on, by any of the places that tell their licence."""
+def check_licence(config: ModelConfig, entry: Entry | None, run: RunFolder | None) -> None:
+    """Refuse weights that may not be passed on, by any of the places that tell their licence.
+
+    Raises:
+        LicenceError: One of these licences forbids it.
+    """
     stated = {config.licence}
-    if entry.weights is not None and config.origin.get("sha256") == entry.weights.sha256:
+    if entry is not None and entry.weights is not None and config.origin.get("sha256") == entry.weights.sha256:
         stated.add(entry.weights.licence)
     if run is not None:
         stated.add(_read_metadata(run.file("model.safetensors")).get("licence"))
@@ -166,7 +179,7 @@ def _only_flags(origin: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in origin.items() if key != "pretrained" or not is_place}
 
 
-def _take(file: Path, target: Path) -> None:
+def take_file(file: Path, target: Path) -> None:
     """Bring a large file into the folder, without a second copy where the system allows that."""
     try:
         target.symlink_to(file.resolve())
@@ -234,14 +247,23 @@ def _read(folder: RunFolder, name: str) -> dict[str, Any]:
     return value
 
 
-def _refuse_traces(target: RunFolder, run: RunFolder | None) -> None:
-    """Raise if a text that would go tells of this machine."""
-    places = {str(Path.home()), str(Path.cwd())} | ({str(run.path.resolve())} if run else set())
+def refuse_traces(folder: Path, facts: Mapping[str, Mapping[str, str]], source: Path | None) -> None:
+    """Refuse to upload a text that tells of this machine.
+
+    Args:
+        folder: What would go.
+        facts: The metadata of its binary files, by name.
+        source: The folder that it was taken from.
+
+    Raises:
+        InputError: Naming the first one.
+    """
+    places = {str(Path.home()), str(Path.cwd())} | ({str(source.resolve())} if source else set())
     own = [re.escape(place) for place in places if len(place) > 5]
     pattern = re.compile("|".join([*own, *_TRACES]))
-    texts = {name: target.file(name).read_text("utf8", "replace") for name, _ in _files(target.path) if _is_text(name)}
-    facts = _read_metadata(target.file("model.safetensors"))
-    texts["the metadata of model.safetensors"] = "\n".join(f"{key}: {value}" for key, value in facts.items())
+    texts = {name: (folder / name).read_text("utf8", "replace") for name, _ in list_packed(folder) if _is_text(name)}
+    for name, known in facts.items():
+        texts[f"the metadata of {name}"] = "\n".join(f"{key}: {value}" for key, value in known.items())
     for name, text in texts.items():
         for number, line in enumerate(text.splitlines(), start=1):
             if match := pattern.search(line):
@@ -265,7 +287,8 @@ def _read_metadata(file: Path) -> dict[str, str]:
         raise WeightsError(f"{file} is not a valid safetensors file: {error}. Push a complete run folder.") from error
 
 
-def _files(folder: Path) -> Iterator[tuple[str, int]]:
+def list_packed(folder: Path) -> Iterator[tuple[str, int]]:
+    """Yield the path of each file in a folder, and its size in bytes."""
     for file in folder.rglob("*"):
         if file.is_file():
             yield file.relative_to(folder).as_posix(), file.stat().st_size

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from zoo._text import echo
 from zoo._version import VERSION
 from zoo.errors import InputError, WeightsAccessError, WeightsError, WeightsNetworkError, WeightsNotFoundError
+from zoo.exporters._export_package import find_export, pack_export
 from zoo.exporters._package import OWN, Package, pack
 from zoo.weights import get_endpoint, hiding_passwords, refuse_open_http
 
@@ -81,7 +82,8 @@ def push(
     The files are listed before the first request. Optimizer state, environment and local paths are never uploaded.
 
     Args:
-        run_or_model: A run, a run folder, or a model from `zoo.get`.
+        run_or_model: A run, a run folder, or a model from `zoo.get`; or an export: what `zoo.export` returned, or its
+            folder.
         repo: `org/name`; created if it does not exist.
         private: Visibility of a new repository. An existing one keeps its visibility; uploading to a public one needs
             False.
@@ -102,7 +104,9 @@ def push(
     _check_names(repo, revision)
     branch, log = revision or "main", say or log
     with tempfile.TemporaryDirectory(prefix="zoo-push-") as place:
-        package = pack(run_or_model, Path(place), repo=repo, pictures=pictures)
+        export = find_export(run_or_model)
+        options: dict[str, Any] = {"repo": repo} if export else {"repo": repo, "pictures": pictures}
+        package = (pack_export if export else pack)(export or run_or_model, Path(place), **options)
         made = Push(repo, f"{get_endpoint()}/{repo}", branch, package.files)
         for line in _list(package, made, private):
             log(line)

@@ -48,6 +48,8 @@ def write(
         custom_translation_table=_translations(),
         verbose=False,
     )
+    for node in made.model.graph.all_nodes():
+        node.metadata_props.clear()  # where it stood in the code, with paths of this machine
     made.model.metadata_props.update(facts)
     made.save(path, external_data=False)
 

@@ -27,11 +27,14 @@ def write(
     """Write a traced program, its metadata as extra files; the arguments are those of `zoo.exporters.onnx.write`."""
     program = _in_own_operators(program)
     sample, program.example_inputs = program.example_inputs, None  # pickled, and as large as two images
+    traces = [(node, node.meta.pop("stack_trace", None)) for node in program.graph.nodes]  # paths of this machine
     content = io.BytesIO()
     try:
         torch.export.save(program, content, extra_files=dict(facts))
     finally:
         program.example_inputs = sample
+        for node, trace in traces:
+            node.meta["stack_trace"] = trace
     write_file(path, content.getvalue())
 
 
