@@ -47,7 +47,7 @@ class Block(NamedTuple):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _thin_networks():
+def _thin_networks(small_detector):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resnet, "_create_resnet", functools.partial(resnet._create_resnet, channels=CHANNELS))
         yield
