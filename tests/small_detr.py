@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +97,17 @@ def shrink(monkeypatch: Any) -> None:
 
 def save_as_transformers(name: str, folder: Path, *, num_classes: int, **changes: Any) -> Any:
     """Write a random network as transformers does, with its names on disk; `changes` go into `config.json`."""
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        network = SMALL[name].make_network(num_classes).eval()
+    network = _make_network(name, num_classes)
     network.save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text("utf8"))
     (folder / "config.json").write_text(json.dumps(config | changes), "utf8")
     return network
+
+
+@cache
+def _make_network(name: str, num_classes: int) -> Any:
+    import torch
+
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+        torch.manual_seed(1)
+        return SMALL[name].make_network(num_classes).eval()

@@ -151,10 +151,10 @@ def test_without_a_network_the_message_names_the_ways_out(capsys, hub, images, m
 
 def test_the_module_runs_as_a_program():
     done = subprocess.run(
-        [sys.executable, "-m", "zoo.tools.cli", "describe", "nothing"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "zoo.tools.cli", "preset", "show", "none"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("error: unknown model 'nothing'")
+    assert done.stderr.startswith("error: unknown preset 'none'")
     assert Path(zoo.__file__).parent.name == "zoo"
 
 
