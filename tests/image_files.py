@@ -2,7 +2,9 @@
 
 import struct
 import zlib
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -11,6 +13,13 @@ from PIL import Image
 def make_image(size: tuple[int, int] = (9, 7), seed: int = 0) -> Image.Image:
     noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     return Image.fromarray(noise)
+
+
+def make_photo(size: tuple[int, int] = (1600, 1200), **options: Any) -> bytes:
+    """A JPEG of large soft shapes, as on photos."""
+    image, file = make_image((size[0] // 80, size[1] // 80)).resize(size, Image.Resampling.BICUBIC), BytesIO()
+    image.convert(options.pop("mode", "RGB")).save(file, "JPEG", **options)
+    return file.getvalue()
 
 
 def write_image(path: Path, size: tuple[int, int] = (9, 7), seed: int = 0) -> Path:

@@ -11,9 +11,10 @@ import pytest
 import torch
 from PIL import Image, ImageOps, features
 
-from image_files import make_image, png_header, write_image
+from image_files import make_image, make_photo, png_header, write_image
 from zoo.data import decode
 from zoo.data.decode import _Budget, decode_image, examine, find_fault, read_image
+from zoo.data.transforms import Preprocess, eval_transform, need_of_crops
 from zoo.errors import InputError
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -320,7 +321,7 @@ def test_images_that_are_almost_black_are_told(source: str) -> None:
     """Of 12 bits in 16, as microscopes write them; the pixels stay what the file says."""
     values = np.array([[0, 4095], [2048, 100]], np.uint16)
     given = values if source == "array" else encode(Image.fromarray(values), source)
-    image, remark = decode_image(given)
+    image, remark, _ = decode_image(given)
     assert pixels(image)[..., 0].tolist() == [[0, 16], [8, 0]]
     assert remark == (
         "its largest value is 4,095 of 65,535, which is read as 16 of 255: almost black. If its values have "
@@ -328,3 +329,50 @@ def test_images_that_are_almost_black_are_told(source: str) -> None:
     )
     assert examine(given) == (None, remark)
     assert decode_image(make_image()).remark == decode_image(encode(Image.fromarray(values * 16), "PNG")).remark == ""
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"mode": "L"}, {"mode": "CMYK"}, {"progressive": True}, {"orientation": 6}, {"orientation": 3}]
+)
+def test_large_jpegs_are_decoded_at_a_smaller_size_and_look_the_same(options: dict[str, Any]) -> None:
+    exif = Image.Exif()
+    exif[274] = options.pop("orientation", 1)
+    photo, how = make_photo(exif=exif, **options), Preprocess(image_size=128, decode="fast")
+    found, full = decode_image(photo, how.need), decode_image(photo)
+    upright = (1200, 1600) if exif[274] == 6 else (1600, 1200)
+    assert found.size == full.size == full.image.size == upright
+    assert found.image.size == (upright[0] // 4, upright[1] // 4)  # 300 is more than twice 146
+    change = eval_transform(how, normalise=False)
+    assert (change(found.image).float() - change(full.image).float()).abs().mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("need", "width"),
+    [
+        ((800, 600), 1600),  # the image has only twice as many
+        ((400, 300), 800),
+        ((401, 300), 1600),
+        ((400, 301), 1600),
+        ((10, 10), 200),
+    ],
+)
+def test_twice_the_pixels_that_are_needed_are_left(need: tuple[int, int], width: int) -> None:
+    assert read_image(make_photo(), lambda *_: need).width == width
+
+
+def test_the_smallest_crop_counts() -> None:
+    how = {"augment": "crop-flip", "crop_scale_min": 0.35}
+    fast, photo = Preprocess(image_size=128, decode="fast"), make_photo()
+    crops = need_of_crops(fast, **how)  # type: ignore[arg-type]
+    assert read_image(photo, fast.need).width == 400
+    assert read_image(photo, crops).width == 800  # of 400, a crop of 205 pixels would be less than twice the target
+    least = 0.35 * 0.75 * 1600 * 1200
+    assert crops is not None
+    assert crops(1600, 1200)[0] == pytest.approx(1600 * 128 / least**0.5)
+    assert need_of_crops(Preprocess(), **how) is None  # type: ignore[arg-type]
+
+
+def test_what_is_no_jpeg_or_belongs_to_somebody_is_decoded_in_full() -> None:
+    need, photo = Preprocess(image_size=32, decode="fast").need, Image.open(BytesIO(make_photo()))
+    assert read_image(encode(make_image((900, 700)), "PNG"), need).size == (900, 700)
+    assert read_image(photo, need).size == photo.size == (1600, 1200)

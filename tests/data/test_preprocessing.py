@@ -14,6 +14,13 @@ def test_every_kind_is_read_back_from_its_values(made, side):
     assert made.resized_side == side
 
 
+def test_values_of_old_files_mean_that_all_is_decoded():
+    for made, _ in MADE:
+        assert made.need is None
+        assert "decode" not in made.to_dict()
+        assert read_preprocessing(made.replace(decode="fast").to_dict()).need is not None
+
+
 def test_values_of_old_files_name_no_kind():
     assert "kind" not in Preprocess().to_dict()
     assert read_preprocessing(Preprocess().to_dict()) == Preprocess()

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,14 @@ from torch import nn
 import zoo
 from box_network import SETTINGS, Boxes, make_boxes
 from coloured_folder import write_coloured
+from image_files import make_photo
 from tools.cli import main
+from zoo.data.letterbox import Letterbox
+from zoo.data.transforms import Preprocess
 from zoo.errors import InputError
 from zoo.exporters import _predict as apart
 from zoo.exporters._graph import ExportGraph, trace
-from zoo.exporters._parity import Example, compare, locate
+from zoo.exporters._parity import Example, _prepare, compare, locate
 from zoo.files import digest_file
 from zoo.tasks.detection.postprocess import Postprocess, select_detections
 
@@ -61,6 +65,7 @@ def test_predict_needs_no_torch_and_reads_as_the_model_does(run, made, tmp_path)
     Image.fromarray(noise[..., :3]).save(tmp_path / "turned.jpg", exif=turned)
     Image.fromarray(generator.integers(0, 65536, (90, 60), dtype=np.uint16)).save(tmp_path / "deep.png")
     Image.fromarray(noise[..., 0]).convert("P").save(tmp_path / "palette.png")
+    (tmp_path / "photo.jpg").write_bytes(make_photo(exif=turned))
     (tmp_path / "text.jpg").write_text("no image")
     block = "import sys; sys.modules['torch'] = sys.modules['zoo'] = None; sys.argv = sys.argv[1:]; import runpy; "
     block += "runpy.run_path(sys.argv[0], run_name='__main__')"
@@ -74,7 +79,7 @@ def test_predict_needs_no_torch_and_reads_as_the_model_does(run, made, tmp_path)
         theirs = answers[Path(ours.source).name]
         assert theirs["names"] == list(ours.names)
         assert theirs["probabilities"] == pytest.approx(ours.probabilities, abs=1e-5)
-    assert set(answers) == {"clear.png", "turned.jpg", "deep.png", "palette.png"}
+    assert set(answers) == {"clear.png", "photo.jpg", "turned.jpg", "deep.png", "palette.png"}
 
 
 @pytest.mark.parametrize(
@@ -98,6 +103,30 @@ def test_a_planted_difference_is_caught_and_named_and_nothing_is_left(run, tmp_p
     if "crop_pct" in plant({}):
         made = zoo.export(run.folder, tmp_path / "out", accept_difference=True, progress=False)
         assert not made.parity["onnx"].holds
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        Preprocess(image_size=96, decode="fast"),
+        Preprocess(image_size=96, crop_mode="squash", decode="fast"),
+        Letterbox(decode="fast").resized(96),
+        Letterbox(keep_ratio=False, position="top-left", decode="fast").resized(96),
+        Letterbox().resized(96),
+    ],
+)
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_photo_is_decoded_as_the_model_does_it(how, orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    photo = make_photo((1601, 1203), exif=exif)
+    predictor = apart.Predictor.__new__(apart.Predictor)
+    predictor.preprocess = how.to_dict()
+    pixels, place = predictor.prepare(BytesIO(photo))
+    assert np.array_equal(pixels, _prepare(photo, how))
+    size = (1601, 1203) if orientation == 1 else (1203, 1601)
+    assert place is None or place[-1] == size
+    assert (apart.read_image(BytesIO(photo), how.to_dict())[0].size == size) is (how.decode == "full")
 
 
 def test_where_the_network_differs_it_is_the_network_that_is_named(run, made):
@@ -154,7 +183,7 @@ def test_the_canvas_of_a_detector_is_ours_byte_for_byte():
     pixels = np.random.default_rng(0).integers(0, 256, (61, 97, 3), dtype=np.uint8)
     for letterbox in (Letterbox().resized(64), Letterbox(position="top-left", keep_ratio=False).resized(96)):
         canvas, place = fit_image(pixels, letterbox)
-        found, (scale_x, scale_y, left, top) = apart.fit(Image.fromarray(pixels), letterbox.to_dict())
+        found, (scale_x, scale_y, left, top, _) = apart.fit(Image.fromarray(pixels), letterbox.to_dict())
         assert np.array_equal(found, canvas.permute(1, 2, 0).numpy())
         assert (scale_x, scale_y, left, top) == (place.scale_x, place.scale_y, place.left, place.top)
 

@@ -43,6 +43,7 @@ YOUNGER = {
     "ema_warmup": "swa_epochs: null\n",
     "label_smoothing": "class_weights: none\nfocal_gamma: null\nmulti_label_loss: bce\nsampler: shuffle\n"
     "repeat_threshold: 0.1\n",
+    "crop_pct": "decode: full\n",
     "augment": "augment_magnitude: null\nrand_ops: null\n",
     "flip_probability": "vertical_flip: 0.0\nmax_rotation: 0.0\ncolor_jitter: 0.0\ngrayscale: 0.0\n"
     "random_erasing: 0.0\nmixup_alpha: 0.0\ncutmix_alpha: 0.0\n",

@@ -4,6 +4,9 @@ from .contents import digest_contents as digest_contents
 from .contents import list_files as list_files
 from .contents import tell_change as tell_change
 from .decode import FORMATS as FORMATS
+from .decode import LYING as LYING
+from .decode import Decoding as Decoding
+from .decode import Need as Need
 from .decode import decode_image as decode_image
 from .decode import find_fault as find_fault
 from .decode import read_image as read_image
@@ -105,6 +108,7 @@ from .tables import read_table as read_table
 from .transforms import Preprocess as Preprocess
 from .transforms import Transform as Transform
 from .transforms import eval_transform as eval_transform
+from .transforms import need_of_crops as need_of_crops
 from .transforms import to_input as to_input
 from .transforms import train_transform as train_transform
 from .user_loaders import UserLoader as UserLoader

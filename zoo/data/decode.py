@@ -1,5 +1,10 @@
-"""Decoding: files, encoded bytes, arrays and tensors become upright 8-bit RGB images, or a reason why not."""
+"""Decoding: files, encoded bytes, arrays and tensors become upright 8-bit RGB images, or a reason why not.
 
+A JPEG that is much larger than needed may be asked for at a half, a quarter or an eighth of its sides, which its
+decoder gives in a fraction of the time.
+"""
+
+import math
 import os
 import stat
 import sys
@@ -8,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -21,7 +26,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, Any] | Tensor"
+Decoding: TypeAlias = Literal["fast", "full"]
+Need: TypeAlias = Callable[[int, int], tuple[float, float]]  # sides of an image -> to which it is resized as a whole
 
+FULL = ("decode", "full")  # of a stored preprocessing: not written, for without it all was decoded
 HEAD_BYTES = 512  # by which a format is known
 MAX_PIXELS = 178_956_970  # half a gigabyte as RGB; also where Pillow sees a decompression bomb
 HEIC = "HEIC is not supported; convert it to JPEG"
@@ -31,6 +39,8 @@ AVIF_BRANDS = frozenset({b"avif", b"avis"})
 # Only these decoders are tried: others (PostScript) would run foreign programs, or have no mark to be known by.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 
+REDUCIBLE = ("JPEG", "MPO")
+REDUCING_GAP = 2  # times what is needed that a reduced image has at least, so that resizing it hardly tells
 ALWAYS_CONVERTED = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})  # into RGB, and nothing fails
 
 UPRIGHT = {  # EXIF orientation -> what makes the image upright
@@ -42,6 +52,7 @@ UPRIGHT = {  # EXIF orientation -> what makes the image upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+LYING = (5, 6, 7, 8)  # EXIF orientations that swap the sides
 
 
 class _Fault(Exception):
@@ -49,13 +60,20 @@ class _Fault(Exception):
 
 
 class InputImage(NamedTuple):
-    """An upright 8-bit RGB image, and what a person should know of it: empty, or that it is almost black."""
+    """An upright 8-bit RGB image.
+
+    Attributes:
+        image: It may be smaller than its source, if less was needed.
+        remark: What a person should know of it: empty, or that it is almost black.
+        size: Width and height of the source, upright, in pixels.
+    """
 
     image: Image.Image
-    remark: str = ""
+    remark: str
+    size: tuple[int, int]
 
 
-def read_image(source: ImageSource) -> Image.Image:
+def read_image(source: ImageSource, need: Need | None = None) -> Image.Image:
     """Read one image as upright 8-bit RGB.
 
     Files are turned as their EXIF orientation says. Gray, palette and CMYK become RGB; transparent parts become white;
@@ -64,6 +82,9 @@ def read_image(source: ImageSource) -> Image.Image:
     Args:
         source: a path; the bytes of an encoded file; a PIL image; a uint8 array `(H, W)`, `(H, W, 1 | 3 | 4)`;
             a tensor `(1 | 3 | 4, H, W)` or `(H, W)`, uint8 or floating point in 0..1. Colours in the order RGB(A).
+        need: Called with width and height of the upright image; returns those to which all of it will be resized. A
+            JPEG, by path or as bytes, is decoded at the smallest of all, a half, a quarter or an eighth of its sides
+            that leaves twice as much. None: as it is stored.
 
     Returns:
         The image. A PIL image that needs no change is returned as it is.
@@ -71,13 +92,13 @@ def read_image(source: ImageSource) -> Image.Image:
     Raises:
         InputError: with the file's name and what is wrong with it, or with the shape, type or range expected.
     """
-    return decode_image(source).image
+    return decode_image(source, need).image
 
 
-def decode_image(source: ImageSource) -> InputImage:
-    """Read one image as `read_image` does, with what a person should know of it."""
+def decode_image(source: ImageSource, need: Need | None = None) -> InputImage:
+    """Read one image as `read_image` does, with its own size and what a person should know of it."""
     try:
-        return _decode(source, shrink=False)
+        return _decode(source, need)
     except _Fault as fault:
         name = f"{os.fspath(source)!r}" if isinstance(source, (str, os.PathLike)) else "the image"
         raise InputError(f"cannot read {name}: {fault}") from fault
@@ -91,7 +112,7 @@ def find_fault(source: ImageSource) -> str | None:
 def examine(source: ImageSource) -> tuple[str | None, str]:
     """Return what `find_fault` does, and the remark of `decode_image`."""
     try:
-        return None, _decode(source, shrink=True).remark
+        return None, _decode(source, _nothing).remark
     except _Fault as fault:
         return str(fault), ""
 
@@ -106,14 +127,19 @@ def begins_like_image(path: str | os.PathLike[str]) -> bool:
     return any(_accepted(Image.OPEN[name][1], head) for name in _formats()) or _is_heic(head)
 
 
-def _decode(source: ImageSource, *, shrink: bool) -> InputImage:
+def _nothing(width: int, height: int) -> tuple[float, float]:
+    """Need no pixel: a JPEG is still read to its end, but at an eighth of its size."""
+    return 0, 0
+
+
+def _decode(source: ImageSource, need: Need | None) -> InputImage:
     torch = sys.modules.get("torch")  # whoever holds a tensor has imported it
     if isinstance(source, Image.Image):
-        return _guarded(source, shrink=False)
+        return _guarded(source)  # whoever holds it may want it whole
     if isinstance(source, (str, os.PathLike)):
-        return _decode_file(os.fspath(source), shrink=shrink)
+        return _decode_file(os.fspath(source), need)
     if isinstance(source, bytes):
-        return _decode_stream(BytesIO(source), shrink=shrink)
+        return _decode_stream(BytesIO(source), need)
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if torch is not None and isinstance(source, torch.Tensor):
@@ -124,22 +150,22 @@ def _decode(source: ImageSource, *, shrink: bool) -> InputImage:
     )
 
 
-def _decode_file(path: str, *, shrink: bool) -> InputImage:
+def _decode_file(path: str, need: Need | None) -> InputImage:
     if path.startswith(("http://", "https://")):
         raise _Fault("it is a URL; expected a file. Download it first")
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
             raise _Fault("it is a folder" if os.path.isdir(path) else "it is not a regular file")
         with open(path, "rb") as stream:
-            return _decode_stream(stream, shrink=shrink)
+            return _decode_stream(stream, need)
     except FileNotFoundError as error:
         raise _Fault("it is a broken symbolic link" if os.path.islink(path) else "the file does not exist") from error
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise _Fault(f"it cannot be opened ({getattr(error, 'strerror', None) or error})") from error
 
 
-def _decode_stream(stream: IO[bytes], *, shrink: bool) -> InputImage:
-    return _guarded(_open(stream), shrink=shrink, stream=stream)
+def _decode_stream(stream: IO[bytes], need: Need | None) -> InputImage:
+    return _guarded(_open(stream), need, stream)
 
 
 def _open(stream: IO[bytes]) -> Image.Image:
@@ -168,7 +194,7 @@ def _accepted(accepts: Callable[[bytes], bool | str] | None, head: bytes) -> boo
         return False
 
 
-def _guarded(image: Image.Image, *, shrink: bool, stream: IO[bytes] | None = None) -> InputImage:
+def _guarded(image: Image.Image, need: Need | None = None, stream: IO[bytes] | None = None) -> InputImage:
     """Decode the pixels, with every failure turned into a `_Fault`; the stream is that of the file, if it is one."""
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
@@ -177,14 +203,14 @@ def _guarded(image: Image.Image, *, shrink: bool, stream: IO[bytes] | None = Non
         raise _Fault(f"it has {image.width} x {image.height} pixels")
     try:
         with _budget.spend(pixels):
-            if shrink:
-                image.draft(None, (1, 1))  # a JPEG is still read to its end, but at an eighth of its size
+            full = None if need is None else _reduce(image, need)
             raw = raw_mode(image)
             image.load()
-            if shrink and image.mode in ALWAYS_CONVERTED:
-                return InputImage(image, find_dim_colours(image, raw))
+            if need is _nothing and image.mode in ALWAYS_CONVERTED:
+                return InputImage(image, find_dim_colours(image, raw), image.size)
             rgb, remark = _to_rgb(image, raw, stream)
-            return InputImage(_upright(image, rgb), remark)
+            upright = _upright(image, rgb)
+            return InputImage(upright, remark, full or upright.size)
     except _Fault:
         raise
     except MemoryError as error:
@@ -193,24 +219,36 @@ def _guarded(image: Image.Image, *, shrink: bool, stream: IO[bytes] | None = Non
         raise _Fault(f"damaged or truncated ({_text(error)})") from error
 
 
-def _to_rgb(image: Image.Image, raw: str, stream: IO[bytes] | None) -> InputImage:
+def _reduce(image: Image.Image, need: Need) -> tuple[int, int] | None:
+    """Ask the decoder for no more than is needed; return the full, upright size, or None if it gives all of it."""
+    if image.format not in REDUCIBLE:
+        return None
+    stored, is_lying = image.size, _find_orientation(image) in LYING
+    full = stored[::-1] if is_lying else stored
+    least = [math.ceil(REDUCING_GAP * side) or 1 for side in need(*full)]
+    image.draft(None, (least[1], least[0]) if is_lying else (least[0], least[1]))
+    return None if image.size == stored else full
+
+
+def _to_rgb(image: Image.Image, raw: str, stream: IO[bytes] | None) -> tuple[Image.Image, str]:
+    """Return an image as RGB, and what a person should know of it."""
     if image.mode == "RGB" and "transparency" not in image.info:
-        return InputImage(image, find_dim_colours(image, raw))
+        return image, find_dim_colours(image, raw)
     if is_deep_gray(image):
-        return InputImage(*gray_to_rgb(image, raw))
+        return gray_to_rgb(image, raw)
     if image.mode in ("I", "F"):
         raise _Fault("its pixels are 32-bit, signed or floating-point; expected 8 or 16 bits. Rescale and convert it")
     if image.mode == "LAB":
         raise _Fault("it uses Lab colours; expected RGB, CMYK or gray. Convert it")
     if not image.has_transparency_data:
-        return InputImage(image.convert("RGB"))
+        return image.convert("RGB"), ""
     remark = find_dim_colours(image, raw)
     if mask := find_clear_colour(image, raw, stream) if stream else None:
-        return InputImage(_paint_on_white(image, mask), remark)
+        return _paint_on_white(image, mask), remark
     if isinstance(clear := image.info.get("transparency"), int):
         image.info["transparency"] = clear * FACTORS.get(raw, 1)
     rgba = image.convert("RGBA")
-    return InputImage(_paint_on_white(rgba, rgba.getchannel("A")), remark)
+    return _paint_on_white(rgba, rgba.getchannel("A")), remark
 
 
 def _paint_on_white(image: Image.Image, mask: Image.Image) -> Image.Image:
@@ -220,16 +258,19 @@ def _paint_on_white(image: Image.Image, mask: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image, rgb: Image.Image) -> Image.Image:
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # a damaged EXIF block says nothing about the pixels
-        return rgb
-    turn = UPRIGHT.get(orientation)
+    turn = UPRIGHT.get(_find_orientation(image))
     if turn is None:
         return rgb
     turned = rgb.transpose(turn)
     turned.info = {}  # it would say that it still has to be turned
     return turned
+
+
+def _find_orientation(image: Image.Image) -> Any:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # a damaged EXIF block says nothing about the pixels
+        return 1
 
 
 class _Budget:
@@ -311,12 +352,12 @@ def _from_array(array: "np.ndarray[Any, Any]") -> InputImage:
     if not (array.ndim == 2 or (array.ndim == 3 and shape[2] in (1, 3, 4))) or 0 in shape:
         raise _Fault(f"the array has shape {shape}; {expected}, for one image")
     if array.dtype == np.uint16 and (array.ndim == 2 or shape[2] == 1):
-        return _guarded(Image.fromarray(np.ascontiguousarray(array.reshape(shape[:2]))), shrink=False)
+        return _guarded(Image.fromarray(np.ascontiguousarray(array.reshape(shape[:2]))))
     if array.dtype != np.uint8:
         hint = ". Values in 0..1: use (array * 255).round().astype('uint8')" if array.dtype.kind == "f" else ""
         raise _Fault(f"the array is {array.dtype}; {expected}{hint}")
     flat = array[:, :, 0] if array.ndim == 3 and shape[2] == 1 else array
-    return _guarded(Image.fromarray(np.ascontiguousarray(flat)), shrink=False)
+    return _guarded(Image.fromarray(np.ascontiguousarray(flat)))
 
 
 def _from_tensor(tensor: "Tensor") -> InputImage:

@@ -7,12 +7,12 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from PIL import Image
 
 from zoo.data.check_cache import CheckNotes
-from zoo.data.decode import examine, read_image
+from zoo.data.decode import Need, examine, read_image
 from zoo.data.image_store import ImageStore
 from zoo.data.labels import number_labels, plain_labels
 from zoo.data.prefetch import submit_ahead
@@ -50,6 +50,7 @@ class Images:
         in_threads: Whether several threads may read at once.
         store: Where decoded images are kept, if they are.
         store_name: What this split is called in there.
+        need: Of the pixels that are decoded; see `read_image`.
     """
 
     reader: Reader
@@ -59,6 +60,7 @@ class Images:
     in_threads: bool = False
     store: ImageStore | None = None
     store_name: str = ""
+    need: Need | None = None
 
     def __repr__(self) -> str:
         return f"<Images: {len(self):,}>"
@@ -67,7 +69,7 @@ class Images:
         return len(self.positions)
 
     def read(self, index: int, /) -> tuple[Image.Image, int]:
-        """Return an image, RGB, and its class number.
+        """Return an image, RGB, of as many pixels as are needed, and its class number.
 
         Raises:
             DataError: If it cannot be read (any more); the text names it.
@@ -94,6 +96,10 @@ class Images:
             name: Tells this split from others in the store, as a part of a file's name.
         """
         return replace(self, store=store, store_name=name)
+
+    def needing(self, need: Need | None) -> Self:
+        """Return the same images, of which no more is decoded than is needed; None: all of them."""
+        return replace(self, need=need)
 
     def subset(self, indices: Sequence[int]) -> "Images":
         """Return some of the images, in the order of the indices."""
@@ -285,7 +291,7 @@ def read_kept(images: Any, index: int) -> Image.Image:
     """Return the image of an image set by index, from its store of decoded images if it has one.
 
     Args:
-        images: Has `positions`, `names`, `find_source`, `store` and `store_name`.
+        images: Has `positions`, `names`, `find_source`, `need`, `store` and `store_name`.
         index: Of the image.
 
     Raises:
@@ -297,7 +303,7 @@ def read_kept(images: Any, index: int) -> Image.Image:
         found: Image.Image = kept
         return found
     try:
-        image = read_image(images.find_source(index))
+        image = read_image(images.find_source(index), images.need)
     except InputError as error:
         raise DataError(
             f"image {images.names[index]!r}: {error}. Restore the image; a new run can skip unreadable images with "

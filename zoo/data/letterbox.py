@@ -9,12 +9,14 @@ neither blurs before shrinking, as Pillow does, nor rounds alike. Sources: fixed
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from zoo.data.decode import FULL, Decoding, Need
 from zoo.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -83,6 +85,8 @@ class Letterbox:
         max_value: What pixel values 0 to 255 are divided by, above 0.
         mean: Then subtracted from each of the network's three channels, in their order.
         std: What each is then divided by, above 0.
+        decode: `full`: every pixel of a file is decoded; `fast`: of large JPEGs only so many that resizing has twice
+            as many as it needs at least.
     """
 
     kind: ClassVar[str] = "letterbox"
@@ -96,6 +100,7 @@ class Letterbox:
     max_value: float = 255.0
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    decode: Decoding = "full"
 
     def __post_init__(self) -> None:
         for name in ("canvas_size", "content_size"):
@@ -108,6 +113,7 @@ class Letterbox:
             raise InputError(f"fill is {self.fill!r}; expected an integer from 0 to 255.")
         _check_choice("position", self.position, get_args(Position))
         _check_choice("channels", self.channels, get_args(Channels))
+        _check_choice("decode", self.decode, get_args(Decoding))
         if not _is_number(self.max_value) or self.max_value <= 0:
             raise InputError(f"max_value is {self.max_value!r}; expected a number above 0.")
         for name in ("mean", "std"):
@@ -119,6 +125,19 @@ class Letterbox:
     def resized_side(self) -> float:
         """The longer side that an image is resized to fit in, in pixels."""
         return max(self.content_size)
+
+    @property
+    def need(self) -> Need | None:
+        """What `decode_image` is told of the pixels that are needed; None: all."""
+        return self.need_enlarged()
+
+    def need_enlarged(self, factor: float = 1.0) -> Need | None:
+        """Return the `need` of images, parts of which come onto the canvas so many times larger than usual."""
+        return partial(self._resized_size, factor=factor) if self.decode == "fast" else None
+
+    def _resized_size(self, width: int, height: int, *, factor: float) -> tuple[float, float]:
+        place = self.place(height, width)
+        return place.width * factor, place.height * factor
 
     def describe(self) -> str:
         """Return what becomes of an image, in words."""
@@ -142,9 +161,13 @@ class Letterbox:
         return self.replace(canvas_size=(side, side), content_size=(side - (height - rows), side - (width - columns)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; `kind` tells them from those of other preprocessing."""
-        lists = {name: list(value) for name, value in asdict(self).items() if isinstance(value, tuple)}
-        return {"kind": self.kind} | asdict(self) | lists
+        """Return plain values for JSON; `kind` tells them from those of other preprocessing.
+
+        `decode` is among them only where it is not `full`, as files were before there was a choice.
+        """
+        values = {name: value for name, value in asdict(self).items() if (name, value) != FULL}
+        lists = {name: list(value) for name, value in values.items() if isinstance(value, tuple)}
+        return {"kind": self.kind} | values | lists
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -160,9 +183,9 @@ class Letterbox:
             if key not in ("kind", *names):
                 hint = did_you_mean(str(key), names)
                 raise InputError(f"preprocess: unknown key {key!r}.{hint} Expected kind, {', '.join(names)}.")
-        if missing := [name for name in names if name not in values]:
+        if missing := [name for name in names if name not in values and name != "decode"]:
             raise InputError(f"preprocess: {', '.join(missing)} missing. Expected kind, {', '.join(names)}.")
-        return cls(**{name: values[name] for name in names})
+        return cls(**{name: values[name] for name in names if name in values})
 
     def place(self, height: int, width: int) -> Placement:
         """Return where an image of this height and width comes to lie.
@@ -179,12 +202,16 @@ class Letterbox:
         return Placement(rows, columns, top, left, scale_y, scale_x)
 
 
-def fit_image(image: "Image.Image | Bytes", letterbox: Letterbox) -> "tuple[Tensor, Placement]":
+def fit_image(
+    image: "Image.Image | Bytes", letterbox: Letterbox, size: tuple[int, int] | None = None
+) -> "tuple[Tensor, Placement]":
     """Put an RGB image onto the canvas.
 
     Args:
         image: RGB, `(H, W, 3)` uint8 if it is an array.
         letterbox: How.
+        size: Height and width in pixels of which the image is a reduced version: it comes to lie where the whole one
+            would, and the placement is that of the whole one. None: it is the whole one.
 
     Returns:
         The canvas, `(3, height, width)` uint8, which `normalize_canvas` makes the network's input of; and where the
@@ -201,7 +228,7 @@ def fit_image(image: "Image.Image | Bytes", letterbox: Letterbox) -> "tuple[Tens
             f"the image is {pixels.dtype} of shape {pixels.shape}; expected RGB, uint8 (height, width, 3), as from "
             "zoo.data.decode.read_image."
         )
-    place = letterbox.place(*pixels.shape[:2])
+    place = letterbox.place(*(size or pixels.shape[:2]))
     planes = resize_bilinear(pixels, place.height, place.width)
     canvas = np.full((3, *letterbox.canvas_size), letterbox.fill, np.uint8)
     rows, columns = slice(place.top, place.top + place.height), slice(place.left, place.left + place.width)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
+from zoo.data.decode import Need
 from zoo.data.letterbox import Letterbox
 from zoo.data.transforms import Preprocess
 
@@ -20,6 +21,11 @@ class Preprocessing(Protocol):
     @property
     def resized_side(self) -> float:
         """The longest side that an image of usual proportions is resized to, in pixels."""
+        ...
+
+    @property
+    def need(self) -> Need | None:
+        """What `decode_image` is told of the pixels that are needed; None: all."""
         ...
 
     def replace(self, **changes: Any) -> Self:

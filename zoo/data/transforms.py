@@ -8,11 +8,13 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, get_args
 
 from PIL import Image
 
 from zoo.data.changes import NO_CHANGES, Augment, Changes
+from zoo.data.decode import FULL, Decoding, Need
 from zoo.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ Resizer: TypeAlias = Literal["pillow", "torch"]
 Transform: TypeAlias = "Callable[[Image.Image], Tensor]"
 
 SMALLEST, LARGEST = 8, 4096  # pixels
+NARROWEST = 3 / 4  # of a random crop, as torchvision draws them: width by height, or height by width
 LONGEST = 20  # times its short side: of a longer image the ends are cut off before it is resized
 
 
@@ -38,6 +41,8 @@ class Preprocess:
         interpolation: How images are resized.
         crop_pct: Share of the resized image's side that the crop keeps, above 0 to 1.
         crop_mode: `center` keeps the proportions and crops the middle; `squash` makes the image square first.
+        decode: `full`: every pixel of a file is decoded; `fast`: of large JPEGs only so many that resizing has twice
+            as many as it needs at least.
     """
 
     kind: ClassVar[str] = "crop"
@@ -48,6 +53,7 @@ class Preprocess:
     interpolation: Interpolation = "bicubic"
     crop_pct: float = 0.875
     crop_mode: CropMode = "center"
+    decode: Decoding = "full"
 
     def __post_init__(self) -> None:
         if type(self.image_size) is not int or not SMALLEST <= self.image_size <= LARGEST:
@@ -62,11 +68,24 @@ class Preprocess:
             raise InputError(f"crop_pct is {self.crop_pct!r}; expected a number above 0, at most 1.")
         _check_choice("interpolation", self.interpolation, get_args(Interpolation))
         _check_choice("crop_mode", self.crop_mode, get_args(CropMode))
+        _check_choice("decode", self.decode, get_args(Decoding))
 
     @property
     def resized_side(self) -> float:
         """The side that an image's short side is resized to before the crop, in pixels."""
         return self.image_size / self.crop_pct
+
+    @property
+    def need(self) -> Need | None:
+        """What `decode_image` is told of the pixels that are needed; None: all."""
+        return self.resized_size if self.decode == "fast" else None
+
+    def resized_size(self, width: int, height: int) -> tuple[float, float]:
+        """Return width and height that an image of this size is resized to before the crop, not rounded."""
+        short = math.floor(self.image_size / self.crop_pct)
+        if self.crop_mode == "squash":
+            return short, short
+        return width * short / min(width, height), height * short / min(width, height)
 
     def describe(self) -> str:
         """Return what becomes of an image, in words."""
@@ -77,8 +96,9 @@ class Preprocess:
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+        """Return plain values for JSON; `decode` only if it is not `full`, as files were before there was a choice."""
+        values = asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+        return {name: value for name, value in values.items() if (name, value) != FULL}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -94,7 +114,7 @@ class Preprocess:
             if key not in names:
                 hint = did_you_mean(str(key), names)
                 raise InputError(f"preprocess: unknown key {key!r}.{hint} Expected {', '.join(names)}.")
-        if missing := [name for name in names if name not in values]:
+        if missing := [name for name in names if name not in values and name != "decode"]:
             raise InputError(f"preprocess: {', '.join(missing)} missing. Expected {', '.join(names)}.")
         return cls(**values)
 
@@ -165,6 +185,19 @@ def train_transform(
     steps = [_to_rgb, *part, v2.RandomHorizontalFlip(flip_probability), *pillow, *change, _to_tensor]
     composed: Transform = v2.Compose([*steps, *changes.of_pixels(fill), *_to_numbers(preprocess, normalise)])
     return composed
+
+
+def need_of_crops(preprocess: Preprocess, *, augment: Augment, crop_scale_min: float) -> Need | None:
+    """Return the `need` of `decode_image` for images that go through `train_transform`: its smallest crop counts."""
+    if augment == "none" or preprocess.need is None:
+        return preprocess.need
+    return partial(_resized_for_crop, side=preprocess.image_size, scale_min=crop_scale_min)
+
+
+def _resized_for_crop(width: int, height: int, *, side: int, scale_min: float) -> tuple[float, float]:
+    """Return the size of an image of which the smallest side that a random crop may have is resized to `side`."""
+    smallest = min(width, height, math.sqrt(scale_min * NARROWEST * width * height))
+    return width * side / smallest, height * side / smallest
 
 
 def to_input(images: "Tensor", preprocess: Preprocess) -> "Tensor":

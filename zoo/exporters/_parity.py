@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 
 from zoo._model import get_fact, get_task
-from zoo.data import eval_transform, fit_image, read_image
+from zoo.data import decode_image, eval_transform, fit_image, read_image
 from zoo.exporters._graph import ExportGraph
 from zoo.exporters._predict import Predictor
 from zoo.models import Look, predict_classes
@@ -57,7 +57,7 @@ def compare(model: Any, predictor: Predictor, examples: Sequence[Example]) -> Pa
 
 def locate(graph: ExportGraph, predictor: Predictor, source: Any) -> str:
     """Say where the answers to an image part: pixels, network, or what follows it."""
-    mine = _prepare(read_image(source), graph.how)
+    mine = _prepare(source, graph.how)
     theirs, _ = predictor.prepare(_take(source))
     if (gap := int(np.abs(mine.astype(int) - theirs).max(initial=0))) if mine.shape == theirs.shape else True:
         return (
@@ -99,15 +99,16 @@ def _ask(model: Any, sources: Sequence[Any], options: Mapping[str, Any]) -> Any:
 
 
 def _take(source: Any) -> Any:
-    """Return what the other side reads by itself: a path; or an image that has no file."""
+    """Return what the other side reads by itself: a path or the bytes of a file; or an image that has no file."""
     if isinstance(source, (str, Path)):
         return source
-    return read_image(source)
+    return BytesIO(source) if isinstance(source, bytes) else read_image(source)
 
 
-def _prepare(image: Image.Image, how: Any) -> Any:
+def _prepare(source: Any, how: Any) -> Any:
     """Return the pixels `(H, W, 3)` that our preprocessing makes of an image, before they are normalised."""
+    image, _, (width, height) = decode_image(source, how.need)
     if hasattr(how, "canvas_size"):
-        canvas, _ = fit_image(image, how.replace(channels="rgb"))
+        canvas, _ = fit_image(image, how.replace(channels="rgb"), (height, width))
         return canvas.permute(1, 2, 0).numpy()
     return eval_transform(how, normalise=False)(image).permute(1, 2, 0).numpy()

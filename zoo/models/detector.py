@@ -17,13 +17,13 @@ from zoo.data import (
     OnBad,
     Placement,
     check_workers,
+    decode_image,
     find_device,
     gather,
     has_stream,
     iterate_sources,
     normalize_canvas,
     read_ahead,
-    read_image,
     read_sources,
     skipping,
 )
@@ -303,6 +303,7 @@ class _Look(NamedTuple):
 
     image: InputImage
     upright: Image.Image
+    size: tuple[int, int]  # width and height of the image in its file, which may be more
     view: View
     canvas: Tensor
     place: Placement
@@ -311,9 +312,11 @@ class _Look(NamedTuple):
 
 def _prepare(image: InputImage, letterbox: Letterbox, views: Views) -> Iterable[_Look]:
     """Return the looks at an image; many of them are made as they are asked for."""
-    upright = read_image(image.item)
-    wanted = list(views.look_at(*upright.size))
-    looks = (_Look(image, upright, view, *view.draw(upright, letterbox), view is wanted[-1]) for view in wanted)
+    upright, _, size = decode_image(image.item, None if views.tiles else letterbox.need)
+    wanted = list(views.look_at(*size))
+    looks = (
+        _Look(image, upright, size, view, *view.draw(upright, letterbox, size), view is wanted[-1]) for view in wanted
+    )
     return list(looks) if len(wanted) <= MOST_READY else looks
 
 
@@ -338,7 +341,8 @@ def _refuse(error: InputError) -> NoReturn:
 
 def _conclude(look: _Look, found: Detections, classes: tuple[str, ...], *, keep: bool) -> DetectionResult:
     """Make a result of what was found in an image; what lies beside the image is left out."""
-    image, upright, boxes = look.image, look.upright, found.boxes
+    image, (width, height), boxes = look.image, look.size, found.boxes
+    keep = keep and look.upright.size == look.size
     inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     again = image.place or (image.item if isinstance(image.item, (str, os.PathLike, bytes)) else None)
     return DetectionResult(
@@ -347,9 +351,9 @@ def _conclude(look: _Look, found: Detections, classes: tuple[str, ...], *, keep:
         scores=found.scores[inside].numpy(),
         labels=found.labels[inside].numpy(),
         classes=classes,
-        size=(upright.height, upright.width),
+        size=(height, width),
         file=image.file,
-        item=upright if keep or again is None else again,
+        item=look.upright if keep or again is None else again,
         frame=image.frame,
         seconds=image.seconds,
     )

@@ -14,6 +14,7 @@ from zoo._text import clean
 from zoo.data import (
     Halving,
     InputImage,
+    Need,
     OnBad,
     check_workers,
     eval_transform,
@@ -85,7 +86,7 @@ def predict_classes(
         raise InputError("cameras and streams are for detectors. Pass a classifier images.")
     preprocess = model.preprocess.replace(image_size=look.image_size) if look.image_size else model.preprocess
     images = (InputImage(source.label, source.file, source.item) for source in iterate_sources(sources))
-    reads = read_ahead(partial(_read, transform=eval_transform(preprocess)), images, look.workers)
+    reads = read_ahead(partial(_read, transform=eval_transform(preprocess), need=preprocess.need), images, look.workers)
     answers = _name_all(model, reads, look, skip_bad)
     return answers if stream else list(answers)
 
@@ -124,5 +125,5 @@ def _name(model: Any, images: Tensor, look: Look) -> list[Ranked]:
     return rank_classes(looks, get_fact(model, "thresholds"), look.top_k)
 
 
-def _read(image: InputImage, transform: Callable[[Image.Image], Tensor]) -> tuple[str, Tensor]:
-    return image.label, transform(read_image(image.item))
+def _read(image: InputImage, transform: Callable[[Image.Image], Tensor], need: Need | None) -> tuple[str, Tensor]:
+    return image.label, transform(read_image(image.item, need))

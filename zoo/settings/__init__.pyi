@@ -6,6 +6,7 @@ from .checks import find_missing as find_missing
 from .data_record import contradictions as contradictions
 from .data_record import opening_options as opening_options
 from .data_record import record_data as record_data
+from .fields import BEFORE as BEFORE
 from .fields import FIELD_OF as FIELD_OF
 from .fields import FORMER as FORMER
 from .fields import PresetField as PresetField

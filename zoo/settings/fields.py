@@ -29,7 +29,7 @@ _ORDER = (
     *("clip_grad_norm", "label_smoothing", "class_weights", "focal_gamma", "multi_label_loss", "sampler"),
     *("repeat_threshold", "loss_params", "ema_decay", "ema_warmup", "swa_epochs", "compile", "freeze_norm_stats"),
     # What the model sees
-    *("image_size", "crop_pct", "augment", "augment_magnitude", "rand_ops", "resizer", "crop_scale_min"),
+    *("image_size", "crop_pct", "decode", "augment", "augment_magnitude", "rand_ops", "resizer", "crop_scale_min"),
     *("flip_probability", "vertical_flip", "max_rotation", "color_jitter", "grayscale", "random_erasing"),
     *("mixup_alpha", "cutmix_alpha", "photometric", "zoom_out", "iou_crop", "scale_jitter", "multi_scale"),
     *("mosaic", "mixup", "plain_epochs", "transform"),
@@ -43,6 +43,11 @@ _ORDER = (
 
 FORMER = {"chunk_size": "micro_batch_size", "fuse_trunk": "fuse_backbone", "trunk_precision": "backbone_precision"}
 
+
+# What fields mean in the file of a run from before they existed, where that is not their default; such a file lists all
+# fields of its time, and is told from the few lines of a preset by fields that hardly anybody changes.
+BEFORE = {"decode": "full"}
+_OF_A_RUN = {"match_outputs", "first_lr", "unmatched", "cooldown_epochs", "plain_epochs", "image_cache_gb"}
 
 # What one task calls what another one has by another name.
 OTHER_WORD = {
@@ -95,6 +100,11 @@ def find_former(values: Mapping[str, Any]) -> dict[str, str]:
         if new in values:
             raise PresetError(f"preset: {old} is the former name of {new}, and both are given. Remove {old}.")
     return found
+
+
+def complete(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a file, and what fields that are younger than the file mean by missing."""
+    return {**(BEFORE if values.keys() >= _OF_A_RUN else {}), **values}
 
 
 def in_order(fields: Mapping[str, FieldInfo]) -> dict[str, FieldInfo]:

@@ -7,7 +7,7 @@ from typing import Any
 from zoo._fields import shown
 from zoo.errors import PresetError, did_you_mean
 from zoo.files import open_regular, read_yaml, to_path
-from zoo.settings.fields import refusal
+from zoo.settings.fields import complete, refusal
 from zoo.settings.preset import Preset
 
 MAX_BYTES = 100_000
@@ -71,7 +71,7 @@ def parse_preset(text: str, origin: str) -> Preset:
             raise refusal(where, document.problems)
         found = "is empty" if values is None else f"holds {shown(values)}"
         raise PresetError(f"{where} {found}; expected lines such as 'epochs: 20', or {{}} for all defaults.")
-    return Preset.checked(values, where, document.lines, document.problems)
+    return Preset.checked(complete(values), where, document.lines, document.problems)
 
 
 def parse_setting(setting: str) -> tuple[str, Any]:

@@ -19,7 +19,7 @@ import torch
 from zoo._version import VERSION
 from zoo.errors import InputError, PresetError
 from zoo.files import read_object, read_yaml
-from zoo.settings import FORMER, Preset, load_preset
+from zoo.settings import BEFORE, FORMER, Preset, load_preset
 
 FILES = ("preset.yaml", "config.json", "data.json")
 FREE = {"device", "num_workers", "image_cache", "image_cache_gb", "log"}  # of a preset: where and how fast, not what
@@ -95,7 +95,8 @@ def _compare(folder: Path, name: str, before: Mapping[str, Any]) -> Iterator[str
     now = _read(path) if path.is_file() else {}
     free = set()
     if name == "preset.yaml":
-        free, before = FREE, _defaults() | {FORMER.get(key, key): value for key, value in before.items()}
+        known = {FORMER.get(key, key): value for key, value in before.items()}
+        free, before = FREE, _defaults() | BEFORE | known
     for key in sorted({*before, *now} - free):
         for place, old, new in _differ(key, before.get(key, _ABSENT), now.get(key, _ABSENT)):
             yield f"{name}: {place} was {_show(old)} and is now {_show(new)}"

@@ -5,14 +5,15 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from PIL import Image
 from torchvision.ops import box_convert
 
-from image_files import make_image
+from image_files import make_image, make_photo
 from zoo.data.letterbox import Letterbox, fit_image
 from zoo.errors import DataError, InputError
 from zoo.tasks.detection.augment import BoxAugment
 from zoo.tasks.detection.batches import BoxSamples, BoxTargets, collate_boxes, draw_scale, make_box_loader, resize_batch
-from zoo.tasks.detection.images import Boxes
+from zoo.tasks.detection.images import BoxedImages, Boxes
 
 cxcywh_to_xyxy = partial(box_convert, in_fmt="cxcywh", out_fmt="xyxy")
 
@@ -27,6 +28,7 @@ class Images:
 
     def __init__(self, count, bad=None):
         self.count, self.bad = count, bad
+        self.sizes = [(30, 40)] * count
 
     def __len__(self):
         return self.count
@@ -220,3 +222,21 @@ def test_the_targets_of_some_images_are_numbered_anew():
     assert targets.narrow(2, 3).rows.shape == (0, 6)  # an image without boxes
     assert torch.equal(targets.narrow(0, 4).rows, rows)
     assert torch.equal(targets.rows, rows)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("augment", [None, BoxAugment(flip=1.0), BoxAugment(scale_jitter=0.5)])
+def test_boxes_lie_where_they_lay_if_less_of_a_photo_is_decoded(augment, orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    photo, size = make_photo((1001, 805), exif=exif), (805, 1001) if orientation == 1 else (1001, 805)
+    boxes = Boxes(np.float32([[100, 200, 500, 700]]), np.int64([3]), np.array([False]))
+    whole = BoxedImages(lambda _: photo, ("a",), (size,), (boxes,), (0,))
+    fast, factor = SMALL.replace(decode="fast"), (augment or BoxAugment()).enlargement
+    less = whole.needing(fast.need_enlarged(factor))
+    assert less.read(0)[0].size != whole.read(0)[0].size == size[::-1]
+    (first, rows, _), (second, others, _) = (BoxSamples(images, fast, augment)[0] for images in (whole, less))
+    assert (rows - others).abs().max() < (0.01 if augment is None else 1.5)  # windows begin at other pixels
+    assert BoxAugment(scale_jitter=0.5, iou_crop=1.0).enlargement == pytest.approx(5)
+    if augment is None or augment.flip:
+        assert (first.float() - second.float()).abs().mean() < 3

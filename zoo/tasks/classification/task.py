@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from zoo._model import find_loss, float_dtype, get_fact, set_fact
 from zoo.data import (
+    Augment,
     Changes,
     Images,
     Preprocess,
@@ -21,6 +22,7 @@ from zoo.data import (
     eval_transform,
     lay_channels_last,
     load_transform,
+    need_of_crops,
     to_input,
     train_transform,
 )
@@ -111,9 +113,9 @@ class Classification(TaskDefaults):
         """Accept any installation: nothing beyond the base packages is needed."""
 
     def choose_preprocess(self, model: Any, options: Any) -> Preprocess:
-        """Return the weights' preprocessing with the size and crop of the options, and keep it with the model."""
+        """Return the weights' preprocessing with size, crop and decoding of the options, and keep it with the model."""
         own = get_fact(model, "preprocess")
-        changes = {"image_size": options.image_size, "crop_pct": options.crop_pct}
+        changes = {"image_size": options.image_size, "crop_pct": options.crop_pct, "decode": options.decode}
         preprocess = own if isinstance(own, Preprocess) else Preprocess()
         preprocess = preprocess.replace(**{key: value for key, value in changes.items() if value is not None})
         set_fact(model, "preprocess", preprocess)
@@ -124,14 +126,13 @@ class Classification(TaskDefaults):
         augment, mix = choose_augment(options, is_frozen=is_frozen), find_mixing(options, len(data.classes))
         crop = {"crop_scale_min": options.crop_scale_min, "flip_probability": options.flip_probability}
         user = load_transform(options.transform)
-        changes, images, preprocess = Changes.of_options(options), data.train, get_fact(model, "preprocess")
-        transform = train_transform(
-            preprocess, augment=augment, **crop, changes=changes, normalise=False, resizer=options.resizer
-        )
+        changes, preprocess = Changes.of_options(options), get_fact(model, "preprocess")
+        form: dict[str, Any] = {"normalise": False, "resizer": options.resizer}
+        transform = train_transform(preprocess, augment=augment, **crop, changes=changes, **form)
         facts: dict[str, Any] = {"preprocess": preprocess.to_dict(), "resizer": options.resizer}
         source = partial(
             _make_source,
-            images,
+            _reduce(data.train, preprocess, augment, options, user),
             transform,
             options.seed,
             preprocess,
@@ -150,8 +151,8 @@ class Classification(TaskDefaults):
         """Describe images as `predict` shows them to the network."""
         preprocess = get_fact(model, "preprocess")
         transform = eval_transform(preprocess, normalise=False)
-        facts = {"preprocess": preprocess.to_dict(), "resizer": "pillow"}
-        return _make_source(images, transform, seed, preprocess, facts, dtype=float_dtype(model))
+        facts, needed = {"preprocess": preprocess.to_dict(), "resizer": "pillow"}, images.needing(preprocess.need)
+        return _make_source(needed, transform, seed, preprocess, facts, dtype=float_dtype(model))
 
     def make_worst_batch(self, model: Any, data: Data, options: Any, count: int) -> tuple[Tensor, Tensor]:
         """Return black images and their classes."""
@@ -208,6 +209,12 @@ class Classification(TaskDefaults):
     def predict_command(self, model: Any, sources: Any, flags: PredictFlags) -> None:
         """Print the most probable names; with a folder, write them there, with a sheet of the first images."""
         print_names(model, sources, flags)
+
+
+def _reduce(images: Any, preprocess: Preprocess, augment: Augment, options: Any, user: UserTransform | None) -> Any:
+    """Return training images, of which no more is decoded than is needed; a transform of the user's sees all."""
+    need = need_of_crops(preprocess, augment=augment, crop_scale_min=options.crop_scale_min)
+    return images.needing(None if user else need)
 
 
 def checked_loss(own: Callable[[Tensor, Any], Tensor], classes: int) -> Callable[[Any, Any], Tensor]:

@@ -27,6 +27,7 @@ MOSAIC_CENTRE = (0.3, 0.7)  # where four images meet, as a share of the canvas
 MIXUP_SHARE = (0.4, 0.6)  # of the first image; near a half, because both's boxes count alike
 LEAST_SHARE = 0.1  # of a box's area: a box of which less is left is no longer learnt
 LEAST_SIDE = 2  # pixels of the canvas: the same
+SMALLEST_WINDOW = 0.3  # of a side, as torchvision draws them
 LEAST_TO_CROP = 8  # pixels: torchvision divides by zero in images whose window would have no pixel
 
 
@@ -78,6 +79,11 @@ class BoxAugment:
         values = asdict(self)
         return {name: value for name, value in values.items() if value or name not in YOUNGER}
 
+    @property
+    def enlargement(self) -> float:
+        """How many times larger than usual a part of an image may come onto the canvas."""
+        return (1 + self.scale_jitter) / (SMALLEST_WINDOW if self.iou_crop else 1)
+
     def without_mixing(self) -> Self:
         """Return the same without what mixes images: the last epochs often go without."""
         return replace(self, mosaic=0.0, mixup=0.0)
@@ -90,16 +96,26 @@ class Boxed(NamedTuple):
         pixels: `(H, W, 3)` uint8 RGB.
         xyxy: `(n, 4)` float32, in pixels of the image.
         labels: `(n,)` int64.
+        size: Height and width of the image, if its pixels are a reduced version of it; None: as many as there are.
     """
 
     pixels: Bytes
     xyxy: Tensor
     labels: Tensor
+    size: tuple[int, int] | None = None
+
+    def as_reduced(self) -> "Boxed":
+        """Return the reduced version as an image of its own."""
+        (rows, columns), (height, width) = self.pixels.shape[:2], self.size or self.pixels.shape[:2]
+        if (rows, columns) == (height, width):
+            return self._replace(size=None)
+        factors = self.xyxy.new_tensor([columns / width, rows / height] * 2)
+        return Boxed(self.pixels, self.xyxy * factors, self.labels)
 
 
 def fit_boxed(boxed: Boxed, letterbox: Letterbox) -> Sample:
     """Put an image and its boxes onto the canvas just as for a prediction, without any random change."""
-    canvas, place = fit_image(boxed.pixels, letterbox)
+    canvas, place = fit_image(boxed.pixels, letterbox, boxed.size)
     return canvas, _to_rows(place.to_canvas(boxed.xyxy), boxed.labels)
 
 
@@ -121,9 +137,13 @@ def augment_boxed(
     """
     if augment.is_none:
         return fit_boxed(read(index), letterbox)
-    canvas, rows = _compose(read, index, count, letterbox, augment)
+
+    def read_reduced(index: int) -> Boxed:
+        return read(index).as_reduced()
+
+    canvas, rows = _compose(read_reduced, index, count, letterbox, augment)
     if _happens(augment.mixup):
-        other, more = _compose(read, _draw_below(count), count, letterbox, augment)
+        other, more = _compose(read_reduced, _draw_below(count), count, letterbox, augment)
         canvas, rows = _blend(canvas, other, _draw(*MIXUP_SHARE)), torch.cat([rows, more])
     return (canvas if letterbox.channels == "rgb" else canvas.flip(0)), rows
 

@@ -29,6 +29,11 @@ class ReadableBoxes(Protocol):
         """What to call each image."""
         ...
 
+    @property
+    def sizes(self) -> Sequence[tuple[int, int]]:
+        """Height and width of each in pixels, of which its boxes are; the image itself may be smaller."""
+        ...
+
     def __len__(self) -> int: ...
 
     def read(self, index: int, /) -> tuple[Image.Image, Boxes]:
@@ -99,7 +104,8 @@ class BoxSamples(Dataset[BoxSample]):
     def _read(self, index: int) -> Boxed:
         image, boxes = self.images.read(index)
         single = boxes.learnable()
-        boxed = Boxed(np.asarray(image), torch.tensor(single.xyxy), torch.tensor(single.labels))
+        tensors = torch.tensor(single.xyxy), torch.tensor(single.labels)
+        boxed = Boxed(np.asarray(image), *tensors, self.images.sizes[index])
         return boxed if self.user is None else change_boxed(boxed, self.user, self.images.names[index])
 
 

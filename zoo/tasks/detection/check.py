@@ -11,11 +11,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data import check_installed, find_near_duplicates
+from zoo.data import LYING, check_installed, find_near_duplicates
 from zoo.tasks.detection.annotations import Annotated, BoxSource, BoxSplit, Finding, Floats, Key
 from zoo.tasks.detection.boxes import pairwise_iou
 from zoo.tasks.detection.images import BoxedImages, Boxes
-from zoo.tasks.detection.looks import LYING, UPRIGHT, Look, look_at_all
+from zoo.tasks.detection.looks import UPRIGHT, Look, look_at_all
 from zoo.tasks.detection.report import LEVELS, BoxReport, SplitCounts
 
 SMALLEST_SIDE = 1.0  # pixels; boxes that are not wider and higher than this have no area worth learning

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from zoo.data import ImageStore, read_kept
+from zoo.data import ImageStore, Need, read_kept
 from zoo.tasks.detection.annotations import ImageReader
 
 
@@ -44,6 +44,7 @@ class BoxedImages:
         in_threads: Whether several threads may read at once.
         store: Where decoded images are kept, if they are.
         store_name: What this split is called in there.
+        need: Of the pixels that are decoded; see `read_image`.
     """
 
     reader: ImageReader
@@ -54,6 +55,7 @@ class BoxedImages:
     in_threads: bool = False
     store: ImageStore | None = None
     store_name: str = ""
+    need: Need | None = None
 
     def __repr__(self) -> str:
         return f"<BoxedImages: {len(self):,}>"
@@ -63,6 +65,8 @@ class BoxedImages:
 
     def read(self, index: int, /) -> tuple[Image.Image, Boxes]:
         """Return an image, RGB and upright, and its boxes.
+
+        Where less is needed the image is smaller than `sizes` says; the boxes are in pixels of that size all the same.
 
         Raises:
             DataError: If it cannot be read (any more); the text names it.
@@ -89,6 +93,10 @@ class BoxedImages:
             name: Tells this split from others in the store, as a part of a file's name.
         """
         return replace(self, store=store, store_name=name)
+
+    def needing(self, need: Need | None) -> Self:
+        """Return the same images, of which no more is decoded than is needed; None: all of them."""
+        return replace(self, need=need)
 
     def subset(self, indices: Sequence[int]) -> "BoxedImages":
         """Return some of the images, in the order of the indices."""

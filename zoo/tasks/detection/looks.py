@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image
 
-from zoo.data import FORMATS, THREADS, decode_image, find_fault, hash_image, read_image, submit_ahead
+from zoo.data import FORMATS, LYING, THREADS, decode_image, find_fault, hash_image, read_image, submit_ahead
 from zoo.errors import InputError
 from zoo.tasks.detection.annotations import BoxSplit
 
 BATCH = 16  # images that a thread looks at, at a time
 UPRIGHT = 1  # EXIF orientation of an image that is not turned
-LYING = (5, 6, 7, 8)  # EXIF orientations that swap the sides
 
 
 class Look(NamedTuple):
@@ -88,7 +87,7 @@ def _look_at_some(split: BoxSplit, positions: range, *, check: bool) -> list[Loo
 def _look(source: Any) -> Look:
     header = _read_header(source)  # before decoding, which turns a TIFF of Pillow's in place
     try:
-        image, remark = decode_image(source)
+        image, remark, _ = decode_image(source)
         content = _digest(source, image)
     except InputError as error:
         return Look(find_fault(source) or str(error))

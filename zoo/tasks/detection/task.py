@@ -116,21 +116,22 @@ class Detection(TaskDefaults):
         import_supervision()
 
     def choose_preprocess(self, model: Any, options: Any) -> Letterbox:
-        """Return the weights' preprocessing with the size of the options, and keep it with the model."""
+        """Return the weights' preprocessing with size and decoding of the options, and keep it with the model."""
         own = ask(model, "preprocess")
         letterbox = own if isinstance(own, Letterbox) else Letterbox()
         if options.image_size is not None:
             letterbox = letterbox.resized(options.image_size, step=ask(model, "size_step", 1))
-        model.preprocess = letterbox
+        model.preprocess = letterbox = letterbox.replace(decode=options.decode)
         return letterbox
 
     def make_training_source(self, model: Any, data: BoxData, options: Any, *, is_frozen: bool) -> SplitSource:
         """Describe the training images and their random changes, which do not depend on what is frozen."""
-        images: Any = data.train
         letterbox, augment = model.preprocess, _choose_augment(options)
         plain_from = options.epochs - options.plain_epochs if options.plain_epochs else None
         user = load_transform(options.transform)
         check_boxes_transform(user)
+        train: Any = data.train
+        images = train.needing(None if user else letterbox.need_enlarged(augment.enlargement))
         changed = {} if augment.is_none and user is None else {"augment": augment.to_key(), "seed": options.seed}
 
         def draw(batch: Tensor, targets: BoxTargets, path: Path) -> None:
@@ -153,6 +154,7 @@ class Detection(TaskDefaults):
     def make_scoring_source(self, model: Any, images: BoxedImages, seed: int = 0) -> SplitSource:
         """Describe images as `predict` shows them to the network."""
         letterbox = model.preprocess
+        images = images.needing(letterbox.need)
         return SplitSource(
             images=images,
             samples=BoxSamples(images, letterbox, seed=seed),

@@ -41,14 +41,24 @@ class View(NamedTuple):
     is_mirrored: bool = False
     scale: float = 1.0
 
-    def draw(self, image: Image.Image, letterbox: Letterbox) -> tuple[Tensor, Placement]:
-        """Return this look on a canvas, `(3, H, W)` uint8, and where it lies there."""
-        part = image if self.area == (0, 0, *image.size) else image.crop(self.area)
+    def draw(
+        self, image: Image.Image, letterbox: Letterbox, size: tuple[int, int] | None = None
+    ) -> tuple[Tensor, Placement]:
+        """Return this look on a canvas, `(3, H, W)` uint8, and where it lies there.
+
+        Args:
+            image: A reduced one only if the area is all of it.
+            letterbox: How it comes onto the canvas.
+            size: Width and height in pixels of which the image is a reduced version; None: its own.
+        """
+        width, height = size or image.size
+        is_whole = self.area == (0, 0, width, height)
+        part = image if is_whole else image.crop(self.area)
         part = part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.is_mirrored else part
         if self.scale != 1:
             rows, columns = (max(1, round(side * self.scale)) for side in letterbox.content_size)
             letterbox = letterbox.replace(content_size=(rows, columns))
-        return fit_image(part, letterbox)
+        return fit_image(part, letterbox, (height, width) if is_whole else None)
 
     def locate(self, found: Detections, place: Placement) -> Detections:
         """Bring what was found on the canvas into the image; boxes end where the area does."""
