@@ -52,7 +52,7 @@ class Blobs(Detector):
         self.classes = ("blue", "red")
         steps = 16.0 * torch.arange(4)
         corners = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1).view(16, 2)
-        self.register_buffer("boxes", torch.cat([corners - 4, corners + 22], 1))
+        self.register_buffer("boxes", torch.cat([corners - 8, corners + 24], 1))
 
     def forward(self, images):
         return self.scores(images).flatten(2).transpose(1, 2).sigmoid()

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
+from zoo.exporters._graph_file import GraphFile, Port, refuse_damaged
 from zoo.files import write_file
 
 FILE = "model.pt2"
 EXTRA = ""  # torch is always there
-MODULES = ("torch",)
+MODULES = RUNS_WITH = ("torch",)
 
 
 def export(run: Any, target: Any, **options: Any) -> Any:
@@ -46,3 +47,38 @@ def _in_own_operators(program: torch.export.ExportedProgram) -> torch.export.Exp
     known = {ops.zoo.suppress.default: _torch_operators.suppress} if hasattr(ops.zoo, "suppress") else {}
     is_used = any(node.target in known for node in program.graph.nodes)
     return program.run_decompositions(known) if is_used else program
+
+
+def open_file(path: Path, threads: int | None = None) -> GraphFile:
+    """Open a program on the CPU, once it is known to hold nothing but a graph of torch's operators.
+
+    Args:
+        path: Of the file.
+        threads: Not used: torch has its own.
+
+    Raises:
+        InputError: It is damaged, or holds something that could run code.
+    """
+    from zoo.exporters._torch_checks import read_program
+
+    content, facts = read_program(path)
+    try:
+        program = torch.export.load(content)
+        module: Any = program.module(check_guards=False)
+    except Exception as error:
+        raise refuse_damaged(path, "torch", error) from error
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    names = (program.graph_signature.user_inputs, program.graph_signature.user_outputs)
+    inputs, outputs = (tuple(_describe(str(name), values.get(str(name))) for name in some) for some in names)
+
+    @torch.inference_mode()
+    def run(array: Any) -> list[Any]:
+        return [output.numpy() for output in module(torch.from_numpy(array))]
+
+    known = {key.removeprefix("zoo."): value for key, value in facts.items() if key.startswith("zoo.")}
+    return GraphFile(path, inputs, outputs, known, run)
+
+
+def _describe(name: str, value: Any) -> Port:
+    sides = tuple(side if isinstance(side, int) else None for side in getattr(value, "shape", ()))
+    return Port(name, str(getattr(value, "dtype", "nothing")).removeprefix("torch."), sides)
