@@ -14,8 +14,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isfinite
@@ -95,6 +95,19 @@ def _run_group(command: Sequence[str], environment: Mapping[str, str], limit: fl
 def _last_lines(text: str | bytes) -> str:
     written = text.decode(errors="replace") if isinstance(text, bytes) else text
     return "\n".join(written.strip().splitlines()[-30:])
+
+
+@contextmanager
+def busy_processes(count: int) -> Iterator[None]:
+    """Keep so many processes computing at a lower priority (nice 5), as what a laptop does beside; they end with it."""
+    command = ["nice", "-n", "5", sys.executable, "-c", "while True: pass"]
+    busy = [subprocess.Popen(command) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
 
 
 class Watch:

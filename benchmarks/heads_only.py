@@ -1,6 +1,8 @@
 """Heads only: seconds to train a classifier's new head on its frozen backbone, beside other libraries and the floor.
 
     python benchmarks/heads_only.py [--models resnet18] [--sizes 128] [--epochs 1 20] [--runs 5] [--full]
+    python benchmarks/heads_only.py --images 200 --photo 4000 3000 --epochs 1   # photos of 12 megapixels
+    python benchmarks/heads_only.py --images 1000 --epochs 1 --beside 3         # while three processes compute
 
 Counted is the training call: opening the data, loaders, epochs with validation after each, and what a library writes at
 the end. Not counted are imports, making the model and the images. Each contender runs in a fresh process and first
@@ -24,6 +26,7 @@ from _epochs import FLOOR, TOGETHER, measure_epochs
 from _images import write_folder
 from _measure import (
     Result,
+    busy_processes,
     chosen_only,
     common_options,
     installed,
@@ -37,11 +40,15 @@ from _measure import (
 )
 
 PEERS = ("fastai", "lightning", "transformers")
-ZOO_FIELDS: dict[str, dict[str, Any]] = {"zoo": {}, "zoo, again": {}, "zoo, cache off": {"cache": "off"}}
+ZOO_FIELDS: dict[str, dict[str, Any]] = {
+    "zoo": {},
+    "zoo, again": {},
+    "zoo, cache off": {"cache": "off"},
+    "zoo, decode full": {"decode": "full"},
+}
 NOTES = (
     "zoo: as it comes, with nothing kept before; zoo, again: the same job once more; zoo, cache off: the frozen "
-    "backbone "
-    "runs in every epoch",
+    "backbone runs in every epoch; zoo, decode full: large JPEGs are decoded at their own size",
     "fastai: train_bn=False; lightning: BaseFinetuning.freeze(train_bn=False); all peers keep the backbone in training "
     "mode, as they do by themselves, so their norms see each batch's own statistics",
     "fastai reads files with its own loader; all others with torchvision's transforms on Pillow",
@@ -63,6 +70,10 @@ def main() -> None:
     )
     parser.add_argument("--measured-epochs", type=int, default=2, help="of a long run whose epochs cost the same")
     parser.add_argument("--measure-all", action="store_true", help="measure long runs to their end")
+    parser.add_argument(
+        "--photo", nargs=2, type=int, default=(400, 300), metavar=("WIDTH", "HEIGHT"), help="size of the images, px"
+    )
+    parser.add_argument("--beside", type=int, default=0, help="busy processes (nice 5) beside each measurement")
     parser.add_argument("--weights", nargs="*", default=[], metavar="MODEL=FILE", help="safetensors to start from")
     chosen = parser.parse_args()
     chosen.images = chosen.images or (1000 if chosen.full else 400)
@@ -72,7 +83,9 @@ def main() -> None:
     files = dict(pair.split("=", 1) for pair in chosen.weights)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        write_folder(place / "data", train=chosen.images, val=chosen.images // 5, processes=chosen.threads)
+        width, height = chosen.photo
+        sizes = {"width": width, "height": height, "processes": chosen.threads}
+        write_folder(place / "data", train=chosen.images, val=chosen.images // 5, **sizes)
         write_folder(place / "few", train=20, val=10, processes=1)
         cells = []
         for model in chosen.models:
@@ -125,7 +138,8 @@ def run_one(place: Path, chosen: argparse.Namespace, job: dict[str, Any], name: 
     fields = ZOO_FIELDS.get(name, {})
     contender = "zoo" if name in ZOO_FIELDS else name
     options = {"contender": contender, "job": job | {"fields": fields}, "first": str(place / "few")}
-    return run_part("train", options, threads=chosen.threads, cache=cache)
+    with busy_processes(chosen.beside):
+        return run_part("train", options, threads=chosen.threads, cache=cache)
 
 
 def report(job: Mapping[str, Any], results: Mapping[str, Sequence[Result]]) -> None:
