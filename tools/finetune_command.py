@@ -14,6 +14,7 @@ from zoo.errors import InputError, Interrupted
 from .completion import complete_model_first, complete_run_folder
 from .given_options import refuse_unused
 from .preset_options import (
+    L2,
     BatchSize,
     Device,
     Epochs,
@@ -25,6 +26,7 @@ from .preset_options import (
     PresetName,
     Seed,
     Settings,
+    Solver,
     read_fields,
 )
 
@@ -54,6 +56,8 @@ def finetune(
     ] = None,
     mode: Mode = None,
     lr: Lr = None,
+    solver: Solver = None,
+    l2: L2 = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     image_size: ImageSize = None,
@@ -104,6 +108,7 @@ def finetune(
     \b
     Examples:
       zoo finetune resnet18 flowers
+      zoo finetune resnet18 flowers --solver exact
       zoo finetune resnet18 labels.csv --image-root photos
       zoo finetune mobilenetv2_100 tags.csv --multi-label
       zoo finetune resnet50 flowers --mode low_lr --lr 0.005 --epochs 15
@@ -127,6 +132,8 @@ def finetune(
         settings,
         lr=lr,
         mode=mode,
+        solver=solver,
+        l2=l2,
         epochs=epochs,
         batch_size=batch_size,
         image_size=image_size,

@@ -70,6 +70,21 @@ ImageRoot = Annotated[
         metavar="FOLDER", help="Folder that the image paths of a table start in.", show_default="that of the table"
     ),
 ]
+Solver = Annotated[
+    str | None,
+    typer.Option(
+        metavar="exact|prototype|auto",
+        help="Solve the head instead of training it in steps: exact (logistic regression), prototype (class means, for "
+        "1 to 5 images per class) or auto.",
+        show_default="the preset's; steps without one",
+    ),
+]
+L2 = Annotated[
+    float | None,
+    typer.Option(
+        "--l2", metavar="PENALTY", help="L2 penalty of --solver exact.", show_default="chosen by cross-validation"
+    ),
+]
 Seed = Annotated[int | None, typer.Option(metavar="N", help="Seed of everything random.", show_default="0")]
 Device = Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.", show_default="auto")]
 

@@ -40,6 +40,7 @@ RENAMED = {
 
 
 YOUNGER = {
+    "final_lr_ratio": "solver: null\nl2: null\nhead_init: null\n",
     "ema_warmup": "swa_epochs: null\n",
     "label_smoothing": "class_weights: none\nfocal_gamma: null\nmulti_label_loss: bce\nsampler: shuffle\n"
     "repeat_threshold: 0.1\n",

@@ -2,9 +2,11 @@ from .accelerator import check_device as check_device
 from .accelerator import count_unpadded as count_unpadded
 from .accelerator import make_accelerator as make_accelerator
 from .compile import StepCompiler as StepCompiler
+from .inputs import Cached as Cached
 from .inputs import LoaderBatches as LoaderBatches
 from .inputs import TrainingInputs as TrainingInputs
 from .inputs import build_inputs as build_inputs
+from .inputs import cache_features as cache_features
 from .inputs import inputs_of_loaders as inputs_of_loaders
 from .inputs import load_from_user as load_from_user
 from .inputs import load_to_score as load_to_score

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -110,6 +110,9 @@ class TrainingInputs:
         engine: What runs a frozen backbone; None if the backbone learns.
         features: Where features are kept, and what that took; empty if they are not.
         store: Where decoded images are kept; to be closed at the end.
+        kept: The kept features of each split, training images first; sample `view * images + index` is the view of an
+            image. None if they are not kept.
+        source: The training images that they are of.
     """
 
     network: Any
@@ -118,6 +121,8 @@ class TrainingInputs:
     engine: BackboneEngine | None = None
     features: Mapping[str, Any] = field(default_factory=dict)
     store: ImageStore | None = None
+    kept: Sequence[KeptFeatures] = ()
+    source: SplitSource | None = None
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """Return such a network, not prepared, of a model: of the moving average of the weights, say."""
@@ -192,6 +197,8 @@ def build_inputs(
     plan: Plan,
     accelerator: Accelerator,
     show: Progress,
+    *,
+    passes: int,
 ) -> TrainingInputs:
     """Choose where batches come from, and prepare it.
 
@@ -206,6 +213,7 @@ def build_inputs(
         plan: Decides whether the backbone is frozen.
         accelerator: Device and processes.
         show: Where a pass over all images is shown.
+        passes: How often each training image is looked at: the epochs, or what a solver needs.
 
     Raises:
         InputError: If features were to be kept and cannot be.
@@ -223,25 +231,72 @@ def build_inputs(
         scored = None if val is None else loaders.of_images(val, val.prepare, learn=False)
         return TrainingInputs(accelerator.prepare(model), loaders.of_images(train, train.prepare, learn=True), scored)
     keeps = not reason and options.cache != "off"
-    epochs = plan.clock.epochs
-    views = min(options.views, epochs)
-    passes = views if keeps else epochs
-    engine = _make_engine(model, train, passes * len(train), options, accelerator, show)
+    views = min(options.views, passes)
+    engine = _make_engine(model, train, (views if keeps else passes) * len(train), options, accelerator, show)
     if reason and options.cache == "auto":
         show.log(f"feature cache off: {reason}")
     if keeps:
         splits = [Split(train, views), *([Split(val, 1)] if val else [])]
         name = known_config(model).get("model") or type(model).__name__
-        kept = keep_features(engine, splits, options, accelerator, show, name=name, epochs=epochs, num_workers=workers)
+        kept = keep_features(engine, splits, options, accelerator, show, name=name, epochs=passes, num_workers=workers)
         if kept.splits:
             placed = place_features(kept.splits, accelerator.device, show)
             scored = None if val is None else loaders.of_features(val, placed[1], engine, learn=False)
             batches = loaders.of_features(train, placed[0], engine, learn=True)
             facts = {**kept.facts, "features_on": str(placed[0].device)}
-            return TrainingInputs(accelerator.prepare(HeadOnly(model)), batches, scored, engine, facts)
+            return TrainingInputs(
+                accelerator.prepare(HeadOnly(model)), batches, scored, engine, facts, kept=placed, source=train
+            )
     scored = None if val is None else loaders.of_images(val, val.prepare, learn=False)
     batches = loaders.of_images(train, train.prepare, learn=True)
     return TrainingInputs(accelerator.prepare(HeadOnly(model, engine)), batches, scored, engine)
+
+
+class Cached(NamedTuple):
+    """Features of splits that are only looked at.
+
+    Attributes:
+        kept: Of each split.
+        keys: Under which they are cached on disk; empty if they are in memory.
+    """
+
+    kept: Sequence[KeptFeatures]
+    keys: Sequence[str]
+
+
+def cache_features(
+    model: nn.Module,
+    sources: Sequence[SplitSource],
+    options: EngineOptions,
+    accelerator: Accelerator,
+    show: Progress,
+    *,
+    name: str,
+) -> Cached:
+    """Return what the backbone of a model makes of the images of some splits; what is cached is not computed again.
+
+    Args:
+        model: On the accelerator's device.
+        sources: The splits, without random changes.
+        options: Where and in which numbers features are cached, how many images at a time.
+        accelerator: Device and processes.
+        show: Where a pass over all images is shown.
+        name: Of the model, for people.
+
+    Raises:
+        InputError: The model has no backbone of its own, was changed by hooks, or there is no room.
+    """
+    reason = find_patch(model) or _why_random([source.images for source in sources], accelerator)
+    if reason:
+        raise InputError(f"features of these images cannot be computed once for all: {reason}.")
+    images = sum(len(source) for source in sources)
+    workers = default_workers(images) if options.num_workers is None else options.num_workers
+    engine = _make_engine(model, sources[0], images, options, accelerator, show)
+    splits = [Split(source, 1) for source in sources]
+    kept = keep_features(engine, splits, options, accelerator, show, name=name, epochs=2, num_workers=workers)
+    if not kept.splits:
+        raise InputError(f"features need to be kept for this: {kept.choice.why}.")
+    return Cached(kept.splits, kept.facts["keys"])
 
 
 def place_features(splits: Sequence[KeptFeatures], device: torch.device, show: Progress) -> list[KeptFeatures]:

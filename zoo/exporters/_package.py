@@ -22,7 +22,7 @@ from zoo.models import Entry, ModelConfig, describe_model, find_entry, names_rep
 from zoo.training import RunFolder, check_inside, load_model, open_folder, read_run_file
 from zoo.weights import find_terms, get_endpoint
 
-RECORDS = ("metrics.jsonl", "evaluation.json", "plan.json", "proof.json")
+RECORDS = ("metrics.jsonl", "evaluation.json", "plan.json", "proof.json", "solution.json")
 LOCAL = ("run.json", "data.json")  # what is read here and stays here
 CARD = "README.md"
 OF_EXPORTS = ("parity.json", "predict.py", "SHA256SUMS")

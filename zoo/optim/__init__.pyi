@@ -19,6 +19,7 @@ from .freeze_proof import Proof as Proof
 from .freeze_proof import digest_tensor as digest_tensor
 from .gradients import centralize_gradients as centralize_gradients
 from .gradients import clip_groups as clip_groups
+from .linear_head import find_linear as find_linear
 from .live_rates import LiveRates as LiveRates
 from .modes import CLOSURE as CLOSURE
 from .modes import asks_for_closure as asks_for_closure

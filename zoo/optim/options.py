@@ -1,13 +1,32 @@
 """The options of an optimizer step."""
 
+from typing import Literal
+
 from pydantic import Field, ValidationInfo, field_validator
 
 from zoo._fields import Options, Params
 
 
 class StepOptions(Options):
-    """How a step is taken."""
+    """How a step is taken, or how the head is solved without steps."""
 
+    solver: Literal["exact", "prototype", "auto"] | None = Field(
+        default=None,
+        description="classifiers: solve the linear head on a frozen backbone instead of training it in steps; exact: "
+        "logistic regression with an L2 penalty, at its optimum; prototype: nearest class mean, for 1 to 5 images per "
+        "class; auto: one of the two by the images per class; null: train in steps",
+    )
+    l2: float | None = Field(
+        default=None,
+        gt=0,
+        description="L2 penalty of solver=exact and head_init=exact: l2 / 2 times the squared weights on standardised "
+        "features, beside the mean loss; null: chosen by cross-validation within the training images",
+    )
+    head_init: Literal["exact"] | None = Field(
+        default=None,
+        description="classifiers: start training from a linear head that was solved on the features of the starting "
+        "weights; null: from a new head",
+    )
     optimizer: str = Field(
         default="SGD", description="name in torch.optim or timm, or a registered one; SGD uses momentum 0.9 by default"
     )

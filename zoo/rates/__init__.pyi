@@ -9,6 +9,7 @@ from .make import check_in_time as check_in_time
 from .make import make_plan as make_plan
 from .options import RateOptions as RateOptions
 from .plan import Plan as Plan
+from .plan import mark_solved as mark_solved
 from .spec import DEFAULT as DEFAULT
 from .spec import GivenRates as GivenRates
 from .spec import GroupSettings as GroupSettings

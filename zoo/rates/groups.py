@@ -83,11 +83,13 @@ class Group(ParameterSettings):
         name: The key that caught them; ` (no decay)` is added for its biases and norms.
         names: Parameter names, in the order of `model.named_parameters()`.
         parameters: How many numbers they hold.
+        solver: What solves them at once, so that they have no rate; None: they are trained in steps.
     """
 
     name: str
     names: tuple[str, ...]
     parameters: int
+    solver: str | None = None
 
     @classmethod
     def of(cls, settings: ParameterSettings, **members: Any) -> "Group":
@@ -105,7 +107,7 @@ class Group(ParameterSettings):
 
     def rate(self, step: int, clock: Clock) -> float:
         """Return the effective rate at an optimizer step, from 0."""
-        if self.frozen or self.waits(step, clock):
+        if self.frozen or self.solver or self.waits(step, clock):
             return 0.0
         rate = self.schedule.rate(step, clock, self.full_lr)
         return rate if self.decay_every is None else rate * self.decay_every.multiplier(step)
@@ -120,6 +122,8 @@ class Group(ParameterSettings):
         """Return the rate at a step with the factors it is made of, such as `0.003 = 0.01 × 0.3 × warm-up 3/10`."""
         if self.frozen:
             return "0: frozen"
+        if self.solver:
+            return f"0: solved, not stepped ({self.solver})"
         if self.waits(step, clock):
             return f"0: frozen until epoch {self.unfreeze_at}"
         factors = [f"{self.lr:g}"] + [f"{self.lr_scale:g}"] * (self.lr_scale != 1)
@@ -141,13 +145,17 @@ class Group(ParameterSettings):
     @property
     def state(self) -> str:
         """When it learns, in words."""
+        if self.solver and not self.frozen:
+            return "solved, not stepped"
         return "frozen" if self.frozen else f"from epoch {self.unfreeze_at}" if self.unfreeze_at else "trained"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the group as plain values."""
         decay = self.weight_decay_schedule
         told = {"name": self.name, "names": list(self.names), "lr": self.lr, "weight_decay": self.weight_decay}
-        told |= {"frozen": self.frozen, "parameters": self.parameters}
+        told |= {"frozen": self.frozen, "parameters": self.parameters} | (
+            {"solver": self.solver} if self.solver else {}
+        )
         return (
             told
             | {item.name: getattr(self, item.name) for item in fields(ParameterSettings)}

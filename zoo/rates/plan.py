@@ -190,6 +190,12 @@ class Plan:
         return as_rich(self.rows(), self.totals())
 
 
+def mark_solved(plan: Plan, solver: str) -> Plan:
+    """Return the plan in which everything that learns is solved at once, not trained in steps."""
+    groups = (group if group.frozen else replace(group, solver=solver) for group in plan.groups)
+    return replace(plan, groups=tuple(groups))
+
+
 def _check_schedules(groups: Sequence[Group], clock: Clock) -> None:
     """Refuse what cannot serve a run of this length; what is wrong with all groups is told without their names."""
     learning = [group for group in groups if not group.frozen]

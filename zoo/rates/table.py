@@ -102,6 +102,8 @@ def _row(group: Group, options: Sequence[str]) -> dict[str, str]:
     row |= dict.fromkeys(("scale", "weight decay", "schedule", "centralized", "clip", "decays", "optimizer"), "-")
     if group.frozen:
         return row | {"why": ""}
+    if group.solver:
+        return row | {"lr": "-", "scale": "1", "why": group.solver}
     scheduled, every = group.weight_decay_schedule, group.decay_every
     own = [f"{name} {group.options[name]}" for name in options if name in group.options]
     return row | {

@@ -23,6 +23,7 @@ from zoo.settings.fields import OTHER_WORD, refusal
 from zoo.settings.files import load_preset
 from zoo.settings.preset import Preset
 from zoo.settings.resolve import plan_rates
+from zoo.settings.solver_checks import check_solved, check_solver
 from zoo.settings.trackers import check_trackers
 from zoo.tasks import check_monitor, task_of
 
@@ -152,7 +153,11 @@ def find_faults(findings: Findings, optimizer: Any = None, steps_per_epoch: int 
             findings.errors.append(((field,), PresetError(text)))
         findings.get(("model",), task.check_options, preset, findings.network)
         findings.get(("monitor",), check_monitor, task, preset.monitor)
-    return _find_wrong_rates(findings, optimizer, steps_per_epoch)
+    findings.get(("solver",), check_solver, preset, task)
+    plan = _find_wrong_rates(findings, optimizer, steps_per_epoch)
+    if plan is not None and findings.network is not None and not findings.errors:
+        findings.get(("solver",), check_solved, preset, findings.network, plan)
+    return plan
 
 
 def find_missing(findings: Findings) -> None:

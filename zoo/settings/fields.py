@@ -26,6 +26,7 @@ _ORDER = (
     *("epochs", "batch_size", "micro_batch_size", "accumulate", "schedule", "warmup_epochs", "warmup_steps"),
     *("warmup_start", "warmup_start_lr", "cooldown_epochs", "final_lr_ratio"),
     # How a step is taken
+    *("solver", "l2", "head_init"),
     *("clip_grad_norm", "label_smoothing", "class_weights", "focal_gamma", "multi_label_loss", "sampler"),
     *("repeat_threshold", "loss_params", "ema_decay", "ema_warmup", "swa_epochs", "compile", "freeze_norm_stats"),
     # What the model sees
@@ -155,7 +156,9 @@ _KNOWN_ELSEWHERE = {
     "lr": ("learning_rate", "initial_lr", "base_lr", "lr0", "max_lr"),
     "optimizer": ("opt", "optim"),
     "optimizer_params": ("momentum", "betas", "nesterov", "opt_args"),
-    "weight_decay": ("wd", "decay", "l2"),
+    "weight_decay": ("wd", "decay"),
+    "l2": ("l2_penalty", "ridge", "reg_lambda"),
+    "solver": ("linear_probe", "logistic_regression"),
     "epochs": ("max_epochs", "num_epochs", "n_epochs", "num_train_epochs"),
     "batch_size": ("batch", "bs", "train_batch_size", "per_device_train_batch_size"),
     "accumulate": ("batch_accumulate", "gradient_accumulation_steps", "accumulate_grad_batches"),

@@ -11,10 +11,11 @@ from torch import nn
 
 from zoo.errors import InputError, PlanError
 from zoo.optim import check_params, default_weight_decay
-from zoo.rates import GivenRates, GroupSettings, Mode, Plan, make_plan, schedule_defaults
+from zoo.rates import GivenRates, GroupSettings, Mode, Plan, make_plan, mark_solved, schedule_defaults
 from zoo.rates.schedules import to_plain
 from zoo.settings.files import load_preset
 from zoo.settings.preset import Preset
+from zoo.settings.solver_checks import list_solver_defaults
 
 # What an optimizer that brings groups of its own says already: a preset leaves it at its default, and a caller, who may
 # say that gradients are not centralized, leaves it out.
@@ -82,6 +83,11 @@ def resolve_preset(
         given["optimizer"] = optimizer if kind is None else getattr(kind, "__name__", kind)
     if "pretrained" in given:  # the preset's digest is of other weights
         given = {"pretrained_sha256": None} | given
+    if (lr is not None and not isinstance(lr, Mapping)) and given.get("solver", base.solver):
+        raise PlanError(
+            "lr has no effect with solver, which solves the head instead of training it in steps. Remove lr."
+        )
+    given |= list_solver_defaults(given, base)
     shorter, notes = _shorten_warmup(base, given)
     given |= shorter
     return Resolved(base.replace(**given) if given else base, own, notes)
@@ -105,7 +111,8 @@ def plan_rates(model: nn.Module, preset: Preset, *, steps_per_epoch: int | None 
         return make_plan(model, preset, default_decay=0.0, steps_per_epoch=steps_per_epoch, optimizer=optimizer)
     kind = optimizer or preset.optimizer
     check_params(kind, preset.optimizer_params)
-    return make_plan(model, preset, default_decay=default_weight_decay(kind), steps_per_epoch=steps_per_epoch)
+    plan = make_plan(model, preset, default_decay=default_weight_decay(kind), steps_per_epoch=steps_per_epoch)
+    return mark_solved(plan, preset.solver) if preset.solver else plan
 
 
 def without_code(preset: Preset, plan: Plan) -> dict[str, Any]:

@@ -212,6 +212,7 @@ class Task(Protocol):
         saves: What the command can write into a folder.
         opening: Fields of its options that `open_data` takes.
         calibrates: Whether a trained model is calibrated on its outputs for the training images.
+        solves: Whether its linear head can be solved: an image has one class, and the loss is a cross-entropy.
     """
 
     name: ClassVar[str]
@@ -227,6 +228,7 @@ class Task(Protocol):
     saves: ClassVar[tuple[str, ...]]
     opening: ClassVar[tuple[str, ...]]
     calibrates: ClassVar[bool]
+    solves: ClassVar[bool]
 
     def choose(self, options: Any) -> "Task":
         """Return the variant of the task that the options ask for, mostly itself.
@@ -347,6 +349,7 @@ class TaskDefaults:
     """What most tasks do without: variants, preparation of a new head, calibration."""
 
     calibrates: ClassVar[bool] = False
+    solves: ClassVar[bool] = False
 
     def choose(self, options: Any) -> Task:
         """Return this task."""

@@ -18,6 +18,7 @@ from zoo.tasks import Task
 from zoo.training.run_folder import RunFolder
 
 FIRST_BATCH = "first_batch.png"
+SOLVER_PASSES = 2  # over each image, at least: to standardise its features, and to solve the head
 MOST_DRAWN = 24  # images, where no batch of images reaches the network
 
 
@@ -59,7 +60,9 @@ def make_inputs(
     val = None if data.val is None else task.make_scoring_source(model, data.val, preset.seed)
     first = _FirstBatch(train, folder)
     draws = train.draw is not None and accelerator.is_main_process
-    inputs = build_inputs(model, first.source if draws else train, val, preset, plan, accelerator, show)
+    passes = SOLVER_PASSES * preset.views if preset.solver else plan.clock.epochs
+    source = first.source if draws else train
+    inputs = build_inputs(model, source, val, preset, plan, accelerator, show, passes=passes)
     if draws:
         first.draw(from_features=bool(inputs.features))
     return replace(inputs, store=store)

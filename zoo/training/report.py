@@ -46,11 +46,16 @@ REPORT = "report.html"
 PHOTO_WIDTH, PHOTO_QUALITY = 1400, 80
 MOST_CELLS = 40  # classes of a matrix that is drawn; of larger ones the plot is shown
 BACKGROUND = "background"
-PICTURES = {"curves": "Loss and scores over the epochs", "rates": "Learning rates over the steps"}
+PICTURES = {
+    "curves": "Loss and scores over the epochs",
+    "rates": "Learning rates over the steps",
+    "penalty": "L2 penalty of the head, chosen by cross-validation within the training images",
+}
 PLOT_ORDER = ("mistakes", "predictions", "by_confidence", "confusion", "cooccurrence", "first_batch", "augment")
 FLAT = {
     "curves",
     "rates",
+    "penalty",
     "confusion",
     "cooccurrence",
     "precision_recall",

@@ -29,6 +29,7 @@ from zoo.training.run_model import adopt_weights
 from zoo.training.run_stage import STATE, find_stage
 from zoo.training.scores import Scores
 from zoo.training.setup import build_parts
+from zoo.training.solved_head import HeadSolver
 from zoo.training.state import RunState, StateSaver
 from zoo.training.state_checks import check_tensors, is_of_optimizer, telling_misfits
 from zoo.training.stop import StopVote
@@ -78,6 +79,7 @@ class TrainingRun:
         on_disk = replace(position) if saved and folder.file(STATE).is_file() else None
         self.saver = StateSaver(folder, self.state, on_disk, needs_optimizer=optimizer is not None)
         self.resumed_at = position.step if saved else None
+        self.solver: HeadSolver | None = None
         self.loggers = Loggers(find_loggers() if parts.is_main else (), show.log)
         self.handle = RunHandle(model, parts.plan, folder.path, preset.epochs, live_rates=self.state.rates.live)
 
@@ -100,6 +102,8 @@ class TrainingRun:
         parts, position, epochs = self.parts, self.state.position, self.parts.preset.epochs
         ending = Ending(self.folder, self.state, self.loggers, self.show)
         with StopRequest() as request:
+            if parts.preset.solver or parts.preset.head_init:
+                self.solver = HeadSolver(parts, self.folder, self.show, lambda: request.asked)
             self._start(request)
             began = time.perf_counter() - sum(record["seconds"] for record in self.state.records)
             vote = StopVote(request, parts.accelerator)
@@ -124,6 +128,8 @@ class TrainingRun:
     def _start(self, request: StopRequest) -> None:
         """Start the loggers, and save the state before the first step."""
         parts = self.parts
+        if parts.preset.head_init and self.solver is not None and not self.state.position.step:
+            self.solver.solve("exact")
         self.loggers.start(_collect_facts(self.folder, self.show, self.state, request))
         self.saver.save()
         if parts.is_main and self.state.position.step == 0:
@@ -137,14 +143,12 @@ class TrainingRun:
         if position.batch == 0 and position.epoch in parts.plan.unfreeze_epochs:
             self._unfreeze(position.epoch)
         synchronize_norms(parts.model, parts.accelerator.device, parts.accelerator.num_processes, self.show.log)
-        results = fit(
-            parts.make_step(self.state.rates.set),
-            parts.supply.train,
-            position,
-            epochs=last,
-            accumulate=parts.preset.accumulate,
-            after_step=partial(self._after_step, vote),
-        )
+        if self.solver is not None and parts.preset.solver:
+            results = self.solver.epochs(position, self.state.rates.live)
+        else:
+            step, after_step = parts.make_step(self.state.rates.set), partial(self._after_step, vote)
+            how = {"epochs": last, "accumulate": parts.preset.accumulate}
+            results = fit(step, parts.supply.train, position, after_step=after_step, **how)
         if position.batch == 0:
             self._call("on_epoch_start")
         with telling_misfits(lambda error: position.step == self.resumed_at and is_of_optimizer(error)):

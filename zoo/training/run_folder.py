@@ -1,8 +1,9 @@
 """A run is one folder: this file knows its names, and writes each of them whole or not at all.
 
 `model.safetensors` and `config.json` are the model; `preset.yaml`, `plan.json`, `data.json` and `environment.json` what
-it was made with; `metrics.jsonl`, `rates.csv`, `evaluation.json`, `answers.safetensors`, `proof.json`, `pictures/` and
-`report.html` what came out; `state.pt` is there as long as the run is not finished, and says what it belongs to.
+it was made with; `metrics.jsonl`, `rates.csv`, `evaluation.json`, `solution.json` of a head that was solved,
+`answers.safetensors`, `proof.json`, `pictures/` and `report.html` what came out; `state.pt` is there as long as the run
+is not finished, and says what it belongs to.
 `SHA256SUMS` has the digests of the model's two files.
 """
 
@@ -45,6 +46,7 @@ from zoo.training.state_file import read_state, write_state
 MAX_JSON_BYTES = 64_000_000
 WEIGHTS = "model.safetensors"
 EVALUATION = "evaluation.json"
+SOLUTION = "solution.json"  # of a head that was solved
 LAST = "last.safetensors"  # weights of the last epoch, where `model.safetensors` has those of the best
 
 

@@ -207,6 +207,11 @@ class KeptFeatures:
         return cls([tuple(parts)], joined, len(samples))
 
     @property
+    def rows(self) -> Rows:
+        """Return the rows of all samples."""
+        return self._rows
+
+    @property
     def nbytes(self) -> int:
         """Return the size of parts and rows in bytes."""
         parts = sum(part.nbytes for shard in self._shards for part in shard)

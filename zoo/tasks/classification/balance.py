@@ -18,11 +18,12 @@ SMALLEST = 1e-7  # 1 - p: below it, the slope of (1 - p) ** gamma may be infinit
 
 
 def check_balance(options: Any, model: Any) -> None:
-    """Refuse weights that a model's own loss would ignore, what is for detectors, and classes balanced twice.
+    """Refuse weights that a model's own loss would ignore, what no solver takes, and classes balanced twice.
 
     Raises:
         InputError: Naming the fields.
     """
+    _check_solvable(options)
     if options.sampler == "repeat":
         raise InputError("sampler is 'repeat', which does not apply to a classifier. Use balanced instead.")
     said = [name for name, off in (("class_weights", "none"), ("focal_gamma", None)) if getattr(options, name) != off]
@@ -35,6 +36,18 @@ def check_balance(options: Any, model: Any) -> None:
         raise InputError(
             f"sampler=balanced and class_weights={options.class_weights} would balance the classes twice. Remove one "
             "of them."
+        )
+
+
+def _check_solvable(options: Any) -> None:
+    """Refuse a loss that has no solution in closed form, and images that are mixed anew."""
+    if options.solver is None and options.head_init is None:
+        return
+    fields = ("focal_gamma", "mixup_alpha", "cutmix_alpha") if options.solver else ("focal_gamma",)
+    if said := [name for name in fields if getattr(options, name)]:
+        raise InputError(
+            f"{', '.join(said)} cannot be combined with solver or head_init: a head is solved for the cross-entropy, "
+            "with class_weights and label_smoothing. Remove one of them."
         )
 
 

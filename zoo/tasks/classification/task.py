@@ -75,6 +75,7 @@ class Classification(TaskDefaults):
     flags: ClassVar[frozenset[str]] = frozenset({"out", "save", "top_k"})
     saves: ClassVar[tuple[str, ...]] = ("images", "json", "csv")
     opening: ClassVar[tuple[str, ...]] = ("image_root",)
+    solves: ClassVar[bool] = True
 
     def choose(self, options: Any) -> Task:
         """Return this task, or that of several labels for each image."""

@@ -27,6 +27,8 @@ from zoo._figures import (
     shorten,
 )
 from zoo.training.loggers.base import Logger, RunFacts, RunResult
+from zoo.training.loggers.penalty_plot import draw_penalty
+from zoo.training.run_folder import SOLUTION
 from zoo.training.run_stage import RECORD, read_record
 
 MOST_LEGEND_LINES = 20
@@ -48,9 +50,7 @@ class Plots(Logger):
         if result.status != "finished":
             return
         if not facts.is_stopping():
-            scores, steps = facts.task.curves, facts.steps_per_epoch
-            folder.draw("curves.png", lambda path: draw_curves(result.records, path, scores=scores))
-            folder.draw("rates.png", lambda path: draw_rates(result.rates, path, steps_per_epoch=steps))
+            self._draw_training(result)
         if not facts.is_stopping() and result.evaluation is not None:
             for name, draw in facts.task.make_plots(result.evaluation, result.examples, facts.images).items():
                 folder.draw(name, draw)
@@ -60,6 +60,16 @@ class Plots(Logger):
             facts.show.log(f"note: the plot {name} could not be drawn: {reason}")
         if not folder.undrawn:
             folder.write_json(RECORD, read_record(folder.path) | {"pictures": True})
+
+    def _draw_training(self, result: RunResult) -> None:
+        """Draw the curves and rates of what was trained in steps, and the penalties of a head that was solved."""
+        folder, scores, steps = self.facts.folder, self.facts.task.curves, self.facts.steps_per_epoch
+        solution = folder.read_json(SOLUTION) if folder.file(SOLUTION).is_file() else {}
+        if not self.facts.preset.solver:
+            folder.draw("curves.png", lambda path: draw_curves(result.records, path, scores=scores))
+            folder.draw("rates.png", lambda path: draw_rates(result.rates, path, steps_per_epoch=steps))
+        if solution.get("path"):
+            folder.draw("penalty.png", lambda path: draw_penalty(solution, path))
 
 
 def draw_curves(records: Sequence[Mapping[str, Any]], path: str | Path, *, scores: Mapping[str, str]) -> Path:

@@ -60,6 +60,7 @@ class MultiLabelClassification(Classification):
     curves: ClassVar[Mapping[str, str]] = SCORES
     secondary: ClassVar[tuple[str, ...]] = ("images", "precision", "recall", "threshold")
     calibrates: ClassVar[bool] = True
+    solves: ClassVar[bool] = False
 
     def choose(self, options: Any) -> Task:
         """Return this task.

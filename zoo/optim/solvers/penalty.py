@@ -1,0 +1,164 @@
+"""The penalty of a linear head, chosen by cross-validation within the training images."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from zoo.optim.solvers.linear import slope_at_zero, zeros
+from zoo.optim.solvers.objective import Basis, Objective, minimize
+from zoo.optim.solvers.rows import HOLD_BYTES, FeatureRows
+
+PATH = tuple(10 ** (1 - step / 4) for step in range(21))  # 10 to 1e-4, from strong to weak
+TOLERANCE = 1e-3  # of a gradient, where only the order of penalties counts
+MOST_TOGETHER = 4_000_000  # numbers of the heads that are solved at the same time
+
+
+class Point(NamedTuple):
+    """One penalty, scored on images that its heads were not solved on.
+
+    Attributes:
+        l2: The penalty.
+        cost: Mean cost.
+        error: Standard error of that mean.
+        accuracy: Share of images whose most probable class is theirs.
+    """
+
+    l2: float
+    cost: float
+    error: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a cross-validation has found.
+
+    Attributes:
+        l2: The chosen penalty.
+        path: All penalties, from strong to weak.
+        folds: Their number.
+        logits: Of each row at the chosen penalty, from the head that was solved without its fold, `(N, C)`, float32.
+        start: Mean of these heads on standardised features, `(D, C)` and `(C,)`: near the head of all rows.
+    """
+
+    l2: float
+    path: tuple[Point, ...]
+    folds: int
+    logits: Tensor
+    start: tuple[Tensor, Tensor]
+
+
+def choose_l2(
+    rows: FeatureRows,
+    costs: Tensor,
+    folds: Tensor,
+    *,
+    basis: Basis | None = None,
+    path: Sequence[float] = PATH,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> Choice:
+    """Return the strongest penalty whose cost on held-out images is within a standard error of the smallest.
+
+    The heads of all folds are solved together, in float32, each penalty from the heads of the one before. Source of the
+    rule: Hastie et al., The elements of statistical learning, 2nd edition, section 7.10.
+
+    Args:
+        rows: Features of all images.
+        costs: As in `solve_head`.
+        folds: Fold of each row, `(N,)`: 0 to K - 1; rows of one image belong to one fold.
+        basis: Directions of the rows, if they are known.
+        path: Penalties, from strong to weak.
+        on_progress: Called with the number of penalties that are done, and of all.
+        is_stopping: Asked in every pass.
+
+    Raises:
+        Interrupted: It is to stop.
+    """
+    known = Basis.of(rows) if basis is None else basis
+    heads = _Heads(rows, costs.to(rows.device), folds, known, is_stopping)
+    points: list[Point] = []
+    for place, l2 in enumerate(path):
+        points.append(_score(l2, heads.solve(l2), rows.labels, costs.to(rows.device)))
+        on_progress(place + 1, len(path))
+    best = min(points, key=lambda point: point.cost)
+    l2 = max(point.l2 for point in points if point.cost <= best.cost + best.error)
+    return Choice(l2, tuple(points), int(folds.max()) + 1, heads.solve(l2), heads.mean())
+
+
+def predict_held_out(rows: FeatureRows, costs: Tensor, folds: Tensor, l2: float) -> Tensor:
+    """Return logits `(N, C)` of each row from the head that was solved without its fold; see `choose_l2`."""
+    return choose_l2(rows, costs, folds, path=(l2,)).logits
+
+
+class _Heads:
+    """The heads of a cross-validation, one for each fold, from penalty to penalty.
+
+    Args:
+        rows: Features of all images.
+        costs: `(C, C)`.
+        folds: `(N,)`.
+        basis: Directions of the rows.
+        is_stopping: Asked in every pass.
+    """
+
+    def __init__(
+        self, rows: FeatureRows, costs: Tensor, folds: Tensor, basis: Basis, is_stopping: Callable[[], bool]
+    ) -> None:
+        self.folds, self.classes, self.basis, self.is_stopping = folds, len(costs), basis, is_stopping
+        count, numbers = int(folds.max()) + 1, len(basis.values) * len(costs)
+        together = max(1, MOST_TOGETHER // numbers)
+        self.turned = _turn(rows, basis)
+        self.vectors = None if self.turned else basis.vectors
+        self.pieces = (lambda: self.turned) if self.turned else (lambda: rows.pieces(torch.float32))
+        width = len(basis.values) if self.turned else rows.width
+        self.parts = []
+        for first in range(0, count, together):
+            mine = torch.arange(first, min(first + together, count), device=rows.device)
+            shares = (folds[:, None] != mine).double()
+            objective = Objective(self.pieces, rows.labels, costs, shares / shares.sum(0))
+            start = zeros(width, len(mine) * self.classes, torch.float32, rows.device)
+            self.parts.append((first, objective, slope_at_zero(objective, start), start))
+
+    def solve(self, l2: float) -> Tensor:
+        """Return the logits of each row from the head without its fold, `(N, C)`."""
+        found = torch.empty(len(self.folds), self.classes, device=self.folds.device)
+        for place, (first, objective, scale, start) in enumerate(self.parts):
+            how: dict[str, Any] = {
+                "values": self.basis.values,
+                "vectors": self.vectors,
+                "is_stopping": self.is_stopping,
+            }
+            minimum = minimize(objective, l2, start, scale=scale, tolerance=TOLERANCE, **how)
+            self.parts[place] = (first, objective, scale, (minimum.weight, minimum.bias))
+            for where, rows in self.pieces():
+                logits = torch.addmm(minimum.bias, rows, minimum.weight).view(len(rows), -1, self.classes)
+                own = self.folds[where] - first
+                mine = ((own >= 0) & (own < logits.shape[1])).nonzero()[:, 0]
+                found[mine + where.start] = logits[mine, own[mine]]
+        return found
+
+    def mean(self) -> tuple[Tensor, Tensor]:
+        """Return the mean of the heads on standardised features."""
+        weights, biases = zip(*(start for *_, start in self.parts), strict=True)
+        weight = torch.cat([part.view(len(part), -1, self.classes) for part in weights], 1).double().mean(1)
+        bias = torch.cat([part.view(-1, self.classes) for part in biases]).double().mean(0)
+        return (self.basis.vectors @ weight if self.turned else weight), bias
+
+
+def _turn(rows: FeatureRows, basis: Basis) -> list[tuple[slice, Tensor]]:
+    """Return all rows in the directions of the basis, in which the path needs fewer numbers; none if they are many."""
+    if len(rows) * len(basis.values) * torch.float32.itemsize > HOLD_BYTES:
+        return []
+    vectors = basis.vectors.float()
+    return [(where, piece @ vectors) for where, piece in rows.pieces(torch.float32)]
+
+
+def _score(l2: float, logits: Tensor, labels: Tensor, costs: Tensor) -> Point:
+    log_p = logits.double().log_softmax(-1)
+    each = -(log_p * costs[labels]).sum(-1)
+    right = (logits.argmax(-1) == labels).double().mean()
+    return Point(l2, float(each.mean()), float(each.std() / len(each) ** 0.5), float(right))
