@@ -171,7 +171,7 @@ def test_the_plan_is_data():
     assert first["schedule"]["kind"] == "cosine"
     assert first["decay_every"] == {"steps": 4, "factor": 0.9, "start": 1}
     assert list(first)[:6] == ["name", "names", "lr", "weight_decay", "frozen", "parameters"]
-    assert set(first) == {"frozen", *Group.__dataclass_fields__}
+    assert {*first, "solver"} == {"frozen", *Group.__dataclass_fields__}, "a solver is named where there is one"
 
 
 def test_records_are_rows_of_numbers():
