@@ -1,4 +1,5 @@
 import json
+import resource
 import subprocess
 import sys
 from io import BytesIO
@@ -17,7 +18,7 @@ from image_files import make_photo
 from tools.cli import main
 from zoo.data.letterbox import Letterbox
 from zoo.data.transforms import Preprocess
-from zoo.errors import InputError
+from zoo.errors import InputError, StorageError
 from zoo.exporters import _predict as apart
 from zoo.exporters._graph import ExportGraph, trace
 from zoo.exporters._parity import Example, _prepare, compare, locate
@@ -83,24 +84,32 @@ def test_predict_needs_no_torch_and_reads_as_the_model_does(run, made, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("plant", "where"),
+    ("plant", "change", "where"),
     [
-        (lambda how: how | {"interpolation": "nearest"}, "preprocessing: pixels differ by up to"),
-        (lambda how: how | {"crop_pct": 0.5}, "preprocessing: pixels differ by up to"),
+        ({"interpolation": "bicubic"}, lambda pixels: pixels, "preprocessing: pixels differ by up to"),
+        ({"crop_pct": 0.5}, lambda pixels: pixels, "preprocessing: pixels differ by up to"),
+        ({}, lambda pixels: pixels[..., ::-1], "preprocessing: pixels differ by up to"),
+        ({}, lambda pixels: np.uint8(pixels * (1, 1, 0.99)), "preprocessing: pixels differ by up to [23] of 255"),
     ],
 )
-def test_a_planted_difference_is_caught_and_named_and_nothing_is_left(run, tmp_path, monkeypatch, plant, where):
+def test_a_planted_difference_is_caught_and_named_and_nothing_is_left(run, tmp_path, monkeypatch, plant, change, where):
+    assert run.model.preprocess.interpolation == "bilinear"
+
     class Planted(apart.Predictor):
         def __init__(self, *args):
             super().__init__(*args)
-            self.preprocess = plant(self.preprocess)
+            self.preprocess = self.preprocess | plant
+
+        def prepare(self, source):
+            pixels, place = super().prepare(source)
+            return change(pixels), place
 
     monkeypatch.setattr("zoo.exporters._export.Predictor", Planted)
     monkeypatch.setattr("zoo.exporters._export.trace", lambda graph: kept_trace(graph))
     with pytest.raises(InputError, match=f"differ from the model's .*{where}"):
         zoo.export(run.folder, tmp_path / "out", progress=False)
     assert not list(tmp_path.iterdir())
-    if "crop_pct" in plant({}):
+    if "crop_pct" in plant:
         made = zoo.export(run.folder, tmp_path / "out", accept_difference=True, progress=False)
         assert not made.parity["onnx"].holds
 
@@ -127,6 +136,28 @@ def test_a_photo_is_decoded_as_the_model_does_it(how, orientation):
     size = (1601, 1203) if orientation == 1 else (1203, 1601)
     assert place is None or place[-1] == size
     assert (apart.read_image(BytesIO(photo), how.to_dict())[0].size == size) is (how.decode == "full")
+
+
+def test_where_normalised_values_differ_it_is_the_preprocessing_that_is_named(run, made):
+    predictor = apart.Predictor(made.folder)
+    predictor.export = predictor.export | {"input": "float"}
+    predictor.preprocess = predictor.preprocess | {"std": [0.5, 0.5, 0.505]}
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
+    found = locate(ExportGraph(run.model, takes_bytes=False), predictor, image)
+    assert found.startswith("preprocessing: normalised values differ by up to 0.0")
+
+
+def test_a_full_disk_ends_with_one_sentence_and_leaves_nothing(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("zoo.exporters._export.trace", lambda graph: kept_trace(graph))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for most in (1000, 100_000):  # bytes of a file: config.json, or the model
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+        try:
+            with pytest.raises(StorageError, match=r"out cannot be written: File too large.* Nothing was written"):
+                zoo.export(run.folder, tmp_path / "out", progress=False)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert not list(tmp_path.iterdir())
 
 
 def test_where_the_network_differs_it_is_the_network_that_is_named(run, made):
@@ -196,7 +227,7 @@ def test_bytes_inside_the_graph_are_normalised_as_in_training():
     graph = ExportGraph(model)
     pixels = graph.sample(1)
     canvas = pixels.permute(0, 3, 1, 2).flip(1)
-    assert torch.equal(graph._normalise(pixels), normalize_canvas(canvas, model.preprocess))
+    assert torch.equal(graph.normalise(pixels), normalize_canvas(canvas, model.preprocess))
 
 
 def test_the_command_shows_the_comparison_and_refuses_what_cannot_be(run, tmp_path, capsys, monkeypatch):

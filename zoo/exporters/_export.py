@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo._model import get_fact
-from zoo.errors import InputError, did_you_mean
+from zoo.errors import InputError, StorageError, ZooError, did_you_mean
 from zoo.exporters._find import list_exporters
 from zoo.exporters._graph import ExportGraph, trace
 from zoo.exporters._lineage import trace_lineage
@@ -20,7 +20,7 @@ from zoo.exporters._page import write_page
 from zoo.exporters._parity import Example, compare, locate, sample_images
 from zoo.exporters._predict import Predictor
 from zoo.exporters._refusals import refuse_format
-from zoo.files import dump_json, to_path, write_checksums, write_file
+from zoo.files import describe_os_error, dump_json, make_folder, to_path, write_checksums, write_file
 from zoo.models import describe_model, refuse_fixed, take_model
 from zoo.progress import Progress, is_main_process
 from zoo.tasks import Parity, task_of
@@ -211,10 +211,21 @@ def _tell_difference(
 
 @contextmanager
 def _whole_folder(target: Path) -> Iterator[Path]:
-    """Yield a folder that gets its name only when all of it is there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as place:
-        made = Path(place) / "export"
-        made.mkdir()
-        yield made
-        made.rename(target)
+    """Yield a folder that gets its name only when all of it is there.
+
+    Raises:
+        StorageError: It cannot be written, for example because the disk is full; nothing is left.
+    """
+    make_folder(target.parent)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as place:
+            made = Path(place) / "export"
+            made.mkdir()
+            yield made
+            made.rename(target)
+    except OSError as error:
+        cause = error.__cause__ if isinstance(error, ZooError) else error
+        if not isinstance(cause, OSError) or (cause is not error and f".{target.name}." not in str(error)):
+            raise  # of something that was read
+        reason = describe_os_error(cause, target)
+        raise StorageError(f"{target} cannot be written: {reason}. Nothing was written.") from error

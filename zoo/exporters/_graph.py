@@ -49,9 +49,9 @@ class ExportGraph(nn.Module):
 
     def forward(self, images: Tensor) -> Any:
         """Return the outputs as a tuple of tensors."""
-        return self.tail(self.network(self._normalise(images) if self.takes_bytes else images))
+        return self.tail(self.network(self.normalise(images) if self.takes_bytes else images))
 
-    def _normalise(self, pixels: Tensor) -> Tensor:
+    def normalise(self, pixels: Tensor) -> Tensor:
         """Return what the network takes of `(N, H, W, 3)` uint8 pixels, by the same steps as in training."""
         values = pixels.permute(0, 3, 1, 2)
         values = values.flip(1) if self.flips else values

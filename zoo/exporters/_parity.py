@@ -12,11 +12,12 @@ import torch
 from zoo._model import get_fact, get_task
 from zoo.data import decode_image, eval_transform, fit_image, read_image
 from zoo.exporters._graph import ExportGraph
-from zoo.exporters._predict import Predictor
+from zoo.exporters._predict import Predictor, normalise
 from zoo.models import Look, predict_classes
 from zoo.tasks import DEFAULT_TASK, SCORE_BOUND, Parity
 
 BATCH = 8
+NUMBERS = 1e-4  # by which normalised pixels may differ
 
 
 class Example(NamedTuple):
@@ -63,15 +64,22 @@ def locate(graph: ExportGraph, predictor: Predictor, source: Any) -> str:
         return (
             f"preprocessing: pixels differ by up to {gap} of 255" if gap is not True else "preprocessing: sizes differ"
         )
+    pixels = torch.from_numpy(mine[None])
+    inputs = pixels if graph.takes_bytes else graph.normalise(pixels)
+    if not graph.takes_bytes and (off := _measure(inputs, normalise(theirs[None], predictor.preprocess))) > NUMBERS:
+        return f"preprocessing: normalised values differ by up to {off:.3g}"
     with torch.inference_mode():
-        expected = graph(torch.from_numpy(mine[None])) if graph.takes_bytes else None
-    if expected is None:
-        return "network"
+        expected = graph(inputs)
     found = predictor.run(theirs[None])
     for name, value in zip(graph.outputs, expected, strict=True):
         if not np.allclose(value.numpy(), found[name], atol=SCORE_BOUND if name != "boxes" else 0.1):
-            return f"network: {name} differ by up to {np.abs(value.numpy() - found[name]).max():.3g}"
+            return f"network: {name} differ by up to {_measure(value, found[name]):.3g}"
     return "decoding or suppression"
+
+
+def _measure(ours: torch.Tensor, theirs: Any) -> float:
+    """Return the largest difference of two arrays of one shape."""
+    return float(np.abs(ours.numpy() - theirs).max())
 
 
 def sample_images() -> Iterator[Example]:
