@@ -7,8 +7,6 @@ from .comparison import find_differences as find_differences
 from .comparison import find_spreads as find_spreads
 from .comparison import tell_doubts as tell_doubts
 from .comparison_plot import draw_comparison as draw_comparison
-from .embedding import Embedding as Embedding
-from .embedding import embed_splits as embed_splits
 from .evaluation import evaluate as evaluate
 from .failures import going_on as going_on
 from .failures import say_how_to_resume as say_how_to_resume
