@@ -185,14 +185,13 @@ def digest_backbone(model: Any) -> str:
     digest = hashlib.sha256()
     config, inner = known_config(model), _inner(model)
     options = {name: value for name, value in (config.get("options") or {}).items() if name not in NO_SETTINGS}
-    modules = list(_backbone_modules(model))
+    modules, starts = list(_backbone_modules(model)), head_prefixes(model)
     code = CodeDigest({id(module): name for name, module in modules} | {id(inner): "the network"})
     whole = [config.get("model"), options, *(_describe(one, code, type(one).__name__) for one in (model, inner))]
     digest.update(json.dumps(whole, default=repr, sort_keys=True).encode())
     for name, module in modules:
         line = [name, module.extra_repr(), _describe(module, code, name)] if name else []
         digest.update(json.dumps(line, sort_keys=True).encode())
-        starts = head_prefixes(model)
         for own, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
             if not _join(name, own).startswith(starts):
                 digest.update(f"{own} {digest_tensor(tensor)}".encode())

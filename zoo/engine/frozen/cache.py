@@ -83,9 +83,7 @@ def keep_features(
     numbers = _choose_numbers(options.cache_dtype, run.first(splits[0].feed))
     passes = _count_passes(splits, epochs, options.evaluate_every)
     wish = options.cache
-    plan = _agree(
-        accelerator, splits, wish, passes, numbers, lambda: [_key(engine, split, numbers) for split in splits]
-    )
+    plan = _agree(accelerator, splits, wish, passes, numbers, lambda: _make_keys(engine, splits, numbers))
     kept = Kept(plan.choice)
     try:
         kept.splits = _compute(run, splits, plan, numbers, show)
@@ -218,13 +216,18 @@ def _shards(keys: Sequence[str], splits: Sequence[Split], numbers: _Numbers) -> 
     ]
 
 
-def _key(engine: BackboneEngine, split: Split, numbers: _Numbers) -> str:
+def _make_keys(engine: BackboneEngine, splits: Sequence[Split], numbers: _Numbers) -> list[str]:
+    backbone = engine.digest()  # once for all splits: it reads every weight
+    return [_key(engine, backbone, split, numbers) for split in splits]
+
+
+def _key(engine: BackboneEngine, backbone: str, split: Split, numbers: _Numbers) -> str:
     """Return what decides every number that is kept, as one digest."""
     code = split.feed.code
     return make_key(
         ({} if code is None else {"transform": digest_code(code, "the transform")})
         | {
-            "trunk": engine.digest(),
+            "trunk": backbone,
             "engine": engine.describe(),
             "network sees": dict(split.feed.cache_key),
             "views": split.views,
