@@ -16,6 +16,7 @@ from zoo._version import VERSION
 from zoo.errors import ZooError
 
 from .average_command import average
+from .benchmark_command import benchmark
 from .cache_command import app as cache_app
 from .command_line import USAGE_ERROR, Command, Group, explain_usage, speak_commands
 from .compare_command import compare
@@ -99,6 +100,7 @@ for command in (
     describe,
     push,
     export,
+    benchmark,
     convert,
     optimizers,
     schedules,

@@ -253,6 +253,23 @@ def test_the_command_shows_the_comparison_and_refuses_what_cannot_be(run, tmp_pa
     assert not (tmp_path / "new").exists()
 
 
+def test_the_command_benchmark_measures_a_run_beside_its_export(run, made, capsys, monkeypatch):
+    monkeypatch.setattr("zoo.exporters._benchmark.TURN_SECONDS", 0.001)
+    options = ["--no-compile", "--rounds", "1", "--batch", "2", "--threads", "1"]
+    options = ["--images", str(run.folder / "pictures"), *options]
+    assert main(["benchmark", str(run.folder), str(made.folder / "model.onnx"), *options]) == 0
+    out = capsys.readouterr().out
+    for text in (
+        "torch eager, timm/test_resnet",
+        "folder/model.onnx",
+        "1.00",
+        "threads of each: 1; turns of each: 1, on",
+    ):
+        assert text in out
+    assert main(["benchmark", str(run.folder), *options[:-4], "--batch", "two"]) == 2
+    assert "--batch is 'two'; expected numbers with commas" in capsys.readouterr().err
+
+
 def test_the_program_beside_a_model_needs_nothing_of_this_package():
     text = Path(apart.__file__).read_text()
     assert "import zoo" not in text

@@ -35,6 +35,7 @@ COMMANDS = {  # in this order: what is typed, and the extra that it names; None:
     ("average", "run", "run-2"): None,
     ("report", "run"): None,
     ("export", "run", "-o", "exported"): "export",
+    ("benchmark", "run", "--no-compile", "--rounds", "1", "--batch", "1"): None,
     ("data", "split", "flowers/train", "-o", "split.csv"): None,
     ("predict", "run", "flowers/val/red"): None,
     ("push", "run", "org/name", "--dry-run"): None,

@@ -58,7 +58,7 @@ def compare(model: Any, predictor: Predictor, examples: Sequence[Example]) -> Pa
 
 def locate(graph: ExportGraph, predictor: Predictor, source: Any) -> str:
     """Say where the answers to an image part: pixels, network, or what follows it."""
-    mine = _prepare(source, graph.how)
+    mine = prepare(source, graph.how)
     theirs, _ = predictor.prepare(_take(source))
     if (gap := int(np.abs(mine.astype(int) - theirs).max(initial=0))) if mine.shape == theirs.shape else True:
         return (
@@ -113,7 +113,7 @@ def _take(source: Any) -> Any:
     return BytesIO(source) if isinstance(source, bytes) else read_image(source)
 
 
-def _prepare(source: Any, how: Any) -> Any:
+def prepare(source: Any, how: Any) -> Any:
     """Return the pixels `(H, W, 3)` that our preprocessing makes of an image, before they are normalised."""
     image, _, (width, height) = decode_image(source, how.need)
     if hasattr(how, "canvas_size"):
