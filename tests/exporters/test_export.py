@@ -21,7 +21,7 @@ from zoo.data.transforms import Preprocess
 from zoo.errors import InputError, StorageError
 from zoo.exporters import _predict as apart
 from zoo.exporters._graph import ExportGraph, trace
-from zoo.exporters._parity import Example, _prepare, compare, locate
+from zoo.exporters._parity import Example, compare, locate, prepare
 from zoo.files import digest_file
 from zoo.tasks.detection.postprocess import Postprocess, select_detections
 
@@ -132,7 +132,7 @@ def test_a_photo_is_decoded_as_the_model_does_it(how, orientation):
     predictor = apart.Predictor.__new__(apart.Predictor)
     predictor.preprocess = how.to_dict()
     pixels, place = predictor.prepare(BytesIO(photo))
-    assert np.array_equal(pixels, _prepare(photo, how))
+    assert np.array_equal(pixels, prepare(photo, how))
     size = (1601, 1203) if orientation == 1 else (1203, 1601)
     assert place is None or place[-1] == size
     assert (apart.read_image(BytesIO(photo), how.to_dict())[0].size == size) is (how.decode == "full")

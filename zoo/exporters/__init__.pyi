@@ -1,5 +1,4 @@
 from ._benchmark import benchmark as benchmark
-from ._benchmark import is_exported as is_exported
 from ._export import Export as Export
 from ._export import export as export
 from ._find import find_exporter as find_exporter

@@ -18,7 +18,9 @@ import torch
 from PIL import Image
 
 from zoo.errors import InputError
+from zoo.exporters._facts import CONFIG
 from zoo.exporters._graph import ExportGraph
+from zoo.exporters._open import is_exported
 from zoo.exporters._parity import prepare, sample_images
 from zoo.exporters._predict import SUFFIXES, Predictor, find_images
 from zoo.files import read_object, to_path
@@ -165,14 +167,6 @@ def benchmark(
     return Benchmark(rows, facts | {"versions": _versions()})
 
 
-def is_exported(place: Any) -> bool:
-    """Whether a path is an exported file, or a folder with one."""
-    path = to_path(place)
-    config = path / "config.json" if path.is_dir() else path.with_name("config.json")
-    is_model = path.is_dir() or path.suffix in (".onnx", ".xml", ".pt2")
-    return is_model and config.is_file() and "export" in read_object(config)
-
-
 def _open(models: Sequence[Any], threads: int) -> Iterator[Contender]:
     if not models:
         raise InputError("there is nothing to measure. Name a model, a run or an exported file.")
@@ -206,17 +200,19 @@ class _Runner:
 
 def _open_exported(path: Path, threads: int) -> Iterator[Contender]:
     """Yield the files of a folder, or the one that is named."""
-    if not is_exported(path):
-        raise InputError(f"{path} is not a file or folder of zoo export.")
     folder = path if path.is_dir() else path.parent
-    files = read_object(folder / "config.json")["export"]["files"]
-    for form, name in files.items():
-        if path.is_dir() or name == path.name:
-            try:
-                predictor = Predictor(folder, form, threads)
-            except (ImportError, OSError, ValueError) as error:
-                raise InputError(f"{folder / name} cannot be opened: {error}") from error
-            yield Contender(f"{folder.name}/{name}", partial(_prepare, predictor), predictor.run)
+    if not is_exported(folder):
+        raise InputError(f"{path} is not a file or folder of zoo export.")
+    files = read_object(folder / CONFIG)["export"]["files"]
+    chosen = {form: name for form, name in files.items() if path.is_dir() or name == path.name}
+    if not chosen:
+        raise InputError(f"{path.name} is not a model of {folder}; expected {' or '.join(files.values())}.")
+    for form, name in chosen.items():
+        try:
+            predictor = Predictor(folder, form, threads)
+        except (ImportError, OSError, ValueError, RuntimeError) as error:
+            raise InputError(f"{folder / name} cannot be opened: {error}") from error
+        yield Contender(f"{folder.name}/{name}", partial(_prepare, predictor), predictor.run)
 
 
 def _prepare(predictor: Predictor, file: Path) -> Any:
