@@ -17,7 +17,7 @@ from .preset_options import ImageRoot
 def evaluate(
     model_or_run: Annotated[
         str,
-        typer.Argument(metavar="RUN", help="The folder of a run, or a model's name.", autocompletion=complete_run),
+        typer.Argument(metavar="RUN", help="A run, a model's name, or an export.", autocompletion=complete_run),
     ],
     data: Annotated[str, typer.Argument(metavar="DATA", help="A folder or table of labelled images.")],
     split: Annotated[str, typer.Option(metavar="NAME", help="The split to score: train, val or test.")] = "val",

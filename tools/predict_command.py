@@ -37,7 +37,7 @@ def predict(
     context: typer.Context,
     model_or_run: Annotated[
         str,
-        typer.Argument(metavar="RUN", help="The folder of a run, or a model's name.", autocompletion=complete_run),
+        typer.Argument(metavar="RUN", help="A run, a model's name, or an export.", autocompletion=complete_run),
     ],
     sources: Annotated[
         list[str],

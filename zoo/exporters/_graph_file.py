@@ -46,7 +46,8 @@ class GraphFile:
 
 
 def refuse_damaged(path: Path, runtime: str, error: Exception) -> InputError:
-    """Return the error for a file that its runtime does not take, with the first line of its reason."""
+    """Return the error for a file that its runtime does not take, with the first line that tells of the file."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = (lines[0] if lines else type(error).__name__)[:300].rstrip(".")
+    telling = [line for line in lines if not line.startswith(("Exception from", "Check '"))]  # of OpenVINO's own code
+    reason = next(iter([*telling, *lines[-1:]]), type(error).__name__)[:300].rstrip(".: ")
     return InputError(f"{path} cannot be run by {runtime}: {reason}. It is damaged, or of another format.")

@@ -61,8 +61,8 @@ def open_file(path: Path, threads: int | None = None) -> GraphFile:
     except Exception as error:
         raise refuse_damaged(path, "OpenVINO", error) from error
     inputs, outputs = (tuple(map(_describe, ports)) for ports in (model.inputs, model.outputs))
-    known = model.get_rt_info("zoo") if model.has_rt_info("zoo") else {}
-    facts = {key: str(getattr(value, "value", value)) for key, value in known.items()}
+    known = model.get_rt_info("zoo").value if model.has_rt_info("zoo") else {}
+    facts = {key: str(value) for key, value in known.items()} if isinstance(known, dict) else {}
     return GraphFile(path, inputs, outputs, facts, lambda array: list(compiled(array).to_tuple()))
 
 
