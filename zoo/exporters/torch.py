@@ -28,7 +28,8 @@ def write(
     """Write a traced program, its metadata as extra files; the arguments are those of `zoo.exporters.onnx.write`."""
     program = _in_own_operators(program)
     sample, program.example_inputs = program.example_inputs, None  # pickled, and as large as two images
-    traces = [(node, node.meta.pop("stack_trace", None)) for node in program.graph.nodes]  # paths of this machine
+    graphs = [module.graph for module in program.graph_module.modules() if hasattr(module, "graph")]  # loops have some
+    traces = [(node, node.meta.pop("stack_trace", None)) for graph in graphs for node in graph.nodes]  # local paths
     content = io.BytesIO()
     try:
         torch.export.save(program, content, extra_files=dict(facts))
