@@ -36,6 +36,12 @@ def export(
     raw: Annotated[
         bool, typer.Option("--raw", help="Logits, or boxes and scores of all places: without suppression.")
     ] = False,
+    precision: Annotated[
+        str, typer.Option(metavar="LIST", help="fp32, fp16, int8, or several. int8 is calibrated on training images.")
+    ] = "fp32",
+    max_drop: Annotated[
+        float, typer.Option(metavar="POINTS", help="Most that fp16 and int8 may lose, in points of the metric.")
+    ] = 0.5,
     accept_difference: Annotated[
         bool, typer.Option("--accept-difference", help="Keep files whose answers differ from the model's.")
     ] = False,
@@ -51,6 +57,7 @@ def export(
     Examples:
       zoo export runs/flowers -o flowers-onnx
       zoo export runs/flowers -o flowers-export --format onnx,openvino --all
+      zoo export runs/flowers -o flowers-small --precision fp32,int8 --max-drop 1
       python flowers-onnx/predict.py photo.jpg
     """  # noqa: D301
     model = run if os.path.isdir(to_path(run)) else load_model(run)  # a run knows its validation images
@@ -60,12 +67,18 @@ def export(
         "images": None if every else images,
         "takes": takes,
         "raw": raw,
+        "precision": [name.strip() for name in precision.split(",")],
+        "max_drop": max_drop,
         "progress": not as_json,
     }
     made = zoo.export(model, out, formats=names, accept_difference=accept_difference, **options)
     if as_json:
         parity = {name: found.to_dict() for name, found in made.parity.items()}
+        for name, measured in made.measures.items():
+            parity[name] |= measured.to_dict()
         print_json({"folder": str(made.folder), "files": {n: str(p) for n, p in made.files.items()}, "parity": parity})
         return
     print_table([{"format": name} | found.row() for name, found in made.parity.items()], "compared with the model")
+    if made.measures:
+        print_table(made.table(), "size, metric and speed (one image, one thread)")
     echo(f"written to {made.folder}")

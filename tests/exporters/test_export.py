@@ -2,6 +2,7 @@ import json
 import resource
 import subprocess
 import sys
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from zoo.files import digest_file
 from zoo.tasks.detection.postprocess import Postprocess, select_detections
 
 pytest.importorskip("onnxruntime", reason="the extra export is not installed")
+onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
 pytest.importorskip("onnxscript", reason="the extra export is not installed")
 TINY = {"batch_size": 6, "image_size": 64, "num_workers": 0, "device": "cpu", "epochs": 1}
 
@@ -274,3 +276,48 @@ def test_the_program_beside_a_model_needs_nothing_of_this_package():
     text = Path(apart.__file__).read_text()
     assert "import zoo" not in text
     assert "\nimport torch" not in text
+
+
+def test_precisions_stand_side_by_side_and_predict_runs_each(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("zoo.exporters._export.trace", lambda graph: kept_trace(graph))
+    arguments = ["--precision", "int8,fp16", "--max-drop", "100"]
+    assert main(["export", str(run.folder), "-o", str(tmp_path / "out"), *arguments]) == 0
+    assert "0 of 16" in capsys.readouterr().out
+    folder = tmp_path / "out"
+    assert {path.name for path in folder.glob("model*")} == {"model.fp16.onnx", "model.int8.onnx"}
+    config, rows = (json.loads((folder / name).read_text()) for name in ("config.json", "parity.json"))
+    assert config["export"]["files"] == {"onnx-fp16": "model.fp16.onnx", "onnx-int8": "model.int8.onnx"}
+    assert config["export"]["precision"]["onnx-int8"]["calibration_images"] == 18
+    assert rows["onnx"]["size_mb"] > 1.8 * rows["onnx-fp16"]["size_mb"] > 2.5 * rows["onnx-int8"]["size_mb"]
+    assert all(row["latency_ms"] > 0 and row["holds"] and row["drop"] is not None for row in rows.values())
+    page = (folder / "README.md").read_text()
+    assert "| onnx-int8 |" in page
+    assert "Not in this folder: onnx." in page
+    image = next((run.folder.parent / "images").rglob("*.png"))
+    command = [sys.executable, str(folder / "predict.py"), "--model", "onnx-int8", str(image)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    expected = run.model.predict([image])[0].probabilities
+    assert json.loads(done.stdout)["probabilities"] == pytest.approx(expected, abs=0.05)
+    nodes = onnx.load(folder / "model.int8.onnx").graph.node
+    quantised = {node.op_type for node in nodes if any("_DequantizeLinear_Output" in name for name in node.input[:1])}
+    assert {"Conv", "Gemm", "Softmax"} <= quantised
+    assert not {"Cast", "Div", "Sub", "Transpose"} & quantised, "normalisation stays as it is"
+
+
+def test_precisions_that_cannot_be_are_refused_early(run, tmp_path, monkeypatch):
+    export = partial(zoo.export, run.folder, tmp_path / "new", progress=False)
+    for options, text in (
+        ({"precision": "int4"}, "unknown precision 'int4'; expected fp32 or fp16 or int8. Did you mean 'int8'"),
+        ({"precision": []}, "unknown precision ''"),
+        ({"max_drop": -1}, "max_drop is -1; expected points of the metric, 0 to 100"),
+        ({"max_drop": float("nan")}, "max_drop is nan"),
+    ):
+        with pytest.raises(InputError, match=text):
+            export(**options)
+    monkeypatch.setattr("zoo.exporters._export.trace", lambda graph: pytest.fail("traced before it was checked"))
+    with pytest.raises(InputError, match="int8 files are kept for their score on labelled images, and there are none"):
+        zoo.export(run.model, tmp_path / "new", precision="int8", progress=False)
+    images = write_coloured(tmp_path / "only", train=0, val=2)
+    with pytest.raises(InputError, match="int8 is calibrated on training images, and there are none"):
+        zoo.export(run.model, tmp_path / "new", data=images, precision="int8", progress=False)
+    assert not (tmp_path / "new").exists()

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,9 +15,11 @@ from zoo._model import get_fact
 from zoo.errors import InputError, StorageError, ZooError, did_you_mean
 from zoo.exporters._find import list_exporters
 from zoo.exporters._graph import ExportGraph, trace
+from zoo.exporters._job import Found
 from zoo.exporters._lineage import trace_lineage
 from zoo.exporters._page import write_page
-from zoo.exporters._parity import Example, compare, locate, sample_images
+from zoo.exporters._parity import Example, answer, compare, locate, sample_images
+from zoo.exporters._precision import Measure, Smaller, check_precision, measure, remove_others, table
 from zoo.exporters._predict import Predictor
 from zoo.exporters._refusals import refuse_format
 from zoo.files import describe_os_error, dump_json, make_folder, to_path, write_checksums, write_file
@@ -36,13 +38,19 @@ class Export:
 
     Attributes:
         folder: With the files, `predict.py`, `config.json`, `parity.json` and a page.
-        files: Path of the model in each format.
+        files: Path of the model in each format; in other precisions than fp32 by names such as `onnx-int8`.
         parity: How far the answers of each are from the model's.
+        measures: Size and speed of each and of the float32 file, if smaller precisions are among them; else empty.
     """
 
     folder: Path
     files: Mapping[str, Path]
     parity: Mapping[str, Parity]
+    measures: Mapping[str, Measure] = field(default_factory=dict)
+
+    def table(self) -> list[dict[str, str]]:
+        """Return a row for each of `measures`: size, metric, what is lost, latency."""
+        return table(self.parity, self.measures)
 
 
 def export(
@@ -54,6 +62,8 @@ def export(
     images: int | None = IMAGES,
     takes: str = "bytes",
     raw: bool = False,
+    precision: str | Sequence[str] = "fp32",
+    max_drop: float = 0.5,
     accept_difference: bool = False,
     progress: bool = True,
 ) -> Export:
@@ -67,14 +77,18 @@ def export(
         images: How many images are compared; None: all.
         takes: `bytes`: the file takes `(N, H, W, 3)` uint8 RGB and normalises inside; `float`: `(N, 3, H, W)` float32.
         raw: The file gives logits, or boxes and scores of all places; what follows is left to `predict.py`.
+        precision: `fp32`, `fp16`, `int8`, or several. int8 is calibrated on up to 300 training images.
+        max_drop: Points of the metric, such as top-1 in percent, that fp16 and int8 may lose. Layers stay in float32
+            until int8 holds it.
         accept_difference: Keep files whose answers differ.
         progress: Whether to show what happens.
 
     Raises:
-        InputError: A package is missing, the model cannot be exported, or its answers differ.
+        InputError: A package is missing, the model cannot be exported, its answers differ, or it loses too much.
     """
     chosen = [formats] if isinstance(formats, str) else list(dict.fromkeys(formats))
     writers = {name: _find_writer(name) for name in chosen}
+    wanted = check_precision(precision, max_drop, chosen)
     if takes not in ("bytes", "float"):
         raise InputError(f"takes is {takes!r}; expected 'bytes' or 'float'.")
     if images is not None and (type(images) is not int or images < 1):
@@ -89,15 +103,19 @@ def export(
                 "models that name several labels cannot be exported yet. Use zoo predict or model.predict."
             )
         graph = ExportGraph(model, takes_bytes=takes == "bytes", raw=raw)
-        examples = _choose(model, run, data, images, show)
+        examples, training = _choose(model, run, data, images, show, needs_training="int8" in wanted.smaller)
+        wanted.check_images(examples, training)
         show.log(f"tracing {model.config.get('model') or type(model).__name__}")
         program = trace(graph)
         if (batch := _batch_of(program)) is not None:
             show.log(f"note: the network works with a fixed number of images only: the file takes {batch} at a time")
-        config = _describe(model, run, graph, {name: writer.FILE for name, writer in writers.items()})
-        write_file(place / "config.json", dump_json(config, indent=1, ascii_only=False) + "\n")
+        files = {name: writer.FILE for name, writer in writers.items()}
+        config = _describe(model, run, graph, wanted.files(files))
+        _write_config(place, config, files | wanted.files(files))
         shutil.copyfile(PROGRAM, place / "predict.py")
-        parity = {}
+        answers = answer(model, examples)
+        smaller = Smaller(place, wanted, model, examples, answers, training, show, keeps_any=accept_difference)
+        parity, found = dict[str, Parity](), dict[str, Found | None]()
         for name, writer in writers.items():
             show.log(f"writing {writer.FILE}")
             try:
@@ -106,13 +124,36 @@ def export(
                 raise refuse_format(program, name, error) from error
             show.log(f"comparing {len(examples)} images with {name}")
             predictor = Predictor(place, name)
-            parity[name] = compare(model, predictor, examples)
+            parity[name], found[name] = compare(model, predictor, examples, answers), None
             if not parity[name].holds and not accept_difference:
                 raise InputError(_tell_difference(name, parity[name], graph, predictor, examples))
-        write_file(place / "parity.json", dump_json({n: p.to_dict() for n, p in parity.items()}, indent=1) + "\n")
-        write_file(place / "README.md", write_page(config, parity))
-        write_checksums(place, sorted(path.name for path in place.iterdir()))
-    return Export(target, {name: target / writer.FILE for name, writer in writers.items()}, parity)
+            for variant, kind in wanted.variants(name):
+                parity[variant], found[variant] = smaller.make(name, kind, program)
+        measures = _finish(place, config, parity, found, examples[0].source)
+    paths = {name: target / file for name, file in config["export"]["files"].items()}
+    return Export(target, paths, parity, measures)
+
+
+def _write_config(place: Path, config: dict[str, Any], files: Mapping[str, str]) -> None:
+    shown = config | {"export": config["export"] | {"files": dict(files)}}
+    write_file(place / "config.json", dump_json(shown, indent=1, ascii_only=False) + "\n")
+
+
+def _finish(
+    place: Path, config: dict[str, Any], parity: Mapping[str, Parity], found: Mapping[str, Found | None], image: Any
+) -> dict[str, Measure]:
+    """Write what has been found beside the files that are wanted, and remove the others; return size and speed."""
+    measures = measure(place, found, image) if any(found.values()) else {}
+    files = config["export"]["files"]
+    remove_others(place, files)
+    if made := {name: how.summary() for name, how in found.items() if how is not None}:
+        config["export"]["precision"] = made
+    _write_config(place, config, files)
+    rows = {name: shown.to_dict() | (measures[name].to_dict() if measures else {}) for name, shown in parity.items()}
+    write_file(place / "parity.json", dump_json(rows, indent=1) + "\n")
+    write_file(place / "README.md", write_page(config, parity, table(parity, measures)))
+    write_checksums(place, sorted(path.name for path in place.iterdir()))
+    return measures
 
 
 def _find_writer(name: str) -> Any:
@@ -146,27 +187,31 @@ def _open(model_or_run: Any) -> tuple[Any, Path | None]:
     return model.eval(), folder
 
 
-def _choose(model: Any, run: Path | None, data: Any, count: int | None, show: Progress) -> list[Example]:
-    """Return the images to compare on."""
+def _choose(
+    model: Any, run: Path | None, data: Any, count: int | None, show: Progress, *, needs_training: bool
+) -> tuple[list[Example], Any]:
+    """Return the images to compare on, and those of the training, if they are needed and there are some."""
     task = task_of(model)
-    images = None
+    images = training = None
     if data is not None:
-        opened = task.open_data(
-            data, classes=tuple(get_fact(model, "classes")), by_name=True, evaluation=True, only="val"
-        )
-        images = opened.val
-    elif run is not None:
+        only = None if needs_training else "val"
+        classes = tuple(get_fact(model, "classes"))
+        opened = task.open_data(data, classes=classes, by_name=True, evaluation=True, only=only)
+        images, training = opened.val, opened.train
+    if run is not None and (images is None or (needs_training and training is None)):
         folder = open_folder(run)
         source = folder.read_json("data.json")["source"]
         if Path(source).is_absolute() and Path(source).exists():
-            images = reopen_data(folder, None, task, folder.load_preset(), show).val
+            opened = reopen_data(folder, None, task, folder.load_preset(), show)
+            images, training = opened.val if images is None else images, opened.train
     if images is None:
         show.log("note: there are no labelled images, so no metric is computed; pass data= (--data)")
-        return list(sample_images())
+        return list(sample_images()), training
     total = len(images)
     step = 1 if count is None else max(1, total / count)
     places = sorted({int(place * step) for place in range(total if count is None else min(count, total))})
-    return [Example(images.names[index], images.find_source(index), _target(images, index)) for index in places]
+    examples = [Example(images.names[index], images.find_source(index), _target(images, index)) for index in places]
+    return examples, training
 
 
 def _batch_of(program: Any) -> int | None:

@@ -34,32 +34,43 @@ class Example(NamedTuple):
     target: Any = None
 
 
-def compare(model: Any, predictor: Predictor, examples: Sequence[Example]) -> Parity:
+def answer(model: Any, examples: Sequence[Example]) -> list[Any]:
+    """Return the model's own answers: of a classifier with all classes."""
+    found, options = list[Any](), _options(model)
+    for start in range(0, len(examples), BATCH):
+        sources = [example.source for example in examples[start : start + BATCH]]
+        found += _ask(model, sources, options)
+    return found
+
+
+def compare(
+    model: Any, predictor: Predictor, examples: Sequence[Example], answers: Sequence[Any] | None = None
+) -> Parity:
     """Return how far the answers of an exported model are from the model's own.
 
     Args:
         model: In eval mode.
         predictor: Runs the exported one, with its own reading and preprocessing.
         examples: Images.
+        answers: The model's own of each image, if they are known.
     """
-    task, classes = get_task(model, DEFAULT_TASK), get_fact(model, "classes")
+    task, classes, options = get_task(model, DEFAULT_TASK), get_fact(model, "classes"), _options(model)
     comparison = import_module(f"zoo.tasks.{task}.export").Comparison(classes)
-    options = {"top_k": len(classes)} if task == DEFAULT_TASK else {}
-    for start in range(0, len(examples), BATCH):
-        some = examples[start : start + BATCH]
-        sources = [example.source for example in some]
-        ours = _ask(model, sources, options)
-        for example, answer in zip(some, ours, strict=True):
-            theirs = predictor.predict(_take(example.source), **options)
-            comparison.add(example.name, answer, theirs, example.target)
+    for example, ours in zip(examples, answer(model, examples) if answers is None else answers, strict=True):
+        theirs = predictor.predict(take(example.source), **options)
+        comparison.add(example.name, ours, theirs, example.target)
     found: Parity = comparison.compute()
     return found
+
+
+def _options(model: Any) -> dict[str, Any]:
+    return {"top_k": len(get_fact(model, "classes"))} if get_task(model, DEFAULT_TASK) == DEFAULT_TASK else {}
 
 
 def locate(graph: ExportGraph, predictor: Predictor, source: Any) -> str:
     """Say where the answers to an image part: pixels, network, or what follows it."""
     mine = prepare(source, graph.how)
-    theirs, _ = predictor.prepare(_take(source))
+    theirs, _ = predictor.prepare(take(source))
     if (gap := int(np.abs(mine.astype(int) - theirs).max(initial=0))) if mine.shape == theirs.shape else True:
         return (
             f"preprocessing: pixels differ by up to {gap} of 255" if gap is not True else "preprocessing: sizes differ"
@@ -106,7 +117,7 @@ def _ask(model: Any, sources: Sequence[Any], options: Mapping[str, Any]) -> Any:
     return predict_classes(model, sources, look, skip_bad=False, stream=False)
 
 
-def _take(source: Any) -> Any:
+def take(source: Any) -> Any:
     """Return what the other side reads by itself: a path or the bytes of a file; or an image that has no file."""
     if isinstance(source, (str, Path)):
         return source

@@ -1,6 +1,6 @@
 """Predict with the model in this folder.
 
-    python predict.py photo.jpg folder/ ... [--top-k 3]
+    python predict.py photo.jpg folder/ ... [--top-k 3] [--model onnx-int8]
 
 Needs numpy, Pillow and the runtime of the format: onnxruntime (`pip install onnxruntime numpy pillow`). `config.json`
 beside this file says how an image is prepared and what the outputs mean; of an export with `raw` it also holds the
@@ -43,7 +43,7 @@ class Predictor:
 
     Args:
         folder: With `config.json` and the model.
-        form: `onnx`, `openvino` or `torch`; None: the first in the folder whose runtime is installed.
+        form: A file's name in `config.json`, such as `onnx` or `onnx-int8`; None: the first whose runtime is installed.
         threads: Of the runtime; None: it chooses.
     """
 
@@ -54,8 +54,9 @@ class Predictor:
         self.classes = self.config["classes"] or list(map(str, range(self.config["num_classes"])))
         self.is_detector = self.config["task"] == "detection"
         files = self.export["files"]
-        form = form or next((name for name in files if find_spec(RUNTIMES[name][0])), next(iter(files)))
-        self._run = RUNTIMES[form][1](Path(folder) / files[form], threads)
+        runtimes = {name: RUNTIMES[name.partition("-")[0]] for name in files}
+        form = form or next((name for name in files if find_spec(runtimes[name][0])), next(iter(files)))
+        self._run = runtimes[form][1](Path(folder) / files[form], threads)
 
     def prepare(self, source: Any) -> tuple[Any, Any]:
         """Return the `(H, W, 3)` uint8 pixels that the model takes of an image, and where the image lies there."""
@@ -66,9 +67,11 @@ class Predictor:
 
     def run(self, pixels: Any) -> dict[str, Any]:
         """Return the outputs by name for `(N, H, W, 3)` uint8 pixels."""
-        if self.export["input"] == "float":
-            pixels = normalise(pixels, self.preprocess)
-        return dict(zip(self.export["outputs"], self._run(np.ascontiguousarray(pixels)), strict=True))
+        return dict(zip(self.export["outputs"], self._run(np.ascontiguousarray(self.inputs(pixels))), strict=True))
+
+    def inputs(self, pixels: Any) -> Any:
+        """Return what the file takes for `(N, H, W, 3)` uint8 pixels."""
+        return normalise(pixels, self.preprocess) if self.export["input"] == "float" else pixels
 
     def predict(self, path: Any, top_k: int = 5) -> dict[str, Any]:
         """Return what is on an image: classes with probabilities, or boxes in its own pixels."""
@@ -329,9 +332,11 @@ def main(argv: Any = None) -> int:
     parser = argparse.ArgumentParser(description="Say what is on images, as JSON.")
     parser.add_argument("images", nargs="+", help="image files or folders")
     parser.add_argument("--top-k", type=int, default=5, help="classes per image")
+    files = json.loads((Path(__file__).parent / "config.json").read_text(encoding="utf-8"))["export"]["files"]
+    parser.add_argument("--model", choices=list(files), help="which file; else the first whose runtime is installed")
     options = parser.parse_args(argv)
     try:
-        predictor, failed = Predictor(Path(__file__).parent), 0
+        predictor, failed = Predictor(Path(__file__).parent, options.model), 0
     except (OSError, ValueError) as error:
         print(f"cannot open the model: {error}", file=sys.stderr)
         return 1

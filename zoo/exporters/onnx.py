@@ -13,6 +13,7 @@ EXTRA = "export"  # what brings `MODULES`
 MODULES = ("onnx", "onnxscript", "onnxruntime")
 RUNS_WITH = ("onnx", "onnxruntime")  # what `open_file` needs
 OPSET = 18
+SCOPES = "pkg.torch.onnx.name_scopes"  # where torch's exporter keeps which module a node comes from
 
 
 def export(run: Any, target: Any, **options: Any) -> Any:
@@ -49,7 +50,8 @@ def write(
         verbose=False,
     )
     for node in made.model.graph.all_nodes():
-        node.metadata_props.clear()  # where it stood in the code, with paths of this machine
+        for key in set(node.metadata_props) - {SCOPES}:  # where it stood in the code, with paths of this machine
+            del node.metadata_props[key]
     made.model.metadata_props.update(facts)
     made.save(path, external_data=False)
 

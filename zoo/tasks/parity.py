@@ -21,6 +21,7 @@ class Parity:
         ours: Metric of the model; None without labels.
         theirs: Metric of the exported one.
         first: Name of the first image whose answers differ; None if none do.
+        max_drop: Points of the metric that may be lost; None: the answers have to be the same within float32.
     """
 
     images: int
@@ -31,10 +32,18 @@ class Parity:
     ours: float | None = None
     theirs: float | None = None
     first: str | None = None
+    max_drop: float | None = None
+
+    @property
+    def drop(self) -> float | None:
+        """Points of the metric that are lost; below 0 if the exported one is better; None without labels."""
+        return None if self.ours is None or self.theirs is None else round(100 * (self.ours - self.theirs), 6)
 
     @property
     def holds(self) -> bool:
-        """Whether the answers are the same within float32."""
+        """Whether the answers are the same within float32; with `max_drop`, whether the metric is kept."""
+        if self.max_drop is not None:
+            return self.drop is not None and self.drop <= self.max_drop
         gap = 0.0 if self.ours is None or self.theirs is None else abs(self.ours - self.theirs)
         return self.largest <= SCORE_BOUND and self.agreement == 1.0 and gap <= METRIC_BOUND
 
@@ -51,4 +60,4 @@ class Parity:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        return asdict(self) | {"holds": self.holds}
+        return asdict(self) | {"drop": self.drop, "holds": self.holds}
