@@ -11,7 +11,9 @@ from zoo.optim.solvers.linear import slope_at_zero, zeros
 from zoo.optim.solvers.objective import Basis, Objective, minimize
 from zoo.optim.solvers.rows import HOLD_BYTES, FeatureRows
 
-PATH = tuple(10 ** (1 - step / 4) for step in range(21))  # 10 to 1e-4, from strong to weak
+PATH = tuple(10 ** (1 - step / 8) for step in range(41))  # 10 to 1e-4, from strong to weak
+LEAST = 20  # penalties that are tried in any case
+TOO_WEAK = 3.0  # standard errors above the smallest cost: weaker penalties are not tried
 TOLERANCE = 1e-3  # of a gradient, where only the order of penalties counts
 MOST_TOGETHER = 4_000_000  # numbers of the heads that are solved at the same time
 
@@ -38,7 +40,7 @@ class Choice:
 
     Attributes:
         l2: The chosen penalty.
-        path: All penalties, from strong to weak.
+        path: The penalties that were tried, from strong to weak.
         folds: Their number.
         logits: Of each row at the chosen penalty, from the head that was solved without its fold, `(N, C)`, float32.
         start: Mean of these heads on standardised features, `(D, C)` and `(C,)`: near the head of all rows.
@@ -63,8 +65,8 @@ def choose_l2(
 ) -> Choice:
     """Return the strongest penalty whose cost on held-out images is within a standard error of the smallest.
 
-    The heads of all folds are solved together, in float32, each penalty from the heads of the one before. Source of the
-    rule: Hastie et al., The elements of statistical learning, 2nd edition, section 7.10.
+    The heads of all folds are solved together, in float32, each penalty from the heads of the one before, until weaker
+    ones are clearly worse. Source of the rule: Hastie et al., The elements of statistical learning, 2nd edition, section 7.10.
 
     Args:
         rows: Features of all images.
@@ -84,7 +86,9 @@ def choose_l2(
     for place, l2 in enumerate(path):
         points.append(_score(l2, heads.solve(l2), rows.labels, costs.to(rows.device)))
         on_progress(place + 1, len(path))
-    best = min(points, key=lambda point: point.cost)
+        best = min(points, key=lambda point: point.cost)
+        if place + 1 >= LEAST and min(point.cost for point in points[-2:]) > best.cost + TOO_WEAK * best.error:
+            break
     l2 = max(point.l2 for point in points if point.cost <= best.cost + best.error)
     return Choice(l2, tuple(points), int(folds.max()) + 1, heads.solve(l2), heads.mean())
 

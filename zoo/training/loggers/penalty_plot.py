@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from zoo._figures import BLUE, GREEN, GREY, arranged, look, save
 
@@ -38,6 +38,8 @@ def _draw(points: Sequence[Mapping[str, float]], chosen: float) -> Figure:
     scores.yaxis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=""))
     for axes in (loss, scores):
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.axvline(chosen, color=GREY, linestyle=":")
         axes.annotate(
             f"chosen: {chosen:.3g}",
