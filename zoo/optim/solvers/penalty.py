@@ -66,7 +66,8 @@ def choose_l2(
     """Return the strongest penalty whose cost on held-out images is within a standard error of the smallest.
 
     The heads of all folds are solved together, in float32, each penalty from the heads of the one before, until weaker
-    ones are clearly worse. Source of the rule: Hastie et al., The elements of statistical learning, 2nd edition, section 7.10.
+    ones are clearly worse. Source of the rule: Hastie et al., The elements of statistical learning, 2nd edition,
+    section 7.10.
 
     Args:
         rows: Features of all images.
