@@ -195,6 +195,11 @@ def _free_outputs(graph: Any, nodes: Collection[str]) -> None:
     for node in graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]
+    _drop_unused(graph)
+
+
+def _drop_unused(graph: Any) -> None:
+    """Remove tensors that no node takes; onnxruntime warns of each."""
     used = {name for node in graph.node for name in node.input}
     for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
         graph.initializer.remove(tensor)
@@ -221,6 +226,7 @@ def _cut_tail(model: Any) -> Any:
     kept = kept[::-1]
     del graph.node[:]
     graph.node.extend(kept)
+    _drop_unused(graph)
     return made
 
 
