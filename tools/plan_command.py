@@ -18,7 +18,20 @@ from .completion import complete_model
 from .given_options import refuse_unused
 from .listing import AsJson, print_json
 from .places import check_plot
-from .preset_options import BatchSize, Device, Epochs, ImageSize, Lr, Mode, PresetName, Seed, Settings, read_fields
+from .preset_options import (
+    L2,
+    BatchSize,
+    Device,
+    Epochs,
+    ImageSize,
+    Lr,
+    Mode,
+    PresetName,
+    Seed,
+    Settings,
+    Solver,
+    read_fields,
+)
 
 if TYPE_CHECKING:
     from zoo.rates import Plan
@@ -45,6 +58,8 @@ def plan(
     ] = None,
     mode: Mode = None,
     lr: Lr = None,
+    solver: Solver = None,
+    l2: L2 = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     image_size: ImageSize = None,
@@ -93,7 +108,7 @@ def plan(
         refuse_unused(context, {"plot"}, "beside --no-picture.")
     if images is not None:
         refuse_unused(context, {"steps_per_epoch"}, "beside --images.")
-    given = {"epochs": epochs, "image_size": image_size, "seed": seed, "device": device}
+    given = {"epochs": epochs, "image_size": image_size, "seed": seed, "device": device, "solver": solver, "l2": l2}
     fields = read_fields(settings, lr=lr, mode=mode, batch_size=batch_size, model=model, **given)
     name = fields.pop("model", None) or _model_of(preset)
     if plot is not None:
