@@ -18,6 +18,7 @@ from .preset_options import (
     BatchSize,
     Device,
     Epochs,
+    Exclude,
     ImageRoot,
     ImageSize,
     Lr,
@@ -83,6 +84,7 @@ def finetune(
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
     image_root: ImageRoot = None,
+    exclude: Exclude = None,
     multi_label: MultiLabel = False,
     out: Annotated[
         Path | None,
@@ -110,6 +112,7 @@ def finetune(
       zoo finetune resnet18 flowers
       zoo finetune resnet18 flowers --solver exact
       zoo finetune resnet18 labels.csv --image-root photos
+      zoo finetune resnet18 flowers --exclude checked/suspects.csv
       zoo finetune mobilenetv2_100 tags.csv --multi-label
       zoo finetune resnet50 flowers --mode low_lr --lr 0.005 --epochs 15
       zoo finetune resnet18 flowers --lr 'fc=0.01,layer4=0.001,default=0' -o runs/flowers
@@ -143,6 +146,7 @@ def finetune(
         log=log,
         skip_bad=skip_bad or None,
         image_root=image_root,
+        exclude=None if exclude is None else str(exclude),
         labels="multi" if multi_label else None,
         pretrained=weights or (False if no_pretrained else None),
     )

@@ -3,6 +3,7 @@
 Presets are imported where they are read: the help of a command needs none of what checks them.
 """
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -68,6 +69,15 @@ ImageRoot = Annotated[
     str | None,
     typer.Option(
         metavar="FOLDER", help="Folder that the image paths of a table start in.", show_default="that of the table"
+    ),
+]
+Exclude = Annotated[
+    Path | None,
+    typer.Option(
+        "--exclude",
+        metavar="FILE",
+        help="Leave out the images that a CSV names, such as suspects.csv.",
+        show_default="none",
     ),
 ]
 Solver = Annotated[

@@ -35,6 +35,7 @@ def test_a_preset_says_how_data_was_opened() -> None:
         "seed": 3,
         "skip_bad": False,
         "image_root": None,
+        "exclude": None,
     }
     named = record_data(Preset(), opened(classes=["b", "a"]), by_name=False)
     assert (named.classes, named.match_outputs) == (["b", "a"], False)

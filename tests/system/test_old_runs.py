@@ -49,7 +49,7 @@ YOUNGER = {
     "flip_probability": "vertical_flip: 0.0\nmax_rotation: 0.0\ncolor_jitter: 0.0\ngrayscale: 0.0\n"
     "random_erasing: 0.0\nmixup_alpha: 0.0\ncutmix_alpha: 0.0\n",
     "plain_epochs": "transform: null\nlabels: single\n",
-    "skip_bad": "image_root: null\n",
+    "skip_bad": "image_root: null\nexclude: null\n",
     "evaluate_every": "monitor: null\npatience: null\nmin_delta: 0.0\n",
     "keep": "log: []\n",
 }  # fields that presets have had since, by the field that they follow

@@ -82,17 +82,21 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() in TABLE_SUFFIXES
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, *, may_be_empty: bool = False) -> Table:
     """Read a table whose columns are named in its first line.
 
     CSV files may be separated by commas, semicolons, tabs or bars, and may begin with a byte order mark or with
     `sep=;`, as Excel writes them.
 
+    Args:
+        path: The file.
+        may_be_empty: Whether the line of names may be all of it.
+
     Raises:
         DataError: It cannot be read, or has no such line.
     """
     table = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
-    if not table.rows and not table.faults:
+    if not table.rows and not table.faults and not may_be_empty:
         raise DataError(f"{path} has no rows; expected {EXPECTED}, and a line for each image.")
     if twice := next((name for name in table.columns if table.columns.count(name) > 1), None):
         raise DataError(f"{path} has two columns {twice!r}. Rename one of them.")

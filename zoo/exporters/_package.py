@@ -192,7 +192,7 @@ def _copy_records(run: RunFolder, target: RunFolder, config: ModelConfig, pictur
         preset = run.load_preset()
         if isinstance(preset.pretrained, str) and not _is_place_of(preset.pretrained, config):
             preset = preset.replace(pretrained=None)
-        preset = preset.replace(image_root=None)  # a path here
+        preset = preset.replace(image_root=None, exclude=None)  # paths here
         target.write_text("preset.yaml", preset.to_yaml(full=True))
     for name in RECORDS:
         if os.path.lexists(run.file(name)):

@@ -34,7 +34,7 @@ _ORDER = (
     *("flip_probability", "vertical_flip", "max_rotation", "color_jitter", "grayscale", "random_erasing"),
     *("mixup_alpha", "cutmix_alpha", "photometric", "zoom_out", "iou_crop", "scale_jitter", "multi_scale"),
     *("mosaic", "mixup", "plain_epochs", "transform"),
-    *("labels", "val_fraction", "split_seed", "classes", "skip_bad", "image_root", "seed"),
+    *("labels", "val_fraction", "split_seed", "classes", "skip_bad", "image_root", "exclude", "seed"),
     # Where it runs, and what is kept
     *("device", "precision", "num_workers", "fuse_backbone", "backbone_precision", "cache", "cache_dtype", "views"),
     *("image_cache", "image_cache_gb", "evaluate_every", "monitor", "patience", "min_delta", "keep"),

@@ -22,6 +22,7 @@ def open_for_run(
     *,
     classes: tuple[str, ...] | None = None,
     like: Sequence[str] = (),
+    excluded: Sequence[str] | None = None,
 ) -> Any:
     """Open the data of a run, and say what was found.
 
@@ -32,6 +33,7 @@ def open_for_run(
         show: Where progress and findings are shown.
         classes: Those the data must have; None: its own.
         like: Classes whose names and order are kept where the data has them.
+        excluded: Names of images that are left out, in the place of the preset's `exclude`; None: as the preset says.
 
     Raises:
         InputError: There is nothing to train on.
@@ -42,6 +44,7 @@ def open_for_run(
             show.log(f"note: {line}")
     else:
         options = opening_options(preset, task) | {"classes": classes, "by_name": True, "like": like}
+        options |= {} if excluded is None or "exclude" not in task.opening else {"exclude": excluded}
         with show.counting("checking images") as count:
             opened = task.open_data(data, on_progress=count, **options)
     if opened.train is None and opened.loaders is None:
@@ -89,7 +92,8 @@ def reopen_data(folder: RunFolder, data: Any, task: Task, preset: Preset, show: 
             f"--resume {path} NEW_PATH, or zoo.resume({str(path)!r}, data=NEW_PATH)."
         )
     try:
-        opened = open_for_run(source if data is None else data, task, preset, show, classes=tuple(before["classes"]))
+        known: dict[str, Any] = {"classes": tuple(before["classes"]), "excluded": before.get("excluded", [])}
+        opened = open_for_run(source if data is None else data, task, preset, show, **known)
     except DataError as error:
         if not preset.skip_bad:
             error.args = (f"{error} The run started with the complete data: restore it, then resume again.",)

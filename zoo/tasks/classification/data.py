@@ -32,7 +32,9 @@ from zoo.data import (
     rename_splits,
 )
 from zoo.errors import DataError, InputError
+from zoo.files import to_path
 from zoo.tasks.base import show_data, sum_up
+from zoo.tasks.classification.exclusion import Exclude, leave_out
 from zoo.tasks.classification.kinds import find_kind
 from zoo.tasks.classification.label_kind import SINGLE, LabelKind
 from zoo.tasks.classification.sources import find_splits
@@ -56,9 +58,10 @@ class Data:
         loaders: The user's own loaders by split, instead of images.
         named: Whether the classes have names; if not, the data has numbers only, and they are called by these.
         options: What of the preset it was opened with: `val_fraction`, `split_seed`, `skip_bad`, and `classes` where
-            their order was said, and `image_root`.
+            their order was said, `image_root` and `exclude`.
         remarks: What is odd about some images that are used, such as that they are almost black.
-        notes: How tables were read.
+        notes: How tables were read, and what was left out by `exclude`.
+        excluded: Names of the images that `exclude` left out.
         kind: What the labels of an image are.
     """
 
@@ -74,6 +77,7 @@ class Data:
     remarks: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     kind: LabelKind = SINGLE
+    excluded: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Data {sum_up(self)}>"
@@ -99,6 +103,7 @@ class Data:
             "counts": counts,
             **({} if are_single else {"images": sizes}),
             "skipped": [{"name": problem.name, "reason": problem.reason} for problem in self.skipped],
+            **({"excluded": list(self.excluded)} if self.excluded else {}),
             "digest": self._digest(contents),
             "files": list_files(splits, contents),
         }
@@ -139,6 +144,7 @@ def open_data(
     only: str | None = None,
     on_progress: OnProgress | None = None,
     image_root: str | os.PathLike[str] | None = None,
+    exclude: Exclude | None = None,
     labels: Literal["single", "multi"] = "single",
 ) -> Data:
     """Open data of any kind, and find what cannot be used before anything is trained.
@@ -162,6 +168,7 @@ def open_data(
         only: With `evaluation`, the one split that is wanted, `train`, `val` or `test`; others are not looked at.
         on_progress: Called with the number of samples checked and of all.
         image_root: Of a table: what its paths are relative to; None: its own folder.
+        exclude: Images to leave out after the splits are made: a table with a column path, or their names.
         labels: Whether an image has one class, or any number of labels.
 
     Raises:
@@ -174,7 +181,7 @@ def open_data(
     numbering = _Numbering(check_classes(classes), by_name, tuple(like))
     check_val_fraction(val_fraction)
     if loaders := _find_loaders(source, evaluation=evaluation):
-        _check_loaders(kind)
+        _check_loaders(kind, exclude)
         return _open_loaders(loaders, numbering, check=check, on_progress=on_progress)
     found = find_splits(source, only, kind, image_root, skip_bad)
     splits = found.splits
@@ -190,12 +197,14 @@ def open_data(
         _check_every_class(splits, images, names)
         images, chosen = _split_off_val(splits, images, kind, val_fraction, seed)
         options |= chosen
+    images, excluded, notes = leave_out(images, exclude, found.where, names)
+    options["exclude"] = str(to_path(exclude).absolute()) if isinstance(exclude, (str, os.PathLike)) else None
     if not images:
         raise DataError(f"{found.where} has no usable image. Expected at least one.")
     remarks = tuple(remark for check in checks.values() for remark in check.remarks)
     parts = (images.get("train"), images.get("val") or images.get("test") or images.get("all"), images.get("test"))
-    facts: dict[str, Any] = {"options": options, "remarks": remarks, "notes": found.notes, "kind": kind}
-    return Data(*parts, names, found.where, (*found.skipped, *skipped), named=named, **facts)
+    facts: dict[str, Any] = {"options": options, "remarks": remarks, "notes": (*found.notes, *notes), "kind": kind}
+    return Data(*parts, names, found.where, (*found.skipped, *skipped), named=named, excluded=excluded, **facts)
 
 
 @dataclass(frozen=True)
@@ -339,7 +348,9 @@ def _find_loaders(source: Any, *, evaluation: bool) -> dict[str, Any] | None:
     return found
 
 
-def _check_loaders(kind: LabelKind) -> None:
+def _check_loaders(kind: LabelKind, exclude: Exclude | None) -> None:
+    if exclude is not None:
+        raise InputError("exclude needs images with names, but the data are loaders. Remove it.")
     if kind is not SINGLE:
         raise DataError(
             f"labels={kind.name} needs data sets, but the data are loaders. Pass data sets that give (image, labels), "

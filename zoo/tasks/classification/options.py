@@ -38,6 +38,11 @@ class Options(Section):
         default=None,
         description="classifiers: folder that image paths of a table start in; null: the table's",
     )
+    exclude: str | None = Field(
+        default=None,
+        description="classifiers: table with a column path of images to leave out (zoo data check writes one); null: "
+        "none",
+    )
     crop_pct: float | None = Field(
         default=None,
         gt=0,

@@ -40,6 +40,7 @@ from zoo.tasks.classification.balance import (
 )
 from zoo.tasks.classification.data import Data, open_data
 from zoo.tasks.classification.evaluator import ClassificationEvaluator, Miss, check_logits
+from zoo.tasks.classification.exclusion import read_excluded
 from zoo.tasks.classification.metrics import Evaluation
 from zoo.tasks.classification.mixing import Mixing, draw_training, find_mixing
 from zoo.tasks.classification.plots import MOST_TILES, Tile, draw_mistakes
@@ -74,7 +75,7 @@ class Classification(TaskDefaults):
     scoring_batch: ClassVar[int] = 64
     flags: ClassVar[frozenset[str]] = frozenset({"out", "save", "top_k"})
     saves: ClassVar[tuple[str, ...]] = ("images", "json", "csv")
-    opening: ClassVar[tuple[str, ...]] = ("image_root",)
+    opening: ClassVar[tuple[str, ...]] = ("image_root", "exclude")
     solves: ClassVar[bool] = True
 
     def choose(self, options: Any) -> Task:
@@ -109,6 +110,7 @@ class Classification(TaskDefaults):
         """Refuse what the model's own loss would ignore or cannot take, and what contradicts itself."""
         check_balance(options, model)
         check_augment(options, model)
+        read_excluded(options.exclude)
 
     def check_installed(self) -> None:
         """Accept any installation: nothing beyond the base packages is needed."""

@@ -15,6 +15,7 @@ from zoo.errors import InputError
 from zoo.tasks.base import CardFacts, Task
 from zoo.tasks.classification.augment import check_augment
 from zoo.tasks.classification.data import Data, open_data
+from zoo.tasks.classification.exclusion import read_excluded
 from zoo.tasks.classification.mixing import find_mixing
 from zoo.tasks.classification.multi_label.evaluator import MultiLabelEvaluator, WrongLabels
 from zoo.tasks.classification.multi_label.loss import check_loss, count_labels, make_loss, weigh_labels
@@ -95,6 +96,7 @@ class MultiLabelClassification(Classification):
         """Refuse what means one class for each image, and what contradicts itself."""
         check_loss(options, model)
         check_augment(options, model)
+        read_excluded(options.exclude)
 
     def describe_classes(self, data: Data, options: Any) -> list[dict[str, str]]:
         """Return a table of each label: its training images and its weight; empty if they are not weighted."""
