@@ -416,8 +416,9 @@ def open_data(source: Any, *, task: str = DEFAULT_TASK, **options: Any) -> Any:
     Args:
         source: What `finetune` takes.
         task: `classification` or `detection`.
-        options: `classes`, `val_fraction`, `seed`, `skip_bad`, `check`, `evaluation`, `only`, `exclude` and `on_progress`, as
-            `zoo.tasks.classification.data.open_data` and `zoo.tasks.detection.data.open_box_data` explain them.
+        options: `classes`, `val_fraction`, `seed`, `skip_bad`, `check`, `evaluation`, `only` and `on_progress`, and of
+            classifiers `exclude`, `image_root` and `labels`, as `zoo.tasks.classification.data.open_data` and
+            `zoo.tasks.detection.data.open_box_data` explain them.
 
     Returns:
         A `zoo.tasks.classification.data.Data` or a `zoo.tasks.detection.data.BoxData`.

@@ -376,14 +376,18 @@ def test_classes_are_numbered_like_others(tmp_path: Path) -> None:
         "ant",
         "bee",
     ]
-    assert data.options == {"skip_bad": False, "classes": ["cat", "ant", "bee"]}
+    assert data.options == {"skip_bad": False, "exclude": None, "classes": ["cat", "ant", "bee"]}
 
 
 def test_what_data_was_opened_with_is_kept() -> None:
     data = open_data(SET, val_fraction=0.4, seed=3, skip_bad=True)
-    assert data.options == {"skip_bad": True, "val_fraction": 0.4, "split_seed": 3}
+    assert data.options == {"skip_bad": True, "exclude": None, "val_fraction": 0.4, "split_seed": 3}
     assert not data.named
-    assert open_data((SET, SET), classes=list("pqrs")).options == {"skip_bad": False, "classes": list("pqrs")}
+    assert open_data((SET, SET), classes=list("pqrs")).options == {
+        "skip_bad": False,
+        "exclude": None,
+        "classes": list("pqrs"),
+    }
 
 
 class Broken:
