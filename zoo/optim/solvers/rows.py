@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 PIECE_BYTES = 64_000_000  # of the rows that are looked at together
-HOLD_BYTES = 1_000_000_000  # of standardised rows that are kept for the next pass
+HOLD_BYTES = 500_000_000  # of standardised rows that are kept for the next pass
 
 
 class FeatureRows:
