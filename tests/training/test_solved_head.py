@@ -59,6 +59,8 @@ def test_the_head_of_a_run_is_at_its_optimum_and_the_rest_is_as_it_was(images, t
     before = make_model().state_dict()
     changed = [name for name, value in run.model.state_dict().items() if not torch.equal(value, before[name])]
     assert changed == ["fc.weight", "fc.bias"]
+    with pytest.raises(ZooError, match="solved, not trained in epochs"):
+        zoo.resume(run.folder, epochs=3)
     again = zoo.load(run.folder).state_dict()
     repeated = zoo.finetune(
         make_model(), images, out=tmp_path / "again", preset=run.folder / "preset.yaml", progress=False
@@ -126,6 +128,7 @@ def test_few_images_are_told_apart_by_class_means(images, tmp_path, capsys):
         ({"solver": None, "l2": 1.0}, "has no effect without solver"),
         ({"focal_gamma": 2.0}, "focal_gamma cannot be combined"),
         ({"augment": "crop-flip"}, "Set views"),
+        ({"views": 2, "cache": "off"}, "cache=off keeps no versions"),
         ({"sampler": "balanced"}, "class_weights=balanced"),
         ({"labels": "multi"}, "one class per image"),
         ({"head_init": "exact"}, "Remove one of them"),

@@ -61,6 +61,10 @@ def check_solver(preset: Preset, task: Task | None) -> None:
         raise InputError(
             f"sampler is {preset.sampler!r}, but a solver looks at each image once. Use class_weights=balanced."
         )
+    if preset.views > 1 and preset.cache == "off":
+        raise InputError(
+            f"views is {preset.views}, but cache=off keeps no versions of an image. Use cache=auto, or leave views out."
+        )
     if preset.views == 1 and (preset.augment not in ("auto", "none") or preset.transform is not None):
         raise InputError(
             f"solver={preset.solver} looks at fixed versions of each image. Set views, for example views=4, for "

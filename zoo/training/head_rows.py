@@ -32,6 +32,11 @@ def read_rows(parts: RunParts, linear: nn.Linear) -> tuple[FeatureRows, Tensor]:
     """
     if parts.supply.kept:
         return _read_kept(parts.supply, parts.model, linear)
+    if parts.preset.solver and parts.preset.views > 1:
+        raise InputError(
+            f"views is {parts.preset.views}, but features of this model and data are not cached (see above), so each "
+            "image has one version. Leave views out."
+        )
     features, labels = collect(parts, linear)
     labels = labels.to(find_device(linear))
     return FeatureRows.of(features, labels), torch.arange(len(labels), device=labels.device)

@@ -62,8 +62,14 @@ def train_longer(
     """
     folder = open_folder(parent)
     refuse_if_held(folder.path)
+    before = folder.load_preset()
+    if before.solver:
+        raise InputError(
+            f"the head of the run in {folder.path} was solved, not trained in epochs, so there is nothing to continue. "
+            "To train from its weights, start a new run with them (--weights, pretrained=)."
+        )
     network, state = _load(folder, model)
-    before, done = folder.load_preset(), Position(**state["position"])
+    done = Position(**state["position"])
     if epochs <= done.epoch or epochs < done.epoch + bool(done.batch):
         raise InputError(
             f"the run in {folder.path} was trained for {done.epoch} epochs, but epochs is {epochs}. Expected the "
