@@ -4,6 +4,7 @@ from torch import nn
 
 from plan_nets import owners
 from zoo.errors import InputError, PlanError, PresetError
+from zoo.settings.files import parse_preset
 from zoo.settings.preset import Preset
 from zoo.settings.resolve import plan_rates, resolve_preset
 
@@ -32,6 +33,20 @@ def test_a_presets_warm_up_is_shortened_to_the_callers_epochs_and_it_is_said():
     assert short.notes == ("warmup_epochs is 0.5 instead of the preset's 1: the run is too short",)
     with pytest.raises(PresetError, match=r"Train for more epochs, or set warmup_epochs to 0\.5\."):
         resolve_preset("detection-full", None, None, {"epochs": 1, "warmup_epochs": 1.0})
+
+
+def test_what_repeats_another_system_is_decoded_in_full_unless_it_says_otherwise():
+    exact = Preset(compat="super-gradients")
+    for preset, fields, decode in (
+        (exact, {}, "full"),
+        (Preset(), {"compat": "super-gradients"}, "full"),
+        (exact, {"decode": "fast"}, "fast"),
+        (exact.replace(decode="fast"), {"epochs": 3}, "fast"),
+        (Preset(), {}, None),
+    ):
+        settled = resolve_preset(preset, None, None, fields).preset
+        assert settled.decode == decode
+        assert parse_preset(settled.to_yaml(), "again").decode == decode
 
 
 def test_weights_that_the_caller_names_need_not_be_those_of_the_preset():

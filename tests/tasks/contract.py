@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from zoo.data.preprocessing import Preprocessing
+from zoo.engine.frozen.keys import make_key
 from zoo.settings.preset import Preset
 from zoo.tasks.base import task_of
 from zoo.tasks.scores import find_scores
@@ -56,6 +57,18 @@ class TaskContract:
             assert len(inputs) == 2
             assert math.isfinite(float(value.detach()))
             assert value.requires_grad
+
+    def test_features_of_reduced_images_have_a_key_of_their_own(self, task, prepared):
+        data, model = prepared
+        keys = []
+        for decode in ("fast", "full"):
+            preset = self.preset.replace(decode=decode)
+            task.choose_preprocess(model, preset)
+            training = task.make_training_source(model, data, preset, is_frozen=True)
+            keys.append(
+                [make_key(dict(one.cache_key)) for one in (training, task.make_scoring_source(model, data.val))]
+            )
+        assert all(fast != full for fast, full in zip(*keys, strict=True))
 
     def test_a_sample_is_the_same_whenever_it_is_made(self, task, prepared):
         source = task.make_training_source(prepared[1], prepared[0], self.preset, is_frozen=False)

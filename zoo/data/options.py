@@ -13,10 +13,11 @@ class DataOptions(Options):
 
     batch_size: int = Field(default=32, ge=1, description="images per batch and process")
     image_size: int | None = Field(default=None, ge=8, le=4096, description="input size, px; null: the model's")
-    decode: Literal["fast", "full"] = Field(
-        default="fast",
+    decode: Literal["fast", "full"] | None = Field(
+        default=None,
         description="fast: JPEGs are decoded at a half, a quarter or an eighth of their size where that leaves at "
-        "least twice the pixels that are needed; full: at their size; kept with the model, which predicts alike",
+        "least twice the pixels that are needed; full: at their size; null: fast, but full with compat; kept with the "
+        "model, which predicts alike",
     )
     augment: Literal["auto", "none", "crop-flip", "trivial", "rand", "augmix", "imagenet", "cifar10", "svhn"] = Field(
         default="auto",

@@ -88,6 +88,8 @@ def resolve_preset(
             "lr has no effect with solver, which solves the head instead of training it in steps. Remove lr."
         )
     given |= list_solver_defaults(given, base)
+    if given.get("compat", base.compat) and given.get("decode", base.decode) is None:
+        given["decode"] = "full"  # a run that repeats another system's sees the pixels that it saw
     shorter, notes = _shorten_warmup(base, given)
     given |= shorter
     return Resolved(base.replace(**given) if given else base, own, notes)

@@ -118,7 +118,7 @@ class Classification(TaskDefaults):
     def choose_preprocess(self, model: Any, options: Any) -> Preprocess:
         """Return the weights' preprocessing with size, crop and decoding of the options, and keep it with the model."""
         own = get_fact(model, "preprocess")
-        changes = {"image_size": options.image_size, "crop_pct": options.crop_pct, "decode": options.decode}
+        changes = {"image_size": options.image_size, "crop_pct": options.crop_pct, "decode": options.decode or "fast"}
         preprocess = own if isinstance(own, Preprocess) else Preprocess()
         preprocess = preprocess.replace(**{key: value for key, value in changes.items() if value is not None})
         set_fact(model, "preprocess", preprocess)

@@ -121,7 +121,7 @@ class Detection(TaskDefaults):
         letterbox = own if isinstance(own, Letterbox) else Letterbox()
         if options.image_size is not None:
             letterbox = letterbox.resized(options.image_size, step=ask(model, "size_step", 1))
-        model.preprocess = letterbox = letterbox.replace(decode=options.decode)
+        model.preprocess = letterbox = letterbox.replace(decode=options.decode or "fast")
         return letterbox
 
     def make_training_source(self, model: Any, data: BoxData, options: Any, *, is_frozen: bool) -> SplitSource:
