@@ -19,6 +19,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from zoo.data.deep_images import FACTORS, find_clear_colour, find_dim_colours, gray_to_rgb, is_deep_gray, raw_mode
+from zoo.data.whole_jpeg import MOST_BYTES, is_whole_jpeg
 from zoo.errors import InputError
 from zoo.files import open_regular
 
@@ -40,6 +41,7 @@ AVIF_BRANDS = frozenset({b"avif", b"avis"})
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 
 REDUCIBLE = ("JPEG", "MPO")
+LARGE = 500_000  # pixels of a JPEG that is checked without being decoded
 REDUCING_GAP = 2  # times what is needed that a reduced image has at least, so that resizing it hardly tells
 ALWAYS_CONVERTED = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})  # into RGB, and nothing fails
 
@@ -202,6 +204,8 @@ def _guarded(image: Image.Image, need: Need | None = None, stream: IO[bytes] | N
     if min(image.size) < 1:
         raise _Fault(f"it has {image.width} x {image.height} pixels")
     try:
+        if need is _nothing and stream and _is_surely_whole(image, stream):
+            return InputImage(image, "", image.size)
         with _budget.spend(pixels):
             full = None if need is None else _reduce(image, need)
             raw = raw_mode(image)
@@ -217,6 +221,17 @@ def _guarded(image: Image.Image, need: Need | None = None, stream: IO[bytes] | N
         raise _Fault(f"not enough memory to decode it ({image.width} x {image.height} pixels)") from error
     except Exception as error:
         raise _Fault(f"damaged or truncated ({_text(error)})") from error
+
+
+def _is_surely_whole(image: Image.Image, stream: IO[bytes]) -> bool:
+    """Return whether a large JPEG is known to be sound without being decoded."""
+    if image.format not in REDUCIBLE or image.width * image.height < LARGE or image.mode not in ALWAYS_CONVERTED:
+        return False
+    place = stream.tell()
+    stream.seek(0)
+    is_whole = is_whole_jpeg(stream.read(MOST_BYTES + 1))
+    stream.seek(place)
+    return is_whole
 
 
 def _reduce(image: Image.Image, need: Need) -> tuple[int, int] | None:
