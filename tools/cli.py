@@ -34,6 +34,7 @@ from .preset_commands import app as preset_app
 from .push_command import push
 from .report_command import report
 from .runs_command import runs
+from .search_command import search
 from .weights_commands import app as weights_app
 
 app = typer.Typer(
@@ -95,6 +96,7 @@ for command in (
     runs,
     compare,
     average,
+    search,
     report,
     models,
     describe,

@@ -1,3 +1,4 @@
+from .analysis import search as search
 from .api import finetune as finetune
 from .api import plan as plan
 from .api import resume as resume

@@ -33,6 +33,7 @@ COMMANDS = {  # in this order: what is typed, and the extra that it names; None:
     ("runs", "."): None,
     ("compare", "run", "run-2"): None,
     ("average", "run", "run-2"): None,
+    ("search", TINY, "flowers", "--set", "pretrained=false"): "search",
     ("report", "run"): None,
     ("export", "run", "-o", "exported"): "export",
     ("benchmark", "run", "--no-compile", "--rounds", "1", "--batch", "1"): None,

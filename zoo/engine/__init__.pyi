@@ -7,6 +7,7 @@ from .inputs import LoaderBatches as LoaderBatches
 from .inputs import TrainingInputs as TrainingInputs
 from .inputs import build_inputs as build_inputs
 from .inputs import cache_features as cache_features
+from .inputs import inputs_of_features as inputs_of_features
 from .inputs import inputs_of_loaders as inputs_of_loaders
 from .inputs import load_from_user as load_from_user
 from .inputs import load_to_score as load_to_score

@@ -241,15 +241,40 @@ def build_inputs(
         kept = keep_features(engine, splits, options, accelerator, show, name=name, epochs=passes, num_workers=workers)
         if kept.splits:
             placed = place_features(kept.splits, accelerator.device, show)
-            scored = None if val is None else loaders.of_features(val, placed[1], engine, learn=False)
-            batches = loaders.of_features(train, placed[0], engine, learn=True)
             facts = {**kept.facts, "features_on": str(placed[0].device)}
-            return TrainingInputs(
-                accelerator.prepare(HeadOnly(model)), batches, scored, engine, facts, kept=placed, source=train
-            )
+            return inputs_of_features(model, train, val, placed, engine, options, accelerator, facts)
     scored = None if val is None else loaders.of_images(val, val.prepare, learn=False)
     batches = loaders.of_images(train, train.prepare, learn=True)
     return TrainingInputs(accelerator.prepare(HeadOnly(model, engine)), batches, scored, engine)
+
+
+def inputs_of_features(
+    model: nn.Module,
+    train: SplitSource,
+    val: SplitSource | None,
+    kept: Sequence[KeptFeatures],
+    engine: BackboneEngine,
+    options: EngineOptions,
+    accelerator: Accelerator,
+    facts: Mapping[str, Any],
+) -> TrainingInputs:
+    """Return batches of features that are kept, for the head of a model.
+
+    Args:
+        model: On the accelerator's device.
+        train: Images to learn from.
+        val: Images to score, if there are any.
+        kept: Their features, training images first.
+        engine: That made them.
+        options: Batch size, seed and views.
+        accelerator: Device and processes.
+        facts: What is to be said of the features.
+    """
+    loaders = _Loaders(options, accelerator, 0)
+    scored = None if val is None else loaders.of_features(val, kept[1], engine, learn=False)
+    batches = loaders.of_features(train, kept[0], engine, learn=True)
+    network = accelerator.prepare(HeadOnly(model))
+    return TrainingInputs(network, batches, scored, engine, facts, kept=kept, source=train)
 
 
 class Cached(NamedTuple):

@@ -10,7 +10,9 @@ from .fields import BEFORE as BEFORE
 from .fields import FIELD_OF as FIELD_OF
 from .fields import FORMER as FORMER
 from .fields import PresetField as PresetField
+from .fields import did_you_mean_field as did_you_mean_field
 from .fields import list_settings as list_settings
+from .fields import refusal as refusal
 from .files import MAX_BYTES as MAX_BYTES
 from .files import list_presets as list_presets
 from .files import load_preset as load_preset
@@ -26,5 +28,6 @@ from .preset import preset_fields as preset_fields
 from .resolve import plan_rates as plan_rates
 from .resolve import resolve_preset as resolve_preset
 from .resolve import without_code as without_code
+from .solver_checks import STEPPING as STEPPING
 from .trackers import TRACKERS as TRACKERS
 from .trackers import check_trackers as check_trackers

@@ -153,15 +153,46 @@ def build_parts(
     model.to(accelerator.device)
     if all(parameter.ndim < 5 for parameter in model.parameters()):
         model.to(memory_format=torch.channels_last)
+    folder.caption = make_caption(model, data.source, folder.path)
+
+    def make_supply() -> TrainingInputs:
+        return make_inputs(task_of(model), model, data, preset, plan, accelerator, show, folder)
+
+    return join_parts(model, data, preset, plan, accelerator, make_supply, show, optimizer=optimizer, saved=saved)
+
+
+def join_parts(
+    model: nn.Module,
+    data: Any,
+    preset: Preset,
+    plan: Plan,
+    accelerator: Accelerator,
+    make_supply: Callable[[], TrainingInputs],
+    show: Progress,
+    *,
+    optimizer: Any = None,
+    saved: Mapping[str, Any] | None = None,
+) -> RunParts:
+    """Build optimizer and loss around a model and the batches that it is shown.
+
+    Args:
+        model: On the accelerator's device, frozen as the plan says.
+        data: Opened data.
+        preset: The effective preset.
+        plan: Made of the model and the preset.
+        accelerator: Device, precision and processes.
+        make_supply: Returns the batches; called when the loss is known.
+        show: Told what is chosen.
+        optimizer: As in `build_parts`.
+        saved: As in `build_parts`.
+    """
     chosen, params = optimizer or preset.optimizer, preset.optimizer_params
     made = build_optimizer(model, plan, optimizer=chosen, params=params, tensor_rates=preset.compile)
     compiler = StepCompiler(show.log, stages=len(plan.unfreeze_epochs) + 1) if preset.compile else None
     if compiler is not None:
         compiler.compile_optimizer(made, plan)
-    folder.caption = make_caption(model, data.source, folder.path)
-    task = task_of(model)
-    loss = task.make_loss(model, data, preset, None if compiler is None else compiler.compile_loss)
-    supply = make_inputs(task, model, data, preset, plan, accelerator, show, folder)
+    loss = task_of(model).make_loss(model, data, preset, None if compiler is None else compiler.compile_loss)
+    supply = make_supply()
     average = None
     if preset.ema_decay is not None:
         average = MovingAverage(model, preset.ema_decay, warmup=preset.ema_warmup)

@@ -92,7 +92,8 @@ class HeadSolver:
         return loss, len(rows)
 
     def _solve_exactly(self, rows: FeatureRows, images: Tensor) -> tuple[Head, dict[str, Any]]:
-        costs, basis = self._find_costs(rows.device), Basis.of(rows)
+        costs = find_costs(self.parts.loss, len(self.parts.data.classes), rows.device)
+        basis = Basis.of(rows)
         choice = self._choose(rows, images, costs, basis)
         l2 = self.parts.preset.l2 or (choice.l2 if choice else NO_CHOICE)
         start = choice.start if choice else None
@@ -118,35 +119,6 @@ class HeadSolver:
             how: dict[str, Any] = {"basis": basis, "on_progress": advance, "is_stopping": self.is_stopping}
             return choose_l2(rows, costs, folds[images], **how)
 
-    def _find_costs(self, device: torch.device) -> Tensor:
-        """Return the cost matrix of the run's loss, which is found by asking it: `costs[y, c]` weighs `-log p_c`.
-
-        Raises:
-            InputError: The loss is no weighted cross-entropy.
-        """
-        classes = len(self.parts.data.classes)
-        labels = torch.arange(classes, device=device)
-        generator = torch.Generator().manual_seed(0)
-        first, second, third = torch.randn(3, classes, classes, generator=generator).to(device)
-        (p, slope), (q, other) = (self._slope(point, labels) for point in (first, second))
-        sums = ((slope - other) * (p - q)).sum(1) / (p - q).square().sum(1)  # slope = sum of the row * p - row
-        costs = (sums[:, None] * p - slope).double()
-        costs = torch.where(costs.abs() < AGREE, torch.zeros_like(costs), costs)
-        expected = -(costs * third.double().log_softmax(1)).sum() / classes
-        value = self.parts.loss(third, labels).double()
-        if not bool((expected - value).abs() <= AGREE * value.abs()) or bool((costs < 0).any()):
-            raise InputError(
-                "the head cannot be solved: the loss is no cross-entropy with weights of classes and label smoothing. "
-                "Train it in steps, without solver."
-            )
-        return costs
-
-    def _slope(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return probabilities, and the gradient of the summed loss."""
-        point = logits.clone().requires_grad_()
-        (slope,) = torch.autograd.grad(self.parts.loss(point, labels) * len(labels), point)
-        return logits.softmax(1), slope
-
     @torch.no_grad()
     def _put(self, head: Head) -> None:
         if not bool(head.weight.isfinite().all() & head.bias.isfinite().all()):
@@ -162,6 +134,41 @@ class HeadSolver:
             logits = head(piece.double() * rows.scale + rows.mean).float()
             total += float(self.parts.loss(logits, rows.labels[where])) * len(piece)
         return total / len(rows)
+
+
+def find_costs(loss: Callable[[Any, Any], Tensor], classes: int, device: torch.device) -> Tensor:
+    """Return the cost matrix of a run's loss, which is found by asking it: `costs[y, c]` weighs `-log p_c`.
+
+    Args:
+        loss: Turns logits `(N, C)` and class numbers `(N,)` into their mean loss.
+        classes: Their number, C.
+        device: Of the logits.
+
+    Raises:
+        InputError: The loss is no weighted cross-entropy.
+    """
+    labels = torch.arange(classes, device=device)
+    generator = torch.Generator().manual_seed(0)
+    first, second, third = torch.randn(3, classes, classes, generator=generator).to(device)
+    (p, slope), (q, other) = (_find_slope(loss, point, labels) for point in (first, second))
+    sums = ((slope - other) * (p - q)).sum(1) / (p - q).square().sum(1)  # slope = sum of the row * p - row
+    costs = (sums[:, None] * p - slope).double()
+    costs = torch.where(costs.abs() < AGREE, torch.zeros_like(costs), costs)
+    expected = -(costs * third.double().log_softmax(1)).sum() / classes
+    value = loss(third, labels).double()
+    if not bool((expected - value).abs() <= AGREE * value.abs()) or bool((costs < 0).any()):
+        raise InputError(
+            "the head cannot be solved: the loss is no cross-entropy with weights of classes and label smoothing. "
+            "Train it in steps, without solver."
+        )
+    return costs
+
+
+def _find_slope(loss: Callable[[Any, Any], Tensor], logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return probabilities, and the gradient of the summed loss."""
+    point = logits.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(loss(point, labels) * len(labels), point)
+    return logits.softmax(1), slope
 
 
 def _check_all_present(labels: Tensor, classes: Any) -> None:

@@ -3,6 +3,7 @@ from .linear import Head as Head
 from .linear import Solution as Solution
 from .linear import solve_head as solve_head
 from .objective import Basis as Basis
+from .penalty import PATH as PATH
 from .penalty import Choice as Choice
 from .penalty import choose_l2 as choose_l2
 from .penalty import predict_held_out as predict_held_out
