@@ -1,16 +1,18 @@
 """`zoo data`: look at data with boxes before anything is trained on it."""
 
 from collections import Counter
-from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zoo._text import clean, echo
 
+from .check_classes import check_classes
 from .command_line import Command, Group
+from .completion import complete_run
 from .listing import AsJson, print_json, print_table
-from .preset_options import ImageRoot, MultiLabel
+from .preset_options import ImageRoot, ImageSize, MultiLabel
 from .split_command import split
 
 if TYPE_CHECKING:
@@ -43,30 +45,53 @@ def check(
     ] = "",
     image_root: ImageRoot = None,
     multi_label: MultiLabel = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Also find wrong labels and outliers, by the features of this model or run.",
+            show_default="none",
+            autocompletion=complete_run,
+        ),
+    ] = None,
+    image_size: ImageSize = None,
+    device: Annotated[str, typer.Option(metavar="NAME", help="For --model: auto, cpu, cuda or mps.")] = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FOLDER", help="Write suspects.csv and suspects.png.", show_default="none"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a data set: images per class, unreadable files, wrong boxes.
+    """Check a data set: unreadable files, copies, leaks, wrong boxes or labels.
 
-    Every image is decoded. Annotation errors are shown with file and line. The exit code is 1 if something cannot be
-    used: what zoo finetune --skip-bad would leave out.
+    Every image is decoded. Annotation errors are shown with file and line. Images of classes are compared with one
+    another; with --model their labels are checked too. Nothing is deleted or moved. The exit code is 1 if something
+    cannot be used: what zoo finetune --skip-bad would leave out.
 
     \b
     Examples:
       zoo data check cells
       zoo data check flowers
+      zoo data check flowers --model resnet18 -o checked
       zoo data check labels.csv --image-root photos
       zoo data check cells/data.yaml --split val
       zoo data check cells --json
     """  # noqa: D301
     from zoo.data import is_table
+    from zoo.errors import InputError
     from zoo.files import to_path
     from zoo.progress import Progress
     from zoo.tasks.detection import check_box_data
     from zoo.tasks.detection.formats import NoBoxesError
 
     labels = "multi" if multi_label else "single"
-    if multi_label or image_root is not None or is_table(to_path(path)):
-        _check_classes(path, split, as_json, image_root, labels)
+    wanted: dict[str, Any] = {"model": model, "image_size": image_size, "device": device}
+    opening: dict[str, Any] = {"image_root": image_root, "labels": labels}
+    if split:
+        opening |= {"only": split, "evaluation": True}
+    is_classes = multi_label or image_root is not None or is_table(to_path(path)) or model is not None
+    if is_classes:
+        check_classes(path, out, as_json, **wanted, **opening)
         return
     try:
         with Progress(enabled=not as_json) as show, show.counting("checking images") as count:
@@ -74,8 +99,10 @@ def check(
     except NoBoxesError:
         if not _has_classes(path):
             raise
-        _check_classes(path, split, as_json, image_root, labels)
+        check_classes(path, out, as_json, **wanted, **opening)
         return
+    if out is not None:
+        raise InputError("--out writes the suspects among images of classes; this data has boxes. Leave it out.")
     if as_json:
         print_json(report.to_dict())
     else:
@@ -93,44 +120,6 @@ def _has_classes(path: str) -> bool:
         return bool(scan_folder(to_path(path)))
     except DataError:
         return False
-
-
-def _check_classes(path: str, split: str, as_json: bool, image_root: str | None, labels: str) -> None:
-    """Check the images of a folder with a folder for each class, or of a table."""
-    from zoo.progress import Progress
-    from zoo.tasks.classification import open_data
-
-    with Progress(enabled=not as_json) as show, show.counting("checking images") as count:
-        options: dict[str, Any] = {
-            "only": split or None,
-            "evaluation": bool(split),
-            "image_root": image_root,
-            "labels": labels,
-        }
-        data = open_data(path, skip_bad=True, on_progress=count, **options)
-    found = data.describe()
-    if as_json:
-        print_json(found)
-    else:
-        echo(f"{'tables' if data.notes else 'folders'} of classes, without boxes: {data.source}")
-        for note in data.notes:
-            echo(note)
-        counts = found["counts"]
-        rows = [{"class": name} | {key: f"{of[name]:,}" for key, of in counts.items()} for name in data.classes]
-        images = found.get("images")  # where they are not as many as the labels
-        totals = {key: f"{count:,}" for key, count in images.items()} if images else _sums(counts)
-        print_table(rows, "images", totals={"class": "images" if images else "all"} | totals)
-        for problem in data.skipped:
-            echo(f"cannot be used: {problem.name}: {problem.reason}")
-        for problem in data.remarks:
-            echo(f"odd: {problem.name}: {problem.reason}")
-        echo(f"{len(data.skipped):,} images cannot be used" if data.skipped else "every image can be used")
-    if data.skipped:
-        raise typer.Exit(1)
-
-
-def _sums(counts: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
-    return {split: f"{sum(of.values()):,}" for split, of in counts.items()}
 
 
 def _print(report: "BoxReport") -> None:

@@ -1,3 +1,4 @@
+from .analysis import check_data as check_data
 from .analysis import search as search
 from .api import finetune as finetune
 from .api import plan as plan

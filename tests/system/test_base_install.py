@@ -46,6 +46,7 @@ COMMANDS = {  # in this order: what is typed, and the extra that it names; None:
     ("preset", "export", "run", "-o", "my.yaml"): None,
     ("preset", "import-sg", "recipe.yaml", "-o", "translated.yaml"): None,
     ("data", "check", "flowers"): None,
+    ("data", "check", "flowers", "--model", "run"): "check",
     ("data", "check", "cells"): "detection",
     ("weights", "list"): None,
     ("weights", "where", "resnet18"): None,

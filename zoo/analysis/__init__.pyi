@@ -1,5 +1,10 @@
+from .data_check import DataCheck as DataCheck
+from .data_check import check_data as check_data
 from .embedding import Embedding as Embedding
 from .embedding import embed_splits as embed_splits
+from .image_facts import ODD as ODD
 from .search_result import Search as Search
 from .search_trials import search as search
 from .space import DEFAULT_SPACE as DEFAULT_SPACE
+from .suspects import REASONS as REASONS
+from .suspects import Suspect as Suspect

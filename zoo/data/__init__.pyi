@@ -69,6 +69,7 @@ from .loader import order_batches as order_batches
 from .loader import seeded_sample as seeded_sample
 from .near_duplicates import check_installed as check_installed
 from .near_duplicates import find_near_duplicates as find_near_duplicates
+from .near_duplicates import find_near_pairs as find_near_pairs
 from .near_duplicates import hash_image as hash_image
 from .options import DataOptions as DataOptions
 from .out_of_memory import Halving as Halving

@@ -1,4 +1,8 @@
+from .data import Data as Data
 from .data import open_data as open_data
+from .plots import MOST_TILES as MOST_TILES
+from .plots import Tile as Tile
+from .plots import draw_suspects as draw_suspects
 from .ranking import Ranked as Ranked
 from .ranking import rank_classes as rank_classes
 from .split_table import SplitTable as SplitTable

@@ -41,6 +41,7 @@ class Tile:
         name: Path, or name of the sample; a sheet shows the file with its folder. Empty: none is shown.
         truth: Name of the true class; None if it is unknown.
         others: Further classes of the image, with their shares.
+        called: What stands before `truth`.
     """
 
     image: Image.Image
@@ -49,6 +50,7 @@ class Tile:
     name: str = ""
     truth: str | None = None
     others: tuple[tuple[str, float], ...] = ()
+    called: str = "true"
 
 
 def draw_mistakes(
@@ -72,6 +74,13 @@ def draw_mistakes(
     worst = sorted(mistakes, key=lambda tile: -(tile.confidence or 0))
     with look():
         return save(_draw_sheet("Most confident mistakes", what, worst, total), path)
+
+
+def draw_suspects(suspects: Sequence[Tile], path: str | Path, *, total: int) -> Path:
+    """Draw a sheet of images that a check of data found, at most 24; the arguments are as above."""
+    with look():
+        what = "likely class, or what else is wrong / given class / file"
+        return save(_draw_sheet("Suspects", what, suspects, total), path)
 
 
 def draw_predictions(predictions: Sequence[Tile], path: str | Path, *, total: int | None = None) -> Path:
@@ -135,7 +144,7 @@ def _draw_tile(sheet: Axes, left: float, top: float, tile: Tile) -> None:
     predicted = f"{shorten(tile.predicted, 16)}{confidence}"
     others = [(f"{shorten(other, 16)} {100 * share:.0f} %", 8.0, INK) for other, share in tile.others]
     colour = INK if tile.truth in (None, tile.predicted) else VERMILION
-    truth = [] if tile.truth is None else [(f"true: {shorten(tile.truth, 18)}", 8.0, INK)]
+    truth = [] if tile.truth is None else [(f"{tile.called}: {shorten(tile.truth, 18)}", 8.0, INK)]
     name = shorten("/".join(Path(tile.name).parts[-2:]), 28)
     top -= side + 0.05
     for text, size, shade in [(predicted, 8.0, colour), *others, *truth, (name, 6.5, GREY)]:
