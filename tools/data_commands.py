@@ -31,6 +31,7 @@ def _data() -> None:
 app.command(cls=Command)(split)
 
 
+# Long: an option takes several lines.
 @app.command(cls=Command)
 def check(
     path: Annotated[
