@@ -139,7 +139,7 @@ def minimize(
     stretch = (CURVATURE * values + l2).sqrt().to(**like)[:, None]
     turn = None if vectors is None else vectors.to(**like)
     size, steepness = len(stretch) * weight.shape[1], math.sqrt(CURVATURE)
-    norm = [math.inf]
+    last: dict[str, Any] = {"point": None}  # L-BFGS begins and ends where the objective is known already
 
     def unpack(point: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
         there = torch.from_numpy(point).to(**like)
@@ -147,24 +147,26 @@ def minimize(
         return turned if turn is None else turn @ turned, there[size:] / steepness
 
     def evaluate(point: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        if is_stopping():
-            raise Interrupted("stopped while the head was solved")
-        total, slopes, offsets = objective(*unpack(point), l2)
-        norm[0] = math.sqrt(float(slopes.double().square().sum() + offsets.double().square().sum()))
-        turned = (slopes if turn is None else turn.T @ slopes) / stretch
-        gradient = torch.cat([turned.flatten(), offsets / steepness])
-        return float(total), gradient.double().cpu().numpy()
+        if last["point"] is None or not np.array_equal(point, last["point"]):
+            if is_stopping():
+                raise Interrupted("stopped while the head was solved")
+            total, slopes, offsets = objective(*unpack(point), l2)
+            turned = (slopes if turn is None else turn.T @ slopes) / stretch
+            last["norm"] = math.sqrt(float(slopes.double().square().sum() + offsets.double().square().sum()))
+            last["value"], last["point"] = float(total), point.copy()
+            last["gradient"] = torch.cat([turned.flatten(), offsets / steepness]).double().cpu().numpy()
+        return last["value"], last["gradient"].copy()
 
     def stop_when_flat(intermediate_result: object) -> None:
-        if norm[0] <= tolerance * scale:
+        if last["norm"] <= tolerance * scale:
             raise StopIteration
 
     first = (weight if turn is None else turn.T @ weight) * stretch
     point = torch.cat([first.flatten(), bias * steepness]).double().cpu().numpy()
     evaluate(point)
-    if norm[0] > tolerance * scale:
+    if last["norm"] > tolerance * scale:
         options = {"maxcor": MEMORY, "maxiter": MOST_PASSES, "maxfun": MOST_PASSES, "ftol": 0.0, "gtol": 0.0}
         found = minimize_by(evaluate, point, jac=True, method="L-BFGS-B", callback=stop_when_flat, options=options)
         point = found.x
     value, _ = evaluate(point)
-    return Minimum(*unpack(point), value, norm[0] / scale)
+    return Minimum(*unpack(point), value, last["norm"] / scale)
