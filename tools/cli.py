@@ -21,7 +21,9 @@ from .cache_command import app as cache_app
 from .command_line import USAGE_ERROR, Command, Group, explain_usage, speak_commands
 from .compare_command import compare
 from .convert_command import convert
+from .crossvalidate_command import crossvalidate
 from .data_commands import app as data_app
+from .embed_command import embed
 from .env_command import env
 from .evaluate_command import evaluate
 from .export_command import export
@@ -92,6 +94,8 @@ for command in (
     finetune,
     predict,
     evaluate,
+    crossvalidate,
+    embed,
     plan,
     runs,
     compare,

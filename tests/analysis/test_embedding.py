@@ -22,6 +22,8 @@ def test_vectors_are_what_the_head_is_shown_and_a_run_finds_them_in_the_cache(im
     assert [answer.probability for answer in answers] == pytest.approx(expected.tolist(), abs=1e-4)
     again = zoo.get("timm/test_resnet", num_classes=3, seed=3)
     run = zoo.finetune(again, images, out=tmp_path / "run", preset=TINY.replace(epochs=1), progress=False)
+    shown = run.embed([data.val.read(index)[0] for index in range(len(val))], batch_size=4)
+    assert torch.allclose(shown, val.vectors, atol=1e-4)
     assert splits["train"].key
     assert splits["train"].key in (run.folder / "features.json").read_text()
 

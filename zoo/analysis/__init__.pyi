@@ -1,8 +1,16 @@
+from .crossvalidation import CrossValidation as CrossValidation
+from .crossvalidation import CurvePoint as CurvePoint
+from .crossvalidation import crossvalidate as crossvalidate
 from .data_check import DataCheck as DataCheck
 from .data_check import check_data as check_data
 from .embedding import Embedding as Embedding
 from .embedding import embed_splits as embed_splits
+from .features import Features as Features
+from .features import Neighbour as Neighbour
+from .features import check_ending as check_ending
+from .features import embed as embed
 from .image_facts import ODD as ODD
+from .resampling import Score as Score
 from .search_result import Search as Search
 from .search_trials import search as search
 from .space import DEFAULT_SPACE as DEFAULT_SPACE

@@ -1,6 +1,6 @@
 """The features of labelled images, one row each, from the same cache that training uses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,9 @@ class Embedding:
         return len(self.labels)
 
 
-def embed_splits(model: Any, opened: Any, preset: Preset, show: Progress) -> Mapping[str, Embedding]:
+def embed_splits(
+    model: Any, opened: Any, preset: Preset, show: Progress, splits: Sequence[str] = SPLITS
+) -> Mapping[str, Embedding]:
     """Return the features of each split of opened data, without random changes, and cache them.
 
     A later `zoo.finetune` of the same head-only model on the same data with the same preset finds them.
@@ -47,6 +49,7 @@ def embed_splits(model: Any, opened: Any, preset: Preset, show: Progress) -> Map
         opened: Data of `zoo.open_data`, of images.
         preset: Image size, batch size, device, where and in which numbers features are cached.
         show: Where a pass over all images is shown.
+        splits: Those that are wanted, where the data has them.
 
     Raises:
         InputError: The model gives no vectors, or the data are loaders.
@@ -57,7 +60,7 @@ def embed_splits(model: Any, opened: Any, preset: Preset, show: Progress) -> Map
     task.choose_preprocess(model, preset)
     accelerator = make_accelerator(preset.device, preset.precision)
     model.to(accelerator.device).eval()
-    found = {name: images for name in SPLITS if (images := getattr(opened, name, None)) is not None}
+    found = {name: images for name in splits if (images := getattr(opened, name, None)) is not None}
     sources = [task.make_scoring_source(model, images, preset.seed) for images in found.values()]
     name = known_config(model).get("model") or type(model).__name__
     cached = cache_features(model, sources, preset, accelerator, show, name=name)

@@ -51,6 +51,7 @@ class Images:
         store: Where decoded images are kept, if they are.
         store_name: What this split is called in there.
         need: Of the pixels that are decoded; see `read_image`.
+        groups: What each belongs to, if the data says it, such as a patient or a camera.
     """
 
     reader: Reader
@@ -61,6 +62,7 @@ class Images:
     store: ImageStore | None = None
     store_name: str = ""
     need: Need | None = None
+    groups: tuple[str, ...] | None = None
 
     def __repr__(self) -> str:
         return f"<Images: {len(self):,}>"
@@ -108,6 +110,7 @@ class Images:
             names=tuple(self.names[index] for index in indices),
             targets=tuple(self.targets[index] for index in indices),
             positions=tuple(self.positions[index] for index in indices),
+            groups=None if self.groups is None else tuple(self.groups[index] for index in indices),
         )
 
 
@@ -185,7 +188,8 @@ def number_images(split: Split, check: Check, classes: tuple[str, ...], origin: 
     names = tuple(split.names[position] for position in check.good)
     options: dict[str, Any] = {"names": names, "split": split.name, "origin": origin, "by_name": by_name}
     targets = number_labels(check.labels, split.classes, classes, **options)
-    return Images(split.reader, names, targets, check.good, in_threads=split.in_threads)
+    groups = None if split.groups is None else tuple(split.groups[position] for position in check.good)
+    return Images(split.reader, names, targets, check.good, in_threads=split.in_threads, groups=groups)
 
 
 def check_val_fraction(fraction: object) -> None:

@@ -23,6 +23,7 @@ from .detector import FusedCopy as FusedCopy
 from .hooks import GroupHooks as GroupHooks
 from .interface import Model as Model
 from .prediction import Look as Look
+from .prediction import embed_images as embed_images
 from .prediction import predict_classes as predict_classes
 from .registry import Entry as Entry
 from .saved import find_saved_entry as find_saved_entry

@@ -13,7 +13,7 @@ from zoo._model import plain_loss
 from zoo.data import OnBad, Preprocess, find_device
 from zoo.errors import InputError
 from zoo.models.interface import Model
-from zoo.models.prediction import Look, Prediction, predict_classes
+from zoo.models.prediction import Look, Prediction, embed_images, predict_classes
 from zoo.models.structure import describe_structure, hooked_layers
 from zoo.weights import Licence
 
@@ -263,6 +263,27 @@ class Classifier(Model):
             self.to(find_device(device))
         look = Look(top_k=top_k, batch_size=batch_size, image_size=image_size, tta=tta, workers=workers)
         return predict_classes(self, sources, look, skip_bad, stream)
+
+    def embed(
+        self,
+        sources: Any,
+        *,
+        batch_size: int = 32,
+        image_size: int | None = None,
+        device: str | None = None,
+        workers: int | None = None,
+    ) -> Tensor:
+        """Return the features that the head is shown of images, `(N, D)`, float32, on the CPU, in their order.
+
+        The arguments are those of `predict`.
+
+        Raises:
+            InputError: If an image cannot be read, or an option is out of range.
+        """
+        if device is not None:
+            self.to(find_device(device))
+        look = Look(top_k=None, batch_size=batch_size, image_size=image_size, tta=False, workers=workers)
+        return embed_images(self, sources, look)
 
 
 class _Backbone(nn.Module):

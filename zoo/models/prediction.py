@@ -1,6 +1,7 @@
 """What a classifier says of images: from sources to class names with their probabilities."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from zoo._model import get_fact
+from zoo._model import cut, get_fact
 from zoo._text import clean
 from zoo.data import (
     Halving,
@@ -84,11 +85,37 @@ def predict_classes(
     """Name what is on images; result and errors are those of `Classifier.predict`."""
     if has_stream(sources):
         raise InputError("cameras and streams are for detectors. Pass a classifier images.")
-    preprocess = model.preprocess.replace(image_size=look.image_size) if look.image_size else model.preprocess
-    images = (InputImage(source.label, source.file, source.item) for source in iterate_sources(sources))
-    reads = read_ahead(partial(_read, transform=eval_transform(preprocess), need=preprocess.need), images, look.workers)
-    answers = _name_all(model, reads, look, skip_bad)
+    answers = _name_all(model, _read_all(model, sources, look), look, skip_bad)
     return answers if stream else list(answers)
+
+
+def embed_images(model: Any, sources: Any, look: Look) -> Tensor:
+    """Return what the head of a model is shown of images, `(N, D)`, float32, on the CPU.
+
+    Args:
+        model: It says how it is cut into backbone and head, and has its preprocessing.
+        sources: As `Classifier.predict` takes them.
+        look: Batch and image size, and workers.
+
+    Raises:
+        InputError: An image cannot be read, or the backbone gives maps.
+    """
+    backbone, halving = getattr(model, cut(model).backbone), Halving()
+    device, found = next(model.parameters()).device, list[Tensor]()
+    for batch in gather(_read_all(model, sources, look), look.batch_size, None):
+        images = torch.stack([image for _, image in batch])
+        found += halving.call(partial(_embed, model, backbone), images, device)
+    vectors = torch.stack(found).float()
+    if vectors.ndim != 2:
+        raise InputError("the backbone gives maps, not one vector for each image; use a classifier's.")
+    return vectors
+
+
+def _read_all(model: Any, sources: Any, look: Look) -> Iterable[Callable[[], tuple[str, Tensor]]]:
+    own = get_fact(model, "preprocess")
+    preprocess = own.replace(image_size=look.image_size) if look.image_size else own
+    images = (InputImage(source.label, source.file, source.item) for source in iterate_sources(sources))
+    return read_ahead(partial(_read, transform=eval_transform(preprocess), need=preprocess.need), images, look.workers)
 
 
 def _name_all(
@@ -107,15 +134,10 @@ def _name_all(
 @torch.inference_mode()
 def _name(model: Any, images: Tensor, look: Look) -> list[Ranked]:
     """Return the numbers and probabilities of what is on images `(B, 3, H, W)`, normalised."""
-    modes = [(module, module.training) for module in (*model.modules(), model.__dict__.get("network", model))]
-    model.eval()
-    try:
+    with _in_eval_mode(model):
         weight = next(model.parameters(), NOWHERE)
         inputs = images.to(weight.device, weight.dtype)
         looks = [model(inputs), *([model(inputs.flip(-1))] if look.tta else [])]
-    finally:
-        for module, mode in modes:
-            module.training = mode
     logits = looks[0]
     if len(model.classes) != logits.shape[-1]:
         raise InputError(
@@ -123,6 +145,24 @@ def _name(model: Any, images: Tensor, look: Look) -> list[Ranked]:
             "output: model.classes = [...]."
         )
     return rank_classes(looks, get_fact(model, "thresholds"), look.top_k)
+
+
+@torch.inference_mode()
+def _embed(model: Any, backbone: Callable[[Tensor], Tensor], images: Tensor) -> list[Tensor]:
+    with _in_eval_mode(model):
+        weight = next(model.parameters())
+        return list(backbone(images.to(weight.device, weight.dtype)).cpu())
+
+
+@contextmanager
+def _in_eval_mode(model: Any) -> Iterator[None]:
+    modes = [(module, module.training) for module in (*model.modules(), model.__dict__.get("network", model))]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def _read(image: InputImage, transform: Callable[[Image.Image], Tensor], need: Need | None) -> tuple[str, Tensor]:

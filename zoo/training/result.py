@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from zoo.errors import InputError
 from zoo.models import Model
 from zoo.rates import Plan
@@ -43,6 +45,13 @@ class Run:
                 f"{type(self.model).__name__} has no predict(). Call run.model(images) with a batch of tensors."
             )
         return self.model.predict(sources, **options)
+
+    def embed(self, sources: Any, **options: Any) -> Tensor:
+        """Return the features that the head is shown of images, `(N, D)`; see the model's own `embed`."""
+        if not callable(getattr(self.model, "embed", None)):
+            raise InputError(f"{type(self.model).__name__} has no embed(): features are those of a classifier.")
+        features: Tensor = self.model.embed(sources, **options)
+        return features
 
     def evaluate(self, data: Any, **options: Any) -> AnyEvaluation:
         """Score the model on other data; see `zoo.evaluate`."""

@@ -2,9 +2,11 @@ from .data import Data as Data
 from .data import open_data as open_data
 from .plots import MOST_TILES as MOST_TILES
 from .plots import Tile as Tile
+from .plots import draw_neighbours as draw_neighbours
 from .plots import draw_suspects as draw_suspects
 from .ranking import Ranked as Ranked
 from .ranking import rank_classes as rank_classes
 from .split_table import SplitTable as SplitTable
 from .split_table import draw_split_table as draw_split_table
+from .split_table import find_groups as find_groups
 from .task import TASK as TASK

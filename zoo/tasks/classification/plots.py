@@ -89,6 +89,12 @@ def draw_predictions(predictions: Sequence[Tile], path: str | Path, *, total: in
         return save(_draw_sheet("Predictions", "predicted class, confidence / file", predictions, total), path)
 
 
+def draw_neighbours(query: Tile, neighbours: Sequence[Tile], path: str | Path) -> Path:
+    """Draw an image, and then those that are most like it, at most 23; `confidence` is their similarity, 0 to 1."""
+    with look():
+        return save(_draw_sheet("Nearest images", "class, similarity / file", [query, *neighbours], 0), path)
+
+
 def draw_batch(images: npt.ArrayLike, names: Sequence[str | Mapping[str, float]], path: str | Path) -> Path:
     """Draw the first images of a training batch as the network sees them, at most 24.
 
@@ -116,14 +122,14 @@ def _make_tile(image: Image.Image, name: str | Mapping[str, float]) -> Tile:
 
 
 def _draw_sheet(title: str, what: str, tiles: Sequence[Tile], total: int | None = None) -> Figure:
-    total = len(tiles) if total is None else total
+    is_counted, total = total != 0, total or len(tiles)
     tiles = tiles[:MOST_TILES]
     across = min(6, max(3, len(tiles)))
     lines = -(-len(tiles) // across)
     width, height = 1.75 * across + 0.1, 0.7 + max(2.2 * lines, 1)
     figure = make_figure(width, height)
     of = f" of {total:,}" if total > len(tiles) else ""
-    entitle(figure, f"{title}: {len(tiles)}{of}" if tiles else title)
+    entitle(figure, f"{title}: {len(tiles)}{of}" if tiles and is_counted else title)
     if not tiles:
         return log(figure, "none")
     sheet = place(figure, 0, 0, width, height)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from zoo._text import list_lines
-from zoo.data import FileReader, Split, check_parts, draw_parts
+from zoo.data import FileReader, check_parts, draw_parts
 from zoo.errors import DataError, InputError
 from zoo.files import write_file
 from zoo.tasks.classification.kinds import find_kind
@@ -111,7 +111,7 @@ def draw_split_table(
     assert isinstance(split.reader, FileReader)
     held = [tuple(map(str, kind.flatten([label]))) for label in split.labels or ()]
     classes = tuple(dict.fromkeys(split.classes or sorted({name for names in held for name in names})))
-    groups = split.groups if group_by is None else _find_groups(split, group_by)
+    groups = split.groups if group_by is None else find_groups(split.names, group_by)
     places = {name: number for number, name in enumerate(classes)}
     numbers = [tuple(places[name] for name in names) for names in held]
     parts = draw_parts(numbers if stratified else [()] * len(numbers), split.names, wanted, groups=groups, seed=seed)
@@ -123,15 +123,19 @@ def draw_split_table(
     return SplitTable(split.reader.root, split.reader.names, tuple(held), tuple(parts), named, classes)
 
 
-def _find_groups(split: Split, pattern: str) -> tuple[str, ...]:
-    """Return the group of each image, which its path tells."""
+def find_groups(names: Sequence[str], pattern: str) -> tuple[str, ...]:
+    """Return the group of each image, which its path tells; as `group_by` of `draw_split_table`.
+
+    Raises:
+        InputError: The pattern is no regular expression, or finds nothing in some paths.
+    """
     try:
         finder = re.compile(pattern)
     except re.error as error:
         raise InputError(f"--group-by is {pattern!r}, which is no regular expression: {error}.") from error
-    matches = [finder.search(name) for name in split.names]
+    matches = [finder.search(name) for name in names]
     groups = tuple(match[min(finder.groups, 1)] if match else "" for match in matches)
-    if lost := [name for name, group in zip(split.names, groups, strict=True) if not group]:
+    if lost := [name for name, group in zip(names, groups, strict=True) if not group]:
         raise InputError(
             f"--group-by {pattern!r} finds no group in {len(lost):,} of {len(groups):,} paths:"
             f"{list_lines(lost, MOST_LISTED)}"
