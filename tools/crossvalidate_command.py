@@ -87,16 +87,16 @@ def crossvalidate(
     if as_json:
         print_json(found.to_dict())
         return
-    _print(found)
+    _print(found, is_chosen=l2 is None)
     if plot is not None:
         echo(f"plot: {plot}")
 
 
-def _print(found: Any) -> None:
+def _print(found: Any, *, is_chosen: bool) -> None:
     count = len(found.scores["top1"].values)
     grouped = "" if found.groups is None else f" in {found.groups:,} groups"
     print_table(found.rows(), f"scores on held-out images: {count} splits of {found.images:,} images{grouped}")
-    if found.l2:
+    if found.l2 and is_chosen:
         low, high = min(found.l2), max(found.l2)
         echo(f"L2 penalty: {low:.3g}" + f" to {high:.3g}" * (high > low) + ", chosen inside each training part")
     if found.curve:
