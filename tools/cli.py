@@ -37,6 +37,7 @@ from .push_command import push
 from .report_command import report
 from .runs_command import runs
 from .search_command import search
+from .suggest_command import suggest
 from .weights_commands import app as weights_app
 
 app = typer.Typer(
@@ -100,6 +101,7 @@ for command in (
     runs,
     compare,
     average,
+    suggest,
     search,
     report,
     models,

@@ -2,6 +2,7 @@ from .analysis import check_data as check_data
 from .analysis import crossvalidate as crossvalidate
 from .analysis import embed as embed
 from .analysis import search as search
+from .analysis import suggest as suggest
 from .api import finetune as finetune
 from .api import plan as plan
 from .api import resume as resume

@@ -37,6 +37,7 @@ COMMANDS = {  # in this order: what is typed, and the extra that it names; None:
     ("runs", "."): None,
     ("compare", "run", "run-2"): None,
     ("average", "run", "run-2"): None,
+    ("suggest", "flowers", "--models", "run", "--image-size", "32"): None,
     ("search", TINY, "flowers", "--set", "pretrained=false"): "search",
     ("report", "run"): None,
     ("export", "run", "-o", "exported"): "export",

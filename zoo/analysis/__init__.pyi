@@ -14,5 +14,7 @@ from .resampling import Score as Score
 from .search_result import Search as Search
 from .search_trials import search as search
 from .space import DEFAULT_SPACE as DEFAULT_SPACE
+from .suggestion import Suggestion as Suggestion
+from .suggestion import suggest as suggest
 from .suspects import REASONS as REASONS
 from .suspects import Suspect as Suspect
