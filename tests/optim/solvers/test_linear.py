@@ -40,6 +40,23 @@ def test_the_objective_is_that_of_scikit_learn(count, width):
     assert float(own) == pytest.approx(found.cost, rel=1e-6), "the standardisation is folded into the head"
 
 
+def test_rows_beside_fixed_ones_are_the_best_there_are():
+    features, labels = make_features(spread=3.0)
+    rows, l2 = FeatureRows.of(features, labels), 0.02
+    whole = solve_head(rows, PLAIN, l2, tolerance=1e-9).head
+    fixed = whole(features)[:, :2]
+    found = solve_head(rows, PLAIN, l2, fixed=fixed, tolerance=1e-9)
+    torch.testing.assert_close(found.head.weight * rows.scale, whole.weight[2:] * rows.scale, atol=1e-6, rtol=1e-4)
+    logits = torch.cat([fixed, found.head(features)], 1)
+    assert found.cost == pytest.approx(float(nn.functional.cross_entropy(logits, labels)), rel=1e-9)
+    choice = choose_l2(rows, PLAIN, make_folds(labels, 5), fixed=fixed, path=(l2,))
+    assert torch.equal(choice.logits[:, :2], fixed.float())
+    assert choice.path[0].accuracy == (choice.logits.argmax(1) == labels).double().mean()
+    assert choice.start[1].shape == (2,)
+    again = solve_head(rows, PLAIN, l2, fixed=fixed, start=choice.start)
+    torch.testing.assert_close(again.head.weight * rows.scale, found.head.weight * rows.scale, atol=1e-4, rtol=1e-3)
+
+
 def test_weights_of_classes_and_label_smoothing_are_those_of_torch():
     features, labels = make_features(spread=3.0)
     rows, weight, smoothing = FeatureRows.of(features, labels), torch.tensor([1.0, 2.0, 0.5, 0.5]).double(), 0.1

@@ -59,6 +59,7 @@ def solve_head(
     *,
     basis: Basis | None = None,
     start: tuple[Tensor, Tensor] | None = None,
+    fixed: Tensor | None = None,
     tolerance: float = TOLERANCE,
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> Solution:
@@ -73,6 +74,8 @@ def solve_head(
         l2: Penalty, above 0.
         basis: Directions of the rows, if they are known.
         start: Weight `(D, C)` and bias `(C,)` on standardised features to start from; None: zeros.
+        fixed: Logits of the first K classes on each row, `(N, K)`, from rows of a head that stay as they are: only the
+            other C - K classes are solved, as well as they can be beside these. None: all are solved.
         tolerance: Norm of the gradient at the end, as a share of that of a head of zeros.
         is_stopping: Asked in every pass.
 
@@ -81,14 +84,19 @@ def solve_head(
     """
     found = Basis.of(rows) if basis is None else basis
     shares = torch.full((len(rows), 1), 1 / len(rows), dtype=torch.float64, device=rows.device)
-    objective = Objective(lambda: rows.pieces(torch.float64), rows.labels, costs.to(rows.device), shares)
-    nothing = zeros(rows.width, len(costs), torch.float64, rows.device)
+    objective = Objective(lambda: rows.pieces(torch.float64), rows.labels, costs.to(rows.device), shares, fixed)
+    nothing = zeros(rows.width, count_solved(costs, fixed), torch.float64, rows.device)
     scale = slope_at_zero(objective, nothing)
     how: dict[str, Any] = {"scale": scale, "tolerance": tolerance, "is_stopping": is_stopping}
     minimum = minimize(objective, l2, start or nothing, values=found.values, vectors=found.vectors, **how)
     cost = minimum.value - l2 / 2 * float(minimum.weight.square().sum())
     head = Head(*rows.unstandardise(minimum.weight, minimum.bias))
     return Solution(head, l2, minimum.value, cost, minimum.gradient, objective.passes)
+
+
+def count_solved(costs: Tensor, fixed: Tensor | None) -> int:
+    """Return the number of classes whose logits are not fixed."""
+    return len(costs) - (0 if fixed is None else fixed.shape[1])
 
 
 def zeros(width: int, outputs: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -58,36 +58,48 @@ class Objective:
         labels: Class of each row, `(N,)`.
         costs: T, `(C, C)`.
         shares: How much each row counts for each head, `(N, F)`; columns add up to 1.
+        fixed: Logits of the first K classes that no head changes, `(N, K)`; heads have the other classes only. None:
+            there are no such classes.
 
     Attributes:
         passes: Over all rows, so far.
     """
 
-    def __init__(self, pieces: Pieces, labels: Tensor, costs: Tensor, shares: Tensor) -> None:
-        self.pieces, self.labels, self.costs, self.shares = pieces, labels, costs, shares
+    def __init__(
+        self, pieces: Pieces, labels: Tensor, costs: Tensor, shares: Tensor, fixed: Tensor | None = None
+    ) -> None:
+        self.pieces, self.labels, self.costs, self.shares, self.fixed = pieces, labels, costs, shares, fixed
         self.passes = 0
 
     def __call__(self, weight: Tensor, bias: Tensor, l2: float) -> tuple[Tensor, Tensor, Tensor]:
         """Return the sum of the objectives, and its gradients.
 
         Args:
-            weight: `(D, F * C)`.
-            bias: `(F * C,)`.
+            weight: `(D, F * C)`; C - K instead of C with fixed logits of K classes.
+            bias: `(F * C,)`, likewise.
             l2: The penalty is `l2 / 2` times the squared weights; the bias is free.
         """
         self.passes += 1
-        heads, classes = self.shares.shape[1], len(self.costs)
+        heads = self.shares.shape[1]
         total = weight.square().sum() * (l2 / 2)
         slopes, offsets = weight * l2, torch.zeros_like(bias)
         for where, rows in self.pieces():
             costs, shares = self.costs[self.labels[where]].to(rows.dtype), self.shares[where].to(rows.dtype)
-            log_p = torch.addmm(bias, rows, weight).view(-1, heads, classes).log_softmax(-1)
+            log_p = join(torch.addmm(bias, rows, weight).view(len(rows), heads, -1), self.fixed, where).log_softmax(-1)
             total = total - ((log_p * costs[:, None]).sum(-1) * shares).sum()
             slope = log_p.exp_().mul_(costs.sum(1)[:, None, None]).sub_(costs[:, None]).mul_(shares[:, :, None])
-            flat = slope.view(len(rows), -1)
+            flat = (slope if self.fixed is None else slope[:, :, self.fixed.shape[1] :]).reshape(len(rows), -1)
             slopes.addmm_(rows.T, flat)
             offsets += flat.sum(0)
         return total, slopes, offsets
+
+
+def join(logits: Tensor, fixed: Tensor | None, where: slice) -> Tensor:
+    """Return the logits of heads `(n, F, C - K)` after the fixed ones of these rows: `(n, F, C)`."""
+    if fixed is None:
+        return logits
+    first = fixed[where].to(logits.dtype)[:, None].expand(-1, logits.shape[1], -1)
+    return torch.cat([first, logits], -1)
 
 
 class Minimum(NamedTuple):

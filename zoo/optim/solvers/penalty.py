@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from zoo.optim.solvers.linear import slope_at_zero, zeros
-from zoo.optim.solvers.objective import Basis, Objective, minimize
+from zoo.optim.solvers.linear import count_solved, slope_at_zero, zeros
+from zoo.optim.solvers.objective import Basis, Objective, join, minimize
 from zoo.optim.solvers.rows import HOLD_BYTES, FeatureRows
 
 PATH = tuple(10 ** (1 - step / 8) for step in range(41))  # 10 to 1e-4, from strong to weak
@@ -61,6 +61,7 @@ def choose_l2(
     folds: Tensor,
     *,
     basis: Basis | None = None,
+    fixed: Tensor | None = None,
     path: Sequence[float] = PATH,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     is_stopping: Callable[[], bool] = lambda: False,
@@ -76,6 +77,7 @@ def choose_l2(
         costs: As in `solve_head`.
         folds: Fold of each row, `(N,)`: 0 to K - 1; rows of one image belong to one fold.
         basis: Directions of the rows, if they are known.
+        fixed: As in `solve_head`.
         path: Penalties, from strong to weak.
         on_progress: Called with the number of penalties that are done, and of all.
         is_stopping: Asked in every pass.
@@ -84,7 +86,7 @@ def choose_l2(
         Interrupted: It is to stop.
     """
     known = Basis.of(rows) if basis is None else basis
-    heads = _Heads(rows, costs.to(rows.device), folds, known, is_stopping)
+    heads = _Heads(rows, costs.to(rows.device), folds, known, fixed, is_stopping)
     points: list[Point] = []
     for place, l2 in enumerate(path):
         points.append(_score(l2, heads.solve(l2), rows.labels, costs.to(rows.device)))
@@ -145,14 +147,22 @@ class _Heads:
         costs: `(C, C)`.
         folds: `(N,)`.
         basis: Directions of the rows.
+        fixed: Logits of classes that no head has, `(N, K)`.
         is_stopping: Asked in every pass.
     """
 
     def __init__(
-        self, rows: FeatureRows, costs: Tensor, folds: Tensor, basis: Basis, is_stopping: Callable[[], bool]
+        self,
+        rows: FeatureRows,
+        costs: Tensor,
+        folds: Tensor,
+        basis: Basis,
+        fixed: Tensor | None,
+        is_stopping: Callable[[], bool],
     ) -> None:
-        self.folds, self.classes, self.basis, self.is_stopping = folds, len(costs), basis, is_stopping
-        count, numbers = int(folds.max()) + 1, len(basis.values) * len(costs)
+        self.folds, self.basis, self.fixed, self.is_stopping = folds, basis, fixed, is_stopping
+        self.solved, self.classes = count_solved(costs, fixed), len(costs)
+        count, numbers = int(folds.max()) + 1, len(basis.values) * self.solved
         together = max(1, MOST_TOGETHER // numbers)
         self.turned = _turn(rows, basis)
         self.vectors = None if self.turned else basis.vectors
@@ -162,8 +172,8 @@ class _Heads:
         for first in range(0, count, together):
             mine = torch.arange(first, min(first + together, count), device=rows.device)
             shares = (folds[:, None] != mine).double()
-            objective = Objective(self.pieces, rows.labels, costs, shares / shares.sum(0))
-            start = zeros(width, len(mine) * self.classes, torch.float32, rows.device)
+            objective = Objective(self.pieces, rows.labels, costs, shares / shares.sum(0), fixed)
+            start = zeros(width, len(mine) * self.solved, torch.float32, rows.device)
             self.parts.append(_Part(first, objective, slope_at_zero(objective, start), start))
 
     def solve(self, l2: float) -> Tensor:
@@ -182,7 +192,8 @@ class _Heads:
             )
             part.keep(l2, (minimum.weight, minimum.bias))
             for where, rows in self.pieces():
-                logits = torch.addmm(minimum.bias, rows, minimum.weight).view(len(rows), -1, self.classes)
+                logits = torch.addmm(minimum.bias, rows, minimum.weight).view(len(rows), -1, self.solved)
+                logits = join(logits, self.fixed, where)
                 own = self.folds[where] - part.first
                 mine = ((own >= 0) & (own < logits.shape[1])).nonzero()[:, 0]
                 found[mine + where.start] = logits[mine, own[mine]]
@@ -191,8 +202,8 @@ class _Heads:
     def mean(self) -> tuple[Tensor, Tensor]:
         """Return the mean of the heads on standardised features."""
         weights, biases = zip(*(part.heads for part in self.parts), strict=True)
-        weight = torch.cat([part.view(len(part), -1, self.classes) for part in weights], 1).double().mean(1)
-        bias = torch.cat([part.view(-1, self.classes) for part in biases]).double().mean(0)
+        weight = torch.cat([part.view(len(part), -1, self.solved) for part in weights], 1).double().mean(1)
+        bias = torch.cat([part.view(-1, self.solved) for part in biases]).double().mean(0)
         return (self.basis.vectors @ weight if self.turned else weight), bias
 
 
