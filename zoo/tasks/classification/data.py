@@ -136,6 +136,7 @@ def open_data(
     classes: Sequence[str] | None = None,
     by_name: bool = False,
     like: Sequence[str] = (),
+    beside: Sequence[str] = (),
     val_fraction: float = 0.2,
     seed: int = 0,
     skip_bad: bool = False,
@@ -159,6 +160,8 @@ def open_data(
             Where the data has names, they are matched; numbers without names are places in this list.
         by_name: `classes` are those of a model: numbers without names stand for the class of these digits.
         like: Names by whose order the data's own are numbered, those that are not among them after the others.
+        beside: Classes of a model that is to learn those of the data, too: they are numbered first, whether the data
+            has images of them or not, and one class more is enough.
         val_fraction: Share of each class that is kept for val where the data has no val (nor test) of its own.
         seed: Decides which.
         skip_bad: Leave out what cannot be read, instead of stopping.
@@ -178,7 +181,7 @@ def open_data(
     if isinstance(source, Data):
         _check_kind(source, kind)
         return source
-    numbering = _Numbering(check_classes(classes), by_name, tuple(like))
+    numbering = _Numbering(check_classes(classes), by_name, tuple(like), tuple(beside))
     check_val_fraction(val_fraction)
     if loaders := _find_loaders(source, evaluation=evaluation):
         _check_loaders(kind, exclude)
@@ -194,7 +197,7 @@ def open_data(
     names, images, named = _number_splits(splits, checks, numbering, kind)
     options: dict[str, Any] = {"skip_bad": skip_bad, **found.options, **numbering.options(names)}
     if not evaluation:
-        _check_every_class(splits, images, names)
+        _check_every_class(splits, images, names, beside=numbering.beside)
         images, chosen = _split_off_val(splits, images, kind, val_fraction, seed)
         options |= chosen
     images, excluded, notes = leave_out(images, exclude, found.where, names)
@@ -214,6 +217,7 @@ class _Numbering:
     given: tuple[str, ...] | None = None
     by_name: bool = False
     like: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
     @property
     def origin(self) -> str:
@@ -227,7 +231,7 @@ class _Numbering:
 
     def options(self, classes: tuple[str, ...]) -> dict[str, Any]:
         """Return what to open the data with again, for the same numbers."""
-        return {"classes": list(classes)} if self.given or self.like else {}
+        return {"classes": list(classes)} if self.given or self.like or self.beside else {}
 
 
 def _check_kind(data: Data, kind: LabelKind) -> None:
@@ -275,6 +279,8 @@ def _number_splits(
     if classes is None:
         own, origin = derive_classes(labels, first.classes, first.name, numbering.like), first.name
         classes = order_names(own, numbering.like)
+        known = set(map(plain_name, numbering.beside))
+        classes = (*numbering.beside, *(name for name in classes if plain_name(name) not in known))
     are_names = first.classes is not None or not all(isinstance(label, int) for label in labels)
     images = {
         name: kind.number(split, checks[name], classes, origin, by_name=not numbering.are_places)
@@ -283,8 +289,10 @@ def _number_splits(
     return classes, {name: part for name, part in images.items() if len(part)}, are_names or numbering.are_places
 
 
-def _check_every_class(splits: Mapping[str, Split], images: Mapping[str, Images], classes: tuple[str, ...]) -> None:
-    """Check what training needs: no empty split, two classes, and in a folder images of every class."""
+def _check_every_class(
+    splits: Mapping[str, Split], images: Mapping[str, Images], classes: tuple[str, ...], *, beside: Sequence[str]
+) -> None:
+    """Check what training needs: no empty split, two classes, and in a folder images of every class of its own."""
     for name, split in splits.items():
         if name not in images:
             raise DataError(f"{split.name} has no usable image. Add images, or remove {split.name}.")
@@ -292,14 +300,14 @@ def _check_every_class(splits: Mapping[str, Split], images: Mapping[str, Images]
     if base is None:
         return
     filled, where = {number for numbers in images[base].list_numbers() for number in numbers}, splits[base].name
-    empty = [repr(name) for number, name in enumerate(classes) if number not in filled]
+    empty = [repr(name) for number, name in enumerate(classes) if number not in filled and name not in beside]
     if empty and isinstance(splits[base].reader, FileReader):
         more = f" and {len(empty) - MOST_LISTED} more" * (len(empty) > MOST_LISTED)
         raise DataError(
             f"classes without a usable image in {where}: {', '.join(empty[:MOST_LISTED])}{more}. Add images to each, "
             "or remove the class."
         )
-    if len(filled) < 2:
+    if len(filled) < 2 and not beside:
         raise DataError(
             f"{where} has images of one class only, {classes[min(filled)]!r}; expected at least two classes."
         )

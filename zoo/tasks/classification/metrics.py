@@ -35,6 +35,21 @@ class Evaluation:
     unanswered: tuple[int, ...] = field(default=(), repr=False)
     answers: Mapping[str, NDArray[np.int32]] = field(default_factory=dict, repr=False, compare=False)
 
+    def __add__(self, other: "Evaluation") -> "Evaluation":
+        """Return the scores over the images of both, of the same classes; the answers of single images are left out."""
+        images, pair = max(self.images + other.images, 1), (self, other)
+        confusion = np.add(self.confusion, other.confusion).tolist()
+        unanswered = np.sum([one.unanswered or [0] * len(one.classes) for one in pair], axis=0).tolist()
+        return Evaluation(
+            top1=sum(row[place] for place, row in enumerate(confusion)) / images,
+            top5=sum(one.top5 * one.images for one in pair) / images,
+            loss=sum(one.loss * one.images for one in pair) / images,
+            images=self.images + other.images,
+            classes=self.classes,
+            confusion=tuple(map(tuple, confusion)),
+            unanswered=tuple(unanswered) if sum(unanswered) else (),
+        )
+
     @property
     def warning(self) -> str | None:
         """What is wrong with the outputs; None if nothing is."""
