@@ -8,9 +8,11 @@ from .comparison import find_spreads as find_spreads
 from .comparison import tell_doubts as tell_doubts
 from .comparison_plot import draw_comparison as draw_comparison
 from .evaluation import evaluate as evaluate
+from .evaluation import score_split as score_split
 from .failures import going_on as going_on
 from .failures import say_how_to_resume as say_how_to_resume
 from .held_out import HeldOut as HeldOut
+from .head_rows import seen_by as seen_by
 from .longer_run import train_longer as train_longer
 from .named_model import default_fields as default_fields
 from .named_model import fetch_named as fetch_named
@@ -33,8 +35,10 @@ from .run_folder import RunFolder as RunFolder
 from .run_folder import describe_weights as describe_weights
 from .run_folder import split_run as split_run
 from .run_identity import tell_versions as tell_versions
+from .run_model import adopt_weights as adopt_weights
 from .run_model import build_network as build_network
 from .run_model import load_model as load_model
+from .run_model import save_made as save_made
 from .run_records import check_inside as check_inside
 from .run_records import read_run_file as read_run_file
 from .run_stage import find_stage as find_stage
@@ -45,6 +49,7 @@ from .run_summary import RunSummary as RunSummary
 from .run_summary import find_runs as find_runs
 from .run_summary import summarize_run as summarize_run
 from .run_transform import bring_transform as bring_transform
+from .solved_head import find_costs as find_costs
 from .soup import average as average
 from .trial import check_can_learn as check_can_learn
 from .trial import try_batches as try_batches

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -20,9 +21,10 @@ from zoo.models import (
     open_saved,
     take_model,
 )
+from zoo.tasks import Evaluation
 from zoo.training.run_claim import open_folder
-from zoo.training.run_folder import LAST, WEIGHTS, RunFolder, describe_weights, split_run
-from zoo.training.run_stage import STATE
+from zoo.training.run_folder import EVALUATION, LAST, WEIGHTS, RunFolder, describe_weights, split_run
+from zoo.training.run_stage import RECORD, STATE
 from zoo.weights import LoadReport, ResolvedWeights, find_weights, load_into
 
 _WRAPPER = re.compile(r"(?<![^.])(_orig_mod|module)\.")
@@ -92,6 +94,27 @@ def adopt_weights(model: nn.Module, folder: RunFolder) -> None:
     cast(Any, model).load_report = LoadReport(
         place, tuple(model.state_dict()), (), (), sha256=digest, revision=None, licence=found.licence, pinned=True
     )
+
+
+def save_made(
+    folder: RunFolder, model: nn.Module, evaluation: Evaluation | None, records: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Write a model that was made of others without a training, into a folder that opens as a run's does, and is none.
+
+    Args:
+        folder: Claimed, and empty.
+        model: Moved to the CPU.
+        evaluation: Its scores on the validation images.
+        records: What else is to be told, by the names of the files.
+    """
+    model.cpu()
+    folder.save_model(model, model.state_dict())
+    folder.seal()
+    if evaluation is not None:
+        folder.write_json(EVALUATION, evaluation.to_dict())
+    for name, values in records.items():
+        folder.write_json(name, values)
+    folder.file(RECORD).unlink()
 
 
 def build_network(folder: RunFolder, model: nn.Module | None = None) -> tuple[nn.Module, ModelConfig]:

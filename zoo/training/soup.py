@@ -24,9 +24,9 @@ from zoo.tasks import AnyEvaluation, task_of
 from zoo.training.evaluation import score_split
 from zoo.training.run_claim import claimed, leaving_nothing, new_folder, open_folder
 from zoo.training.run_data import reopen_data
-from zoo.training.run_folder import EVALUATION, RunFolder, split_run
-from zoo.training.run_model import adopt_weights, load_model
-from zoo.training.run_stage import RECORD, find_stage
+from zoo.training.run_folder import RunFolder, split_run
+from zoo.training.run_model import adopt_weights, load_model, save_made
+from zoo.training.run_stage import find_stage
 
 AVERAGE = "average.json"
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # buffers of a batch norm
@@ -249,11 +249,6 @@ def _write(
     norms: Sequence[str],
 ) -> None:
     """Write the model, its scores, and what it is the mean of."""
-    network.cpu()
-    place.save_model(network, network.state_dict())
-    place.seal()
-    if evaluation is not None:
-        place.write_json(EVALUATION, evaluation.to_dict())
     told = [
         {
             "run": str(member.run),
@@ -264,5 +259,4 @@ def _write(
         for member in members
     ]
     scores = None if evaluation is None else evaluation.record()
-    place.write_json(AVERAGE, {"runs": told, "recomputed_norms": [*norms], "scores": scores})
-    place.file(RECORD).unlink()  # it is no run: nothing was trained here
+    save_made(place, network, evaluation, {AVERAGE: {"runs": told, "recomputed_norms": [*norms], "scores": scores}})
