@@ -27,6 +27,7 @@ from .embed_command import embed
 from .env_command import env
 from .evaluate_command import evaluate
 from .export_command import export
+from .extend_command import extend
 from .finetune_command import finetune
 from .list_commands import optimizers, schedules
 from .model_commands import describe, models
@@ -101,6 +102,7 @@ for command in (
     runs,
     compare,
     average,
+    extend,
     suggest,
     search,
     report,

@@ -1,6 +1,7 @@
 from .analysis import check_data as check_data
 from .analysis import crossvalidate as crossvalidate
 from .analysis import embed as embed
+from .analysis import extend as extend
 from .analysis import search as search
 from .analysis import suggest as suggest
 from .api import finetune as finetune

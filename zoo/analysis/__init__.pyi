@@ -5,10 +5,13 @@ from .data_check import DataCheck as DataCheck
 from .data_check import check_data as check_data
 from .embedding import Embedding as Embedding
 from .embedding import embed_splits as embed_splits
+from .extension import Extension as Extension
+from .extension import extend as extend
 from .features import Features as Features
 from .features import Neighbour as Neighbour
 from .features import check_ending as check_ending
 from .features import embed as embed
+from .forgetting import Forgetting as Forgetting
 from .image_facts import ODD as ODD
 from .resampling import Score as Score
 from .search_result import Search as Search

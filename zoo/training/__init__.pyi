@@ -11,8 +11,8 @@ from .evaluation import evaluate as evaluate
 from .evaluation import score_split as score_split
 from .failures import going_on as going_on
 from .failures import say_how_to_resume as say_how_to_resume
-from .held_out import HeldOut as HeldOut
 from .head_rows import seen_by as seen_by
+from .held_out import HeldOut as HeldOut
 from .longer_run import train_longer as train_longer
 from .named_model import default_fields as default_fields
 from .named_model import fetch_named as fetch_named
