@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import pytest
@@ -10,7 +11,7 @@ from tools.cli import main
 from zoo.errors import InputError
 from zoo.tasks import task_of
 
-TINY = {"batch_size": 6, "image_size": 32, "num_workers": 0, "progress": False, "device": "cpu"}
+TINY = {"batch_size": 6, "image_size": 32, "num_workers": 0, "progress": False, "device": "cpu", "cache": "disk"}
 ROWS = ("fc.weight", "fc.bias")
 
 
@@ -34,8 +35,9 @@ def extend(place, out, data="new", **options):
 
 
 @pytest.mark.parametrize("keep_rows", [True, False])
-def test_one_class_more_and_the_report_says_what_evaluate_says(place, tmp_path, keep_rows):
-    found = extend(place, tmp_path / "more", keep_rows=keep_rows)
+def test_one_class_more_and_the_report_says_what_evaluate_says(place, tmp_path, keep_rows, capsys):
+    found = extend(place, tmp_path / "more", keep_rows=keep_rows, progress=True)
+    assert re.search("features of 16 images: .* reused from an earlier run", capsys.readouterr().out)
     model = zoo.load(found.folder)
     assert model.classes == ("blue", "green", "red")
     own, now = zoo.load(place / "run").state_dict(), model.state_dict()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -37,6 +38,7 @@ COMMANDS = {  # in this order: what is typed, and the extra that it names; None:
     ("runs", "."): None,
     ("compare", "run", "run-2"): None,
     ("average", "run", "run-2"): None,
+    ("extend", "run", "tulips", "--max-drop", "100"): None,
     ("suggest", "flowers", "--models", "run", "--image-size", "32"): None,
     ("search", TINY, "flowers", "--set", "pretrained=false"): "search",
     ("report", "run"): None,
@@ -114,6 +116,8 @@ def answers(tmp_path_factory):
     """Exit status and output of each command, of one process in which the extras cannot be imported."""
     desk = tmp_path_factory.mktemp("desk")
     write_coloured(desk / "flowers", train=4, val=2)
+    for split in ("train", "val"):
+        shutil.copytree(desk / "flowers" / split / "red", desk / "tulips" / split / "tulip")
     write_boxed(desk / "cells", train=3, val=2)
     (desk / "recipe.yaml").write_text("training_hyperparams: {initial_lr: 0.01, max_epochs: 2, loss: CrossEntropyLoss}")
     packages, modules = find_extras()

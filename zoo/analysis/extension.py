@@ -3,7 +3,7 @@
 import math
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -114,8 +114,10 @@ def extend(
         preset = _settle(folder.load_preset(), device, show)
         with claimed(new_folder(out, network, "extended"), show.log, is_new=True) as target, leaving_nothing(target):
             found = open_both(folder, names_of(network), data, old_data, task, preset, show)
+            seen = _read(network, linear, found, preset, show)  # first: what prepares a model to score alters the key
             before = _score(network, task, [found.old, found.seen], show, device)
-            head, facts = _solve(network, linear, found, task, preset, show, keep_rows=keep_rows)
+            loss = task.make_loss(network.cpu(), found.counted(seen[1]), preset)
+            head, facts = _solve(linear, seen, found, loss, preset, show, keep_rows=keep_rows)
             _put(network, head, found, show)
             after = _score(network, task, [found.old, found.new], show, device)
             forgetting = Forgetting(found.classes, found.count, before, after)
@@ -193,23 +195,22 @@ def _score(network: nn.Module, task: Task, parts: Sequence[Any], show: Progress,
 
 
 def _solve(
-    network: nn.Module,
     linear: nn.Linear,
+    seen: tuple[Tensor, Tensor],
     found: ExtensionData,
-    task: Task,
+    loss: Callable[[Tensor, Tensor], Tensor],
     preset: Preset,
     show: Progress,
     *,
     keep_rows: bool,
 ) -> tuple[Head, dict[str, Any]]:
     """Return the head of all classes, and what is written of how it was found."""
-    features, labels = _read(network, linear, found, preset, show)
+    features, labels = seen
     own = Head(linear.weight.detach().double().cpu(), linear.bias.detach().double().cpu())
     rare = [name for name, count in zip(found.classes, labels.bincount(), strict=True) if not count]
     keeps = keep_rows or bool(rare)
     if rare and not keep_rows:
         show.log(f"rows of old classes are kept: {', '.join(map(repr, rare[:5]))} has no training image any more")
-    loss = task.make_loss(network.cpu(), found.counted(labels), preset)
     costs, rows = find_costs(loss, len(found.classes), torch.device("cpu")), FeatureRows.of(features, labels)
     how: dict[str, Any] = {"basis": Basis.of(rows), "fixed": own(features) if keeps else None}
     l2, start, most = preset.l2 or NO_CHOICE, None, int(labels.bincount().max())

@@ -72,7 +72,7 @@ def open_both(
 def _open_new(classes: tuple[str, ...], data: Any, task: Task, preset: Preset, show: Progress) -> Any:
     if hasattr(data, "describe"):
         raise InputError("the data was opened before, without the classes of the run. Pass the folder or data set.")
-    options = {name: value for name, value in opening_options(preset, task).items() if name != "image_root"}
+    options = {name: value for name, value in opening_options(preset, task).items() if name not in task.opening}
     with show.counting("checking images") as count:
         opened: Any = task.open_data(data, beside=classes, on_progress=count, **options)
     if opened.loaders:
