@@ -35,8 +35,7 @@ def call(capsys, *argv):
 
 
 COMMANDS = ["models", "describe", "plan", "schedules", "optimizers", "finetune", "evaluate", "predict", "preset"]
-COMMANDS += ["runs", "compare", "average", "extend", "search", "report", "export"]
-COMMANDS += ["runs", "compare", "average", "search", "suggest", "report", "export"]
+COMMANDS += ["runs", "compare", "average", "extend", "search", "suggest", "report", "export"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
