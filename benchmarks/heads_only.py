@@ -23,7 +23,7 @@ from typing import Any
 
 from _classifiers import train, write_start
 from _epochs import FLOOR, TOGETHER, measure_epochs
-from _images import write_folder
+from _images import CLASSES, write_folder
 from _measure import (
     Result,
     busy_processes,
@@ -85,7 +85,7 @@ def main() -> None:
         place = Path(folder)
         width, height = chosen.photo
         sizes = {"width": width, "height": height, "processes": chosen.threads}
-        write_folder(place / "data", train=chosen.images, val=chosen.images // 5, **sizes)
+        write_folder(place / "data", train=chosen.images, val=max(CLASSES, chosen.images // 5), **sizes)
         write_folder(place / "few", train=20, val=10, processes=1)
         cells = []
         for model in chosen.models:
@@ -104,7 +104,10 @@ def prepare(place: Path, chosen: argparse.Namespace, model: str, size: int, weig
         raise SystemExit(f"the weights to start from could not be made: {done['log']}")
     job = shared | {"weights": start, "batch": chosen.batch, "epochs": 1, "workers": 0}
     if chosen.workers is None:
-        seconds = {count: run_one(place, chosen, job | {"workers": count}, "by hand")["seconds"] for count in (0, 2)}
+        tried = {count: run_one(place, chosen, job | {"workers": count}, "by hand") for count in (0, 2)}
+        if failed := [done["log"] for done in tried.values() if "failed" in done]:
+            raise SystemExit(f"the loop by hand fails: {failed[0]}")
+        seconds = {count: done["seconds"] for count, done in tried.items()}
         chosen.workers = min(seconds, key=lambda count: seconds[count])
         chosen.workers_tried = seconds
     return job | {"workers": chosen.workers}
