@@ -29,6 +29,10 @@ from zoo.tasks import Parity, task_of
 from zoo.training import Run, load_model, open_folder, reopen_data, split_run
 
 IMAGES = 200
+NOTHING_FOUND = (
+    "warning: the model finds nothing on the {images} images, so no answers could be compared: the file may be wrong. "
+    "Pass other images (data=, --data), or lower the model's confidence threshold"
+)
 PROGRAM = Path(__file__).with_name("_predict.py")
 
 
@@ -98,10 +102,6 @@ def export(
         raise InputError(f"{target} already exists. Choose a new folder.")
     with Progress(enabled=progress and is_main_process()) as show, _whole_folder(target) as place:
         model, run = _open(model_or_run)
-        if get_fact(model, "thresholds"):
-            raise InputError(
-                "models that name several labels cannot be exported yet. Use zoo predict or model.predict."
-            )
         graph = ExportGraph(model, takes_bytes=takes == "bytes", raw=raw)
         examples, training = _choose(model, run, data, images, show, needs_training="int8" in wanted.smaller)
         wanted.check_images(examples, training)
@@ -125,6 +125,8 @@ def export(
             show.log(f"comparing {len(examples)} images with {name}")
             predictor = Predictor(place, name)
             parity[name], found[name] = compare(model, predictor, examples, answers), None
+            if parity[name].is_empty:
+                show.log(NOTHING_FOUND.format(images=len(examples)))
             if not parity[name].holds and not accept_difference:
                 raise InputError(_tell_difference(name, parity[name], graph, predictor, examples))
             for variant, kind in wanted.variants(name):
@@ -184,6 +186,8 @@ def _open(model_or_run: Any) -> tuple[Any, Path | None]:
             f"{type(model).__name__} has no preprocessing and no classes, so there are no answers to compare with. "
             "Expected a model from zoo.get, a run or its folder."
         )
+    if get_fact(model, "thresholds"):
+        raise InputError("models that name several labels cannot be exported yet. Use zoo predict or model.predict.")
     return model.eval(), folder
 
 

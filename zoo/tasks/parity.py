@@ -22,6 +22,7 @@ class Parity:
         theirs: Metric of the exported one.
         first: Name of the first image whose answers differ; None if none do.
         max_drop: Points of the metric that may be lost; None: the answers have to be the same within float32.
+        compared: How many detections were compared; None for classifiers, which answer for every image.
     """
 
     images: int
@@ -33,6 +34,12 @@ class Parity:
     theirs: float | None = None
     first: str | None = None
     max_drop: float | None = None
+    compared: int | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was nothing to compare: neither side has found anything on any image."""
+        return self.compared == 0
 
     @property
     def drop(self) -> float | None:
@@ -52,7 +59,7 @@ class Parity:
         shown = {
             "images": f"{self.images:,}",
             "largest difference": f"{self.largest:.1e}",
-            "same answers": f"{self.agreement:.2%}",
+            "same answers": "nothing found" if self.is_empty else f"{self.agreement:.2%}",
         }
         if self.ours is None or self.theirs is None:
             return shown | {"metric": "no labels"}

@@ -142,7 +142,7 @@ class Comparison:
         ours, theirs = (metric.compute().map if self.has_truth else None for metric in self.metrics)
         share = self.matched / self.total if self.total else 1.0
         largest, mean = max(self.differences, default=0.0), float(np.mean(self.differences or [0.0]))
-        return Parity(self.images, largest, mean, share, "mAP", ours, theirs, self.first)
+        return Parity(self.images, largest, mean, share, "mAP", ours, theirs, self.first, compared=self.total)
 
 
 def _match(mine: Found, other: Found) -> list[float]:
