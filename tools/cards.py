@@ -167,7 +167,7 @@ def _names(text: str) -> str | None:
 
 def _presets(name: str, task: str) -> list[str]:
     begin = next((prefix for family, prefix in FAMILIES.items() if name.startswith(family)), TASKS.get(task, task))
-    order = ("heads", "low-lr", "full")
+    order = ("heads", "exact", "low-lr", "full")
     return [f"{begin}-{way}" for way in order if f"{begin}-{way}" in zoo.list_presets()]
 
 

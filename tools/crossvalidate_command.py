@@ -56,7 +56,7 @@ def crossvalidate(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a head on images it has not seen, by cross-validation.
+    """Score a head by cross-validation.
 
     The backbone is frozen and sees each image once; features are cached as by zoo finetune. Each head is solved as zoo
     finetune --solver exact solves it, on all parts of the images but one, and scored on that one. Its penalty is chosen

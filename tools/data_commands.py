@@ -31,8 +31,8 @@ def _data() -> None:
 app.command(cls=Command)(split)
 
 
-# Long: an option takes several lines.
 @app.command(cls=Command)
+# Long: an option takes several lines.
 def check(
     path: Annotated[
         str,

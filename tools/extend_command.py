@@ -36,7 +36,7 @@ def extend(
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Give a finished classifier more classes, and see what it forgets.
+    """Add classes to a finished classifier.
 
     The backbone stays as it is. The linear head is solved again for old and new classes, with the cached features of
     the run's data; where that data is gone, or with --keep-rows, only the rows of new classes are. The forgetting

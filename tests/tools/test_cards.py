@@ -55,7 +55,7 @@ def test_our_own_scores_are_those_of_the_presets():
 
 
 def test_presets_are_those_of_the_family_or_of_the_task():
-    assert "| Presets | `classify-heads`, `classify-low-lr`, `classify-full` |" in section("resnet50")
+    assert "| Presets | `classify-heads`, `classify-exact`, `classify-low-lr`, `classify-full` |" in section("resnet50")
     assert "| Presets | `detection-heads`, `detection-low-lr`, `detection-full` |" in section("yolo_nas_l")
     told = {preset for name in zoo.list_models() for preset in cards._presets(name, zoo.describe(name)["task"])}
     assert told == set(zoo.list_presets()), "each preset is for some model"

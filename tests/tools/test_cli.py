@@ -77,7 +77,7 @@ def test_models_of_ones_own_are_listed_and_described(capsys, monkeypatch):
 def test_the_examples_of_finetune_say_rates_that_can_be(capsys):
     _, out, _ = call(capsys, "finetune", "--help")
     lines = [shlex.split(line) for line in out.splitlines() if line.strip().startswith("zoo finetune resnet")]
-    assert len(lines) == 8
+    assert len(lines) == 9
     kept = ("--solver", "--lr", "--mode", "--preset", "--set", "--epochs")
     for _, _, model, _, *options in lines:
         pairs = [pair for pair in zip(options[::2], options[1::2], strict=True) if pair[0] in kept]

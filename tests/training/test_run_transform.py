@@ -46,7 +46,7 @@ def test_features_are_kept_by_the_code_of_the_transform(images):
     def find_key(transform):
         TASK.choose_preprocess(model, Preset())
         source = TASK.make_training_source(model, data, Preset(transform=transform, views=2), is_frozen=True)
-        return _key(engine, Split(source, 2), _Numbers(torch.float32, 4))
+        return _key(engine, "", Split(source, 2), _Numbers(torch.float32, 4))
 
     assert len({find_key(transform) for transform in (None, compose(), compose(), compose(31), blur)}) == 4
     with pytest.raises(UnreadableCodeError, match=r"calls eval\(\)"):

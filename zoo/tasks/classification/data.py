@@ -357,7 +357,7 @@ def _find_loaders(source: Any, *, evaluation: bool) -> dict[str, Any] | None:
 
 
 def _check_loaders(kind: LabelKind, exclude: Exclude | None) -> None:
-    if exclude is not None:
+    if exclude:
         raise InputError("exclude needs images with names, but the data are loaders. Remove it.")
     if kind is not SINGLE:
         raise DataError(
