@@ -63,7 +63,7 @@ def check(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a data set: unreadable files, copies, leaks, wrong boxes or labels.
+    """Check a data set for broken files, copies, leaks and wrong labels.
 
     Every image is decoded. Annotation errors are shown with file and line. Images of classes are compared with one
     another; with --model their labels are checked too. Nothing is deleted or moved. The exit code is 1 if something
