@@ -23,7 +23,7 @@ def test_saved_models_are_scored_within_train(tmp_path: Path, monkeypatch: pytes
     assert one.top1 > 0.5
     assert one.milliseconds > 0
     assert one.is_front
-    assert found.command == f"zoo finetune {folder} {data} --solver exact"
+    assert found.command == f"zoo finetune {folder} {data} --solver exact --image-size 32"
     found.write(tmp_path)
     assert (tmp_path / "suggest.png").is_file()
 

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shlex
 import statistics
 import time
 from collections.abc import Sequence
@@ -70,17 +71,20 @@ class Suggestion:
         images: How many training images were looked at.
         candidates: The best first.
         left_out: Candidates that were not tried, and why.
+        image_size: Side of the images that was asked for, px; None: each model's own.
     """
 
     data: str
     images: int
     candidates: tuple[Candidate, ...]
     left_out: dict[str, str]
+    image_size: int | None = None
 
     @property
     def command(self) -> str:
         """The command that goes on with the best."""
-        return f"zoo finetune {self.candidates[0].model} {self.data} --solver exact"
+        size = [] if self.image_size is None else ["--image-size", str(self.image_size)]
+        return shlex.join(["zoo", "finetune", self.candidates[0].model, self.data, "--solver", "exact", *size])
 
     def table(self) -> list[dict[str, str]]:
         """Return the candidates as rows of a table."""
@@ -163,7 +167,7 @@ def suggest(
         del networks
         gc.collect()
     source = os.fspath(data) if isinstance(data, (str, os.PathLike)) else opened.source
-    return Suggestion(source, len(subset.train), mark_front(found), left_out)
+    return Suggestion(source, len(subset.train), mark_front(found), left_out, image_size)
 
 
 def mark_front(found: Sequence[Candidate]) -> tuple[Candidate, ...]:
